@@ -1,0 +1,82 @@
+"""Names of chains and assets.
+
+A chain is named after CAIP-2 (`eip155:1`, `stellar:pubnet`), an asset by its chain and its reference there:
+`stellar:pubnet/native`, `stellar:pubnet/USDC:GA5Z…`, `eip155:1/native`, `eip155:1/erc20:0xA0b8…`. Money of banks is `fiat/EUR`.
+Whether a reference is a real account or contract is the chain's own parser's business (`custody/chains`); here only the shape
+is checked, so that two spellings never name one asset. Source: CAIP-2, ISO 4217.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NewType
+
+from custody.kernel.errors import InvalidInput
+
+ChainId = NewType("ChainId", str)
+
+FIAT = ChainId("fiat")
+"""Stands where a chain stands for money that banks hold."""
+
+NATIVE = "native"
+"""Reference of a chain's own currency."""
+
+_CHAIN = re.compile(r"[a-z0-9]{3,8}:[a-zA-Z0-9_-]{1,32}")
+_REFERENCES = {
+    "stellar": re.compile(r"native|[a-zA-Z0-9]{1,12}:G[A-Z2-7]{55}"),
+    "eip155": re.compile(r"native|erc20:0x[0-9a-fA-F]{40}"),
+    "fiat": re.compile(r"[A-Z]{3}"),
+}
+
+
+class MalformedAssetId(InvalidInput):
+    """The text names no asset."""
+
+    code = "malformed_asset_id"
+    public = "The asset id is not of the form chain/reference."
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class AssetId:
+    """One asset on one chain. Equality of `text` is identity."""
+
+    chain: ChainId
+    """CAIP-2 name of the chain, or `fiat`."""
+    reference: str
+    """What the chain calls it: `native`, `CODE:ISSUER`, `erc20:0x…`, or a currency code."""
+
+    @property
+    def text(self) -> str:
+        """The canonical spelling."""
+        return f"{self.chain}/{self.reference}"
+
+    @property
+    def is_native(self) -> bool:
+        """Whether this is the chain's own currency, in which its fees are paid."""
+        return self.reference == NATIVE
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def parse_chain_id(text: str) -> ChainId:
+    """A CAIP-2 chain name. Raises MalformedAssetId."""
+    if not _CHAIN.fullmatch(text) or text.split(":")[0] not in _REFERENCES:
+        raise MalformedAssetId(chain=text[:64])
+    return ChainId(text)
+
+
+def parse_asset_id(text: str) -> AssetId:
+    """The asset that this text names. Raises MalformedAssetId."""
+    chain, slash, reference = text.partition("/")
+    namespace = chain.partition(":")[0]
+    shape = _REFERENCES.get(namespace)
+    if not slash or shape is None or not shape.fullmatch(reference):
+        raise MalformedAssetId(asset=text[:128])
+    return AssetId(FIAT if namespace == "fiat" and chain == FIAT else parse_chain_id(chain), reference)
+
+
+def native(chain: ChainId) -> AssetId:
+    """The currency in which this chain's fees are paid."""
+    return AssetId(chain, NATIVE)
