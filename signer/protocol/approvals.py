@@ -1,0 +1,39 @@
+"""What an approver signs: a domain-separated message over the intent's digest, the decision and the approver
+set.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+DECISIONS = ("approve", "reject")
+APPROVAL_TAG = b"custody-approve-v1\x00"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """One person's signed decision about one intent."""
+
+    approver: str
+    """Id of the person in the signer's policy."""
+    public_key: str
+    """Ed25519 public key that signed, 64 lower-case hex characters; must belong to that person."""
+    decision: str
+    """"approve" or "reject"; one valid reject ends the intent for good."""
+    signature: str
+    """Ed25519 signature over `approval_message`, 128 lower-case hex characters."""
+
+
+def approval_message(*, decision: str, digest: bytes, approver_set_version: int) -> bytes:
+    """Return the 32 bytes to sign.
+
+    The decision and the set's version are inside, so an approval is neither usable as a rejection nor under
+    another set of approvers. Raises ValueError when an argument is outside its range.
+    """
+    if decision not in DECISIONS:
+        raise ValueError("bad_decision")
+    if len(digest) != hashlib.sha256().digest_size:
+        raise ValueError("bad_digest")
+    if not 1 <= approver_set_version < 2**63:
+        raise ValueError("bad_approver_set_version")
+    body = decision.encode("ascii") + b"\x00" + digest + approver_set_version.to_bytes(8, "big")
+    return hashlib.sha256(APPROVAL_TAG + body).digest()

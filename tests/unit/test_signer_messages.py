@@ -1,0 +1,154 @@
+"""The wire: every message survives the round trip, everything else is a typed refusal."""
+
+import json
+import socket
+from contextlib import closing
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from signer.protocol.approvals import Approval
+from signer.protocol.messages import (
+    CreateKey,
+    EvmBinding,
+    Explained,
+    GetPolicy,
+    Health,
+    KeyList,
+    KeyView,
+    Refused,
+    Sign,
+    Signed,
+    StellarBinding,
+    Veto,
+    dump,
+    load_request,
+    load_response,
+)
+from signer.protocol.wire import FRAME_MAX, ConnectionEnded, MalformedMessage, receive_frame, send_frame
+
+APPROVAL = Approval(approver="alice", public_key="ab" * 32, decision="approve", signature="cd" * 64)
+STELLAR = StellarBinding(sequence=2**62, max_time=1, min_ledger=0, max_ledger=0, fee=100)
+EVM = EvmBinding(nonce=0, max_fee_per_gas=2, max_priority_fee_per_gas=1)
+KEY = KeyView(key_id="0" * 32, org="o", vault="v", curve="ed25519", label="l", public_key="", address="G")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Health(),
+        GetPolicy(),
+        CreateKey(request_id="r", org="o", vault="v", curve="ed25519", label="l"),
+        Veto(intent=b"x", approvals=(APPROVAL,)),
+        Sign(intent=b"x", approvals=(APPROVAL, APPROVAL), binding=STELLAR),
+        Sign(intent=b"", approvals=(), binding=EVM),
+    ],
+)
+def test_requests_survive_the_round_trip(request_: Health) -> None:
+    assert load_request(dump(request_)) == request_
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        KeyList(keys=(KEY, KEY)),
+        KEY,
+        Signed(tx=bytes(range(256)), tx_hash="ab", intent_digest="cd"),
+        Refused(code="no_rule", text="é"),
+        Explained(
+            verdict="wait", code="quorum_missing", rule="r", group="g", threshold=2,
+            counted=("a",), missing=1, intent_digest="",
+        ),
+    ],
+)  # fmt: skip
+def test_responses_survive_the_round_trip(response: Refused) -> None:
+    assert load_response(dump(response)) == response
+
+
+def changed(**changes: object) -> bytes:
+    value = json.loads(dump(Sign(intent=b"x", approvals=(APPROVAL,), binding=STELLAR)))
+    return json.dumps({**value, **changes}).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "not_json"),
+        (b"\xff", "not_json"),
+        (b"[]", "not_an_object"),
+        (b"{}", "unknown_version"),
+        (b"[" * 60_000, "not_json"),
+        (b'{"v":"1","v":"1","type":"Health"}', "duplicate_field"),
+        (b'{"v":1,"type":"Health"}', "bare_number"),
+        (b'{"v":"1","type":"Health","x":NaN}', "bare_number"),
+        (b'{"v":"1","type":"KeyView"}', "unknown_type"),
+        (b'{"v":"1","type":["Health"]}', "unknown_type"),
+        (b'{"v":"1","type":"Health","extra":""}', "unknown_field"),
+        (b'{"v":"1","type":"PublicKey"}', "missing_field"),
+        (changed(intent="eA"), "bad_base64"),
+        (changed(intent="eB=="), "bad_base64"),
+        (changed(intent=None), "wrong_type"),
+        (changed(approvals={}), "wrong_type"),
+        (changed(approvals=["x"]), "wrong_type"),
+        (changed(binding={"type": "OtherBinding"}), "unknown_type"),
+        (changed(binding={"type": "EvmBinding", "nonce": "1"}), "missing_field"),
+        (
+            changed(
+                binding={
+                    "type": "EvmBinding", "nonce": "01",
+                    "max_fee_per_gas": "1", "max_priority_fee_per_gas": "1",
+                }
+            ),
+            "not_minimal",
+        ),
+    ],
+)  # fmt: skip
+def test_anything_else_is_refused(body: bytes, code: str) -> None:
+    with pytest.raises(MalformedMessage) as caught:
+        load_request(body)
+    assert caught.value.code == code
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_a_mutated_request_raises_a_typed_refusal_or_loads(data: st.DataObject) -> None:
+    body = bytearray(dump(Sign(intent=b"x", approvals=(APPROVAL,), binding=STELLAR)))
+    for _ in range(data.draw(st.integers(1, 3))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        request = load_request(bytes(body))
+    except MalformedMessage:
+        return
+    assert load_request(dump(request)) == request
+
+
+def test_nested_records_name_their_type() -> None:
+    assert json.loads(dump(Sign(intent=b"", approvals=(), binding=EVM)))["binding"]["type"] == "EvmBinding"
+
+
+def test_frames_carry_many_messages_and_refuse_bad_lengths() -> None:
+    left, right = socket.socketpair()
+    with closing(left), closing(right):
+        send_frame(left, b"one")
+        send_frame(left, b"two")
+        assert (receive_frame(right), receive_frame(right)) == (b"one", b"two")
+        with pytest.raises(MalformedMessage):
+            send_frame(left, b"x" * (FRAME_MAX + 1))
+        left.sendall((FRAME_MAX + 1).to_bytes(4, "big"))
+        with pytest.raises(MalformedMessage):
+            receive_frame(right)
+
+
+def test_a_closed_connection_is_told_from_a_cut_message() -> None:
+    left, right = socket.socketpair()
+    with closing(right):
+        left.close()
+        with pytest.raises(ConnectionEnded):
+            receive_frame(right)
+    left, right = socket.socketpair()
+    with closing(right):
+        left.sendall((5).to_bytes(4, "big") + b"ab")
+        left.close()
+        with pytest.raises(MalformedMessage):
+            receive_frame(right)
