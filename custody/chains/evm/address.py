@@ -1,0 +1,59 @@
+"""EVM addresses and their checksum. Pure. Source: EIP-55; the yellow paper, appendix F."""
+
+from __future__ import annotations
+
+import re
+
+from coincurve import PublicKey
+from Crypto.Hash import keccak
+
+from custody.chains.errors import InvalidAddress
+
+_HEX = re.compile(r"0x[0-9a-fA-F]{40}")
+ZERO = "0x" + "0" * 40
+"""Where minted tokens come from and burned ones go; never a destination of ours."""
+
+
+def parse_address(text: str) -> str:
+    """The address in its EIP-55 spelling.
+
+    All lower-case or all upper-case digits carry no checksum and are accepted; a mixed spelling must have the right one.
+    Raises InvalidAddress, for the zero address too.
+    """
+    if not _HEX.fullmatch(text):
+        raise InvalidAddress(address=text[:100])
+    digits = text[2:]
+    correct = checksum(text)
+    if digits not in (digits.lower(), digits.upper()) and text != correct:
+        raise InvalidAddress(address=text, expected="the EIP-55 checksum")
+    if correct == ZERO:
+        raise InvalidAddress(address=text, expected="an address other than zero")
+    return correct
+
+
+def checksum(address: str) -> str:
+    """The EIP-55 spelling of 20 bytes in hex with 0x. The caller vouches for the form. Source: EIP-55."""
+    digits = address[2:].lower()
+    marks = keccak256(digits.encode("ascii")).hex()
+    return "0x" + "".join(
+        digit.upper() if int(mark, 16) >= 8 else digit for digit, mark in zip(digits, marks, strict=False)
+    )
+
+
+def account_of_key(public_key: bytes) -> str:
+    """The address of a secp256k1 public key: SEC 1 compressed (33), uncompressed (65), or the bare point (64 bytes).
+
+    Raises InvalidAddress when the bytes are no point of the curve.
+    """
+    encoded = b"\x04" + public_key if len(public_key) == 64 else public_key
+    try:
+        point = PublicKey(encoded).format(compressed=False)
+    except ValueError as error:
+        raise InvalidAddress(public_key_bytes=len(public_key)) from error
+    return checksum("0x" + keccak256(point[1:])[-20:].hex())
+
+
+def keccak256(data: bytes) -> bytes:
+    """Keccak-256, Ethereum's hash (not SHA3-256)."""
+    digest: bytes = keccak.new(data=data, digest_bits=256).digest()
+    return digest

@@ -1,0 +1,174 @@
+"""A Stellar network through Stellar RPC (JSON-RPC), decoded with the SDK's XDR types.
+
+Source: Stellar RPC v28 methods sendTransaction, getLedgerEntries, getLatestLedger, getFeeStats, getNetwork.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from stellar_sdk import Asset, Keypair, xdr
+
+from custody.chains.errors import RpcRefused, RpcUnreachable, RpcUnreadable, UnsupportedChain, WrongNetwork
+from custody.chains.jsonrpc import JsonRpc, require_dict, require_int, require_list, require_str
+from custody.chains.ports import ChainBalance, FeeQuote, Head, Submission, SubmissionStatus
+from custody.kernel.assetid import AssetId, ChainId
+
+MIN_FEE_STROOPS = 100
+"""The protocol's least inclusion fee for one operation."""
+_REFUSED_PARAMS = -32602
+"""JSON-RPC "invalid params": the node could not even decode what was sent."""
+
+
+class StellarRpc:
+    """One Stellar network. A `ChainClient`."""
+
+    def __init__(self, chain: ChainId, rpc: JsonRpc, network_passphrase: str) -> None:
+        """`network_passphrase` is compared with the node's by `verify_network`."""
+        self._chain = chain
+        self._rpc = rpc
+        self._passphrase = network_passphrase
+
+    @property
+    def chain(self) -> ChainId:
+        """The CAIP-2 id of the chain."""
+        return self._chain
+
+    async def submit(self, tx: bytes, tx_hash: str) -> Submission:
+        """Hand a signed envelope to the node. `tx_hash` is the network's hash of it, lower-case hex.
+
+        ERROR is the node's judgement and final for these bytes, except that a sequence that is already used may mean that this
+        very transaction was applied before: that one is UNKNOWN, and only our own ingestion answers it.
+        """
+        method = "sendTransaction"
+        try:
+            answer = require_dict(
+                method, await self._rpc.call(method, {"transaction": base64.b64encode(tx).decode()})
+            )
+        except RpcRefused as error:
+            if error.rpc_code == _REFUSED_PARAMS:
+                return Submission(status=SubmissionStatus.REFUSED, code="invalid_xdr")
+            return Submission(status=SubmissionStatus.UNKNOWN, code=error.code)
+        except (RpcUnreachable, RpcUnreadable) as error:
+            return Submission(status=SubmissionStatus.UNKNOWN, code=error.code)
+        if answer.get("hash") not in (None, tx_hash):
+            return Submission(status=SubmissionStatus.UNKNOWN, code="other_hash")
+        return _submission(answer)
+
+    async def next_sequence(self, account: str) -> int:
+        """One more than the account's sequence number. Raises UnsupportedChain never, RpcUnreadable when it does not exist."""
+        method = "getLedgerEntries"
+        entry, _, _ = await self._entry(_account_key(account))
+        if entry is None or entry.account is None:
+            raise RpcUnreadable(method=method, account=account, reason="the account does not exist on chain")
+        return entry.account.seq_num.sequence_number.int64 + 1
+
+    async def head(self) -> Head:
+        """The newest closed ledger."""
+        method = "getLatestLedger"
+        answer = require_dict(method, await self._rpc.call(method, {}))
+        return Head(
+            height=require_int(method, answer.get("sequence")), hash=require_str(method, answer.get("id"))
+        )
+
+    async def balance(self, account: str, asset: AssetId, height: int | None) -> ChainBalance:
+        """The account's holding of an asset.
+
+        RPC keeps no history of entries, but tells when each was last changed: an entry unchanged since `height` had this balance
+        at `height`, and the answer then says so. Otherwise it is true at the node's newest ledger, later than asked.
+        """
+        key = _account_key(account) if asset.is_native else _trustline_key(account, asset)
+        entry, modified, latest = await self._entry(key)
+        if entry is None:
+            return ChainBalance(amount=0, height=latest)
+        held = entry.account or entry.trust_line
+        if held is None:
+            raise RpcUnreadable(method="getLedgerEntries", reason="an entry of another type")
+        at = height if height is not None and modified <= height <= latest else latest
+        return ChainBalance(amount=held.balance.int64, height=at)
+
+    async def fees(self) -> FeeQuote:
+        """The 90th percentile of what classic transactions bid lately, at least the protocol's minimum."""
+        method = "getFeeStats"
+        answer = require_dict(method, await self._rpc.call(method, {}))
+        stats = require_dict(method, answer.get("inclusionFee"))
+        quoted = require_str(method, stats.get("p90"))
+        if not quoted.isascii() or not quoted.isdigit():
+            raise RpcUnreadable(method=method, reason="a fee that is no number")
+        return FeeQuote(fee_stroops=max(MIN_FEE_STROOPS, int(quoted)))
+
+    async def verify_network(self) -> None:
+        """Compare the node's passphrase with the configured one. Raises WrongNetwork."""
+        method = "getNetwork"
+        answer = require_dict(method, await self._rpc.call(method, {}))
+        if answer.get("passphrase") != self._passphrase:
+            raise WrongNetwork(chain=self._chain, node=str(answer.get("passphrase"))[:100])
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._rpc.aclose()
+
+    async def _entry(self, key: xdr.LedgerKey) -> tuple[xdr.LedgerEntryData | None, int, int]:
+        """The entry, the ledger that changed it last, and the node's newest ledger."""
+        method = "getLedgerEntries"
+        answer = require_dict(method, await self._rpc.call(method, {"keys": [key.to_xdr()]}))
+        latest = require_int(method, answer.get("latestLedger"))
+        entries = require_list(method, answer.get("entries") or [])
+        if not entries:
+            return None, 0, latest
+        row = require_dict(method, entries[0])
+        modified = require_int(method, row.get("lastModifiedLedgerSeq"))
+        try:
+            return xdr.LedgerEntryData.from_xdr(require_str(method, row.get("xdr"))), modified, latest
+        except (ValueError, EOFError) as error:
+            raise RpcUnreadable(method=method, reason="an entry that does not decode") from error
+
+
+def _submission(answer: dict[str, Any]) -> Submission:
+    match answer.get("status"):
+        case "PENDING" | "DUPLICATE":
+            return Submission(status=SubmissionStatus.ACCEPTED)
+        case "TRY_AGAIN_LATER":
+            return Submission(status=SubmissionStatus.TRY_LATER)
+        case "ERROR":
+            code = _result_code(answer.get("errorResultXdr"))
+            if code in (_BAD_SEQUENCE, _UNDECODED):
+                return Submission(status=SubmissionStatus.UNKNOWN, code=code)
+            return Submission(status=SubmissionStatus.REFUSED, code=code)
+        case _:
+            return Submission(status=SubmissionStatus.UNKNOWN, code="unknown_status")
+
+
+_BAD_SEQUENCE = "txBAD_SEQ"
+_UNDECODED = "undecoded_result"
+
+
+def _result_code(text: object) -> str:
+    """The protocol's name of a transaction result, as in `txBAD_AUTH`."""
+    if not isinstance(text, str):
+        return _UNDECODED
+    try:
+        return xdr.TransactionResult.from_xdr(text).result.code.name
+    except (ValueError, EOFError):
+        return _UNDECODED
+
+
+def _account_key(account: str) -> xdr.LedgerKey:
+    return xdr.LedgerKey(
+        type=xdr.LedgerEntryType.ACCOUNT,
+        account=xdr.LedgerKeyAccount(account_id=Keypair.from_public_key(account).xdr_account_id()),
+    )
+
+
+def _trustline_key(account: str, asset: AssetId) -> xdr.LedgerKey:
+    code, _, issuer = asset.reference.partition(":")
+    if not issuer:
+        raise UnsupportedChain(asset=asset.text)
+    return xdr.LedgerKey(
+        type=xdr.LedgerEntryType.TRUSTLINE,
+        trust_line=xdr.LedgerKeyTrustLine(
+            account_id=Keypair.from_public_key(account).xdr_account_id(),
+            asset=Asset(code, issuer).to_trust_line_asset_xdr_object(),
+        ),
+    )
