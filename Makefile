@@ -1,0 +1,29 @@
+# The two commands: `make demo` and `make test`. Each sets up first what is missing; `make help` lists the rest.
+PYTHON_BIN := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench lock clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+setup:  ## install what is missing (virtual environment, SoftHSM, anvil); repeating it is cheap
+	@scripts/setup
+
+demo: setup  ## the whole path on real processes, ending in a table; KEEP=1 leaves the stack running
+	@$(PYTHON_BIN) -m cli.main demo $(if $(KEEP),--keep)
+
+test: setup  ## every test; ARGS is passed to pytest
+	@$(PYTHON_BIN) -m pytest -n 2 --dist loadfile $(ARGS)
+
+lint: setup  ## style, types, import contracts, our own rules, migrations and the published API description
+	@scripts/lint
+
+bench: setup  ## every bench; each prints a table and writes build/bench/NAME.json
+	@for file in bench/bench_*.py; do echo "== $$file"; $(PYTHON_BIN) -m "bench.$$(basename $$file .py)" || exit 1; done
+
+lock:  ## resolve the requirement lock files again
+	@scripts/lock
+
+clean:  ## remove the stack's state and what was built, not what was installed
+	@rm -rf var build/bench build/lint .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
