@@ -62,7 +62,7 @@ class AssetId:
 
 def parse_chain_id(text: str) -> ChainId:
     """A CAIP-2 chain name. Raises MalformedAssetId."""
-    if not _CHAIN.fullmatch(text) or text.split(":")[0] not in _REFERENCES:
+    if not _CHAIN.fullmatch(text) or text.split(":", maxsplit=1)[0] not in _REFERENCES:
         raise MalformedAssetId(chain=text[:64])
     return ChainId(text)
 

@@ -1,0 +1,368 @@
+-- The posting function: the only writer of the ledger.
+--
+-- One call takes commands in order, grouped in chains (equal neighbouring `chain` numbers; all of a chain or none of it), and answers
+-- each. Reads and writes are set-wise; in between the commands are evaluated one after the other on arrays in memory, so that
+-- available funds are checked at every step in batch order, a refused command costs no more than a good one, and the results cannot
+-- depend on how a stream of commands was cut into batches.
+--
+-- It is one long function on purpose: its working state is a set of arrays, which a call to another function would copy.
+--
+-- Lock order: accounts by id, holds by id, command ids by id. Reads after a lock see what its last holder committed, because each
+-- statement of a volatile function takes a new snapshot in READ COMMITTED.
+
+CREATE FUNCTION ledger_apply(p_tenant integer, p_commands jsonb)
+RETURNS TABLE (ordinal integer, result text, replayed boolean, account_id uuid, transfer_id uuid,
+               debit_version bigint, debit_balance numeric, credit_version bigint, credit_balance numeric, booked_at timestamptz)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+  k_max constant numeric := 115792089237316195423570985008687907853269984665640564039457584007913129639935;  -- 2^256 - 1
+  -- c_: the commands as given, by ordinal.
+  c_chain int[]; c_id uuid[]; c_kind text[]; c_hash bytea[]; c_account uuid[]; c_debit uuid[]; c_credit uuid[];
+  c_amount numeric[]; c_code text[]; c_reference uuid[]; c_expires timestamptz[]; c_hold uuid[]; c_target uuid[];
+  c_final boolean[]; c_as_of timestamptz[]; c_count int; c_first jsonb;
+  -- a_: the locked accounts, by slot; a_map leads from id to slot.
+  a_id uuid[]; a_asset int[]; a_credit_normal boolean[]; a_guard text[]; a_state text[]; a_version bigint[];
+  a_dp numeric[]; a_cp numeric[]; a_dh numeric[]; a_ch numeric[];  -- debits and credits, posted and held
+  a_map jsonb; a_floor numeric[];
+  -- h_: holds that are touched or would be made, by slot. A slot of a hold not yet made has h_exists false.
+  h_id uuid[]; h_debit uuid[]; h_credit uuid[]; h_amount numeric[]; h_posted numeric[]; h_remaining numeric[]; h_state text[];
+  h_expires timestamptz[]; h_code text[]; h_reference uuid[]; h_exists boolean[]; h_stored int := 0; h_map jsonb := '{}';
+  -- t_: transfers that somebody wants to reverse, by slot.
+  t_id uuid[]; t_kind text[]; t_debit uuid[]; t_credit uuid[]; t_posted numeric[]; t_code text[]; t_reference uuid[];
+  t_exists boolean[]; t_reversed boolean[]; t_map jsonb := '{}';
+  -- p_: commands recorded by earlier calls.
+  p_hash bytea[]; p_result text[]; p_account uuid[]; p_map jsonb := '{}';
+  -- r_: what is answered and written, by ordinal.
+  r_result text[]; r_new boolean[]; r_account uuid[]; r_d int[]; r_c int[]; r_posted numeric[]; r_pending numeric[];
+  r_dv bigint[]; r_cv bigint[]; r_db numeric[]; r_cb numeric[]; r_dheld numeric[]; r_cheld numeric[];
+  r_code text[]; r_reference uuid[]; r_target uuid[]; r_old text[]; r_head uuid[];
+  v_now timestamptz; v_chain int; v_start int := 1; v_failed boolean := false; v_head uuid; v_ids uuid[];
+  v_result text; v_account uuid; v_posted numeric; v_pending numeric; d int; c int; h int; t int; k int; j int;
+BEGIN
+  SELECT count(*), array_agg(x.chain ORDER BY x.n), array_agg(x.id ORDER BY x.n), array_agg(x.kind ORDER BY x.n),
+         array_agg(sha256(convert_to((x.body - '{chain,id,as_of}'::text[])::text, 'UTF8')) ORDER BY x.n),
+         array_agg(x.account ORDER BY x.n), array_agg(x.debit ORDER BY x.n), array_agg(x.credit ORDER BY x.n),
+         array_agg(x.amount ORDER BY x.n), array_agg(x.code ORDER BY x.n), array_agg(x.reference ORDER BY x.n),
+         array_agg(x.expires_at ORDER BY x.n), array_agg(x.hold ORDER BY x.n), array_agg(x.target ORDER BY x.n),
+         array_agg(coalesce(x.final, false) ORDER BY x.n), array_agg(x.as_of ORDER BY x.n)
+    INTO c_count, c_chain, c_id, c_kind, c_hash, c_account, c_debit, c_credit, c_amount, c_code, c_reference,
+         c_expires, c_hold, c_target, c_final, c_as_of
+    FROM ROWS FROM (
+           jsonb_to_recordset(p_commands) AS (
+             chain int, id uuid, kind text, account uuid, debit uuid, credit uuid, amount numeric, code text, reference uuid,
+             expires_at timestamptz, hold uuid, target uuid, final boolean, as_of timestamptz),
+           jsonb_array_elements(p_commands)
+         ) WITH ORDINALITY AS x(chain, id, kind, account, debit, credit, amount, code, reference,
+                                expires_at, hold, target, final, as_of, body, n);
+  IF c_count = 0 THEN
+    RETURN;
+  END IF;
+  IF EXISTS (SELECT FROM unnest(c_amount) AS x(amount) WHERE x.amount <> trunc(x.amount)) THEN
+    RAISE EXCEPTION 'an amount is not a whole number of atomic units' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  IF EXISTS (SELECT FROM unnest(c_id, c_kind) AS x(id, kind) WHERE (x.id IS NULL) <> (x.kind = 'open')) THEN
+    RAISE EXCEPTION 'every command but open needs an id' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+
+  -- Accounts that are opened. An empty account is no money: it stays even if its chain is refused.
+  IF 'open' = ANY (c_kind) THEN
+    PERFORM ledger_open(p_tenant, p_commands);
+  END IF;
+
+  -- Where the money of named holds and reversed transfers lies. Those columns never change, so they are read before the locks.
+  SELECT array_agg(DISTINCT x.id) INTO v_ids
+    FROM (SELECT unnest(c_account || c_debit || c_credit)
+          UNION ALL SELECT unnest(ARRAY[o.debit_account, o.credit_account]) FROM ledger_holds o
+                     WHERE o.tenant_id = p_tenant AND o.id = ANY (c_hold)
+          UNION ALL SELECT unnest(ARRAY[o.debit_account, o.credit_account]) FROM ledger_transfers o
+                     WHERE o.tenant_id = p_tenant AND o.id = ANY (c_target)) AS x(id)
+   WHERE x.id IS NOT NULL;
+  SELECT array_agg(o.id), array_agg(o.asset_id), array_agg(o.normal_side = 'credit'), array_agg(o.guard), array_agg(o.floor),
+         array_agg(o.state), array_agg(o.version), array_agg(o.debits_posted), array_agg(o.credits_posted),
+         array_agg(o.debits_pending), array_agg(o.credits_pending),
+         greatest(clock_timestamp(), max(o.booked_at))
+    INTO a_id, a_asset, a_credit_normal, a_guard, a_floor, a_state, a_version, a_dp, a_cp, a_dh, a_ch, v_now
+    FROM (SELECT a.* FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = ANY (v_ids) ORDER BY a.id FOR UPDATE) AS o;
+  -- The aggregate above is evaluated row by row while locks are waited for: take the time again, now that all are held.
+  v_now := greatest(v_now, clock_timestamp());
+  SELECT coalesce(jsonb_object_agg(x.id::text, x.n), '{}') INTO a_map FROM unnest(a_id) WITH ORDINALITY AS x(id, n);
+
+  IF c_kind && ARRAY['hold', 'post_hold', 'void_hold', 'expire_hold'] THEN
+    SELECT array_agg(o.id), array_agg(o.debit_account), array_agg(o.credit_account), array_agg(o.amount), array_agg(o.posted),
+           array_agg(o.remaining), array_agg(o.state), array_agg(o.expires_at), array_agg(o.code), array_agg(o.reference),
+           array_agg(true), count(*)
+      INTO h_id, h_debit, h_credit, h_amount, h_posted, h_remaining, h_state, h_expires, h_code, h_reference, h_exists, h_stored
+      FROM (SELECT q.* FROM ledger_holds q
+             WHERE q.tenant_id = p_tenant AND q.id = ANY (c_hold || c_id) ORDER BY q.id FOR UPDATE) AS o;
+    SELECT h_id || array_agg(DISTINCT x.id) INTO h_id
+      FROM unnest(c_id, c_kind) AS x(id, kind)
+     WHERE x.kind = 'hold' AND x.id <> ALL (coalesce(h_id, '{}'));
+    SELECT coalesce(jsonb_object_agg(x.id::text, x.n), '{}') INTO h_map FROM unnest(h_id) WITH ORDINALITY AS x(id, n);
+  END IF;
+
+  IF 'reverse' = ANY (c_kind) THEN
+    SELECT array_agg(x.id ORDER BY x.id), array_agg(o.kind ORDER BY x.id), array_agg(o.debit_account ORDER BY x.id),
+           array_agg(o.credit_account ORDER BY x.id), array_agg(o.posted ORDER BY x.id), array_agg(o.code ORDER BY x.id),
+           array_agg(o.reference ORDER BY x.id), array_agg(o.id IS NOT NULL ORDER BY x.id),
+           array_agg(EXISTS (SELECT FROM ledger_transfers m
+                              WHERE m.tenant_id = p_tenant AND m.target_id = x.id AND m.kind = 'reverse') ORDER BY x.id)
+      INTO t_id, t_kind, t_debit, t_credit, t_posted, t_code, t_reference, t_exists, t_reversed
+      FROM (SELECT DISTINCT y.id FROM unnest(c_target) AS y(id) WHERE y.id IS NOT NULL) AS x
+      LEFT JOIN ledger_transfers o ON o.tenant_id = p_tenant AND o.id = x.id;
+    SELECT coalesce(jsonb_object_agg(x.id::text, x.n), '{}') INTO t_map FROM unnest(t_id) WITH ORDINALITY AS x(id, n);
+  END IF;
+
+  SELECT coalesce(jsonb_object_agg(o.id::text, o.n), '{}'), array_agg(o.request_hash ORDER BY o.n), array_agg(o.result ORDER BY o.n),
+         array_agg(o.account_id ORDER BY o.n)
+    INTO p_map, p_hash, p_result, p_account
+    FROM (SELECT q.*, row_number() OVER () AS n FROM ledger_commands q
+           WHERE q.tenant_id = p_tenant AND q.id = ANY (c_id)) AS o;
+  SELECT coalesce(jsonb_object_agg(o.id::text, o.n), '{}') INTO c_first
+    FROM (SELECT x.id, min(x.n) AS n FROM unnest(c_id) WITH ORDINALITY AS x(id, n) WHERE x.id IS NOT NULL GROUP BY x.id) AS o;
+
+  FOR i IN 1 .. c_count LOOP
+    IF c_chain[i] IS DISTINCT FROM v_chain THEN
+      v_chain := c_chain[i]; v_start := i; v_failed := false; v_head := NULL;
+    END IF;
+    v_head := coalesce(v_head, c_id[i]);
+    r_head[i] := v_head;
+    v_result := NULL; v_account := NULL; v_posted := 0; v_pending := 0; d := NULL; c := NULL; h := NULL; t := NULL;
+    r_new[i] := false; r_posted[i] := 0; r_pending[i] := 0; r_account[i] := NULL; r_result[i] := NULL; r_target[i] := NULL;
+
+    -- Known already: recorded by an earlier call, or earlier in this one.
+    k := (p_map ->> c_id[i]::text)::int;
+    j := (c_first ->> c_id[i]::text)::int;
+    IF k IS NOT NULL THEN
+      v_result := CASE WHEN p_hash[k] = c_hash[i] THEN p_result[k] ELSE 'transfer_exists_different' END;
+      v_account := CASE WHEN p_hash[k] = c_hash[i] THEN p_account[k] END;
+    ELSIF j < i THEN
+      v_result := CASE WHEN c_hash[j] = c_hash[i] THEN r_result[j] ELSE 'transfer_exists_different' END;
+      v_account := CASE WHEN c_hash[j] = c_hash[i] THEN r_account[j] END;
+    ELSIF c_kind[i] = 'open' THEN
+      v_result := CASE WHEN a_map ? c_account[i]::text THEN 'applied' ELSE 'unknown_asset' END;
+      v_account := c_account[i];
+    ELSE
+      r_new[i] := true;
+      IF v_failed THEN
+        v_result := 'chain_refused';
+      END IF;
+    END IF;
+
+    -- What the command wants: an account's state, or `posted` and `pending` between two accounts.
+    IF v_result IS NULL AND c_kind[i] IN ('freeze', 'unfreeze', 'close') THEN
+      d := (a_map ->> c_account[i]::text)::int;
+      v_account := c_account[i];
+      v_result := CASE
+        WHEN d IS NULL THEN 'unknown_account'
+        WHEN a_state[d] = 'closed' THEN 'account_closed'
+        WHEN c_kind[i] = 'freeze' AND a_state[d] = 'frozen' THEN 'account_frozen'
+        WHEN c_kind[i] = 'unfreeze' AND a_state[d] = 'open' THEN 'account_not_frozen'
+        WHEN c_kind[i] = 'close' AND (a_dp[d] <> a_cp[d] OR a_dh[d] <> 0 OR a_ch[d] <> 0) THEN 'account_not_empty'
+        ELSE 'applied' END;
+      IF v_result = 'applied' THEN
+        r_d[i] := d; r_old[i] := a_state[d];
+        a_state[d] := CASE c_kind[i] WHEN 'freeze' THEN 'frozen' WHEN 'unfreeze' THEN 'open' ELSE 'closed' END;
+      END IF;
+    ELSIF v_result IS NULL THEN
+      CASE c_kind[i]
+      WHEN 'transfer', 'hold' THEN
+        d := (a_map ->> c_debit[i]::text)::int; c := (a_map ->> c_credit[i]::text)::int;
+        r_code[i] := c_code[i]; r_reference[i] := c_reference[i];
+        IF c_kind[i] = 'transfer' THEN
+          v_posted := c_amount[i];
+        ELSE
+          v_pending := c_amount[i]; h := (h_map ->> c_id[i]::text)::int;
+        END IF;
+        v_result := CASE
+          WHEN c_amount[i] <= 0 THEN 'amount_not_positive'
+          WHEN c_amount[i] > k_max THEN 'amount_too_large'
+          WHEN c_debit[i] = c_credit[i] THEN 'same_account'
+          WHEN d IS NULL OR c IS NULL THEN 'unknown_account' END;
+        IF v_result = 'unknown_account' THEN
+          v_account := CASE WHEN d IS NULL THEN c_debit[i] ELSE c_credit[i] END;
+        END IF;
+      WHEN 'post_hold', 'void_hold', 'expire_hold' THEN
+        h := (h_map ->> c_hold[i]::text)::int; r_target[i] := c_hold[i];
+        IF h IS NULL OR h_exists[h] IS NOT TRUE THEN
+          v_result := 'hold_not_found';
+        ELSE
+          d := (a_map ->> h_debit[h]::text)::int; c := (a_map ->> h_credit[h]::text)::int;
+          r_code[i] := h_code[h]; r_reference[i] := h_reference[h];
+          v_pending := -h_remaining[h];
+          IF c_kind[i] = 'post_hold' THEN
+            v_posted := coalesce(c_amount[i], h_remaining[h]);
+            v_pending := CASE WHEN c_final[i] THEN v_pending ELSE -v_posted END;
+          END IF;
+          v_result := CASE
+            WHEN h_remaining[h] = 0 THEN 'hold_not_open'
+            WHEN c_kind[i] = 'expire_hold' AND (h_expires[h] > c_as_of[i]) IS NOT FALSE THEN 'hold_not_due'
+            WHEN c_amount[i] <= 0 THEN 'amount_not_positive'
+            WHEN c_amount[i] > k_max THEN 'amount_too_large'
+            WHEN v_posted > h_remaining[h] THEN 'hold_exceeded' END;
+        END IF;
+      WHEN 'reverse' THEN
+        t := (t_map ->> c_target[i]::text)::int; r_target[i] := c_target[i];
+        v_result := CASE
+          WHEN t IS NULL OR NOT t_exists[t] THEN 'transfer_not_found'
+          WHEN t_kind[t] NOT IN ('transfer', 'post_hold') THEN 'not_reversible'
+          WHEN t_reversed[t] THEN 'already_reversed' END;
+        IF v_result IS NULL THEN
+          d := (a_map ->> t_credit[t]::text)::int; c := (a_map ->> t_debit[t]::text)::int;
+          v_posted := t_posted[t]; r_code[i] := t_code[t]; r_reference[i] := t_reference[t];
+        END IF;
+      END CASE;
+
+      -- New money to move or to reserve: the accounts must allow it. Ending a hold never lowers what is available.
+      IF v_result IS NULL AND v_posted + v_pending > 0 THEN
+        v_result := CASE
+          WHEN a_asset[d] <> a_asset[c] THEN 'asset_mismatch'
+          WHEN 'closed' IN (a_state[d], a_state[c]) THEN 'account_closed'
+          WHEN (a_credit_normal[d] AND a_state[d] = 'frozen') OR (NOT a_credit_normal[c] AND a_state[c] = 'frozen')
+            THEN 'account_frozen'
+          WHEN a_dp[d] + a_dh[d] + v_posted + v_pending > k_max OR a_cp[c] + a_ch[c] + v_posted + v_pending > k_max
+            THEN 'amount_too_large'
+          WHEN a_credit_normal[d] AND (a_guard[d] = 'always' OR (a_guard[d] = 'holds' AND v_pending > 0))
+               AND a_cp[d] - a_dp[d] - a_dh[d] - v_posted - v_pending < a_floor[d] THEN 'insufficient_funds'
+          WHEN NOT a_credit_normal[c] AND (a_guard[c] = 'always' OR (a_guard[c] = 'holds' AND v_pending > 0))
+               AND a_dp[c] - a_cp[c] - a_ch[c] - v_posted - v_pending < a_floor[c] THEN 'insufficient_funds_counter' END;
+        v_account := CASE v_result
+          WHEN 'account_closed' THEN CASE WHEN a_state[d] = 'closed' THEN a_id[d] ELSE a_id[c] END
+          WHEN 'account_frozen' THEN CASE WHEN a_credit_normal[d] AND a_state[d] = 'frozen' THEN a_id[d] ELSE a_id[c] END
+          WHEN 'insufficient_funds' THEN a_id[d]
+          WHEN 'insufficient_funds_counter' THEN a_id[c] END;
+        IF v_result = 'insufficient_funds_counter' THEN
+          v_result := 'insufficient_funds';
+        END IF;
+      END IF;
+
+      -- From here it must succeed.
+      IF v_result IS NULL THEN
+        v_result := 'applied';
+        a_dp[d] := a_dp[d] + v_posted;   a_cp[c] := a_cp[c] + v_posted;
+        a_dh[d] := a_dh[d] + v_pending;  a_ch[c] := a_ch[c] + v_pending;
+        a_version[d] := a_version[d] + 1; a_version[c] := a_version[c] + 1;
+        r_d[i] := d; r_c[i] := c; r_posted[i] := v_posted; r_pending[i] := v_pending;
+        r_dv[i] := a_version[d]; r_cv[i] := a_version[c];
+        r_db[i] := CASE WHEN a_credit_normal[d] THEN a_cp[d] - a_dp[d] ELSE a_dp[d] - a_cp[d] END;
+        r_cb[i] := CASE WHEN a_credit_normal[c] THEN a_cp[c] - a_dp[c] ELSE a_dp[c] - a_cp[c] END;
+        r_dheld[i] := CASE WHEN a_credit_normal[d] THEN a_dh[d] ELSE a_ch[d] END;
+        r_cheld[i] := CASE WHEN a_credit_normal[c] THEN a_dh[c] ELSE a_ch[c] END;
+        IF c_kind[i] = 'hold' THEN
+          h_debit[h] := c_debit[i]; h_credit[h] := c_credit[i]; h_amount[h] := v_pending; h_posted[h] := 0;
+          h_remaining[h] := v_pending; h_state[h] := 'open'; h_expires[h] := c_expires[i];
+          h_code[h] := c_code[i]; h_reference[h] := c_reference[i]; h_exists[h] := true;
+        ELSIF h IS NOT NULL THEN
+          h_remaining[h] := h_remaining[h] + v_pending; h_posted[h] := h_posted[h] + v_posted;
+          IF h_remaining[h] = 0 THEN
+            h_state[h] := CASE c_kind[i] WHEN 'post_hold' THEN 'posted' WHEN 'void_hold' THEN 'voided' ELSE 'expired' END;
+          END IF;
+        ELSIF t IS NOT NULL THEN
+          t_reversed[t] := true;
+        END IF;
+        k := (t_map ->> c_id[i]::text)::int;
+        IF k IS NOT NULL THEN
+          t_kind[k] := c_kind[i]; t_debit[k] := a_id[d]; t_credit[k] := a_id[c]; t_posted[k] := v_posted;
+          t_code[k] := r_code[i]; t_reference[k] := r_reference[i]; t_exists[k] := true; t_reversed[k] := false;
+        END IF;
+      END IF;
+    END IF;
+    r_result[i] := v_result;
+    r_account[i] := v_account;
+
+    -- A refusal takes back what its chain did before it.
+    IF v_result <> 'applied' AND NOT v_failed THEN
+      v_failed := true;
+      FOR u IN REVERSE i - 1 .. v_start LOOP
+        IF r_new[u] AND r_old[u] IS NOT NULL THEN
+          a_state[r_d[u]] := r_old[u];
+        ELSIF r_new[u] THEN
+          d := r_d[u]; c := r_c[u];
+          a_dp[d] := a_dp[d] - r_posted[u];   a_cp[c] := a_cp[c] - r_posted[u];
+          a_dh[d] := a_dh[d] - r_pending[u];  a_ch[c] := a_ch[c] - r_pending[u];
+          a_version[d] := a_version[d] - 1;   a_version[c] := a_version[c] - 1;
+          IF c_kind[u] = 'hold' THEN
+            h_exists[(h_map ->> c_id[u]::text)::int] := false;
+          ELSIF c_kind[u] = 'reverse' THEN
+            t_reversed[(t_map ->> c_target[u]::text)::int] := false;
+          ELSIF c_kind[u] <> 'transfer' THEN
+            h := (h_map ->> c_hold[u]::text)::int;
+            h_remaining[h] := h_remaining[h] - r_pending[u]; h_posted[h] := h_posted[h] - r_posted[u]; h_state[h] := 'open';
+          END IF;
+          k := (t_map ->> c_id[u]::text)::int;
+          IF k IS NOT NULL THEN
+            t_exists[k] := false;
+          END IF;
+        END IF;
+        IF r_new[u] OR ((c_first ->> c_id[u]::text)::int BETWEEN v_start AND u - 1 AND NOT p_map ? c_id[u]::text) THEN
+          r_result[u] := 'chain_refused'; r_account[u] := NULL;
+        END IF;
+      END LOOP;
+    END IF;
+  END LOOP;
+
+  -- The record comes first: if another call has taken an id meanwhile, this one starts again (see ledger_post).
+  INSERT INTO ledger_commands (tenant_id, id, kind, request_hash, result, account_id, booked_at)
+  SELECT p_tenant, x.id, x.kind, x.hash, x.result, x.account, v_now
+    FROM unnest(c_id, c_kind, c_hash, r_result, r_account, r_new) AS x(id, kind, hash, result, account, new)
+   WHERE x.new ORDER BY x.id;
+  UPDATE ledger_accounts a
+     SET debits_posted = x.dp, credits_posted = x.cp, debits_pending = x.dh, credits_pending = x.ch, version = x.version,
+         state = x.state, booked_at = v_now
+    FROM unnest(a_id, a_dp, a_cp, a_dh, a_ch, a_version, a_state) AS x(id, dp, cp, dh, ch, version, state)
+   WHERE a.tenant_id = p_tenant AND a.id = x.id AND (a.version <> x.version OR a.state <> x.state);
+  INSERT INTO ledger_transfers (tenant_id, id, chain_id, kind, code, reference, debit_account, credit_account, posted, pending,
+                                target_id, debit_version, debit_balance, debit_held, credit_version, credit_balance, credit_held,
+                                booked_at)
+  SELECT p_tenant, x.id, x.head, x.kind, x.code, x.reference, a_id[x.d], a_id[x.c], x.posted, x.pending, x.target,
+         x.dv, x.db, x.dheld, x.cv, x.cb, x.cheld, v_now
+    FROM unnest(c_id, c_kind, r_head, r_code, r_reference, r_d, r_c, r_posted, r_pending, r_target, r_dv, r_db, r_dheld,
+                r_cv, r_cb, r_cheld, r_new, r_result)
+         AS x(id, kind, head, code, reference, d, c, posted, pending, target, dv, db, dheld, cv, cb, cheld, new, result)
+   WHERE x.new AND x.result = 'applied' AND x.c IS NOT NULL ORDER BY x.id;
+  IF h_id IS NOT NULL THEN
+    UPDATE ledger_holds o
+       SET posted = x.posted, remaining = x.remaining, state = x.state, changed_at = v_now
+      FROM unnest(h_id, h_posted, h_remaining, h_state) WITH ORDINALITY AS x(id, posted, remaining, state, n)
+     WHERE o.tenant_id = p_tenant AND o.id = x.id AND x.n <= h_stored AND o.remaining <> x.remaining;
+    INSERT INTO ledger_holds (tenant_id, id, debit_account, credit_account, amount, posted, remaining, state, expires_at, code,
+                              reference, booked_at, changed_at)
+    SELECT p_tenant, x.id, x.debit, x.credit, x.amount, x.posted, x.remaining, x.state, x.expires, x.code, x.reference, v_now, v_now
+      FROM unnest(h_id, h_debit, h_credit, h_amount, h_posted, h_remaining, h_state, h_expires, h_code, h_reference, h_exists)
+           WITH ORDINALITY AS x(id, debit, credit, amount, posted, remaining, state, expires, code, reference, made, n)
+     WHERE x.n > h_stored AND x.made ORDER BY x.id;
+  END IF;
+
+  RETURN QUERY
+  SELECT x.n::int, x.result, NOT x.new AND x.kind <> 'open' AND x.result <> 'transfer_exists_different', x.account, m.id,
+         m.debit_version, m.debit_balance, m.credit_version, m.credit_balance, m.booked_at
+    FROM unnest(c_id, c_kind, r_result, r_new, r_account) WITH ORDINALITY AS x(id, kind, result, new, account, n)
+    LEFT JOIN ledger_transfers m ON m.tenant_id = p_tenant AND m.id = x.id AND x.result = 'applied'
+   ORDER BY x.n;
+END $$;
+
+-- What the application calls. Another call may take the same id over other accounts at the same moment, which only the record's
+-- primary key shows; the loser then starts again and finds the winner's record.
+CREATE FUNCTION ledger_post(p_tenant integer, p_commands jsonb)
+RETURNS TABLE (ordinal integer, result text, replayed boolean, account_id uuid, transfer_id uuid,
+               debit_version bigint, debit_balance numeric, credit_version bigint, credit_balance numeric, booked_at timestamptz)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  v_constraint text;
+BEGIN
+  IF p_tenant IS DISTINCT FROM current_tenant() THEN
+    RAISE EXCEPTION 'this transaction acts for another tenant' USING ERRCODE = 'insufficient_privilege';
+  END IF;
+  FOR v_attempt IN 1 .. 8 LOOP
+    BEGIN
+      RETURN QUERY SELECT * FROM ledger_apply(p_tenant, p_commands);
+      RETURN;
+    EXCEPTION WHEN unique_violation THEN
+      GET STACKED DIAGNOSTICS v_constraint = CONSTRAINT_NAME;
+      IF v_constraint <> 'pk_ledger_commands' OR v_attempt = 8 THEN
+        RAISE;
+      END IF;
+    END;
+  END LOOP;
+END $$;

@@ -1,0 +1,60 @@
+-- Opening accounts, and the functions and views that read.
+
+-- The accounts named by the open commands of a batch, where they do not exist yet. Sides and guards follow from the kind, here only.
+CREATE FUNCTION ledger_open(p_tenant integer, p_commands jsonb) RETURNS void LANGUAGE sql AS $$
+  INSERT INTO ledger_accounts (tenant_id, id, kind, owner, asset_id, normal_side, guard)
+  SELECT DISTINCT ON (x.account) p_tenant, x.account, x.account_kind, x.owner, s.number,
+         CASE WHEN x.account_kind IN ('vault', 'bank', 'network_fees') THEN 'debit' ELSE 'credit' END,
+         CASE WHEN x.account_kind IN ('wallet', 'suspense') THEN 'always'
+              WHEN x.account_kind IN ('vault', 'bank') THEN 'holds' ELSE 'never' END
+    FROM jsonb_to_recordset(p_commands) AS x(kind text, account uuid, account_kind text, owner uuid, asset text)
+    JOIN assets s ON s.id = x.asset
+   WHERE x.kind = 'open'
+     AND NOT EXISTS (SELECT FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = x.account)
+   ORDER BY x.account
+  ON CONFLICT DO NOTHING
+$$;
+
+-- Both legs of each transfer as rows of the account's own history. `signed` is positive for a debit and sums to zero per transfer.
+CREATE VIEW ledger_entries WITH (security_invoker = true) AS
+  SELECT t.tenant_id, t.debit_account AS account_id, t.debit_version AS version, t.id AS transfer_id, 'debit' AS side,
+         t.credit_account AS counter_account, t.kind, t.code, t.reference, t.posted, t.pending, t.posted AS signed,
+         t.debit_balance AS balance, t.debit_held AS held, t.booked_at
+    FROM ledger_transfers t
+  UNION ALL
+  SELECT t.tenant_id, t.credit_account, t.credit_version, t.id, 'credit',
+         t.debit_account, t.kind, t.code, t.reference, t.posted, t.pending, -t.posted,
+         t.credit_balance, t.credit_held, t.booked_at
+    FROM ledger_transfers t;
+
+-- Debits minus credits over all accounts of an asset: zero, always.
+CREATE VIEW ledger_trial_balance WITH (security_invoker = true) AS
+  SELECT a.tenant_id, a.asset_id, s.id AS asset, sum(a.debits_posted) - sum(a.credits_posted) AS difference,
+         sum(a.debits_pending) - sum(a.credits_pending) AS difference_pending
+    FROM ledger_accounts a JOIN assets s ON s.number = a.asset_id
+   GROUP BY a.tenant_id, a.asset_id, s.id;
+
+-- The balance and the held amount of an account as booked at a moment. Versions have no gaps and booking times never run backwards
+-- along them, so the last entry not after the moment is found by bisection: a few index probes however long the history is.
+CREATE FUNCTION ledger_balance_at(p_tenant integer, p_account uuid, p_at timestamptz)
+RETURNS TABLE (version bigint, balance numeric, held numeric, booked_at timestamptz)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  v_low bigint := 0;   -- the entry of this version (or none) is not after the moment
+  v_high bigint;       -- the entry of this version would be after it
+  v_middle bigint;
+BEGIN
+  SELECT a.version + 1 INTO v_high FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = p_account;
+  WHILE v_high - v_low > 1 LOOP
+    v_middle := (v_low + v_high) / 2;
+    IF (SELECT e.booked_at <= p_at FROM ledger_entries e
+         WHERE e.tenant_id = p_tenant AND e.account_id = p_account AND e.version = v_middle) THEN
+      v_low := v_middle;
+    ELSE
+      v_high := v_middle;
+    END IF;
+  END LOOP;
+  RETURN QUERY SELECT e.version, e.balance, e.held, e.booked_at FROM ledger_entries e
+                WHERE e.tenant_id = p_tenant AND e.account_id = p_account AND e.version = v_low;
+END $$;

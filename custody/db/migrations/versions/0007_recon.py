@@ -1,0 +1,16 @@
+"""Holds the place of this part in the chain until its tables land."""
+
+from __future__ import annotations
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass
+
+
+def downgrade() -> None:
+    raise RuntimeError("migrations go forward only")

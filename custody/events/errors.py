@@ -1,0 +1,12 @@
+"""Broken rules of events."""
+
+from __future__ import annotations
+
+from custody.kernel.errors import InvariantViolated
+
+
+class UnknownEvent(InvariantViolated):
+    """Code tried to emit an event that the catalog does not list."""
+
+    code = "unknown_event"
+    public = "An event that is not in the catalog was emitted."

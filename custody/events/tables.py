@@ -1,0 +1,30 @@
+"""The transactional outbox."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Identity, Index, Table
+from sqlalchemy.dialects.postgresql import JSONB
+
+from custody.db.base import metadata
+from custody.db.columns import created_at, tenant_column, text_column, utc_column, uuid_column, uuid_key
+
+outbox = Table(
+    "outbox",
+    metadata,
+    tenant_column(),
+    uuid_key(),
+    Column("sequence", BigInteger, Identity(always=True), nullable=False),
+    text_column("type"),
+    uuid_column("object_id"),
+    Column("data", JSONB, nullable=False),
+    created_at(),
+    utc_column("relayed_at", nullable=True),
+    Index("ix_outbox_tenant_id_sequence", "tenant_id", "sequence"),
+    Index("ix_outbox_object_id", "tenant_id", "object_id", "sequence"),
+)
+Index(
+    "ix_outbox_unrelayed",
+    outbox.c.tenant_id,
+    outbox.c.sequence,
+    postgresql_where=outbox.c.relayed_at.is_(None),
+)

@@ -1,0 +1,51 @@
+"""Same key and body: same answer. Same key, other body: refused. Written in the transaction of the effect.
+
+`begin` takes a lock that lasts until the transaction ends, so that a second caller with the same key waits for the first and
+then sees its answer; there is no moment in which both may act. An effect without its key's row, or the reverse, cannot be
+committed. Source: draft-ietf-httpapi-idempotency-key-header.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import insert, select
+
+from custody.db.session import UnitOfWork
+from custody.idempotency.errors import KeyReused
+from custody.idempotency.model import Replay
+from custody.idempotency.tables import idempotency_keys as keys
+from custody.identity.model import Principal
+
+
+async def begin(uow: UnitOfWork, principal: Principal, key: str, fingerprint: bytes) -> Replay | None:
+    """The recorded answer, or None when this caller is the first and may act. Raises KeyReused for another request.
+
+    Locks the key until the transaction ends. `fingerprint` is the SHA-256 of method, route and canonical body.
+    """
+    await uow.lock(f"idempotency/{uow.tenant}/{principal.id}/{key}")
+    rows = await uow.conn.execute(
+        select(keys.c.fingerprint, keys.c.status, keys.c.body).where(
+            keys.c.tenant_id == uow.tenant, keys.c.principal_id == principal.id, keys.c.key == key
+        )
+    )
+    row = rows.one_or_none()
+    if row is None:
+        return None
+    if row.fingerprint != fingerprint:
+        raise KeyReused(key=key)
+    return Replay(status=row.status, body=row.body)
+
+
+async def record(
+    uow: UnitOfWork, principal: Principal, key: str, fingerprint: bytes, status: int, body: bytes
+) -> None:
+    """Keep the answer. Call it last, in the transaction that `begin` opened the key in."""
+    await uow.conn.execute(
+        insert(keys).values(
+            tenant_id=uow.tenant,
+            principal_id=principal.id,
+            key=key,
+            fingerprint=fingerprint,
+            status=status,
+            body=body,
+        )
+    )

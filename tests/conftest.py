@@ -1,0 +1,75 @@
+"""Fixtures that every test may ask for. Nothing is started unless a test needs it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from custody.db.session import Database
+from custody.identity import service as identity
+from custody.kernel.ids import TenantId
+from tests.postgres import Cluster, start_cluster, stop_cluster
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def fixtures() -> Path:
+    """Real ledgers, blocks and files that lie beside the project; tests that need them skip where they are missing."""
+    home = Path(os.environ.get("CUSTODY_FIXTURES", str(ROOT.parent / "shared" / "fixtures")))
+    if not home.is_dir():
+        pytest.skip("the real-data fixtures are not beside this checkout (set CUSTODY_FIXTURES)")
+    return home
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A real Postgres for this test process."""
+    started = start_cluster()
+    yield started
+    stop_cluster(started)
+
+
+@pytest.fixture
+async def database_name(cluster: Cluster) -> AsyncIterator[str]:
+    """A migrated database of this test's own."""
+    name = await cluster.create()
+    yield name
+    await cluster.drop(name)
+
+
+@pytest.fixture
+def admin_dsn(cluster: Cluster, database_name: str) -> str:
+    """How an administrator reaches this test's database."""
+    return cluster.dsn(database_name)
+
+
+@pytest.fixture
+def app_dsn(cluster: Cluster, database_name: str) -> str:
+    """How the product reaches this test's database: as custody_app, with no rights beyond its grants."""
+    return cluster.dsn(database_name, "custody_app")
+
+
+@pytest.fixture
+async def database(app_dsn: str) -> AsyncIterator[Database]:
+    """This test's database, seen as the product sees it."""
+    opened = Database(app_dsn, pool_size=20)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def tenant(database: Database) -> TenantId:
+    """A fresh tenant."""
+    async with database.unit_of_work(None) as uow:
+        return await identity.create_tenant(uow, "acme")
+
+
+@pytest.fixture
+async def other_tenant(database: Database) -> TenantId:
+    """Another tenant, whose things must stay unseen."""
+    async with database.unit_of_work(None) as uow:
+        return await identity.create_tenant(uow, "rival")
