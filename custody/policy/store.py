@@ -1,0 +1,81 @@
+"""SQL of the adopted policies."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import insert, select
+
+from custody.db.session import ReadSession, UnitOfWork
+from custody.policy.model import AllowRule, ApprovalPolicy, Approver, Scope, Window
+from custody.policy.tables import approval_policies
+
+
+async def load_current(session: ReadSession) -> ApprovalPolicy | None:
+    """The highest version."""
+    rows = await session.conn.execute(
+        select(approval_policies.c.body).order_by(approval_policies.c.version.desc()).limit(1)
+    )
+    body = rows.scalar_one_or_none()
+    return None if body is None else _read(body)
+
+
+async def load_version(session: ReadSession, version: int) -> ApprovalPolicy | None:
+    """One version."""
+    rows = await session.conn.execute(
+        select(approval_policies.c.body).where(approval_policies.c.version == version)
+    )
+    body = rows.scalar_one_or_none()
+    return None if body is None else _read(body)
+
+
+async def insert_policy(uow: UnitOfWork, policy: ApprovalPolicy) -> None:
+    """Keep a version for good."""
+    await uow.conn.execute(
+        insert(approval_policies).values(
+            version=policy.version, policy_hash=policy.policy_hash, body=_write(policy)
+        )
+    )
+
+
+def _write(policy: ApprovalPolicy) -> dict[str, Any]:
+    """Amounts as text: JSON numbers lose digits beyond 2^53 in many readers."""
+    body = asdict(policy)
+    for rule in body["allow"]:
+        rule["amount_max"] = str(rule["amount_max"])
+        rule["fee_max"] = str(rule["fee_max"])
+        for window in rule["windows"]:
+            window["amount_max"] = str(window["amount_max"])
+    return body
+
+
+def _read(body: dict[str, Any]) -> ApprovalPolicy:
+    return ApprovalPolicy(
+        version=body["version"],
+        approver_set_version=body["approver_set_version"],
+        policy_hash=body["policy_hash"],
+        approvers=tuple(
+            Approver(id=each["id"], keys=tuple(each["keys"]), groups=tuple(each["groups"]))
+            for each in body["approvers"]
+        ),
+        deny=tuple(_scope(each) for each in body["deny"]),
+        allow=tuple(
+            AllowRule(
+                scope=_scope(each["scope"]),
+                amount_max=int(each["amount_max"]),
+                fee_max=int(each["fee_max"]),
+                windows=tuple(
+                    Window(seconds=window["seconds"], amount_max=int(window["amount_max"]))
+                    for window in each["windows"]
+                ),
+                group=each["group"],
+                threshold=each["threshold"],
+            )
+            for each in body["allow"]
+        ),
+    )
+
+
+def _scope(body: dict[str, Any]) -> Scope:
+    return Scope(**{**body, "destinations": tuple(body["destinations"])})

@@ -1,0 +1,183 @@
+"""The only way to the signer: one request on one connection over a Unix socket, with three ways to end.
+
+Done returns a value. Refused raises SignerRefused and is final. Unknown raises SigningUnknown: the request was sent and the
+answer was lost, so the same request has to be made again (the signer's journal makes it the same answer). A connection that
+could not be opened raises SignerUnreachable: nothing was asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TypeVar
+from uuid import UUID
+
+from custody.chains.address import curve_of
+from custody.kernel.assetid import ChainId
+from custody.kernel.ids import TenantId
+from custody.policy.model import AllowRule, ApprovalPolicy, Approver, Decision, Scope, Window
+from custody.signing.errors import SignerContradicted, SignerRefused, SignerUnreachable, SigningUnknown
+from custody.signing.intents import digest, org_name
+from custody.signing.model import SignedTransaction, SignerHealth, SignerKey, Slot, StellarSlot
+from signer.protocol import messages
+from signer.protocol.approvals import Approval
+from signer.protocol.wire import FRAME_MAX, MalformedMessage
+
+_LENGTH_BYTES = 4
+_Answer = TypeVar("_Answer")
+
+
+class SignerClient:
+    """Speaks `signer.protocol` to one signer. Safe to share between tasks."""
+
+    def __init__(self, socket: str, *, timeout_s: float = 10.0, connections: int = 8) -> None:
+        """`socket` is the path of the Unix socket; `timeout_s` bounds one whole request; `connections` are open at once."""
+        self._socket = socket
+        self._timeout_s = timeout_s
+        self._free = asyncio.Semaphore(connections)
+
+    async def health(self) -> SignerHealth:
+        """Whether it can sign."""
+        view = await self._ask(messages.Health(), messages.HealthView)
+        return SignerHealth(
+            policy_version=view.policy_version, journal_count=view.journal_count, keys=view.keys
+        )
+
+    async def create_key(
+        self, *, request_id: UUID, tenant: TenantId, purpose: str, chain: ChainId
+    ) -> SignerKey:
+        """Let a key be born in the HSM, for vaults of this purpose (`omnibus`, `deposit`). Idempotent by `request_id`."""
+        request = messages.CreateKey(
+            request_id=str(request_id),
+            org=org_name(tenant),
+            vault=purpose,
+            curve=curve_of(chain),
+            label=f"{purpose}-{request_id}",
+        )
+        view = await self._ask(request, messages.KeyView)
+        if (view.org, view.vault, view.curve) != (request.org, request.vault, request.curve):
+            raise SignerContradicted("the key is not the one that was asked for", key_id=view.key_id)
+        return SignerKey(
+            key_id=view.key_id, curve=view.curve, public_key=view.public_key, account=view.address
+        )
+
+    async def get_policy(self) -> ApprovalPolicy:
+        """The policy that the signer enforces at this moment."""
+        return _read_policy(await self._ask(messages.GetPolicy(), messages.PolicyView))
+
+    async def veto(self, intent: bytes, decisions: Sequence[Decision]) -> None:
+        """Make a rejection final in the signer too. `decisions` must hold one. Idempotent by the intent."""
+        vetoed = await self._ask(
+            messages.Veto(intent=intent, approvals=_approvals(decisions)), messages.Vetoed
+        )
+        _check_digest(intent, vetoed.intent_digest)
+
+    async def sign(self, intent: bytes, decisions: Sequence[Decision], slot: Slot) -> SignedTransaction:
+        """The signed transaction of an approved intent in this slot. Idempotent: the same arguments give the same bytes."""
+        request = messages.Sign(intent=intent, approvals=_approvals(decisions), binding=_binding(slot))
+        signed = await self._ask(request, messages.Signed)
+        _check_digest(intent, signed.intent_digest)
+        shown = signed.tx_hash if isinstance(slot, StellarSlot) else f"0x{signed.tx_hash}"
+        return SignedTransaction(tx=signed.tx, tx_hash=shown)
+
+    async def _ask(self, request: messages.Request, shape: type[_Answer]) -> _Answer:
+        answer = await self._exchange(messages.dump(request))
+        if isinstance(answer, messages.Refused):
+            raise SignerRefused(reason=answer.code, text=answer.text)
+        if not isinstance(answer, shape):
+            raise SignerContradicted(asked=type(request).__name__, answered=type(answer).__name__)
+        return answer
+
+    async def _exchange(self, body: bytes) -> messages.Response:
+        async with self._free:
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    reader, writer = await asyncio.open_unix_connection(self._socket)
+            except (OSError, TimeoutError) as error:
+                raise SignerUnreachable(cause=type(error).__name__) from error
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    writer.write(len(body).to_bytes(_LENGTH_BYTES, "big") + body)
+                    await writer.drain()
+                    return messages.load_response(await _receive(reader))
+            except (OSError, TimeoutError, EOFError, MalformedMessage) as error:
+                raise SigningUnknown(cause=type(error).__name__) from error
+            finally:
+                writer.close()
+
+
+async def _receive(reader: asyncio.StreamReader) -> bytes:
+    """One framed body. asyncio.IncompleteReadError, an EOFError, says that the signer hung up."""
+    length = int.from_bytes(await reader.readexactly(_LENGTH_BYTES), "big")
+    if length > FRAME_MAX:
+        raise MalformedMessage("too_long")
+    return await reader.readexactly(length)
+
+
+def _check_digest(intent: bytes, answered: str) -> None:
+    expected = digest(intent).hex()
+    if answered != expected:
+        raise SignerContradicted("the answer is about another intent", expected=expected, answered=answered)
+
+
+def _approvals(decisions: Sequence[Decision]) -> tuple[Approval, ...]:
+    return tuple(
+        Approval(
+            approver=each.approver,
+            public_key=each.public_key,
+            decision=each.word.value,
+            signature=each.signature,
+        )
+        for each in decisions
+    )
+
+
+def _binding(slot: Slot) -> messages.Binding:
+    if isinstance(slot, StellarSlot):
+        return messages.StellarBinding(
+            sequence=slot.sequence,
+            max_time=slot.max_time,
+            min_ledger=0,
+            max_ledger=slot.max_ledger,
+            fee=slot.fee,
+        )
+    return messages.EvmBinding(
+        nonce=slot.nonce,
+        max_fee_per_gas=slot.max_fee_per_gas,
+        max_priority_fee_per_gas=slot.max_priority_fee_per_gas,
+    )
+
+
+def _read_policy(view: messages.PolicyView) -> ApprovalPolicy:
+    return ApprovalPolicy(
+        version=view.version,
+        approver_set_version=view.approver_set_version,
+        policy_hash=view.policy_hash,
+        approvers=tuple(Approver(id=each.id, keys=each.keys, groups=each.groups) for each in view.approvers),
+        deny=tuple(_scope(each) for each in view.deny),
+        allow=tuple(
+            AllowRule(
+                scope=_scope(each),
+                amount_max=each.amount_max,
+                fee_max=each.fee_max,
+                windows=tuple(
+                    Window(seconds=window.seconds, amount_max=window.amount_max) for window in each.windows
+                ),
+                group=each.group,
+                threshold=each.threshold,
+            )
+            for each in view.allow
+        ),
+    )
+
+
+def _scope(rule: messages.RuleView | messages.DenyRuleView) -> Scope:
+    return Scope(
+        id=rule.id,
+        org=rule.org,
+        vault=rule.vault,
+        chain=rule.chain,
+        kind=rule.kind,
+        asset=rule.asset,
+        destinations=rule.destinations,
+    )

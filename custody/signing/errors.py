@@ -1,0 +1,54 @@
+"""How a call to the signer can end without an answer, and what a signature can be refused for here."""
+
+from __future__ import annotations
+
+from custody.kernel.errors import InvalidInput, InvariantViolated, Refused, Unavailable
+
+
+class SignerUnreachable(Unavailable):
+    """No connection could be opened: nothing was asked, so nothing was done."""
+
+    code = "signer_unreachable"
+    public = "The signer cannot be reached."
+
+
+class SigningUnknown(Unavailable):
+    """The request was sent and no answer came: it may or may not have been carried out.
+
+    The only way on is the same request again; the signer's journal returns what it did.
+    """
+
+    code = "signing_unknown"
+    public = "The signer has not answered; its answer will be asked for again."
+
+
+class SignerRefused(Refused):
+    """The signer understood and declined. `values["reason"]` is its code."""
+
+    code = "signer_refused"
+    public = "The signer refused."
+
+    @property
+    def reason(self) -> str:
+        """The signer's stable code."""
+        return str(self.values["reason"])
+
+
+class SignerContradicted(InvariantViolated):
+    """The signer answered a question that was not asked, or about another intent."""
+
+    code = "signer_contradicted"
+
+
+class InvalidIntent(InvalidInput):
+    """The effect cannot be written as an intent. `values` hold the protocol's code and the field."""
+
+    code = "invalid_intent"
+    public = "The request cannot be expressed as an intent."
+
+
+class InvalidDecision(InvalidInput):
+    """The signature, the key or the person behind a decision is wrong."""
+
+    code = "invalid_decision"
+    public = "The decision is not validly signed by an approver."

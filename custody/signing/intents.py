@@ -1,0 +1,265 @@
+"""Intents: the canonical bytes that approvers sign and the signer obeys, built and read here and in no other place of ours.
+
+The bytes are kept and passed on as they were built; nothing decodes and encodes them in between. Source: signer/protocol/SPEC.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields
+from typing import TypedDict
+from uuid import UUID
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from custody.kernel.assetid import AssetId, ChainId
+from custody.kernel.ids import TenantId
+from custody.policy.model import ApprovalPolicy, Approver, Decision, Facts, Word
+from custody.signing.errors import InvalidDecision, InvalidIntent
+from signer.protocol import approvals, canonical
+from signer.protocol.intent import (
+    EvmErc20Transfer,
+    EvmTransfer,
+    Intent,
+    MemoType,
+    StellarChangeTrust,
+    StellarPayment,
+)
+
+TRUST_LIMIT_MAX = 2**63 - 1
+"""The highest limit of a trustline in stroops."""
+_ERC20 = "erc20:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The vault that pays and who asks, under which policy and until when."""
+
+    tenant: TenantId
+    """Owner of the key."""
+    purpose: str
+    """Purpose of the vault: the group of keys that policy speaks about."""
+    key_id: str
+    """Key in the HSM, hexadecimal."""
+    chain: ChainId
+    """Chain of the vault."""
+    account: str
+    """Address of the vault."""
+    request_id: UUID
+    """Id of the withdrawal."""
+    initiator: str
+    """Subject of the principal who asked."""
+    policy_version: int
+    """Version of the policy that approvers will see."""
+    not_before: int
+    """Unix seconds."""
+    expires_at: int
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StellarCaps:
+    """What a Stellar intent allows beyond its effect."""
+
+    network_passphrase: str
+    """Names the network; only its hash is written."""
+    max_fee: int
+    """Stroops for the whole transaction."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvmCaps:
+    """What an EVM intent allows beyond its effect."""
+
+    chain_id: int
+    """EIP-155 chain id."""
+    gas_limit: int
+    """Gas units."""
+    max_fee_per_gas: int
+    """Wei."""
+    max_priority_fee_per_gas: int
+    """Wei."""
+
+
+Caps = StellarCaps | EvmCaps
+
+
+class _Header(TypedDict):
+    """The fields that every intent has."""
+
+    org: str
+    vault: str
+    key_id: str
+    chain: str
+    request_id: str
+    initiator: str
+    policy_version: int
+    not_before: int
+    expires_at: int
+    source: str
+
+
+class _Price(TypedDict):
+    """The fields that every EVM intent has beyond the header."""
+
+    chain_id: int
+    gas_limit: int
+    max_fee_per_gas: int
+    max_priority_fee_per_gas: int
+
+
+def org_name(tenant: TenantId) -> str:
+    """How the signer calls a tenant."""
+    return f"tenant-{tenant}"
+
+
+def build_payment_intent(
+    source: Source,
+    caps: Caps,
+    *,
+    asset: AssetId,
+    amount: int,
+    destination: str,
+    memo_type: MemoType = "none",
+    memo: str = "",
+) -> bytes:
+    """The bytes of one payment. Raises InvalidIntent when a value is outside the protocol's range."""
+    header = _header(source)
+    if isinstance(caps, StellarCaps):
+        return _encode(
+            StellarPayment(
+                **header,
+                network_id=_network_id(caps),
+                max_fee=caps.max_fee,
+                destination=destination,
+                memo_type=memo_type,
+                memo=memo,
+                asset=asset.reference,
+                amount=amount,
+            )
+        )
+    if memo_type != "none":
+        raise InvalidIntent(reason="bad_memo", field="memo")
+    price: _Price = {
+        "chain_id": caps.chain_id,
+        "gas_limit": caps.gas_limit,
+        "max_fee_per_gas": caps.max_fee_per_gas,
+        "max_priority_fee_per_gas": caps.max_priority_fee_per_gas,
+    }
+    if asset.is_native:
+        return _encode(EvmTransfer(**header, **price, destination=destination, amount=amount))
+    token = asset.reference.removeprefix(_ERC20)
+    return _encode(EvmErc20Transfer(**header, **price, token=token, destination=destination, amount=amount))
+
+
+def build_trustline_intent(source: Source, caps: StellarCaps, *, asset: AssetId) -> bytes:
+    """The bytes of opening a trustline without limit to a credit asset. Raises InvalidIntent."""
+    return _encode(
+        StellarChangeTrust(
+            **_header(source),
+            network_id=_network_id(caps),
+            max_fee=caps.max_fee,
+            asset=asset.reference,
+            limit=TRUST_LIMIT_MAX,
+        )
+    )
+
+
+def digest(intent: bytes) -> bytes:
+    """The 32 bytes that name this intent everywhere."""
+    return canonical.digest(intent)
+
+
+def show(intent: bytes) -> dict[str, str]:
+    """Every field as text, with `kind`: what an approver is shown. Raises InvalidIntent."""
+    value = _decode(intent)
+    return {"kind": canonical.kind_of(value)} | {
+        field.name: str(getattr(value, field.name)) for field in fields(value)
+    }
+
+
+def facts_of(intent: bytes) -> Facts:
+    """What policy judges. Raises InvalidIntent."""
+    value = _decode(intent)
+    match value:
+        case StellarPayment():
+            asset, destination, amount, fee_max = value.asset, value.destination, value.amount, value.max_fee
+        case StellarChangeTrust():
+            asset, destination = value.asset, value.asset.partition(":")[2]
+            amount, fee_max = value.limit, value.max_fee
+        case EvmTransfer() | EvmErc20Transfer():
+            asset = value.token if isinstance(value, EvmErc20Transfer) else "native"
+            destination, amount = value.destination, value.amount
+            fee_max = value.gas_limit * value.max_fee_per_gas
+    return Facts(
+        org=value.org,
+        vault=value.vault,
+        chain=value.chain,
+        kind=canonical.kind_of(value),
+        asset=asset,
+        destination=destination,
+        amount=amount,
+        fee_max=fee_max,
+        initiator=value.initiator,
+        policy_version=value.policy_version,
+    )
+
+
+def verify_decision(intent: bytes, policy: ApprovalPolicy, decision: Decision) -> Approver:
+    """The person who validly decided about this intent.
+
+    Raises InvalidDecision with a reason. The signer checks all of it again; here it keeps garbage from being recorded, since the
+    signer refuses a whole request for one approval that does not verify.
+    """
+    person = policy.approver_of(decision.public_key)
+    if person is None or person.id != decision.approver:
+        raise InvalidDecision(reason="unknown_approver", approver=decision.approver)
+    if decision.word is Word.APPROVE and person.id == facts_of(intent).initiator:
+        raise InvalidDecision(reason="initiator_approved", approver=decision.approver)
+    message = approvals.approval_message(
+        decision=decision.word.value,
+        digest=digest(intent),
+        approver_set_version=policy.approver_set_version,
+    )
+    try:
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(decision.public_key))
+        key.verify(bytes.fromhex(decision.signature), message)
+    except (ValueError, InvalidSignature) as error:
+        raise InvalidDecision(reason="bad_signature", approver=decision.approver) from error
+    if decision.signature != decision.signature.lower():
+        raise InvalidDecision(reason="bad_signature", approver=decision.approver)
+    return person
+
+
+def _header(source: Source) -> _Header:
+    return {
+        "org": org_name(source.tenant),
+        "vault": source.purpose,
+        "key_id": source.key_id,
+        "chain": str(source.chain),
+        "request_id": str(source.request_id),
+        "initiator": source.initiator,
+        "policy_version": source.policy_version,
+        "not_before": source.not_before,
+        "expires_at": source.expires_at,
+        "source": source.account,
+    }
+
+
+def _network_id(caps: StellarCaps) -> str:
+    return hashlib.sha256(caps.network_passphrase.encode()).hexdigest()
+
+
+def _encode(intent: Intent) -> bytes:
+    try:
+        return canonical.encode(intent)
+    except canonical.MalformedIntent as error:
+        raise InvalidIntent(reason=error.code, field=error.field) from error
+
+
+def _decode(intent: bytes) -> Intent:
+    try:
+        return canonical.decode(intent)
+    except canonical.MalformedIntent as error:
+        raise InvalidIntent(reason=error.code, field=error.field) from error

@@ -1,0 +1,70 @@
+"""What the signer takes and gives, in this side's words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignerKey:
+    """One key in the HSM. The private half never leaves it."""
+
+    key_id: str
+    """CKA_ID, hexadecimal."""
+    curve: str
+    """`ed25519` or `secp256k1`."""
+    public_key: str
+    """Hexadecimal."""
+    account: str
+    """G address or EIP-55 address of the key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StellarSlot:
+    """What a Stellar transaction needs beyond its intent. An intent is bound to one slot for good."""
+
+    sequence: int
+    """Sequence number of the transaction."""
+    max_time: int
+    """Unix seconds after which it can no longer apply."""
+    max_ledger: int
+    """First ledger in which it can no longer apply."""
+    fee: int
+    """Fee bid of the whole transaction in stroops."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvmSlot:
+    """What an EVM transaction needs beyond its intent. An intent is bound to one slot for good."""
+
+    nonce: int
+    """Account nonce."""
+    max_fee_per_gas: int
+    """Wei per gas."""
+    max_priority_fee_per_gas: int
+    """Wei per gas."""
+
+
+Slot = StellarSlot | EvmSlot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedTransaction:
+    """Bytes that may be sent to the chain any number of times and take effect at most once."""
+
+    tx: bytes
+    """Stellar: transaction envelope in XDR. EVM: raw EIP-1559 transaction."""
+    tx_hash: str
+    """Name of the transaction on its chain, hexadecimal; EVM hashes carry 0x."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignerHealth:
+    """The signer is able to sign."""
+
+    policy_version: int
+    """Version in force."""
+    journal_count: int
+    """Entries in its journal."""
+    keys: int
+    """Keys that it knows."""

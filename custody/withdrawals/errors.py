@@ -1,0 +1,93 @@
+"""What withdrawals refuse."""
+
+from __future__ import annotations
+
+from custody.kernel.errors import Conflict, InvalidInput, InvariantViolated, NotFound, Refused, Unavailable
+
+
+class UnknownWithdrawal(NotFound):
+    """No such withdrawal of this tenant."""
+
+    code = "unknown_withdrawal"
+    public = "No such withdrawal."
+
+
+class WithdrawalExistsDifferent(Conflict):
+    """The id is taken by a withdrawal of other content."""
+
+    code = "withdrawal_exists_different"
+    public = "A withdrawal with this id exists and differs."
+
+
+class DecisionTooLate(Conflict):
+    """The withdrawal is past the point where decisions matter."""
+
+    code = "decision_too_late"
+    public = "The withdrawal can no longer be decided about."
+
+
+class CancelTooLate(Conflict):
+    """A key may have been touched, or the withdrawal has ended."""
+
+    code = "cancel_too_late"
+    public = "The withdrawal can no longer be cancelled."
+
+
+class UnsupportedAsset(InvalidInput):
+    """The asset does not live on a chain that is configured here."""
+
+    code = "unsupported_asset"
+    public = "Withdrawals of this asset are not supported."
+
+
+class MemoNotAllowed(InvalidInput):
+    """The chain knows no memo, or the address already carries the receiver's tag."""
+
+    code = "memo_not_allowed"
+    public = "This destination does not take a memo."
+
+
+class InvalidMemo(InvalidInput):
+    """The memo's value does not fit its type."""
+
+    code = "invalid_memo"
+    public = "The memo is not valid for its type."
+
+
+class AmountOutOfRange(InvalidInput):
+    """Zero, negative, or larger than the chain can carry."""
+
+    code = "amount_out_of_range"
+    public = "The amount is outside the range of this asset."
+
+
+class DestinationIsOurs(Refused):
+    """The address belongs to one of this tenant's vaults; moving money there is an internal transfer."""
+
+    code = "destination_is_ours"
+    public = "The destination is one of your own vaults; use a transfer."
+
+
+class NotATrustline(InvalidInput):
+    """Only credit assets of a Stellar network have trustlines, and not of the vault's own issue."""
+
+    code = "not_a_trustline"
+    public = "A trustline needs a Stellar vault and a credit asset of the same network."
+
+
+class ChainBehind(Unavailable):
+    """Our own ingestion has not reached the chain's present; a reservation now could not be bounded."""
+
+    code = "chain_behind"
+
+
+class SlotContested(InvariantViolated):
+    """The signer has bound this intent to another sequence or nonce than ours: our rows were lost or rolled back."""
+
+    code = "slot_contested"
+
+
+class FeeOverCap(Unavailable):
+    """The chain's present price is above what the intent allows; wait until it falls or the intent expires."""
+
+    code = "fee_over_cap"

@@ -1,0 +1,172 @@
+"""Withdrawals, their attempts, and what the chain tells about them: frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from custody.kernel.assetid import AssetId, ChainId
+from custody.kernel.ids import AttemptId, PrincipalId, VaultId, WalletId, WithdrawalId
+from custody.policy.model import Decision, Verdict
+
+MemoType = Literal["none", "id", "text", "hash"]
+Kind = Literal["payment", "change_trust"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memo:
+    """What a Stellar payment says to its receiver."""
+
+    type: MemoType
+    """`none`, `id`, `text` or `hash`."""
+    value: str
+    """Empty, a decimal below 2^64, 1-28 printable ASCII characters, or 64 lower-case hex digits."""
+
+
+NO_MEMO = Memo(type="none", value="")
+"""A payment without a memo; the only one that EVM chains and M addresses know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestWithdrawal:
+    """What a custody app asks for."""
+
+    id: WithdrawalId
+    """Chosen by the edge; the same id with the same content is the same withdrawal."""
+    wallet_id: WalletId
+    """Wallet that pays."""
+    asset: AssetId
+    """What is paid; its chain is where."""
+    destination: str
+    """Address of the receiver: G or M address, or EIP-55."""
+    amount: int
+    """Atomic units that the receiver gets; fees are the tenant's."""
+    memo: Memo = NO_MEMO
+    """Stellar only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawal:
+    """One movement out of a vault, or one operation on a vault, from request to its end."""
+
+    id: WithdrawalId
+    """Our id, and the intent's request id."""
+    kind: Kind
+    """`payment` out of a wallet, or `change_trust` on a vault."""
+    state: str
+    """One of `transitions.WITHDRAWALS`."""
+    wallet_id: WalletId | None
+    """Wallet that pays; none for an operation on a vault."""
+    vault_id: VaultId
+    """Vault whose key signs."""
+    asset: AssetId
+    """What is paid, or what the trustline is for."""
+    destination: str
+    """Address of the receiver; the issuer for a trustline."""
+    memo: Memo
+    """Memo of a Stellar payment."""
+    amount: int
+    """Atomic units; 0 for an operation on a vault."""
+    intent: bytes
+    """Canonical bytes that approvers sign."""
+    digest: bytes
+    """SHA-256 name of the intent."""
+    policy_version: int
+    """Version of the policy that the intent names."""
+    initiator: str
+    """Subject of the principal who asked."""
+    principal_id: PrincipalId
+    """Credential that asked."""
+    reason: str
+    """Why it ended without being paid; empty otherwise."""
+    expires_at: datetime
+    """End of the intent's window."""
+    created_at: datetime
+    """When it was asked for."""
+    changed_at: datetime
+    """When its state last changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One transaction of a withdrawal. Its slot and, once signed, its bytes never change."""
+
+    id: AttemptId
+    """Our id."""
+    withdrawal_id: WithdrawalId
+    """What it carries out."""
+    vault_id: VaultId
+    """Vault that signs."""
+    chain: ChainId
+    """Chain that it is for."""
+    number: int
+    """1 for the first attempt."""
+    state: str
+    """One of `transitions.ATTEMPTS`."""
+    sequence: int
+    """Stellar sequence number or EVM nonce."""
+    max_ledger: int | None
+    """First Stellar ledger in which it can no longer apply; none on EVM, where nothing lapses."""
+    max_time: int | None
+    """Unix seconds after which it can no longer apply; none on EVM."""
+    fee_bid: int
+    """Stellar: stroops for the transaction. EVM: wei per gas."""
+    priority_fee: int
+    """EVM: wei per gas to the block's producer; 0 on Stellar."""
+    tx: bytes | None
+    """Signed bytes, stored before they are first sent."""
+    tx_hash: str | None
+    """Name of the transaction on chain."""
+    sends: int
+    """How often the bytes were sent."""
+    last_answer: str
+    """What the node said last; for operators only, never a proof."""
+    next_send_at: datetime | None
+    """When to send the same bytes again."""
+    height: int | None
+    """Block that holds it."""
+    succeeded: bool | None
+    """Whether its effect took place in that block."""
+    fee_paid: int | None
+    """Fee that the chain took, in atomic units of its own currency."""
+    included_at: datetime | None
+    """Time of that block."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnTransaction:
+    """A transaction that one of our vaults sent, as our own ingestion saw it."""
+
+    chain: ChainId
+    """Where."""
+    height: int
+    """Ledger or block."""
+    tx_hash: str
+    """Hexadecimal; EVM hashes carry 0x."""
+    account: str
+    """Address of our vault that sent it and paid its fee."""
+    succeeded: bool
+    """Whether its effect took place; the fee is paid in any case."""
+    fee_atomic: int
+    """Fee in atomic units of the chain's own currency."""
+    sequence: int
+    """Stellar sequence number or EVM nonce."""
+    occurred_at: datetime
+    """Time of the block."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawalView:
+    """A withdrawal with all that a reader may want beside it."""
+
+    withdrawal: Withdrawal
+    """The withdrawal."""
+    decisions: tuple[Decision, ...]
+    """Decisions so far, oldest first."""
+    verdict: Verdict
+    """How the policy stands towards it; names who is missing."""
+    fields: dict[str, str]
+    """Every field of the intent as text."""
+    attempts: tuple[Attempt, ...]
+    """Attempts, oldest first."""

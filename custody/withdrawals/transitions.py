@@ -1,0 +1,73 @@
+"""The legal moves of a withdrawal and of its attempts, as data.
+
+A withdrawal is what was asked for; an attempt is one transaction with one sequence or nonce. Once a key may have been touched
+(`signing`), no move leads back, none cancels, and the hold is released only with proof that nothing was or can be paid.
+"""
+
+from __future__ import annotations
+
+from custody.kernel.transitions import Transition, TransitionTable
+
+WITHDRAWALS = TransitionTable(
+    "withdrawal",
+    "awaiting_approval",
+    (
+        # The policy's quorum has signed the digest.
+        Transition("awaiting_approval", "approve", "approved"),
+        # One approver's veto is enough.
+        Transition("awaiting_approval", "reject", "rejected"),
+        # A veto still counts after the quorum, until a key is touched.
+        Transition("approved", "reject", "rejected"),
+        # The intent's window has closed before the quorum was there.
+        Transition("awaiting_approval", "expire", "expired"),
+        # The quorum was there, but the window closed before a slot could be reserved.
+        Transition("approved", "expire", "expired"),
+        # The requester takes it back.
+        Transition("awaiting_approval", "cancel", "cancelled"),
+        # Still possible: no slot is reserved, so nothing was sent to the signer.
+        Transition("approved", "cancel", "cancelled"),
+        # A sequence or nonce is reserved in a committed row; from here on the key may be touched at any moment.
+        Transition("approved", "reserve", "signing"),
+        # The signed bytes are stored; they may now be sent, and be sent again.
+        Transition("signing", "sign", "broadcasting"),
+        # The signer refused for good, so that no signed bytes exist nor can come to exist.
+        Transition("signing", "refuse", "failed"),
+        # Our own ingestion saw the transaction in a block.
+        Transition("broadcasting", "include", "confirming"),
+        # The block was replaced by another one; the same bytes go on being sent.
+        Transition("confirming", "orphan", "broadcasting"),
+        # The block is final and the transaction succeeded: the hold is posted.
+        Transition("confirming", "settle", "settled"),
+        # The block is final and the transaction failed on chain: the hold is released, the fee is booked.
+        Transition("confirming", "fail", "failed"),
+        # Our own ingestion passed the transaction's last possible block without seeing it.
+        Transition("broadcasting", "lapse", "failed"),
+    ),
+)
+
+ATTEMPTS = TransitionTable(
+    "attempt",
+    "reserved",
+    (
+        # The signer returned the bytes, and they are stored.
+        Transition("reserved", "sign", "signed"),
+        # The signer refused; no bytes exist for this slot.
+        Transition("reserved", "refuse", "refused"),
+        # The bytes may have reached the network: written before the answer is known, so an unknown answer needs no state.
+        Transition("signed", "send", "broadcast"),
+        # Seen on chain before we noted that we had sent it (a crash in between).
+        Transition("signed", "include", "included"),
+        # Seen on chain by our own ingestion.
+        Transition("broadcast", "include", "included"),
+        # The block was replaced.
+        Transition("included", "orphan", "broadcast"),
+        # Final, successful.
+        Transition("included", "confirm", "confirmed"),
+        # Final, failed on chain; the sequence and the fee are used up.
+        Transition("included", "fail", "failed"),
+        # Proved absent before it was noted as sent.
+        Transition("signed", "lapse", "lapsed"),
+        # Proved absent: our own chain passed its bound.
+        Transition("broadcast", "lapse", "lapsed"),
+    ),
+)
