@@ -62,7 +62,8 @@ class AssetId:
 
 def parse_chain_id(text: str) -> ChainId:
     """A CAIP-2 chain name. Raises MalformedAssetId."""
-    if not _CHAIN.fullmatch(text) or text.split(":", maxsplit=1)[0] not in _REFERENCES:
+    namespace = text.partition(":")[0]
+    if not _CHAIN.fullmatch(text) or namespace not in _REFERENCES or namespace == FIAT:
         raise MalformedAssetId(chain=text[:64])
     return ChainId(text)
 
@@ -74,7 +75,7 @@ def parse_asset_id(text: str) -> AssetId:
     shape = _REFERENCES.get(namespace)
     if not slash or shape is None or not shape.fullmatch(reference):
         raise MalformedAssetId(asset=text[:128])
-    return AssetId(FIAT if namespace == "fiat" and chain == FIAT else parse_chain_id(chain), reference)
+    return AssetId(FIAT if chain == FIAT else parse_chain_id(chain), reference)
 
 
 def native(chain: ChainId) -> AssetId:

@@ -1,0 +1,54 @@
+"""Refusals about customers, wallets, vaults and addresses."""
+
+from __future__ import annotations
+
+from custody.kernel.errors import Conflict, InvalidInput, InvariantViolated, NotFound
+
+
+class UnknownCustomer(NotFound):
+    """No such customer of this tenant."""
+
+    code = "unknown_customer"
+    public = "No such customer."
+
+
+class UnknownWallet(NotFound):
+    """No such wallet of this tenant."""
+
+    code = "unknown_wallet"
+    public = "No such wallet."
+
+
+class UnknownVault(NotFound):
+    """No such vault of this tenant."""
+
+    code = "unknown_vault"
+    public = "No such vault."
+
+
+class NoOmnibusVault(Conflict):
+    """The tenant has not set up an omnibus vault on this chain."""
+
+    code = "no_omnibus_vault"
+    public = "There is no omnibus vault on this chain yet; create one first."
+
+
+class CustomerExistsDifferent(Conflict):
+    """The external reference belongs to a customer with another name or kind."""
+
+    code = "customer_exists_different"
+    public = "A customer with this external reference already exists and differs."
+
+
+class BadName(InvalidInput):
+    """A name is empty, too long, or has control characters."""
+
+    code = "bad_name"
+    public = "A name has 1 to 200 printable characters."
+
+
+class AccountTaken(InvariantViolated):
+    """Two vaults would share one account on one chain."""
+
+    code = "account_taken"
+    public = "The account already belongs to another vault."

@@ -1,0 +1,93 @@
+"""Whose money, and where on the chains it lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from custody.kernel.assetid import ChainId
+from custody.kernel.ids import AddressId, CustomerId, TenantId, VaultId, WalletId
+
+CUSTOMER_KINDS = ("customer", "treasury")
+"""A customer of the tenant, or the tenant itself: its own money, out of which it pays fees and fills vaults."""
+
+VAULT_PURPOSES = ("omnibus", "deposit")
+"""Omnibus vaults hold many wallets' money and pay withdrawals; a deposit vault is one wallet's own address."""
+
+MAX_TAG = 2**64 - 1
+"""Largest muxed id. Source: SEP-23."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Customer:
+    """Somebody for whom the tenant holds money."""
+
+    id: CustomerId
+    """Shown as `cus_…`."""
+    name: str
+    """What the tenant calls them."""
+    external_ref: str
+    """The tenant's own id for them. Unique."""
+    kind: str
+    """One of CUSTOMER_KINDS."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wallet:
+    """What a customer owns, one balance per asset, kept in the ledger as liabilities of ours."""
+
+    id: WalletId
+    """Shown as `wal_…`."""
+    customer_id: CustomerId
+    """Whose it is."""
+    name: str
+    """What the tenant calls it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vault:
+    """One HSM key of ours on one chain, and the account or address it controls: real money, an asset in the ledger."""
+
+    id: VaultId
+    """Shown as `vlt_…`; also the vault's name in intents."""
+    chain: ChainId
+    """Where."""
+    purpose: str
+    """One of VAULT_PURPOSES."""
+    wallet_id: WalletId | None
+    """The wallet whose deposit vault this is; None for an omnibus vault."""
+    key_id: str
+    """The key's CKA_ID in the HSM, 32 hexadecimal digits."""
+    account: str
+    """`G…` on Stellar, a checksummed `0x…` on EVM."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepositAddress:
+    """Where outsiders send money for one wallet."""
+
+    id: AddressId
+    """Shown as `adr_…`."""
+    wallet_id: WalletId
+    """Whose money arrives there."""
+    vault_id: VaultId
+    """The vault that receives it."""
+    chain: ChainId
+    """On which chain."""
+    address: str
+    """What is shown to people: `M…` on Stellar, `0x…` on EVM."""
+    account: str
+    """What the chain sees."""
+    tag: int | None
+    """Muxed id or memo id that names the wallet; None where the account itself does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VaultRef:
+    """A vault found by its account, in whichever tenant."""
+
+    tenant: TenantId
+    """Whose vault."""
+    vault_id: VaultId
+    """Which."""
+    account: str
+    """The account it was found by."""

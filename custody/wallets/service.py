@@ -1,0 +1,181 @@
+"""Customers, wallets, vaults, deposit addresses, and whose money an arrival is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from uuid import UUID
+
+from sqlalchemy.exc import IntegrityError
+
+from custody.audit import service as audit
+from custody.db.session import ReadSession, UnitOfWork
+from custody.kernel.assetid import ChainId
+from custody.kernel.errors import InvariantViolated
+from custody.kernel.ids import AddressId, CustomerId, VaultId, WalletId
+from custody.wallets import store
+from custody.wallets.errors import (
+    AccountTaken,
+    BadName,
+    CustomerExistsDifferent,
+    NoOmnibusVault,
+    UnknownCustomer,
+    UnknownVault,
+    UnknownWallet,
+)
+from custody.wallets.model import CUSTOMER_KINDS, MAX_TAG, Customer, DepositAddress, Vault, VaultRef, Wallet
+
+NAME_MAX = 200
+"""Longest name of anything, in characters."""
+
+
+async def create_customer(
+    uow: UnitOfWork,
+    actor: str,
+    customer_id: CustomerId,
+    *,
+    name: str,
+    external_ref: str,
+    kind: str = "customer",
+) -> Customer:
+    """A customer. Idempotent by external reference; raises CustomerExistsDifferent when name or kind differ."""
+    if kind not in CUSTOMER_KINDS:
+        raise BadName("unknown kind of customer", kind=kind[:40])
+    wanted = Customer(id=customer_id, name=printable(name), external_ref=printable(external_ref), kind=kind)
+    await store.insert_customer(uow, wanted)
+    found = await store.find_customer(uow, wanted.external_ref)
+    if found is None:
+        raise InvariantViolated("a customer that was just written is not there")
+    if (found.name, found.kind) != (wanted.name, wanted.kind):
+        raise CustomerExistsDifferent(external_ref=external_ref)
+    if found.id == customer_id:
+        await audit.record(uow, actor, "customer.create", customer_id, {"kind": kind})
+    return found
+
+
+async def create_wallet(
+    uow: UnitOfWork, actor: str, wallet_id: WalletId, customer_id: CustomerId, name: str
+) -> Wallet:
+    """A wallet of a customer. Raises UnknownCustomer. Idempotent by id."""
+    await get_customer(uow, customer_id)
+    wallet = Wallet(id=wallet_id, customer_id=customer_id, name=printable(name))
+    await store.insert_wallet(uow, wallet)
+    await audit.record(uow, actor, "wallet.create", wallet_id, {"customer_id": str(customer_id)})
+    return await get_wallet(uow, wallet_id)
+
+
+async def add_vault(uow: UnitOfWork, actor: str, vault: Vault) -> Vault:
+    """Record a vault whose key was born in the HSM. Idempotent by id; raises AccountTaken for another vault's account."""
+    try:
+        await store.insert_vault(uow, vault)
+    except IntegrityError as error:
+        raise AccountTaken(account=vault.account) from error
+    await audit.record(
+        uow,
+        actor,
+        "vault.create",
+        vault.id,
+        {"chain": vault.chain, "account": vault.account, "key_id": vault.key_id},
+    )
+    return await get_vault(uow, vault.id)
+
+
+async def next_tag(uow: UnitOfWork, vault_id: VaultId) -> int:
+    """The next unused tag of an omnibus vault, from 1. Locks the vault's row."""
+    tag = await store.take_tag(uow, vault_id)
+    if tag is None:
+        raise UnknownVault(vault_id=str(vault_id))
+    if tag > MAX_TAG:
+        raise InvariantViolated("the vault has run out of tags", vault_id=str(vault_id))
+    return tag
+
+
+async def add_address(uow: UnitOfWork, actor: str, address: DepositAddress) -> DepositAddress:
+    """Record a deposit address."""
+    await get_wallet(uow, address.wallet_id)
+    await store.insert_address(uow, address)
+    await audit.record(
+        uow,
+        actor,
+        "address.issue",
+        address.id,
+        {"wallet_id": str(address.wallet_id), "address": address.address},
+    )
+    return address
+
+
+async def get_customer(session: ReadSession, customer_id: CustomerId) -> Customer:
+    """A customer of this tenant. Raises UnknownCustomer."""
+    found = await store.load_customer(session, customer_id)
+    if found is None:
+        raise UnknownCustomer
+    return found
+
+
+async def list_customers(session: ReadSession, after: UUID | None, limit: int) -> list[Customer]:
+    """Customers, oldest first."""
+    return await store.load_customers(session, after, limit)
+
+
+async def get_wallet(session: ReadSession, wallet_id: WalletId) -> Wallet:
+    """A wallet of this tenant. Raises UnknownWallet."""
+    found = await store.load_wallet(session, wallet_id)
+    if found is None:
+        raise UnknownWallet
+    return found
+
+
+async def list_wallets(
+    session: ReadSession, customer_ids: Collection[CustomerId] | None, after: UUID | None, limit: int
+) -> list[Wallet]:
+    """Wallets, oldest first, of some customers or (None) of all."""
+    return await store.load_wallets(session, customer_ids, after, limit)
+
+
+async def get_vault(session: ReadSession, vault_id: VaultId) -> Vault:
+    """A vault of this tenant. Raises UnknownVault."""
+    found = await store.load_vault(session, vault_id)
+    if found is None:
+        raise UnknownVault
+    return found
+
+
+async def list_vaults(session: ReadSession, chain: ChainId | None = None) -> list[Vault]:
+    """The tenant's vaults, on one chain or on all."""
+    return await store.load_vaults(session, chain, None)
+
+
+async def omnibus(session: ReadSession, chain: ChainId) -> Vault:
+    """The vault that pays this chain's withdrawals: the tenant's oldest omnibus vault there. Raises NoOmnibusVault."""
+    found = await store.load_vaults(session, chain, "omnibus")
+    if not found:
+        raise NoOmnibusVault(chain=chain)
+    return found[0]
+
+
+async def find_address(session: ReadSession, address_id: AddressId) -> DepositAddress | None:
+    """A deposit address by id, or None."""
+    return await store.load_address(session, address_id)
+
+
+async def list_addresses(session: ReadSession, *wallet_ids: WalletId) -> list[DepositAddress]:
+    """The deposit addresses of these wallets."""
+    return await store.load_addresses(session, wallet_ids)
+
+
+async def find_vaults(session: ReadSession, chain: ChainId, accounts: Collection[str]) -> list[VaultRef]:
+    """Which of these accounts are vaults, of whichever tenant. For ingestion, which sees every account of a block."""
+    if not accounts:
+        return []
+    return await store.find_refs(session, chain, accounts)
+
+
+async def attribute(session: ReadSession, vault_id: VaultId, tag: int | None) -> WalletId | None:
+    """The wallet that money arriving at this vault with this tag belongs to, or None: then it goes to suspense."""
+    return await store.find_wallet_of(session, vault_id, tag)
+
+
+def printable(name: str) -> str:
+    """The name itself. Raises BadName when empty, too long, or not printable."""
+    if not 1 <= len(name) <= NAME_MAX or not name.isprintable() or name != name.strip():
+        raise BadName(name=name[:40])
+    return name

@@ -1,0 +1,241 @@
+"""SQL of wallets."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, func, insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from custody.db.session import ReadSession, UnitOfWork
+from custody.kernel.assetid import ChainId
+from custody.kernel.ids import AddressId, CustomerId, TenantId, VaultId, WalletId
+from custody.wallets.model import Customer, DepositAddress, Vault, VaultRef, Wallet
+from custody.wallets.tables import customers, deposit_addresses, vaults, wallets
+
+
+async def insert_customer(uow: UnitOfWork, customer: Customer) -> None:
+    """Write a customer unless the external reference is known."""
+    await uow.conn.execute(
+        upsert(customers)
+        .values(
+            tenant_id=uow.tenant,
+            id=customer.id,
+            name=customer.name,
+            external_ref=customer.external_ref,
+            kind=customer.kind,
+        )
+        .on_conflict_do_nothing()
+    )
+
+
+async def find_customer(session: ReadSession, external_ref: str) -> Customer | None:
+    """The customer with this external reference."""
+    rows = await session.conn.execute(
+        select(customers).where(
+            customers.c.tenant_id == session.tenant, customers.c.external_ref == external_ref
+        )
+    )
+    row = rows.one_or_none()
+    return None if row is None else _customer(row)
+
+
+async def load_customer(session: ReadSession, customer_id: CustomerId) -> Customer | None:
+    """A customer by id."""
+    rows = await session.conn.execute(
+        select(customers).where(customers.c.tenant_id == session.tenant, customers.c.id == customer_id)
+    )
+    row = rows.one_or_none()
+    return None if row is None else _customer(row)
+
+
+async def load_customers(session: ReadSession, after: UUID | None, limit: int) -> list[Customer]:
+    """Customers by id, oldest first, after one of them."""
+    query = select(customers).where(customers.c.tenant_id == session.tenant)
+    if after is not None:
+        query = query.where(customers.c.id > after)
+    rows = await session.conn.execute(query.order_by(customers.c.id).limit(limit))
+    return [_customer(row) for row in rows]
+
+
+async def insert_wallet(uow: UnitOfWork, wallet: Wallet) -> None:
+    """Write a wallet unless its id is known."""
+    await uow.conn.execute(
+        upsert(wallets)
+        .values(tenant_id=uow.tenant, id=wallet.id, customer_id=wallet.customer_id, name=wallet.name)
+        .on_conflict_do_nothing()
+    )
+
+
+async def load_wallet(session: ReadSession, wallet_id: WalletId) -> Wallet | None:
+    """A wallet by id."""
+    rows = await session.conn.execute(
+        select(wallets).where(wallets.c.tenant_id == session.tenant, wallets.c.id == wallet_id)
+    )
+    row = rows.one_or_none()
+    return None if row is None else _wallet(row)
+
+
+async def load_wallets(
+    session: ReadSession, customer_ids: Collection[CustomerId] | None, after: UUID | None, limit: int
+) -> list[Wallet]:
+    """Wallets by id, of some customers or of all."""
+    query = select(wallets).where(wallets.c.tenant_id == session.tenant)
+    if customer_ids is not None:
+        query = query.where(wallets.c.customer_id.in_(list(customer_ids)))
+    if after is not None:
+        query = query.where(wallets.c.id > after)
+    rows = await session.conn.execute(query.order_by(wallets.c.id).limit(limit))
+    return [_wallet(row) for row in rows]
+
+
+async def insert_vault(uow: UnitOfWork, vault: Vault) -> None:
+    """Write a vault unless its id is known. A taken account raises IntegrityError."""
+    await uow.conn.execute(
+        upsert(vaults)
+        .values(
+            tenant_id=uow.tenant,
+            id=vault.id,
+            chain=vault.chain,
+            purpose=vault.purpose,
+            wallet_id=vault.wallet_id,
+            key_id=vault.key_id,
+            account=vault.account,
+        )
+        .on_conflict_do_nothing(index_elements=["tenant_id", "id"])
+    )
+
+
+async def load_vault(session: ReadSession, vault_id: VaultId) -> Vault | None:
+    """A vault by id."""
+    rows = await session.conn.execute(
+        select(vaults).where(vaults.c.tenant_id == session.tenant, vaults.c.id == vault_id)
+    )
+    row = rows.one_or_none()
+    return None if row is None else _vault(row)
+
+
+async def load_vaults(session: ReadSession, chain: ChainId | None, purpose: str | None) -> list[Vault]:
+    """The tenant's vaults, oldest first."""
+    query = select(vaults).where(vaults.c.tenant_id == session.tenant)
+    if chain is not None:
+        query = query.where(vaults.c.chain == chain)
+    if purpose is not None:
+        query = query.where(vaults.c.purpose == purpose)
+    rows = await session.conn.execute(query.order_by(vaults.c.id))
+    return [_vault(row) for row in rows]
+
+
+async def find_refs(session: ReadSession, chain: ChainId, accounts: Collection[str]) -> list[VaultRef]:
+    """Vaults of any tenant behind these accounts, through a function that answers for exact accounts only."""
+    rows = await session.conn.execute(
+        text("SELECT tenant_id, id, account FROM find_vaults(:chain, :accounts)"),
+        {"chain": chain, "accounts": list(accounts)},
+    )
+    return [
+        VaultRef(tenant=TenantId(row.tenant_id), vault_id=VaultId(row.id), account=row.account)
+        for row in rows
+    ]
+
+
+async def take_tag(uow: UnitOfWork, vault_id: VaultId) -> int | None:
+    """Count one more tag of the vault; its number. None when there is no such vault."""
+    rows = await uow.conn.execute(
+        update(vaults)
+        .where(vaults.c.tenant_id == uow.tenant, vaults.c.id == vault_id)
+        .values(tags_issued=vaults.c.tags_issued + 1)
+        .returning(vaults.c.tags_issued)
+    )
+    tag = rows.scalar_one_or_none()
+    return None if tag is None else int(tag)
+
+
+async def insert_address(uow: UnitOfWork, address: DepositAddress) -> None:
+    """Write a deposit address."""
+    await uow.conn.execute(
+        insert(deposit_addresses).values(
+            tenant_id=uow.tenant,
+            id=address.id,
+            wallet_id=address.wallet_id,
+            vault_id=address.vault_id,
+            chain=address.chain,
+            address=address.address,
+            account=address.account,
+            tag=address.tag,
+        )
+    )
+
+
+async def load_address(session: ReadSession, address_id: AddressId) -> DepositAddress | None:
+    """A deposit address by id."""
+    rows = await session.conn.execute(
+        select(deposit_addresses).where(
+            deposit_addresses.c.tenant_id == session.tenant, deposit_addresses.c.id == address_id
+        )
+    )
+    row = rows.one_or_none()
+    return None if row is None else _address(row)
+
+
+async def load_addresses(session: ReadSession, wallet_ids: Collection[WalletId]) -> list[DepositAddress]:
+    """The addresses of some wallets, oldest first."""
+    rows = await session.conn.execute(
+        select(deposit_addresses)
+        .where(
+            deposit_addresses.c.tenant_id == session.tenant,
+            deposit_addresses.c.wallet_id.in_(list(wallet_ids)),
+        )
+        .order_by(deposit_addresses.c.id)
+    )
+    return [_address(row) for row in rows]
+
+
+async def find_wallet_of(session: ReadSession, vault_id: VaultId, tag: int | None) -> WalletId | None:
+    """Whose money arrives at this vault with this tag: the vault's own wallet, or the tag's."""
+    rows = await session.conn.execute(
+        select(func.coalesce(vaults.c.wallet_id, deposit_addresses.c.wallet_id))
+        .select_from(
+            vaults.outerjoin(
+                deposit_addresses,
+                (deposit_addresses.c.tenant_id == vaults.c.tenant_id)
+                & (deposit_addresses.c.vault_id == vaults.c.id)
+                & (deposit_addresses.c.tag == tag),
+            )
+        )
+        .where(vaults.c.tenant_id == session.tenant, vaults.c.id == vault_id)
+    )
+    found = rows.scalar_one_or_none()
+    return None if found is None else WalletId(found)
+
+
+def _customer(row: Row[Any]) -> Customer:
+    return Customer(id=CustomerId(row.id), name=row.name, external_ref=row.external_ref, kind=row.kind)
+
+
+def _wallet(row: Row[Any]) -> Wallet:
+    return Wallet(id=WalletId(row.id), customer_id=CustomerId(row.customer_id), name=row.name)
+
+
+def _vault(row: Row[Any]) -> Vault:
+    return Vault(
+        id=VaultId(row.id),
+        chain=ChainId(row.chain),
+        purpose=row.purpose,
+        wallet_id=None if row.wallet_id is None else WalletId(row.wallet_id),
+        key_id=row.key_id,
+        account=row.account,
+    )
+
+
+def _address(row: Row[Any]) -> DepositAddress:
+    return DepositAddress(
+        id=AddressId(row.id),
+        wallet_id=WalletId(row.wallet_id),
+        vault_id=VaultId(row.vault_id),
+        chain=ChainId(row.chain),
+        address=row.address,
+        account=row.account,
+        tag=None if row.tag is None else int(row.tag),
+    )
