@@ -51,9 +51,6 @@ class SignerSettings(Section):
     """Its Unix socket."""
     timeout_s: int = Field(default=10, ge=1, le=120)
     """After so long without an answer, the outcome is unknown."""
-    org: str
-    """The organisation name in intents. The signer's policy rules match it."""
-
 
 class ApiSettings(Section):
     """Where the API listens."""
