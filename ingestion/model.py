@@ -1,0 +1,100 @@
+"""What a block says that custody cares about, the same for every chain: frozen values, produced by the `normalize` modules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from custody.kernel.assetid import AssetId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockRef:
+    """One block or ledger and its place in the chain."""
+
+    height: int
+    hash: str
+    """Lower-case hex; 0x on EVM chains, bare on Stellar."""
+    parent_hash: str
+    """Hash of the block below, in the same spelling."""
+    closed_at: datetime
+    """The chain's own time of the block, UTC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Movement:
+    """Money that arrived at an account."""
+
+    tx_hash: str
+    ordinal: int
+    """Place within the transaction, the same whenever and wherever the transaction is read again."""
+    asset: AssetId
+    source: str
+    """Where it came from: an account, or another holder of the chain; empty when it was newly issued."""
+    account: str
+    """Where it went."""
+    tag: int | None
+    """Muxed id or id memo that names the receiver within the account."""
+    memo: str
+    """The sender's words where they are no tag: `text:…` or `hash:…`; else empty. Shown to people, never matched."""
+    amount: int
+    """Atomic units, more than zero."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Departure:
+    """Money that left an account otherwise than by its fee: compared with what we sent, to notice what we did not send."""
+
+    tx_hash: str
+    asset: AssetId
+    account: str
+    amount: int
+    """Atomic units, more than zero."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainTransaction:
+    """A transaction from the view of one account that sent it or paid its fee."""
+
+    tx_hash: str
+    account: str
+    succeeded: bool
+    fee_atomic: int
+    """What this account paid for it, in the chain's own currency; zero when somebody else paid."""
+    sequence: int
+    """Sequence number or nonce of the sender; zero for an account that only paid the fee."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discrepancy:
+    """A transaction whose reported movements do not add up to what its entries changed by, for one holder and asset."""
+
+    tx_hash: str
+    account: str
+    asset: str
+    """Asset in the chain's own spelling."""
+    reported: int
+    """Sum of the movements, with sign."""
+    changed: int
+    """Sum of the entry changes, with sign."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockFacts:
+    """Everything that one block says, for all accounts; whose they are is asked later."""
+
+    ref: BlockRef
+    movements: tuple[Movement, ...] = ()
+    departures: tuple[Departure, ...] = ()
+    transactions: tuple[ChainTransaction, ...] = ()
+    discrepancies: tuple[Discrepancy, ...] = field(default=())
+    """Must be empty for our accounts, or nothing of the block is booked."""
+
+    def accounts(self) -> frozenset[str]:
+        """Every account that the block names: what is compared with our vaults."""
+        return frozenset(
+            [each.account for each in self.movements]
+            + [each.account for each in self.departures]
+            + [each.account for each in self.transactions]
+            + [each.account for each in self.discrepancies]
+        )
