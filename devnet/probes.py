@@ -43,6 +43,26 @@ def tcp_says(port: int, question: bytes, answer: bytes) -> Probe:
     return probe
 
 
+def tcp_open(port: int) -> Probe:
+    """A TCP server accepts connections."""
+
+    def probe() -> bool:
+        with socket.create_connection((HOST, port), _TIMEOUT_S):
+            return True
+
+    return probe
+
+
+def said_something(log: Path) -> Probe:
+    """A process without a door of its own has written to its log since now: its imports and configuration held."""
+    already = log.stat().st_size if log.exists() else 0
+
+    def probe() -> bool:
+        return log.exists() and log.stat().st_size > already
+
+    return probe
+
+
 def unix_socket_accepts(path: Path) -> Probe:
     """Something accepts connections on this socket file."""
 
