@@ -52,6 +52,7 @@ class SignerSettings(Section):
     timeout_s: int = Field(default=10, ge=1, le=120)
     """After so long without an answer, the outcome is unknown."""
 
+
 class ApiSettings(Section):
     """Where the API listens."""
 
