@@ -20,7 +20,7 @@ DECLARE
   -- c_: the commands as given, by ordinal.
   c_chain int[]; c_id uuid[]; c_kind text[]; c_hash bytea[]; c_account uuid[]; c_debit uuid[]; c_credit uuid[];
   c_amount numeric[]; c_code text[]; c_reference uuid[]; c_expires timestamptz[]; c_hold uuid[]; c_target uuid[];
-  c_final boolean[]; c_as_of timestamptz[]; c_count int; c_first jsonb;
+  c_final boolean[]; c_as_of timestamptz[]; c_asset text[]; c_count int; c_first jsonb;
   -- a_: the locked accounts, by slot; a_map leads from id to slot.
   a_id uuid[]; a_asset int[]; a_credit_normal boolean[]; a_guard text[]; a_state text[]; a_version bigint[];
   a_dp numeric[]; a_cp numeric[]; a_dh numeric[]; a_ch numeric[];  -- debits and credits, posted and held
@@ -45,16 +45,17 @@ BEGIN
          array_agg(x.account ORDER BY x.n), array_agg(x.debit ORDER BY x.n), array_agg(x.credit ORDER BY x.n),
          array_agg(x.amount ORDER BY x.n), array_agg(x.code ORDER BY x.n), array_agg(x.reference ORDER BY x.n),
          array_agg(x.expires_at ORDER BY x.n), array_agg(x.hold ORDER BY x.n), array_agg(x.target ORDER BY x.n),
-         array_agg(coalesce(x.final, false) ORDER BY x.n), array_agg(x.as_of ORDER BY x.n)
+         array_agg(coalesce(x.final, false) ORDER BY x.n), array_agg(x.as_of ORDER BY x.n),
+         array_agg(x.asset ORDER BY x.n)
     INTO c_count, c_chain, c_id, c_kind, c_hash, c_account, c_debit, c_credit, c_amount, c_code, c_reference,
-         c_expires, c_hold, c_target, c_final, c_as_of
+         c_expires, c_hold, c_target, c_final, c_as_of, c_asset
     FROM ROWS FROM (
            jsonb_to_recordset(p_commands) AS (
              chain int, id uuid, kind text, account uuid, debit uuid, credit uuid, amount numeric, code text, reference uuid,
-             expires_at timestamptz, hold uuid, target uuid, final boolean, as_of timestamptz),
+             expires_at timestamptz, hold uuid, target uuid, final boolean, as_of timestamptz, asset text),
            jsonb_array_elements(p_commands)
          ) WITH ORDINALITY AS x(chain, id, kind, account, debit, credit, amount, code, reference,
-                                expires_at, hold, target, final, as_of, body, n);
+                                expires_at, hold, target, final, as_of, asset, body, n);
   IF c_count = 0 THEN
     RETURN;
   END IF;
@@ -80,11 +81,10 @@ BEGIN
    WHERE x.id IS NOT NULL;
   SELECT array_agg(o.id), array_agg(o.asset_id), array_agg(o.normal_side = 'credit'), array_agg(o.guard), array_agg(o.floor),
          array_agg(o.state), array_agg(o.version), array_agg(o.debits_posted), array_agg(o.credits_posted),
-         array_agg(o.debits_pending), array_agg(o.credits_pending),
-         greatest(clock_timestamp(), max(o.booked_at))
+         array_agg(o.debits_pending), array_agg(o.credits_pending), max(o.booked_at)
     INTO a_id, a_asset, a_credit_normal, a_guard, a_floor, a_state, a_version, a_dp, a_cp, a_dh, a_ch, v_now
     FROM (SELECT a.* FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = ANY (v_ids) ORDER BY a.id FOR UPDATE) AS o;
-  -- The aggregate above is evaluated row by row while locks are waited for: take the time again, now that all are held.
+  -- Taken with all locks held, and never before what these accounts have seen: along versions, time does not run backwards.
   v_now := greatest(v_now, clock_timestamp());
   SELECT coalesce(jsonb_object_agg(x.id::text, x.n), '{}') INTO a_map FROM unnest(a_id) WITH ORDINALITY AS x(id, n);
 
@@ -98,6 +98,12 @@ BEGIN
     SELECT h_id || array_agg(DISTINCT x.id) INTO h_id
       FROM unnest(c_id, c_kind) AS x(id, kind)
      WHERE x.kind = 'hold' AND x.id <> ALL (coalesce(h_id, '{}'));
+    k := coalesce(cardinality(h_id), 0) - h_stored;
+    h_debit := h_debit || array_fill(NULL::uuid, ARRAY[k]);        h_credit := h_credit || array_fill(NULL::uuid, ARRAY[k]);
+    h_amount := h_amount || array_fill(0::numeric, ARRAY[k]);      h_posted := h_posted || array_fill(0::numeric, ARRAY[k]);
+    h_remaining := h_remaining || array_fill(0::numeric, ARRAY[k]); h_state := h_state || array_fill('open'::text, ARRAY[k]);
+    h_expires := h_expires || array_fill(NULL::timestamptz, ARRAY[k]); h_code := h_code || array_fill(''::text, ARRAY[k]);
+    h_reference := h_reference || array_fill(NULL::uuid, ARRAY[k]); h_exists := h_exists || array_fill(false, ARRAY[k]);
     SELECT coalesce(jsonb_object_agg(x.id::text, x.n), '{}') INTO h_map FROM unnest(h_id) WITH ORDINALITY AS x(id, n);
   END IF;
 
@@ -121,6 +127,15 @@ BEGIN
   SELECT coalesce(jsonb_object_agg(o.id::text, o.n), '{}') INTO c_first
     FROM (SELECT x.id, min(x.n) AS n FROM unnest(c_id) WITH ORDINALITY AS x(id, n) WHERE x.id IS NOT NULL GROUP BY x.id) AS o;
 
+  r_result := array_fill(NULL::text, ARRAY[c_count]);      r_new := array_fill(false, ARRAY[c_count]);
+  r_account := array_fill(NULL::uuid, ARRAY[c_count]);     r_target := array_fill(NULL::uuid, ARRAY[c_count]);
+  r_head := array_fill(NULL::uuid, ARRAY[c_count]);        r_reference := array_fill(NULL::uuid, ARRAY[c_count]);
+  r_code := array_fill(NULL::text, ARRAY[c_count]);        r_old := array_fill(NULL::text, ARRAY[c_count]);
+  r_d := array_fill(NULL::int, ARRAY[c_count]);            r_c := array_fill(NULL::int, ARRAY[c_count]);
+  r_dv := array_fill(NULL::bigint, ARRAY[c_count]);        r_cv := array_fill(NULL::bigint, ARRAY[c_count]);
+  r_posted := array_fill(0::numeric, ARRAY[c_count]);      r_pending := array_fill(0::numeric, ARRAY[c_count]);
+  r_db := array_fill(NULL::numeric, ARRAY[c_count]);       r_cb := array_fill(NULL::numeric, ARRAY[c_count]);
+  r_dheld := array_fill(NULL::numeric, ARRAY[c_count]);    r_cheld := array_fill(NULL::numeric, ARRAY[c_count]);
   FOR i IN 1 .. c_count LOOP
     IF c_chain[i] IS DISTINCT FROM v_chain THEN
       v_chain := c_chain[i]; v_start := i; v_failed := false; v_head := NULL;
@@ -128,7 +143,6 @@ BEGIN
     v_head := coalesce(v_head, c_id[i]);
     r_head[i] := v_head;
     v_result := NULL; v_account := NULL; v_posted := 0; v_pending := 0; d := NULL; c := NULL; h := NULL; t := NULL;
-    r_new[i] := false; r_posted[i] := 0; r_pending[i] := 0; r_account[i] := NULL; r_result[i] := NULL; r_target[i] := NULL;
 
     -- Known already: recorded by an earlier call, or earlier in this one.
     k := (p_map ->> c_id[i]::text)::int;
@@ -199,6 +213,7 @@ BEGIN
             WHEN c_kind[i] = 'expire_hold' AND (h_expires[h] > c_as_of[i]) IS NOT FALSE THEN 'hold_not_due'
             WHEN c_amount[i] <= 0 THEN 'amount_not_positive'
             WHEN c_amount[i] > k_max THEN 'amount_too_large'
+            WHEN c_asset[i] <> (SELECT s.id FROM assets s WHERE s.number = a_asset[d]) THEN 'asset_mismatch'
             WHEN v_posted > h_remaining[h] THEN 'hold_exceeded' END;
         END IF;
       WHEN 'reverse' THEN
@@ -341,6 +356,7 @@ BEGIN
    ORDER BY x.n;
 END $$;
 
+-- next statement
 -- What the application calls. Another call may take the same id over other accounts at the same moment, which only the record's
 -- primary key shows; the loser then starts again and finds the winner's record.
 CREATE FUNCTION ledger_post(p_tenant integer, p_commands jsonb)

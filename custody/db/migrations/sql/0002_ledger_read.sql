@@ -15,6 +15,7 @@ CREATE FUNCTION ledger_open(p_tenant integer, p_commands jsonb) RETURNS void LAN
   ON CONFLICT DO NOTHING
 $$;
 
+-- next statement
 -- Both legs of each transfer as rows of the account's own history. `signed` is positive for a debit and sums to zero per transfer.
 CREATE VIEW ledger_entries WITH (security_invoker = true) AS
   SELECT t.tenant_id, t.debit_account AS account_id, t.debit_version AS version, t.id AS transfer_id, 'debit' AS side,
@@ -27,6 +28,7 @@ CREATE VIEW ledger_entries WITH (security_invoker = true) AS
          t.credit_balance, t.credit_held, t.booked_at
     FROM ledger_transfers t;
 
+-- next statement
 -- Debits minus credits over all accounts of an asset: zero, always.
 CREATE VIEW ledger_trial_balance WITH (security_invoker = true) AS
   SELECT a.tenant_id, a.asset_id, s.id AS asset, sum(a.debits_posted) - sum(a.credits_posted) AS difference,
@@ -34,6 +36,7 @@ CREATE VIEW ledger_trial_balance WITH (security_invoker = true) AS
     FROM ledger_accounts a JOIN assets s ON s.number = a.asset_id
    GROUP BY a.tenant_id, a.asset_id, s.id;
 
+-- next statement
 -- The balance and the held amount of an account as booked at a moment. Versions have no gaps and booking times never run backwards
 -- along them, so the last entry not after the moment is found by bisection: a few index probes however long the history is.
 CREATE FUNCTION ledger_balance_at(p_tenant integer, p_account uuid, p_at timestamptz)

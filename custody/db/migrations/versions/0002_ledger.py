@@ -1,15 +1,232 @@
-"""Holds the place of this part in the chain until its tables land."""
+"""The ledger: accounts, transfers, holds, the record of every command, and the functions that alone write them.
+
+The application may read these tables and call `ledger_post`. It has no INSERT, UPDATE or DELETE here, so money cannot be
+moved but by the rules of that function. The long SQL lives beside this file, in `migrations/sql`.
+"""
 
 from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import op
+
+from custody.db.ddl import APP_ROLE, append_only, function_for_app, grant, tenant_isolation
 
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+SQL = Path(__file__).parent.parent / "sql"
+
+TABLES = ("ledger_accounts", "ledger_transfers", "ledger_holds", "ledger_commands")
+
 
 def upgrade() -> None:
-    pass
+    accounts()
+    transfers()
+    holds()
+    commands()
+    tenant_isolation(*TABLES)
+    append_only("ledger_transfers", "ledger_commands")
+    no_removal("ledger_accounts", "ledger_holds")
+    grant("SELECT", *TABLES)
+    functions()
+
+
+def money(name: str, **options: object) -> sa.Column[object]:
+    return sa.Column(name, sa.Numeric(78, 0), nullable=False, **options)
+
+
+def moment(name: str, *, nullable: bool = False, **options: object) -> sa.Column[object]:
+    return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable, **options)
+
+
+def accounts() -> None:
+    op.create_table(
+        "ledger_accounts",
+        sa.Column("tenant_id", sa.Integer, nullable=False),
+        sa.Column("id", sa.Uuid, nullable=False),
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("owner", sa.Uuid, nullable=True),
+        sa.Column("asset_id", sa.Integer, nullable=False),
+        sa.Column("normal_side", sa.Text, nullable=False),
+        sa.Column("guard", sa.Text, nullable=False),
+        money("floor", server_default=sa.text("0")),
+        sa.Column("state", sa.Text, nullable=False, server_default=sa.text("'open'")),
+        sa.Column("version", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        money("debits_posted", server_default=sa.text("0")),
+        money("credits_posted", server_default=sa.text("0")),
+        money("debits_pending", server_default=sa.text("0")),
+        money("credits_pending", server_default=sa.text("0")),
+        moment("booked_at", server_default=sa.func.clock_timestamp()),
+        moment("created_at", server_default=sa.func.clock_timestamp()),
+        sa.PrimaryKeyConstraint("tenant_id", "id", name="pk_ledger_accounts"),
+        sa.ForeignKeyConstraint(["asset_id"], ["assets.number"], name="fk_ledger_accounts_asset_id"),
+        sa.CheckConstraint(
+            "kind IN ('wallet', 'vault', 'bank', 'network_fees', 'suspense', 'equity')", name="kind_known"
+        ),
+        sa.CheckConstraint(
+            "(owner IS NOT NULL) = (kind IN ('wallet', 'vault', 'bank'))", name="owner_by_kind"
+        ),
+        sa.CheckConstraint("normal_side IN ('debit', 'credit')", name="normal_side_known"),
+        sa.CheckConstraint("guard IN ('always', 'holds', 'never')", name="guard_known"),
+        sa.CheckConstraint("state IN ('open', 'frozen', 'closed')", name="state_known"),
+        sa.CheckConstraint(
+            "least(debits_posted, credits_posted, debits_pending, credits_pending, version) >= 0",
+            name="counters_not_negative",
+        ),
+        sa.CheckConstraint(
+            "guard <> 'always' OR floor <= CASE normal_side "
+            "WHEN 'credit' THEN credits_posted - debits_posted - debits_pending "
+            "ELSE debits_posted - credits_posted - credits_pending END",
+            name="available_above_floor",
+        ),
+        sa.CheckConstraint(
+            "state <> 'closed' OR (debits_posted = credits_posted AND debits_pending + credits_pending = 0)",
+            name="closed_is_empty",
+        ),
+        # Balances change with every posting: room on the page keeps those updates off the indexes.
+        postgresql_with={"fillfactor": "50"},
+    )
+    op.create_index(
+        "uq_ledger_accounts_key",
+        "ledger_accounts",
+        ["tenant_id", "kind", "owner", "asset_id"],
+        unique=True,
+        postgresql_nulls_not_distinct=True,
+    )
+
+
+def transfers() -> None:
+    op.create_table(
+        "ledger_transfers",
+        sa.Column("tenant_id", sa.Integer, nullable=False),
+        sa.Column("id", sa.Uuid, nullable=False),
+        sa.Column("chain_id", sa.Uuid, nullable=False),
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("code", sa.Text, nullable=False),
+        sa.Column("reference", sa.Uuid, nullable=False),
+        sa.Column("debit_account", sa.Uuid, nullable=False),
+        sa.Column("credit_account", sa.Uuid, nullable=False),
+        money("posted"),
+        money("pending"),
+        sa.Column("target_id", sa.Uuid, nullable=True),
+        sa.Column("debit_version", sa.BigInteger, nullable=False),
+        money("debit_balance"),
+        money("debit_held"),
+        sa.Column("credit_version", sa.BigInteger, nullable=False),
+        money("credit_balance"),
+        money("credit_held"),
+        moment("booked_at"),
+        sa.PrimaryKeyConstraint("tenant_id", "id", name="pk_ledger_transfers"),
+        sa.CheckConstraint("debit_account <> credit_account", name="accounts_differ"),
+        sa.CheckConstraint("code ~ '^[a-z][a-z_]{0,39}$'", name="code_form"),
+        sa.CheckConstraint("debit_version > 0 AND credit_version > 0", name="versions_positive"),
+        sa.CheckConstraint("(target_id IS NULL) = (kind IN ('transfer', 'hold'))", name="target_by_kind"),
+        # The one place that says what each kind moves. An unknown kind fails it as well.
+        sa.CheckConstraint(
+            "CASE kind WHEN 'transfer' THEN posted > 0 AND pending = 0 "
+            "WHEN 'hold' THEN posted = 0 AND pending > 0 "
+            "WHEN 'post_hold' THEN posted > 0 AND pending <= -posted "
+            "WHEN 'void_hold' THEN posted = 0 AND pending < 0 "
+            "WHEN 'expire_hold' THEN posted = 0 AND pending < 0 "
+            "WHEN 'reverse' THEN posted > 0 AND pending = 0 ELSE false END",
+            name="movement_by_kind",
+        ),
+    )
+    op.create_index(
+        "uq_ledger_transfers_debit_version",
+        "ledger_transfers",
+        ["tenant_id", "debit_account", "debit_version"],
+        unique=True,
+    )
+    op.create_index(
+        "uq_ledger_transfers_credit_version",
+        "ledger_transfers",
+        ["tenant_id", "credit_account", "credit_version"],
+        unique=True,
+    )
+    op.create_index(
+        "uq_ledger_transfers_reversal",
+        "ledger_transfers",
+        ["tenant_id", "target_id"],
+        unique=True,
+        postgresql_where=sa.text("kind = 'reverse'"),
+    )
+    op.create_index("ix_ledger_transfers_reference", "ledger_transfers", ["tenant_id", "reference"])
+
+
+def holds() -> None:
+    op.create_table(
+        "ledger_holds",
+        sa.Column("tenant_id", sa.Integer, nullable=False),
+        sa.Column("id", sa.Uuid, nullable=False),
+        sa.Column("debit_account", sa.Uuid, nullable=False),
+        sa.Column("credit_account", sa.Uuid, nullable=False),
+        money("amount"),
+        money("posted"),
+        money("remaining"),
+        sa.Column("state", sa.Text, nullable=False),
+        moment("expires_at", nullable=True),
+        sa.Column("code", sa.Text, nullable=False),
+        sa.Column("reference", sa.Uuid, nullable=False),
+        moment("booked_at"),
+        moment("changed_at"),
+        sa.PrimaryKeyConstraint("tenant_id", "id", name="pk_ledger_holds"),
+        sa.CheckConstraint("state IN ('open', 'posted', 'voided', 'expired')", name="state_known"),
+        sa.CheckConstraint("(state = 'open') = (remaining > 0)", name="open_holds_remain"),
+        sa.CheckConstraint(
+            "amount > 0 AND posted >= 0 AND remaining >= 0 AND posted + remaining <= amount", name="parts_fit"
+        ),
+    )
+    op.create_index(
+        "ix_ledger_holds_due",
+        "ledger_holds",
+        ["tenant_id", "expires_at"],
+        postgresql_where=sa.text("state = 'open'"),
+    )
+
+
+def commands() -> None:
+    op.create_table(
+        "ledger_commands",
+        sa.Column("tenant_id", sa.Integer, nullable=False),
+        sa.Column("id", sa.Uuid, nullable=False),
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("request_hash", sa.LargeBinary, nullable=False),
+        sa.Column("result", sa.Text, nullable=False),
+        sa.Column("account_id", sa.Uuid, nullable=True),
+        moment("booked_at"),
+        sa.PrimaryKeyConstraint("tenant_id", "id", name="pk_ledger_commands"),
+        sa.CheckConstraint("length(request_hash) = 32", name="request_hash_length"),
+    )
+
+
+def no_removal(*tables: str) -> None:
+    """Balances and holds change, through the posting function; their rows are never removed, by anybody."""
+    for table in tables:
+        op.execute(
+            f"CREATE TRIGGER no_removal_rows BEFORE DELETE ON {table} "
+            "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
+        )
+        op.execute(
+            f"CREATE TRIGGER no_removal_table BEFORE TRUNCATE ON {table} "
+            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+        )
+
+
+def functions() -> None:
+    connection = op.get_bind()
+    for name in ("0002_ledger_post.sql", "0002_ledger_read.sql"):
+        for statement in (SQL / name).read_text(encoding="utf-8").split("\n-- next statement\n"):
+            connection.exec_driver_sql(statement)
+    for internal in ("ledger_apply(integer, jsonb)", "ledger_open(integer, jsonb)"):
+        op.execute(f"REVOKE ALL ON FUNCTION {internal} FROM PUBLIC")
+    function_for_app("ledger_post(integer, jsonb)")
+    function_for_app("ledger_balance_at(integer, uuid, timestamptz)")
+    op.execute(f"GRANT SELECT ON ledger_entries, ledger_trial_balance TO {APP_ROLE}")
 
 
 def downgrade() -> None:

@@ -1,0 +1,236 @@
+"""Which commands each event of the business means. Pure.
+
+Ids are derived from the object, so that the same event can be posted again and is booked once. Each posting opens the accounts
+that it may be the first to use; accounts are named by whose they are, not by numbers.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from custody.kernel.assetid import AssetId
+from custody.kernel.ids import derived_uuid
+from custody.kernel.money import Amount
+from custody.ledger.model import (
+    AccountKey,
+    AccountKind,
+    Command,
+    Hold,
+    OpenAccount,
+    PostHold,
+    Reverse,
+    Transfer,
+    TransferCode,
+    VoidHold,
+)
+
+
+def deposit_credited(
+    *, deposit_id: UUID, vault_id: UUID, wallet_id: UUID, amount: Amount
+) -> tuple[Command, ...]:
+    """A final deposit: the vault holds more, and we owe the wallet more."""
+    return _transferred(
+        _id(deposit_id, "deposit"),
+        vault_account(vault_id, amount.asset),
+        wallet_account(wallet_id, amount.asset),
+        amount,
+        TransferCode.DEPOSIT,
+        deposit_id,
+    )
+
+
+def deposit_suspended(*, deposit_id: UUID, vault_id: UUID, amount: Amount) -> tuple[Command, ...]:
+    """A final deposit that names no wallet. Under the same transfer id as a credit: a deposit is booked one way or the other."""
+    return _transferred(
+        _id(deposit_id, "deposit"),
+        vault_account(vault_id, amount.asset),
+        suspense_account(amount.asset),
+        amount,
+        TransferCode.DEPOSIT_SUSPENDED,
+        deposit_id,
+    )
+
+
+def deposit_reversed(*, deposit_id: UUID) -> tuple[Command, ...]:
+    """The mirror of a deposit, credited or suspended, that the chain has taken back."""
+    return (Reverse(id=_id(deposit_id, "deposit_reversed"), transfer_id=_id(deposit_id, "deposit")),)
+
+
+def wallet_transfer(
+    *, transfer_id: UUID, source_wallet_id: UUID, destination_wallet_id: UUID, amount: Amount
+) -> tuple[Command, ...]:
+    """Between two wallets of one tenant. The transfer's id is the ledger's."""
+    return _transferred(
+        transfer_id,
+        wallet_account(source_wallet_id, amount.asset),
+        wallet_account(destination_wallet_id, amount.asset),
+        amount,
+        TransferCode.WALLET_TRANSFER,
+        transfer_id,
+    )
+
+
+def withdrawal_held(
+    *,
+    withdrawal_id: UUID,
+    wallet_id: UUID,
+    vault_id: UUID,
+    amount: Amount,
+    expires_at: datetime | None = None,
+) -> tuple[Command, ...]:
+    """Reserve the wallet's money, and the vault's to pay it with. Either may lack funds."""
+    return _held(
+        withdrawal_id,
+        "withdrawal",
+        wallet_account(wallet_id, amount.asset),
+        vault_account(vault_id, amount.asset),
+        amount,
+        TransferCode.WITHDRAWAL,
+        expires_at,
+    )
+
+
+def withdrawal_settled(*, withdrawal_id: UUID) -> tuple[Command, ...]:
+    """The chain confirmed: what was held has left wallet and vault."""
+    return _settled(withdrawal_id, "withdrawal")
+
+
+def withdrawal_released(*, withdrawal_id: UUID) -> tuple[Command, ...]:
+    """Nothing left: the wallet may use the money again."""
+    return _released(withdrawal_id, "withdrawal")
+
+
+def network_fee_paid(*, reference: UUID, vault_id: UUID, fee: Amount) -> tuple[Command, ...]:
+    """What the chain took from the vault for one transaction of ours, which `reference` names (an attempt, or an id derived from
+    the transaction's hash). One fee per reference."""
+    return _transferred(
+        _id(reference, "network_fee"),
+        AccountKey(kind=AccountKind.NETWORK_FEES, owner=None, asset=fee.asset),
+        vault_account(vault_id, fee.asset),
+        fee,
+        TransferCode.NETWORK_FEE,
+        reference,
+    )
+
+
+def payout_held(
+    *,
+    payout_id: UUID,
+    wallet_id: UUID,
+    bank_account_id: UUID,
+    amount: Amount,
+    expires_at: datetime | None = None,
+) -> tuple[Command, ...]:
+    """Reserve the wallet's money, and the bank account's to pay it with. Either may lack funds."""
+    return _held(
+        payout_id,
+        "payout",
+        wallet_account(wallet_id, amount.asset),
+        bank_account(bank_account_id, amount.asset),
+        amount,
+        TransferCode.PAYOUT,
+        expires_at,
+    )
+
+
+def payout_settled(*, payout_id: UUID) -> tuple[Command, ...]:
+    """The bank has paid."""
+    return _settled(payout_id, "payout")
+
+
+def payout_released(*, payout_id: UUID) -> tuple[Command, ...]:
+    """The bank has not paid and never will: the wallet may use the money again."""
+    return _released(payout_id, "payout")
+
+
+def payout_returned(*, payout_id: UUID) -> tuple[Command, ...]:
+    """A settled payout came back: the mirror of its settlement."""
+    return (Reverse(id=_id(payout_id, "payout_returned"), transfer_id=_id(payout_id, "payout_settled")),)
+
+
+def receipt_credited(
+    *, receipt_id: UUID, bank_account_id: UUID, wallet_id: UUID | None, amount: Amount
+) -> tuple[Command, ...]:
+    """Money came in at the bank, for the wallet that its reference names, or for nobody known (None: suspense)."""
+    owed = suspense_account(amount.asset) if wallet_id is None else wallet_account(wallet_id, amount.asset)
+    return _transferred(
+        _id(receipt_id, "receipt"),
+        bank_account(bank_account_id, amount.asset),
+        owed,
+        amount,
+        TransferCode.RECEIPT,
+        receipt_id,
+    )
+
+
+def wallet_account(wallet_id: UUID, asset: AssetId) -> AccountKey:
+    """What we owe this wallet."""
+    return AccountKey(kind=AccountKind.WALLET, owner=wallet_id, asset=asset)
+
+
+def vault_account(vault_id: UUID, asset: AssetId) -> AccountKey:
+    """What this vault holds on chain."""
+    return AccountKey(kind=AccountKind.VAULT, owner=vault_id, asset=asset)
+
+
+def bank_account(bank_account_id: UUID, asset: AssetId) -> AccountKey:
+    """What lies in this bank account."""
+    return AccountKey(kind=AccountKind.BANK, owner=bank_account_id, asset=asset)
+
+
+def suspense_account(asset: AssetId) -> AccountKey:
+    """What came in for nobody known."""
+    return AccountKey(kind=AccountKind.SUSPENSE, owner=None, asset=asset)
+
+
+def _transferred(
+    transfer_id: UUID,
+    debit: AccountKey,
+    credit: AccountKey,
+    amount: Amount,
+    code: TransferCode,
+    reference: UUID,
+) -> tuple[Command, ...]:
+    return (
+        OpenAccount(key=debit),
+        OpenAccount(key=credit),
+        Transfer(id=transfer_id, debit=debit, credit=credit, amount=amount, code=code, reference=reference),
+    )
+
+
+def _held(
+    reference: UUID,
+    flow: str,
+    debit: AccountKey,
+    credit: AccountKey,
+    amount: Amount,
+    code: TransferCode,
+    expires_at: datetime | None,
+) -> tuple[Command, ...]:
+    return (
+        OpenAccount(key=debit),
+        OpenAccount(key=credit),
+        Hold(
+            id=_id(reference, f"{flow}_held"),
+            debit=debit,
+            credit=credit,
+            amount=amount,
+            code=code,
+            reference=reference,
+            expires_at=expires_at,
+        ),
+    )
+
+
+def _settled(reference: UUID, flow: str) -> tuple[Command, ...]:
+    return (PostHold(id=_id(reference, f"{flow}_settled"), hold_id=_id(reference, f"{flow}_held")),)
+
+
+def _released(reference: UUID, flow: str) -> tuple[Command, ...]:
+    return (VoidHold(id=_id(reference, f"{flow}_released"), hold_id=_id(reference, f"{flow}_held")),)
+
+
+def _id(reference: UUID, step: str) -> UUID:
+    """The ledger id of one step in the life of an object: the same each time the step is posted."""
+    return derived_uuid("ledger", step, reference)

@@ -1,0 +1,141 @@
+"""Post to the ledger and read it.
+
+Two ways to post. `post` is for a caller whose own rows must stand or fall with the money: it works in the caller's transaction
+and raises the refusal; when the caller lets the error leave its transaction, everything is rolled back, the recorded refusal too,
+and the same ids may be tried again. A caller that catches the error and commits keeps the record: the ids are then used up.
+`submit` is for many independent requests: it answers each and raises none, and once committed every answer, refusals as well,
+is the answer to that id for ever.
+
+Accounts must be open before money moves. `postings` put an OpenAccount in front of what they post; `open_account` does it alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from custody.db.session import ReadSession, UnitOfWork
+from custody.kernel.assetid import AssetId
+from custody.kernel.errors import CustodyError, InvariantViolated
+from custody.kernel.ids import TenantId, derived_uuid
+from custody.ledger import store
+from custody.ledger.errors import REFUSALS, ChainRefused
+from custody.ledger.model import (
+    Account,
+    AccountKey,
+    AccountKind,
+    Balance,
+    ChangeAccount,
+    Command,
+    Entry,
+    ExpireHold,
+    Hold,
+    OpenAccount,
+    Outcome,
+    PastBalance,
+    ResultCode,
+    Transfer,
+)
+
+
+async def post(uow: UnitOfWork, *commands: Command) -> tuple[Outcome, ...]:
+    """Apply all commands or none. The same ids and contents again answer the same outcomes and change nothing.
+
+    Raises the class of `errors.REFUSALS` that names the first refusal. Locks the accounts by id, then the holds.
+    """
+    outcomes = tuple(await store.post_chains(uow, [commands]))
+    refused = [n for n, outcome in enumerate(outcomes) if outcome.result is not ResultCode.APPLIED]
+    if refused:
+        causes = [n for n in refused if outcomes[n].result is not ResultCode.CHAIN_REFUSED]
+        first = causes[0] if causes else refused[0]
+        raise refusal(uow.tenant, commands, commands[first], outcomes[first])
+    return outcomes
+
+
+async def submit(uow: UnitOfWork, chains: Sequence[Sequence[Command]]) -> list[Outcome]:
+    """Answer many chains, each by itself, in order: one outcome per command. Raises no refusal; each is recorded with its id."""
+    return await store.post_chains(uow, chains)
+
+
+def refusal(
+    tenant: TenantId, commands: Sequence[Command], command: Command, outcome: Outcome
+) -> CustodyError:
+    """The error that names this refusal, with the command and, where one account is to blame, its kind and owner."""
+    error = next((kind for kind in REFUSALS if kind.code == outcome.result.value), ChainRefused)
+    values: dict[str, object] = {}
+    if not isinstance(command, OpenAccount):
+        values["command"] = command.id
+    blamed = [key for key in _keys(commands) if key.id_for(tenant) == outcome.account_id]
+    if blamed:
+        values |= {"account": blamed[0].kind.value, "owner": blamed[0].owner, "asset": blamed[0].asset.text}
+    return error("", **values)
+
+
+def _keys(commands: Sequence[Command]) -> list[AccountKey]:
+    """The accounts that the commands name."""
+    keys: list[AccountKey] = []
+    for command in commands:
+        match command:
+            case Transfer(debit=debit, credit=credit) | Hold(debit=debit, credit=credit):
+                keys += [debit, credit]
+            case OpenAccount(key=key) | ChangeAccount(key=key):
+                keys.append(key)
+            case _:
+                pass
+    return keys
+
+
+async def open_account(uow: UnitOfWork, key: AccountKey) -> Account:
+    """The account of this key, opened if it is new. Idempotent. Raises UnknownAsset."""
+    await post(uow, OpenAccount(key=key))
+    account = await store.load_account(uow, key)
+    if account is None:
+        raise InvariantViolated("an account just opened is missing", asset=key.asset.text, owner=key.owner)
+    return account
+
+
+async def find_account(session: ReadSession, key: AccountKey) -> Account | None:
+    """The account of this key, or None when it was never opened."""
+    return await store.load_account(session, key)
+
+
+async def expire_due(uow: UnitOfWork, now: datetime, limit: int = 100) -> list[UUID]:
+    """Expire open holds whose time has passed and return their ids. Another sweeper at work, or an owner who ends a hold first,
+    does no harm: the hold is then not open any more, and this one is refused."""
+    due = await store.load_due_holds(uow, now, limit)
+    commands = [
+        ExpireHold(id=derived_uuid("ledger", "expired", hold.id), hold_id=hold.id, as_of=now) for hold in due
+    ]
+    outcomes = await store.post_chains(uow, [(command,) for command in commands])
+    pairs = zip(commands, outcomes, strict=True)
+    return [command.hold_id for command, outcome in pairs if outcome.result is ResultCode.APPLIED]
+
+
+async def balance(session: ReadSession, key: AccountKey) -> Balance:
+    """What lies in the account now. An account never opened has nothing."""
+    found = await store.load_balance(session, key)
+    return found or Balance(key=key, posted=0, pending_in=0, pending_out=0, version=0)
+
+
+async def balances(session: ReadSession, kind: AccountKind, owner: UUID | None) -> list[Balance]:
+    """All of one owner's accounts of a kind, by asset."""
+    return await store.load_balances(session, kind, owner)
+
+
+async def balance_at(session: ReadSession, key: AccountKey, booked_at: datetime) -> PastBalance:
+    """What the books said of the account at a moment: the balance after the last entry booked at or before it."""
+    found = await store.load_balance_at(session, key, booked_at)
+    return found or PastBalance(version=0, posted=0, pending_out=0)
+
+
+async def statement(
+    session: ReadSession, key: AccountKey, after_version: int = 0, limit: int = 100
+) -> list[Entry]:
+    """A page of the account's entries with running balances, oldest first. Go on with the last entry's version."""
+    return await store.load_entries(session, key, after_version, limit)
+
+
+async def trial_balance(session: ReadSession) -> dict[AssetId, int]:
+    """Debits minus credits over all accounts, per asset. Anything but zero means that the books are broken."""
+    return await store.load_trial_balance(session)

@@ -1,0 +1,237 @@
+"""The ledger's SQL: one call that posts, and the reads. Private to the ledger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, assert_never
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Row, and_, select, text
+
+from custody.assets.tables import assets
+from custody.db.session import ReadSession, UnitOfWork
+from custody.kernel.assetid import AssetId, parse_asset_id
+from custody.kernel.ids import TenantId
+from custody.ledger.model import (
+    Account,
+    AccountKey,
+    AccountKind,
+    Balance,
+    ChangeAccount,
+    Command,
+    Entry,
+    ExpireHold,
+    Guard,
+    Hold,
+    OpenAccount,
+    OpenHold,
+    Outcome,
+    PastBalance,
+    PostHold,
+    ResultCode,
+    Reverse,
+    Side,
+    Transfer,
+    VoidHold,
+)
+from custody.ledger.tables import ledger_accounts as accounts
+from custody.ledger.tables import ledger_holds as holds
+
+_POST = text("SELECT * FROM ledger_post(:tenant, CAST(CAST(:commands AS text) AS jsonb)) ORDER BY ordinal")
+_BALANCE_AT = text("SELECT * FROM ledger_balance_at(:tenant, :account, :at)")
+_TRIAL_BALANCE = text("SELECT asset, difference FROM ledger_trial_balance WHERE tenant_id = :tenant")
+_STATEMENT = text(
+    "SELECT * FROM ledger_entries WHERE tenant_id = :tenant AND account_id = :account AND version > :after "
+    "ORDER BY version LIMIT :limit"
+)
+
+
+async def post_chains(uow: UnitOfWork, chains: Sequence[Sequence[Command]]) -> list[Outcome]:
+    """Give all chains to the posting function at once. Locks accounts by id, then holds by id."""
+    commands = [(number, command) for number, chain in enumerate(chains) for command in chain]
+    if not commands:
+        return []
+    encoded = json.dumps([_encode(uow.tenant, number, command) for number, command in commands])
+    rows = await uow.conn.execute(_POST, {"tenant": uow.tenant, "commands": encoded})
+    return [_outcome(command, row) for (_, command), row in zip(commands, rows, strict=True)]
+
+
+def _encode(tenant: TenantId, number: int, command: Command) -> dict[str, object]:
+    """The command as the posting function reads it. Its content but for chain, id and as_of is what a repeated id must match."""
+    fields: dict[str, object]
+    match command:
+        case OpenAccount(key=key):
+            return {
+                "chain": number,
+                "kind": "open",
+                "account": str(key.id_for(tenant)),
+                "account_kind": key.kind.value,
+                "owner": None if key.owner is None else str(key.owner),
+                "asset": key.asset.text,
+            }
+        case Transfer():
+            fields = {"kind": "transfer", **_movement(tenant, command)}
+        case Hold(expires_at=expires_at):
+            fields = {"kind": "hold", **_movement(tenant, command), "expires_at": _moment(expires_at)}
+        case PostHold(hold_id=hold_id, amount=amount, final=final):
+            fields = {"kind": "post_hold", "hold": str(hold_id), "final": final}
+            fields["amount"] = None if amount is None else amount.atomic
+            fields["asset"] = None if amount is None else amount.asset.text
+        case VoidHold(hold_id=hold_id):
+            fields = {"kind": "void_hold", "hold": str(hold_id)}
+        case ExpireHold(hold_id=hold_id, as_of=as_of):
+            fields = {"kind": "expire_hold", "hold": str(hold_id), "as_of": _moment(as_of)}
+        case Reverse(transfer_id=transfer_id):
+            fields = {"kind": "reverse", "target": str(transfer_id)}
+        case ChangeAccount(key=key, event=event):
+            fields = {"kind": event, "account": str(key.id_for(tenant))}
+        case _:
+            assert_never(command)
+    return {"chain": number, "id": str(command.id), **fields}
+
+
+def _movement(tenant: TenantId, command: Transfer | Hold) -> dict[str, object]:
+    return {
+        "debit": str(command.debit.id_for(tenant)),
+        "credit": str(command.credit.id_for(tenant)),
+        "amount": command.amount.atomic,
+        "code": command.code.value,
+        "reference": str(command.reference),
+    }
+
+
+def _moment(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
+
+
+def _outcome(command: Command, row: Row[Any]) -> Outcome:
+    return Outcome(
+        command_id=None if isinstance(command, OpenAccount) else command.id,
+        result=ResultCode(row.result),
+        replayed=row.replayed,
+        account_id=row.account_id,
+        debit_version=row.debit_version,
+        debit_balance=_int(row.debit_balance),
+        credit_version=row.credit_version,
+        credit_balance=_int(row.credit_balance),
+        booked_at=row.booked_at,
+    )
+
+
+def _int(value: Decimal | None) -> int | None:
+    return None if value is None else int(value)
+
+
+async def load_account(session: ReadSession, key: AccountKey) -> Account | None:
+    """The account of this key, if it was ever opened."""
+    rows = await session.conn.execute(
+        select(accounts).where(
+            accounts.c.tenant_id == session.tenant, accounts.c.id == key.id_for(session.tenant)
+        )
+    )
+    row = rows.one_or_none()
+    if row is None:
+        return None
+    return Account(
+        id=row.id,
+        key=key,
+        normal_side=Side(row.normal_side),
+        guard=Guard(row.guard),
+        state=row.state,
+        version=row.version,
+    )
+
+
+async def load_balance(session: ReadSession, key: AccountKey) -> Balance | None:
+    """The account's balance, if it was ever opened."""
+    found = await _load_balances(session, accounts.c.id == key.id_for(session.tenant))
+    return found[0] if found else None
+
+
+async def load_balances(session: ReadSession, kind: AccountKind, owner: UUID | None) -> list[Balance]:
+    """The balances of all accounts of one owner, by asset."""
+    return await _load_balances(
+        session, and_(accounts.c.kind == kind.value, accounts.c.owner.is_not_distinct_from(owner))
+    )
+
+
+async def _load_balances(session: ReadSession, condition: ColumnElement[bool]) -> list[Balance]:
+    rows = await session.conn.execute(
+        select(accounts, assets.c.id.label("asset"))
+        .join(assets, assets.c.number == accounts.c.asset_id)
+        .where(accounts.c.tenant_id == session.tenant, condition)
+        .order_by(assets.c.id)
+    )
+    return [_balance(row) for row in rows]
+
+
+def _balance(row: Row[Any]) -> Balance:
+    debit_side = row.normal_side == Side.DEBIT
+    posted = row.debits_posted - row.credits_posted
+    return Balance(
+        key=AccountKey(kind=AccountKind(row.kind), owner=row.owner, asset=parse_asset_id(row.asset)),
+        posted=posted if debit_side else -posted,
+        pending_in=row.debits_pending if debit_side else row.credits_pending,
+        pending_out=row.credits_pending if debit_side else row.debits_pending,
+        version=row.version,
+    )
+
+
+async def load_entries(session: ReadSession, key: AccountKey, after_version: int, limit: int) -> list[Entry]:
+    """Entries above a version, in order."""
+    rows = await session.conn.execute(
+        _STATEMENT,
+        {
+            "tenant": session.tenant,
+            "account": key.id_for(session.tenant),
+            "after": after_version,
+            "limit": limit,
+        },
+    )
+    return [
+        Entry(
+            version=row.version,
+            transfer_id=row.transfer_id,
+            kind=row.kind,
+            code=row.code,
+            reference=row.reference,
+            side=Side(row.side),
+            posted=int(row.posted),
+            pending=int(row.pending),
+            balance=int(row.balance),
+            held=int(row.held),
+            booked_at=row.booked_at,
+        )
+        for row in rows
+    ]
+
+
+async def load_balance_at(session: ReadSession, key: AccountKey, at: datetime) -> PastBalance | None:
+    """The balance after the last entry that was booked at or before a moment."""
+    rows = await session.conn.execute(
+        _BALANCE_AT, {"tenant": session.tenant, "account": key.id_for(session.tenant), "at": at}
+    )
+    row = rows.one_or_none()
+    if row is None:
+        return None
+    return PastBalance(version=row.version, posted=int(row.balance), pending_out=int(row.held))
+
+
+async def load_trial_balance(session: ReadSession) -> dict[AssetId, int]:
+    """Debits minus credits per asset."""
+    rows = await session.conn.execute(_TRIAL_BALANCE, {"tenant": session.tenant})
+    return {parse_asset_id(row.asset): int(row.difference) for row in rows}
+
+
+async def load_due_holds(session: ReadSession, now: datetime, limit: int) -> list[OpenHold]:
+    """Open holds whose time has passed, the oldest first."""
+    rows = await session.conn.execute(
+        select(holds.c.id, holds.c.remaining, holds.c.expires_at)
+        .where(holds.c.tenant_id == session.tenant, holds.c.state == "open", holds.c.expires_at <= now)
+        .order_by(holds.c.expires_at, holds.c.id)
+        .limit(limit)
+    )
+    return [OpenHold(id=row.id, remaining=row.remaining, expires_at=row.expires_at) for row in rows]

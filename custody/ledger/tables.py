@@ -1,0 +1,134 @@
+"""The ledger's tables, as the migration makes them. The application reads them; only `ledger_post` writes."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    text,
+)
+from sqlalchemy import func as sql
+
+from custody.db.base import metadata
+from custody.db.columns import (
+    amount_column,
+    choice_column,
+    created_at,
+    state_column,
+    tenant_column,
+    text_column,
+    utc_column,
+    uuid_column,
+    uuid_key,
+)
+from custody.ledger.model import AccountKind, Guard, Side
+from custody.ledger.transitions import ACCOUNTS, HOLDS
+
+ledger_accounts = Table(
+    "ledger_accounts",
+    metadata,
+    tenant_column(),
+    uuid_key(),
+    choice_column("kind", tuple(AccountKind)),
+    uuid_column("owner", nullable=True),
+    Column("asset_id", Integer, ForeignKey("assets.number"), nullable=False),
+    choice_column("normal_side", tuple(Side)),
+    choice_column("guard", tuple(Guard)),
+    amount_column("floor", server_default=text("0")),
+    state_column("state", ACCOUNTS),
+    Column("version", BigInteger, nullable=False, server_default=text("0")),
+    amount_column("debits_posted", server_default=text("0")),
+    amount_column("credits_posted", server_default=text("0")),
+    amount_column("debits_pending", server_default=text("0")),
+    amount_column("credits_pending", server_default=text("0")),
+    utc_column("booked_at", server_default=sql.clock_timestamp()),
+    created_at(),
+    Index(
+        "uq_ledger_accounts_key",
+        "tenant_id",
+        "kind",
+        "owner",
+        "asset_id",
+        unique=True,
+        postgresql_nulls_not_distinct=True,
+    ),
+)
+"""One row per account: gross counters of each side, posted and held, and the version of its last entry. `debits_posted` and
+`credits_posted` only grow. `booked_at` is the time of that entry; times never run backwards along versions."""
+
+ledger_transfers = Table(
+    "ledger_transfers",
+    metadata,
+    tenant_column(),
+    uuid_key(),
+    uuid_column("chain_id"),
+    text_column("kind"),
+    text_column("code"),
+    uuid_column("reference"),
+    uuid_column("debit_account"),
+    uuid_column("credit_account"),
+    amount_column("posted"),
+    amount_column("pending"),
+    uuid_column("target_id", nullable=True),
+    Column("debit_version", BigInteger, nullable=False),
+    amount_column("debit_balance"),
+    amount_column("debit_held"),
+    Column("credit_version", BigInteger, nullable=False),
+    amount_column("credit_balance"),
+    amount_column("credit_held"),
+    utc_column("booked_at"),
+    Index("uq_ledger_transfers_debit_version", "tenant_id", "debit_account", "debit_version", unique=True),
+    Index("uq_ledger_transfers_credit_version", "tenant_id", "credit_account", "credit_version", unique=True),
+    Index(
+        "uq_ledger_transfers_reversal",
+        "tenant_id",
+        "target_id",
+        unique=True,
+        postgresql_where=text("kind = 'reverse'"),
+    ),
+    Index("ix_ledger_transfers_reference", "tenant_id", "reference"),
+)
+"""One row per applied command that moved or reserved money; append-only. The row carries both legs, so that a sum other than zero
+cannot be expressed. `posted` moved from debit to credit; `pending` is the change of what is held between the two. `chain_id`
+is the first command of its chain; `target_id` the hold that was ended or the transfer that was reversed."""
+
+ledger_holds = Table(
+    "ledger_holds",
+    metadata,
+    tenant_column(),
+    uuid_key(),
+    uuid_column("debit_account"),
+    uuid_column("credit_account"),
+    amount_column("amount"),
+    amount_column("posted"),
+    amount_column("remaining"),
+    state_column("state", HOLDS),
+    utc_column("expires_at", nullable=True),
+    text_column("code"),
+    uuid_column("reference"),
+    utc_column("booked_at"),
+    utc_column("changed_at"),
+    Index("ix_ledger_holds_due", "tenant_id", "expires_at", postgresql_where=text("state = 'open'")),
+)
+"""One row per hold, by the id of its command: what was asked, what was posted of it, what still reserves money."""
+
+ledger_commands = Table(
+    "ledger_commands",
+    metadata,
+    tenant_column(),
+    uuid_key(),
+    text_column("kind"),
+    Column("request_hash", LargeBinary, nullable=False),
+    text_column("result"),
+    uuid_column("account_id", nullable=True),
+    utc_column("booked_at"),
+    CheckConstraint("length(request_hash) = 32", name="request_hash_length"),
+)
+"""One row per command ever answered, refusals as well; append-only. `request_hash` is SHA-256 of its content, computed by the
+posting function; `account_id` is the account a refusal or an account's change is about."""
