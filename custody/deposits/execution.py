@@ -1,0 +1,170 @@
+"""Vaults and deposit addresses: the steps around a key that is born in the HSM.
+
+The request is written and committed, then the signer is asked (no transaction open), then the vault is recorded. Each step may be
+repeated with the same request id: the signer answers with the same key, and the rows are already there.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from custody.chains import address as addresses
+from custody.chains.stellar.address import muxed
+from custody.db.session import Database, UnitOfWork
+from custody.deposits import store
+from custody.deposits.errors import KeyNotOurs, RequestExistsDifferent
+from custody.deposits.ports import KeyMaker
+from custody.identity.model import Principal
+from custody.kernel.assetid import ChainId
+from custody.kernel.ids import AddressId, TenantId, VaultId, WalletId, derived_uuid
+from custody.wallets import service as wallets
+from custody.wallets.errors import UnknownVault
+from custody.wallets.model import DepositAddress, Vault
+
+OMNIBUS = "omnibus"
+DEPOSIT = "deposit"
+
+
+async def create_vault(
+    db: Database, signer: KeyMaker, principal: Principal, chain: ChainId, request_id: UUID
+) -> Vault:
+    """A new omnibus vault. Idempotent by request id; raises RequestExistsDifferent, UnsupportedChain and the signer's errors."""
+    addresses.curve_of(chain)
+    return await _make_vault(db, signer, principal, chain, OMNIBUS, None, request_id)
+
+
+async def issue_address(
+    db: Database,
+    signer: KeyMaker,
+    principal: Principal,
+    wallet_id: WalletId,
+    chain: ChainId,
+    request_id: UUID,
+) -> DepositAddress:
+    """A deposit address for a wallet. Idempotent by request id.
+
+    Stellar: a new tag on the omnibus account. EVM: a deposit vault of the wallet's own, or, for a wallet of the treasury, the
+    omnibus account itself, which nobody else is told: that is how the tenant fills the vault that pays.
+    Raises UnknownWallet, NoOmnibusVault, RequestExistsDifferent, UnsupportedChain and the signer's errors.
+    """
+    kind = addresses.namespace(chain)
+    addresses.curve_of(chain)
+    async with db.unit_of_work(principal.tenant) as uow:
+        await uow.lock(f"address/{principal.tenant}/{request_id}")
+        known = await _find(uow, principal.tenant, wallet_id, chain, request_id)
+        if known is not None:
+            return known
+        wallet = await wallets.get_wallet(uow, wallet_id)
+        if kind == addresses.STELLAR:
+            return await _issue_tag(uow, principal, wallet_id, chain, request_id)
+        customer = await wallets.get_customer(uow, wallet.customer_id)
+        if customer.kind == "treasury":
+            return await _name_omnibus(uow, principal, wallet_id, chain, request_id)
+    vault = await _make_vault(db, signer, principal, chain, DEPOSIT, wallet_id, request_id)
+    async with db.unit_of_work(principal.tenant) as uow:
+        await uow.lock(f"address/{principal.tenant}/{request_id}")
+        known = await _find(uow, principal.tenant, wallet_id, chain, request_id)
+        return known or await _add(uow, principal, wallet_id, vault, vault.account, None, request_id)
+
+
+async def _make_vault(
+    db: Database,
+    signer: KeyMaker,
+    principal: Principal,
+    chain: ChainId,
+    purpose: str,
+    wallet_id: WalletId | None,
+    request_id: UUID,
+) -> Vault:
+    vault_id = VaultId(derived_uuid("vault", principal.tenant, request_id))
+    async with db.unit_of_work(principal.tenant) as uow:
+        known = await store.insert_request(
+            uow, request_id, chain=chain, purpose=purpose, wallet_id=wallet_id, vault_id=vault_id
+        )
+        if known != (chain, purpose, wallet_id):
+            raise RequestExistsDifferent(request_id=request_id)
+        try:
+            return await wallets.get_vault(uow, vault_id)
+        except UnknownVault:
+            # Committed before the key is asked for: a key in the HSM can always be traced to who wanted it.
+            pass
+    key = await signer.create_key(
+        request_id=request_id, tenant=principal.tenant, purpose=purpose, chain=chain
+    )
+    if addresses.account_of_key(chain, bytes.fromhex(key.public_key)) != key.account:
+        raise KeyNotOurs(key_id=key.key_id, account=key.account)
+    vault = Vault(
+        id=vault_id,
+        chain=chain,
+        purpose=purpose,
+        wallet_id=wallet_id,
+        key_id=key.key_id,
+        account=key.account,
+    )
+    async with db.unit_of_work(principal.tenant) as uow:
+        await uow.lock(f"vault/{principal.tenant}/{vault_id}")
+        try:
+            return await wallets.get_vault(uow, vault_id)
+        except UnknownVault:
+            made = await wallets.add_vault(uow, principal.subject, vault)
+        await store.close_request(uow, request_id)
+        return made
+
+
+async def _issue_tag(
+    uow: UnitOfWork, principal: Principal, wallet_id: WalletId, chain: ChainId, request_id: UUID
+) -> DepositAddress:
+    vault = await wallets.omnibus(uow, chain)
+    tag = await wallets.next_tag(uow, vault.id)
+    return await _add(uow, principal, wallet_id, vault, muxed(vault.account, tag), tag, request_id)
+
+
+async def _name_omnibus(
+    uow: UnitOfWork, principal: Principal, wallet_id: WalletId, chain: ChainId, request_id: UUID
+) -> DepositAddress:
+    vault = await wallets.omnibus(uow, chain)
+    owner = await wallets.attribute(uow, vault.id, None)
+    if owner is None:
+        return await _add(uow, principal, wallet_id, vault, vault.account, None, request_id)
+    for address in await wallets.list_addresses(uow, wallet_id):
+        if address.vault_id == vault.id:
+            return address
+    raise RequestExistsDifferent("another treasury wallet has this vault's own address", wallet_id=owner)
+
+
+async def _add(
+    uow: UnitOfWork,
+    principal: Principal,
+    wallet_id: WalletId,
+    vault: Vault,
+    address: str,
+    tag: int | None,
+    request_id: UUID,
+) -> DepositAddress:
+    return await wallets.add_address(
+        uow,
+        principal.subject,
+        DepositAddress(
+            id=_address_id(principal.tenant, request_id),
+            wallet_id=wallet_id,
+            vault_id=vault.id,
+            chain=vault.chain,
+            address=address,
+            account=vault.account,
+            tag=tag,
+        ),
+    )
+
+
+async def _find(
+    uow: UnitOfWork, tenant: TenantId, wallet_id: WalletId, chain: ChainId, request_id: UUID
+) -> DepositAddress | None:
+    """The address that this request made before. Raises RequestExistsDifferent when it was for something else."""
+    known = await wallets.find_address(uow, _address_id(tenant, request_id))
+    if known is not None and (known.wallet_id, known.chain) != (wallet_id, chain):
+        raise RequestExistsDifferent(request_id=request_id)
+    return known
+
+
+def _address_id(tenant: TenantId, request_id: UUID) -> AddressId:
+    return AddressId(derived_uuid("address", tenant, request_id))

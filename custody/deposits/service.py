@@ -1,0 +1,202 @@
+"""Deposits from the first sight in a block to the credit: what ingestion calls, and what readers ask.
+
+Crediting waits for finality. What cannot be attributed by then goes to suspense, where a person decides. Money that comes from a
+vault of our own is treated like any other: the sending side books its departure as a withdrawal, this side books its arrival, so
+both vaults agree with the chain whoever sent it. Without a tag or a deposit vault to name a wallet it ends in suspense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from uuid import UUID
+
+from custody.assets import service as assets
+from custody.audit import service as audit
+from custody.db.session import ReadSession, UnitOfWork
+from custody.deposits import store
+from custody.deposits.errors import CreditSpent, DepositExistsDifferent, UnknownDeposit
+from custody.deposits.model import Deposit, FinalHeight, Observation, ObservedTransfer
+from custody.deposits.transitions import DEPOSITS
+from custody.events import outbox
+from custody.kernel.assetid import ChainId
+from custody.kernel.ids import DepositId, TenantId, VaultId, WalletId, derived_uuid
+from custody.kernel.money import Amount
+from custody.ledger import postings
+from custody.ledger import service as ledger
+from custody.ledger.errors import InsufficientFunds
+from custody.wallets import service as wallets
+from custody.wallets.model import VaultRef
+
+ACTOR = "ingestion"
+"""Who the audit log names: nobody asked for a deposit, the chain brought it."""
+TAG_ISSUED_MAX = 2**63 - 1
+"""No tag of ours is larger (`vaults.tags_issued` is a bigint)."""
+
+
+async def observe(uow: UnitOfWork, vault: VaultRef, transfer: ObservedTransfer) -> Observation:
+    """Record an arrival at a vault of the transaction's tenant. Idempotent by chain, transaction and ordinal.
+
+    Raises DepositExistsDifferent when the same place in the same transaction held something else before.
+    """
+    if await assets.find(uow, transfer.asset) is None:
+        return Observation.UNLISTED
+    deposit_id = id_of(uow.tenant, transfer)
+    wallet_id = await _attribute(uow, vault.vault_id, transfer.tag)
+    if await store.insert_deposit(uow, deposit_id, vault.vault_id, wallet_id, transfer):
+        await _tell(uow, "observed", deposit_id, transfer, wallet_id)
+        return Observation.RECORDED
+    known = await store.lock_deposit(uow, deposit_id)
+    if known is None or not _same_arrival(known, vault, transfer):
+        raise DepositExistsDifferent(chain=transfer.chain, tx_hash=transfer.tx_hash, ordinal=transfer.ordinal)
+    if known.state in DEPOSITS.sources("include"):
+        await store.include_again(uow, known, wallet_id, transfer)
+        await _tell(uow, "observed", deposit_id, transfer, wallet_id)
+        return Observation.RECORDED
+    if known.transfer.block_hash != transfer.block_hash:
+        raise DepositExistsDifferent(
+            chain=transfer.chain, tx_hash=transfer.tx_hash, block_hash=transfer.block_hash
+        )
+    return Observation.KNOWN
+
+
+async def credit_final(uow: UnitOfWork, chain: ChainId, height_final: int) -> int:
+    """Book every deposit of the tenant whose block is final: to its wallet, or to suspense. Returns how many."""
+    due = await store.lock_final(uow, chain, height_final)
+    for deposit in due:
+        await _book(uow, deposit)
+    return len(due)
+
+
+async def orphan(uow: UnitOfWork, chain: ChainId, height_above: int) -> int:
+    """Take back every deposit of the tenant above a height: its block was replaced. Booked ones get a mirror posting.
+
+    Returns how many. Raises CreditSpent when a wallet no longer holds what has to be taken back.
+    """
+    gone = await store.lock_above(uow, chain, height_above)
+    for deposit in gone:
+        if deposit.state in DEPOSITS.sources("orphan"):
+            await store.move(uow, deposit.id, "orphan", deposit.wallet_id)
+            await _tell(uow, "orphaned", deposit.id, deposit.transfer, deposit.wallet_id)
+        else:
+            await _reverse(uow, deposit)
+    return len(gone)
+
+
+async def record_heights(
+    uow: UnitOfWork, chain: ChainId, *, height_final: int, height_ingested: int, ingested_at: datetime
+) -> None:
+    """Note how far a chain was read and how far it is final, for everybody who compares books with chain."""
+    await store.write_height(
+        uow, chain, height_final=height_final, height_ingested=height_ingested, ingested_at=ingested_at
+    )
+
+
+async def final_height(session: ReadSession, chain: ChainId) -> FinalHeight | None:
+    """How far a chain was read and how far it is final; None before its first block."""
+    return await store.load_height(session, chain)
+
+
+async def get_deposit(session: ReadSession, deposit_id: DepositId) -> Deposit:
+    """A deposit of this tenant. Raises UnknownDeposit."""
+    found = await store.load_deposit(session, deposit_id)
+    if found is None:
+        raise UnknownDeposit
+    return found
+
+
+async def list_deposits(
+    session: ReadSession,
+    *,
+    wallet_ids: Collection[WalletId] | None = None,
+    states: Collection[str] | None = None,
+    after: UUID | None = None,
+    limit: int = 100,
+) -> list[Deposit]:
+    """Deposits in the order they were observed: of some wallets or of all, in some states or in any, after one of them."""
+    return await store.load_deposits(session, wallet_ids, states, after, limit)
+
+
+def id_of(tenant: TenantId, transfer: ObservedTransfer) -> DepositId:
+    """The deposit that an arrival is, in whichever block it is seen."""
+    return DepositId(derived_uuid("deposit", tenant, transfer.chain, transfer.tx_hash, transfer.ordinal))
+
+
+def posting_id(deposit: Deposit) -> UUID:
+    """The id under which this inclusion of a deposit is booked: its own, and another one for each later inclusion."""
+    return deposit.id if deposit.inclusion == 1 else derived_uuid("deposit", deposit.id, deposit.inclusion)
+
+
+async def _attribute(session: ReadSession, vault_id: VaultId, tag: int | None) -> WalletId | None:
+    """Whose money it is. Tags are issued from a signed 64-bit counter, but a sender may write any unsigned one."""
+    if tag is not None and tag > TAG_ISSUED_MAX:
+        return None
+    return await wallets.attribute(session, vault_id, tag)
+
+
+async def _book(uow: UnitOfWork, deposit: Deposit) -> None:
+    transfer = deposit.transfer
+    # Asked again: the address may have been issued after the money was seen.
+    wallet_id = deposit.wallet_id or await _attribute(uow, deposit.vault_id, transfer.tag)
+    amount = Amount(transfer.asset, transfer.amount)
+    if wallet_id is None:
+        commands = postings.deposit_suspended(
+            deposit_id=posting_id(deposit), vault_id=deposit.vault_id, amount=amount
+        )
+        await ledger.post(uow, *commands)
+        await store.move(uow, deposit.id, "suspend", None)
+        await _tell(uow, "suspended", deposit.id, transfer, None)
+        return
+    commands = postings.deposit_credited(
+        deposit_id=posting_id(deposit), vault_id=deposit.vault_id, wallet_id=wallet_id, amount=amount
+    )
+    await ledger.post(uow, *commands)
+    await store.move(uow, deposit.id, "credit", wallet_id)
+    await _tell(uow, "credited", deposit.id, transfer, wallet_id)
+
+
+async def _reverse(uow: UnitOfWork, deposit: Deposit) -> None:
+    try:
+        await ledger.post(uow, *postings.deposit_reversed(deposit_id=posting_id(deposit)))
+    except InsufficientFunds as error:
+        raise CreditSpent(deposit_id=deposit.id, wallet_id=deposit.wallet_id) from error
+    await store.move(uow, deposit.id, "reverse", deposit.wallet_id)
+    await _tell(uow, "reversed", deposit.id, deposit.transfer, deposit.wallet_id)
+
+
+def _same_arrival(known: Deposit, vault: VaultRef, transfer: ObservedTransfer) -> bool:
+    """Whether two sights tell of the same money; only the block that holds it may differ."""
+    seen = known.transfer
+    return known.vault_id == vault.vault_id and (
+        (seen.asset, seen.source, seen.account, seen.tag, seen.memo, seen.amount)
+        == (
+            transfer.asset,
+            transfer.source,
+            transfer.account,
+            transfer.tag,
+            transfer.memo,
+            transfer.amount,
+        )
+    )
+
+
+async def _tell(
+    uow: UnitOfWork,
+    fact: str,
+    deposit_id: DepositId,
+    transfer: ObservedTransfer,
+    wallet_id: WalletId | None,
+) -> None:
+    """The event for outsiders and the entry for examiners, of one change of state."""
+    data = {
+        "chain": transfer.chain,
+        "height": transfer.height,
+        "block_hash": transfer.block_hash,
+        "tx_hash": transfer.tx_hash,
+        "ordinal": transfer.ordinal,
+        "asset": transfer.asset.text,
+        "amount": str(transfer.amount),
+        "wallet_id": None if wallet_id is None else str(wallet_id),
+    }
+    await outbox.emit(uow, f"deposit.{fact}", deposit_id, data)
+    await audit.record(uow, ACTOR, f"deposit.{fact}", deposit_id, data)

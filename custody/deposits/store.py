@@ -1,0 +1,272 @@
+"""SQL of deposits."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, func, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from custody.db.session import ReadSession, UnitOfWork
+from custody.deposits.model import Deposit, FinalHeight, ObservedTransfer
+from custody.deposits.tables import chain_heights, deposits, vault_requests
+from custody.deposits.transitions import DEPOSITS, VAULT_REQUESTS
+from custody.kernel.assetid import ChainId, parse_asset_id
+from custody.kernel.errors import InvariantViolated
+from custody.kernel.ids import DepositId, VaultId, WalletId
+
+
+async def insert_deposit(
+    uow: UnitOfWork,
+    deposit_id: DepositId,
+    vault_id: VaultId,
+    wallet_id: WalletId | None,
+    transfer: ObservedTransfer,
+) -> bool:
+    """Write a deposit in its initial state. False when its transaction and ordinal are known."""
+    rows = await uow.conn.execute(
+        upsert(deposits)
+        .values(
+            tenant_id=uow.tenant,
+            id=deposit_id,
+            chain=transfer.chain,
+            tx_hash=transfer.tx_hash,
+            ordinal=transfer.ordinal,
+            asset=transfer.asset.text,
+            vault_id=vault_id,
+            wallet_id=wallet_id,
+            source=transfer.source,
+            account=transfer.account,
+            tag=transfer.tag,
+            memo=transfer.memo,
+            amount=transfer.amount,
+            height=transfer.height,
+            block_hash=transfer.block_hash,
+            inclusion=1,
+            state=DEPOSITS.initial,
+            occurred_at=transfer.occurred_at,
+            changed_at=func.clock_timestamp(),
+        )
+        .on_conflict_do_nothing()
+        .returning(deposits.c.id)
+    )
+    return rows.first() is not None
+
+
+async def lock_deposit(uow: UnitOfWork, deposit_id: DepositId) -> Deposit | None:
+    """One deposit, its row locked."""
+    rows = await uow.conn.execute(
+        select(deposits)
+        .where(deposits.c.tenant_id == uow.tenant, deposits.c.id == deposit_id)
+        .with_for_update()
+    )
+    row = rows.one_or_none()
+    return None if row is None else _deposit(row)
+
+
+async def include_again(
+    uow: UnitOfWork, known: Deposit, wallet_id: WalletId | None, transfer: ObservedTransfer
+) -> None:
+    """Put a deposit whose block was replaced into the block that holds it now."""
+    await _move(
+        uow,
+        known.id,
+        "include",
+        height=transfer.height,
+        block_hash=transfer.block_hash,
+        occurred_at=transfer.occurred_at,
+        wallet_id=wallet_id,
+        inclusion=known.inclusion + 1,
+    )
+
+
+async def move(uow: UnitOfWork, deposit_id: DepositId, event: str, wallet_id: WalletId | None) -> None:
+    """Carry out one transition. Raises InvariantViolated when the state does not allow it: the row was locked."""
+    await _move(uow, deposit_id, event, wallet_id=wallet_id)
+
+
+async def lock_final(uow: UnitOfWork, chain: ChainId, height_final: int) -> list[Deposit]:
+    """Deposits in final blocks that are not booked yet, in the order of the chain, their rows locked."""
+    rows = await uow.conn.execute(
+        select(deposits)
+        .where(
+            deposits.c.tenant_id == uow.tenant,
+            deposits.c.chain == chain,
+            deposits.c.state == DEPOSITS.initial,
+            deposits.c.height <= height_final,
+        )
+        .order_by(deposits.c.height, deposits.c.sequence)
+        .with_for_update()
+    )
+    return [_deposit(row) for row in rows]
+
+
+async def lock_above(uow: UnitOfWork, chain: ChainId, height_above: int) -> list[Deposit]:
+    """Deposits in blocks above a height that still count as included, newest first, their rows locked."""
+    included = {*DEPOSITS.sources("orphan"), *DEPOSITS.sources("reverse")}
+    rows = await uow.conn.execute(
+        select(deposits)
+        .where(
+            deposits.c.tenant_id == uow.tenant,
+            deposits.c.chain == chain,
+            deposits.c.state.in_(included),
+            deposits.c.height > height_above,
+        )
+        .order_by(deposits.c.height.desc(), deposits.c.sequence.desc())
+        .with_for_update()
+    )
+    return [_deposit(row) for row in rows]
+
+
+async def load_deposit(session: ReadSession, deposit_id: DepositId) -> Deposit | None:
+    """One deposit by id."""
+    rows = await session.conn.execute(
+        select(deposits).where(deposits.c.tenant_id == session.tenant, deposits.c.id == deposit_id)
+    )
+    row = rows.one_or_none()
+    return None if row is None else _deposit(row)
+
+
+async def load_deposits(
+    session: ReadSession,
+    wallet_ids: Collection[WalletId] | None,
+    states: Collection[str] | None,
+    after: UUID | None,
+    limit: int,
+) -> list[Deposit]:
+    """Deposits in the order they were observed, after one of them."""
+    query = select(deposits).where(deposits.c.tenant_id == session.tenant)
+    if wallet_ids is not None:
+        query = query.where(deposits.c.wallet_id.in_(wallet_ids))
+    if states is not None:
+        query = query.where(deposits.c.state.in_(states))
+    if after is not None:
+        last = (
+            select(deposits.c.sequence)
+            .where(deposits.c.tenant_id == session.tenant, deposits.c.id == after)
+            .scalar_subquery()
+        )
+        query = query.where(deposits.c.sequence > last)
+    rows = await session.conn.execute(query.order_by(deposits.c.sequence).limit(limit))
+    return [_deposit(row) for row in rows]
+
+
+async def write_height(
+    uow: UnitOfWork, chain: ChainId, *, height_final: int, height_ingested: int, ingested_at: datetime
+) -> None:
+    """Record how far a chain was read and how far it is final."""
+    values = {
+        "height_final": height_final,
+        "height_ingested": height_ingested,
+        "ingested_at": ingested_at,
+        "updated_at": func.clock_timestamp(),
+    }
+    await uow.conn.execute(
+        upsert(chain_heights)
+        .values(chain=chain, **values)
+        .on_conflict_do_update(index_elements=["chain"], set_=values)
+    )
+
+
+async def load_height(session: ReadSession, chain: ChainId) -> FinalHeight | None:
+    """How far a chain was read and how far it is final."""
+    rows = await session.conn.execute(select(chain_heights).where(chain_heights.c.chain == chain))
+    row = rows.one_or_none()
+    if row is None:
+        return None
+    return FinalHeight(
+        chain=chain,
+        height=row.height_final,
+        ingested_height=row.height_ingested,
+        ingested_at=row.ingested_at,
+        updated_at=row.updated_at,
+    )
+
+
+async def insert_request(
+    uow: UnitOfWork,
+    request_id: UUID,
+    *,
+    chain: ChainId,
+    purpose: str,
+    wallet_id: WalletId | None,
+    vault_id: VaultId,
+) -> tuple[str, str, UUID | None]:
+    """Write a request for a vault unless its id is known. Returns the chain, purpose and wallet that stand under the id."""
+    await uow.conn.execute(
+        upsert(vault_requests)
+        .values(
+            tenant_id=uow.tenant,
+            id=request_id,
+            chain=chain,
+            purpose=purpose,
+            wallet_id=wallet_id,
+            vault_id=vault_id,
+            state=VAULT_REQUESTS.initial,
+            changed_at=func.clock_timestamp(),
+        )
+        .on_conflict_do_nothing()
+    )
+    rows = await uow.conn.execute(
+        select(vault_requests).where(
+            vault_requests.c.tenant_id == uow.tenant, vault_requests.c.id == request_id
+        )
+    )
+    row = rows.one()
+    return row.chain, row.purpose, row.wallet_id
+
+
+async def close_request(uow: UnitOfWork, request_id: UUID) -> None:
+    """Note that the vault exists. A request that is already closed stays so."""
+    await uow.conn.execute(
+        update(vault_requests)
+        .where(
+            vault_requests.c.tenant_id == uow.tenant,
+            vault_requests.c.id == request_id,
+            vault_requests.c.state.in_(VAULT_REQUESTS.sources("create")),
+        )
+        .values(state=VAULT_REQUESTS.target_of("create"), changed_at=func.clock_timestamp())
+    )
+
+
+async def _move(uow: UnitOfWork, deposit_id: DepositId, event: str, **values: Any) -> None:
+    rows = await uow.conn.execute(
+        update(deposits)
+        .where(
+            deposits.c.tenant_id == uow.tenant,
+            deposits.c.id == deposit_id,
+            deposits.c.state.in_(DEPOSITS.sources(event)),
+        )
+        .values(state=DEPOSITS.target_of(event), changed_at=func.clock_timestamp(), **values)
+    )
+    if rows.rowcount != 1:
+        raise InvariantViolated("a locked deposit is not in a state for this", id=deposit_id, event=event)
+
+
+def _deposit(row: Row[Any]) -> Deposit:
+    return Deposit(
+        id=DepositId(row.id),
+        state=row.state,
+        vault_id=VaultId(row.vault_id),
+        wallet_id=None if row.wallet_id is None else WalletId(row.wallet_id),
+        transfer=ObservedTransfer(
+            chain=ChainId(row.chain),
+            height=row.height,
+            block_hash=row.block_hash,
+            tx_hash=row.tx_hash,
+            ordinal=row.ordinal,
+            asset=parse_asset_id(row.asset),
+            source=row.source,
+            account=row.account,
+            tag=row.tag,
+            memo=row.memo,
+            amount=row.amount,
+            occurred_at=row.occurred_at,
+        ),
+        inclusion=row.inclusion,
+        observed_at=row.created_at,
+        changed_at=row.changed_at,
+    )

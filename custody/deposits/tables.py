@@ -1,0 +1,98 @@
+"""Deposits, requests for vaults, and the height up to which each chain is final."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from custody.db.base import metadata
+from custody.db.columns import (
+    amount_column,
+    choice_column,
+    created_at,
+    state_column,
+    tenant_column,
+    text_column,
+    utc_column,
+    uuid_column,
+    uuid_key,
+)
+from custody.deposits.transitions import DEPOSITS, VAULT_REQUESTS
+from custody.wallets.model import VAULT_PURPOSES
+
+deposits = Table(
+    "deposits",
+    metadata,
+    tenant_column(),
+    uuid_key(),
+    Column("sequence", BigInteger, Identity(always=True), nullable=False),
+    text_column("chain"),
+    text_column("tx_hash"),
+    Column("ordinal", BigInteger, nullable=False),
+    text_column("asset"),
+    uuid_column("vault_id"),
+    uuid_column("wallet_id", nullable=True),
+    text_column("source"),
+    text_column("account"),
+    amount_column("tag", nullable=True),
+    text_column("memo"),
+    amount_column("amount"),
+    Column("height", BigInteger, nullable=False),
+    text_column("block_hash"),
+    Column("inclusion", Integer, nullable=False),
+    state_column("state", DEPOSITS),
+    utc_column("occurred_at"),
+    created_at(),
+    utc_column("changed_at"),
+    # Reading the same block again finds the same rows: this is what makes a replay change nothing.
+    UniqueConstraint("tenant_id", "chain", "tx_hash", "ordinal"),
+    ForeignKeyConstraint(["tenant_id", "vault_id"], ["vaults.tenant_id", "vaults.id"]),
+    CheckConstraint("amount > 0", name="amount_positive"),
+    CheckConstraint("inclusion > 0", name="inclusion_positive"),
+    CheckConstraint("height >= 0 AND ordinal >= 0", name="place_not_negative"),
+    CheckConstraint("state <> 'credited' OR wallet_id IS NOT NULL", name="credited_has_wallet"),
+    CheckConstraint("state <> 'suspended' OR wallet_id IS NULL", name="suspended_has_no_wallet"),
+    Index(
+        "ix_deposits_unsettled", "tenant_id", "chain", "height", postgresql_where=text("state = 'observed'")
+    ),
+    Index("ix_deposits_height", "tenant_id", "chain", "height"),
+    Index("ix_deposits_sequence", "tenant_id", "sequence"),
+    Index("ix_deposits_wallet_id", "tenant_id", "wallet_id", "sequence"),
+)
+
+vault_requests = Table(
+    "vault_requests",
+    metadata,
+    tenant_column(),
+    uuid_key(),
+    text_column("chain"),
+    choice_column("purpose", VAULT_PURPOSES),
+    uuid_column("wallet_id", nullable=True),
+    uuid_column("vault_id"),
+    state_column("state", VAULT_REQUESTS),
+    created_at(),
+    utc_column("changed_at"),
+    UniqueConstraint("tenant_id", "vault_id"),
+)
+
+chain_heights = Table(
+    "chain_heights",
+    metadata,
+    Column("chain", Text, primary_key=True),
+    Column("height_final", BigInteger, nullable=False),
+    Column("height_ingested", BigInteger, nullable=False),
+    utc_column("ingested_at"),
+    utc_column("updated_at"),
+    CheckConstraint("height_final <= height_ingested", name="final_is_ingested"),
+)
