@@ -1,0 +1,121 @@
+"""The people of the demo and how each of them acts: custody app, operator, three approvers with keys of their own, outsiders."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from devnet.config import APPROVERS, ROOT, Endpoints
+from devnet.story.client import Api, StoryError, until
+
+COMMAND_S = 90.0
+"""Longest that any command of the demo may take."""
+TRIES = 6
+"""How often an approver runs the command before giving up."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Cast:
+    """Everybody who takes part, and what they have learnt of each other so far."""
+
+    ends: Endpoints
+    state: Path
+    operator: Api
+    """Sets up vaults, assets and bank accounts; asks for trustlines."""
+    app: Api
+    """A custody app: customers, wallets, transfers, withdrawals, payouts."""
+    names: dict[str, str] = field(default_factory=dict)
+    """Ids and addresses by what the story calls them."""
+
+    async def aclose(self) -> None:
+        """Let the connections go."""
+        await self.operator.aclose()
+        await self.app.aclose()
+
+    async def approve(self, withdrawal_id: str, *approvers: str, reject: bool = False) -> None:
+        """Let approvers read and sign, each with the command and key of their own, one after the other.
+
+        A person whose command found nobody at the other end runs it again: the same decision twice is one decision.
+        """
+        for name in approvers:
+            word = ["--reject"] if reject else []
+            argv = (
+                "approve",
+                *("--api", self.ends.api_url),
+                *("--token-file", str(self.state / "keys" / name)),
+                *("--key-file", str(self.state / "approvers" / f"{name}.pem")),
+                *("--approver", name, "--yes", *word, withdrawal_id),
+            )
+            for _ in range(TRIES - 1):
+                try:
+                    await custody(self.ends, *argv)
+                    break
+                except StoryError:
+                    await asyncio.sleep(1)
+            else:
+                await custody(self.ends, *argv)
+
+    async def reaches(self, withdrawal_id: str, state: str) -> dict[str, object]:
+        """Wait until a withdrawal is in this state."""
+
+        async def look() -> dict[str, object]:
+            return await self.app.get(f"/v1/withdrawals/{withdrawal_id}")
+
+        return await until(
+            f"withdrawal {withdrawal_id} to be {state}", look, lambda found: found["state"] == state
+        )
+
+
+async def gather_cast(ends: Endpoints, state: Path) -> Cast:
+    """Create the tenant and everybody's API keys, as an operator does: by the command line, secrets into files."""
+    keys = state / "keys"
+    shutil.rmtree(keys, ignore_errors=True)
+    keys.mkdir(mode=0o700, parents=True)
+    created = json.loads(await custody(ends, "tenants", "create", "demo"))
+    tenant = str(created["tenant"])
+    scopes = {
+        "operator": ("read", "operate"),
+        "app": ("read", "write"),
+        **dict.fromkeys(APPROVERS, ("read", "approve")),
+    }
+    for subject, granted in scopes.items():
+        wanted = [word for scope in granted for word in ("--scope", scope)]
+        await custody(
+            ends,
+            *("tenants", "issue-key", "--tenant", tenant, "--subject", subject, *wanted),
+            *("--out", str(keys / subject)),
+        )
+    return Cast(
+        ends=ends,
+        state=state,
+        operator=Api(ends.api_url, secret_of(keys / "operator")),
+        app=Api(ends.api_url, secret_of(keys / "app")),
+    )
+
+
+def secret_of(path: Path) -> str:
+    """An API key's secret from its file."""
+    return path.read_text(encoding="ascii").strip()
+
+
+async def custody(ends: Endpoints, *argv: str, may_fail: bool = False) -> str:
+    """Run the `custody` command in a process of its own; its output. Raises StoryError when it fails."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cli.main", *argv),
+        cwd=ROOT,
+        env={**os.environ, "CUSTODY_CONFIG": str(ends.config)},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(COMMAND_S):
+        out, err = await process.communicate()
+    if process.returncode != 0 and not may_fail:
+        said = (err or out).decode(errors="replace").strip()
+        raise StoryError(f"custody {' '.join(argv[:2])} ended with {process.returncode}: {said[-600:]}")
+    return out.decode()
