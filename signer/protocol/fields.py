@@ -101,11 +101,16 @@ def _strkey_payload(text: str, version: int, size: int) -> bytes:
     return raw[1:-2]
 
 
+def payload_of(address: str) -> bytes:
+    """Return the raw bytes inside a checked address: 32 for G, 32 and the 8-byte id for M."""
+    if address.startswith("M"):
+        return _strkey_payload(address, _VERSION_M, 40)
+    return _strkey_payload(address, _VERSION_G, 32)
+
+
 def account_of(address: str) -> bytes:
     """Return the 32-byte account key inside a checked G or M address."""
-    if address.startswith("M"):
-        return _strkey_payload(address, _VERSION_M, 40)[:32]
-    return _strkey_payload(address, _VERSION_G, 32)
+    return payload_of(address)[:32]
 
 
 def parse_account(text: str) -> str:

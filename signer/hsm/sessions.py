@@ -1,0 +1,66 @@
+"""Sessions with the token: one that logged in and is kept for life, and a pool that the work goes through.
+
+Login belongs to the process. Closing the session that logged in would log everybody out, and a session in
+which a call failed may stay busy for ever; so the first is never handed out and the second is thrown away and
+opened anew.
+"""
+
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pkcs11
+
+from signer.refusal import HsmFault, StartupFault
+
+
+@dataclass(slots=True, kw_only=True)
+class Slot:
+    """One pooled session with the key handles found in it."""
+
+    session: Any
+    """None when the last session failed and the next user must open one."""
+    handles: dict[bytes, Any] = field(default_factory=dict)
+
+
+class SessionPool:
+    """A fixed number of read-write sessions, each used by one thread at a time."""
+
+    def __init__(self, token: Any, pin: str, size: int) -> None:
+        """Log in once. Raises StartupFault; a PIN is never tried twice, since real HSMs count and lock."""
+        self._token = token
+        try:
+            self._login = token.open(rw=True, user_pin=pin)
+        except pkcs11.PinLocked as error:
+            raise StartupFault(
+                "the token's user PIN is locked; the security officer must reset it"
+            ) from error
+        except (pkcs11.PinIncorrect, pkcs11.PinInvalid, pkcs11.PinLenRange) as error:
+            raise StartupFault(
+                "the token refuses the PIN; put the right user PIN into the PIN file"
+            ) from error
+        except pkcs11.PKCS11Error as error:
+            raise StartupFault(f"the token cannot be opened: {type(error).__name__}") from error
+        self._slots: queue.LifoQueue[Slot] = queue.LifoQueue()
+        for _ in range(size):
+            self._slots.put(Slot(session=None))
+        # SoftHSM races when objects are created in parallel (its issue 573).
+        self.creating = threading.Lock()
+
+    @contextmanager
+    def slot(self) -> Iterator[Slot]:
+        """Lend a session; raises HsmFault for whatever the module throws inside, and forgets that session."""
+        slot = self._slots.get()
+        keep = False
+        try:
+            if slot.session is None:
+                slot = Slot(session=self._token.open(rw=True))
+            yield slot
+            keep = True
+        except pkcs11.PKCS11Error as error:
+            raise HsmFault(type(error).__name__) from error
+        finally:
+            self._slots.put(slot if keep else Slot(session=None))

@@ -1,0 +1,24 @@
+"""Which 32 bytes are a usable Ed25519 public key: canonical, on the curve, not of small order.
+
+Verifiers differ in what they accept here, so keys are judged once, where they enter. Source: RFC 8032 s.5.1.3.
+"""
+
+P = 2**255 - 19
+D = -121665 * pow(121666, -1, P) % P
+_ORDER_8_A = bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05")
+_ORDER_8_B = bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a")
+_SMALL_ORDER_Y = frozenset(
+    {0, 1, P - 1, int.from_bytes(_ORDER_8_A, "little"), int.from_bytes(_ORDER_8_B, "little")}
+)
+"""The y coordinates of the eight points whose order divides 8."""
+
+
+def is_public_key(raw: bytes) -> bool:
+    """Tell whether `raw` encodes a point of Ed25519 that somebody can hold the private key of."""
+    if len(raw) != 32:
+        return False
+    y = int.from_bytes(raw, "little") & ((1 << 255) - 1)
+    if y >= P or y in _SMALL_ORDER_Y:
+        return False
+    x_squared = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
+    return pow(x_squared, (P - 1) // 2, P) == 1

@@ -1,0 +1,67 @@
+"""Whose approvals count. People are counted, not signatures; one approval that does not verify refuses the
+request.
+"""
+
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from signer.policy import Policy
+from signer.protocol.approvals import DECISIONS, Approval, approval_message
+from signer.refusal import Refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """The people behind the approvals of one request, all verified."""
+
+    approved: frozenset[str]
+    rejected: tuple[Approval, ...]
+
+
+def tally(policy: Policy, approvals: tuple[Approval, ...], *, digest: bytes, initiator: str) -> Tally:
+    """Verify every approval and return who decided what.
+
+    The approver's key is looked up in the policy in force, so a revoked person or key is unknown here; the
+    message holds the approver set's version, so an approval given under another set does not verify. Raises
+    Refusal on the first approval that may not count.
+    """
+    approved: set[str] = set()
+    rejected: list[Approval] = []
+    seen: set[str] = set()
+    for approval in approvals:
+        _verify(policy, approval, digest)
+        if approval.approver in seen:
+            raise Refusal("duplicate_approver", f"{approval.approver} decides more than once")
+        seen.add(approval.approver)
+        if approval.decision == "reject":
+            rejected.append(approval)
+        elif approval.approver == initiator:
+            raise Refusal("initiator_approved", f"{initiator} asked for it and may not approve it")
+        else:
+            approved.add(approval.approver)
+    return Tally(approved=frozenset(approved), rejected=tuple(rejected))
+
+
+def _verify(policy: Policy, approval: Approval, digest: bytes) -> None:
+    if approval.decision not in DECISIONS:
+        raise Refusal("bad_decision", "a decision is approve or reject")
+    person = policy.approvers.get(approval.approver)
+    if person is None:
+        raise Refusal("unknown_approver", f"{approval.approver} is not an approver")
+    if approval.public_key not in person.keys:
+        raise Refusal("unknown_approver_key", f"the key is not one of {approval.approver}'s")
+    version = policy.approver_set_version
+    message = approval_message(decision=approval.decision, digest=digest, approver_set_version=version)
+    if not _is_signed(approval, message):
+        raise Refusal("bad_approval_signature", f"{approval.approver}'s signature does not verify")
+
+
+def _is_signed(approval: Approval, message: bytes) -> bool:
+    try:
+        signature = bytes.fromhex(approval.signature)
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(approval.public_key)).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return signature.hex() == approval.signature

@@ -1,0 +1,241 @@
+"""A real signer process on a real SoftHSM token in a directory of its own, and a client that speaks its protocol."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from signer.protocol import canonical
+from signer.protocol.approvals import Approval, approval_message
+from signer.protocol.intent import Intent
+from signer.protocol.messages import Binding, Health, Request, Response, Sign, dump, load_response
+from signer.protocol.wire import receive_frame, send_frame
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
+PIN = "271828182845"
+PASSPHRASE = "Custody Devnet ; 2026"
+APPROVERS = ("alice", "bob", "carol")
+
+
+def approver_key(name: str) -> Ed25519PrivateKey:
+    """Return a person's test key, the same in every run."""
+    return Ed25519PrivateKey.from_private_bytes(name.encode().ljust(32, b"."))
+
+
+def public_hex(key: Ed25519PrivateKey) -> str:
+    """Return the raw public key in hex."""
+    return key.public_key().public_bytes_raw().hex()
+
+
+def approve(data: bytes, *names: str, decision: str = "approve", version: int = 1) -> tuple[Approval, ...]:
+    """Return the approvals of these people for canonical bytes."""
+    message = approval_message(decision=decision, digest=canonical.digest(data), approver_set_version=version)
+    return tuple(
+        Approval(
+            approver=name,
+            public_key=public_hex(approver_key(name)),
+            decision=decision,
+            signature=approver_key(name).sign(message).hex(),
+        )
+        for name in names
+    )
+
+
+def make_policy(**changes: object) -> dict[str, object]:
+    """Return a policy: 2 of the three approvers for everything on the two local chains."""
+    rule = {
+        "org": "*", "vault": "*", "destinations": ["*"], "windows": [], "group": "treasury", "threshold": 2,
+    }  # fmt: skip
+    stellar = {
+        "chain": "stellar:devnet",
+        "kind": "*",
+        "asset": "*",
+        "amount_max": str(2**63 - 1),
+        "fee_max": "100000",
+    }
+    evm = {
+        "chain": "eip155:31337",
+        "kind": "*",
+        "asset": "*",
+        "amount_max": str(10**24),
+        "fee_max": str(10**18),
+    }
+    policy: dict[str, object] = {
+        "format": "custody-policy-v1",
+        "version": 1,
+        "approver_set_version": 1,
+        "networks": {"stellar:devnet": PASSPHRASE},
+        "approvers": [
+            {"id": name, "keys": [public_hex(approver_key(name))], "groups": ["treasury"]}
+            for name in APPROVERS
+        ],
+        "deny": [],
+        "allow": [{"id": "stellar", **rule, **stellar}, {"id": "evm", **rule, **evm}],
+    }
+    return policy | changes
+
+
+def make_token(directory: Path) -> Path:
+    """Create a token in `directory`; return the SoftHSM configuration file."""
+    tokens = directory / "tokens"
+    tokens.mkdir()
+    configuration = directory / "softhsm2.conf"
+    configuration.write_text(
+        f"directories.tokendir = {tokens}\nobjectstore.backend = file\nlog.level = ERROR\n"
+    )
+    subprocess.run(
+        [
+            "softhsm2-util",
+            "--init-token",
+            "--free",
+            "--label",
+            "custody",
+            "--so-pin",
+            "31415926",
+            "--pin",
+            PIN,
+        ],
+        env={**os.environ, "SOFTHSM2_CONF": str(configuration)},
+        check=True,
+        capture_output=True,
+    )
+    return configuration
+
+
+@dataclass
+class SignerProcess:
+    """One signer: its directory, its process, one connection to it."""
+
+    directory: Path
+    process: subprocess.Popen[bytes] | None = None
+    connection: socket.socket | None = None
+    roles: list[str] = field(default_factory=lambda: ["requester", "operator"])
+    code_path: Path = ROOT
+
+    @property
+    def journal(self) -> Path:
+        return self.directory / "journal" / "journal.jsonl"
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "signer.log").read_text()
+
+    def prepare(self, policy: dict[str, object]) -> None:
+        """Write token, PIN, policy and configuration."""
+        make_token(self.directory)
+        (self.directory / "journal").mkdir()
+        self.write_pin(PIN)
+        (self.directory / "policy.json").write_text(json.dumps(policy))
+        self.write_config()
+
+    def write_pin(self, pin: str) -> None:
+        path = self.directory / "pin"
+        path.write_text(pin + "\n")
+        path.chmod(0o600)
+
+    def write_config(self, module: str = str(MODULE), token: str = "custody", pinned: str = "") -> None:
+        (self.directory / "signer.toml").write_text(
+            f"""
+socket = "{self.directory}/s.sock"
+socket_mode = "0600"
+journal_dir = "{self.directory}/journal"
+policy = "{self.directory}/policy.json"
+[hsm]
+module = "{module}"
+module_sha256 = "{pinned}"
+token = "{token}"
+pin_file = "{self.directory}/pin"
+sessions = 2
+[limits]
+connections = 4
+request_s = 2
+idle_s = 30
+[[peers]]
+uid = {os.getuid()}
+roles = {json.dumps(self.roles)}
+"""
+        )
+
+    def start(self) -> None:
+        """Start the process and wait until it answers."""
+        self.spawn()
+        assert self.process is not None
+        for _ in range(600):
+            with contextlib.suppress(OSError):
+                self.connect()
+                break
+            assert self.process.poll() is None, self.log
+            time.sleep(0.05)
+        self.ask(Health())
+
+    def spawn(self) -> None:
+        environment = {"PATH": os.environ["PATH"], "SOFTHSM2_CONF": str(self.directory / "softhsm2.conf")}
+        with (self.directory / "signer.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "signer.main", "--config", str(self.directory / "signer.toml")],
+                cwd=self.code_path,
+                env=environment,
+                stderr=log,
+                stdout=log,
+            )
+
+    def refuse_to_start(self) -> tuple[int, str]:
+        """Start it in the expectation that it ends by itself; return exit code and its last line."""
+        self.spawn()
+        assert self.process is not None
+        code = self.process.wait(timeout=60)
+        return code, self.log.splitlines()[-1]
+
+    def connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(30)
+        try:
+            connection.connect(str(self.directory / "s.sock"))
+        except OSError:
+            connection.close()
+            raise
+        self.hang_up()
+        self.connection = connection
+        return connection
+
+    def hang_up(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
+    def ask(self, request: Request) -> Response:
+        """Send one request, return the answer."""
+        assert self.connection is not None
+        send_frame(self.connection, dump(request))
+        return load_response(receive_frame(self.connection))
+
+    def sign(self, intent: Intent, binding: Binding, *names: str) -> Response:
+        """Ask for a signature with these people's approvals."""
+        data = canonical.encode(intent)
+        return self.ask(Sign(intent=data, approvals=approve(data, *names), binding=binding))
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.hang_up()
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def stop(self) -> int:
+        """SIGTERM; return the exit code."""
+        self.hang_up()
+        if self.process is None:
+            return 0
+        self.process.terminate()
+        code = self.process.wait(timeout=30)
+        self.process = None
+        return code
