@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from custody.approvals import store
 from custody.approvals.errors import DecisionExistsDifferent
 from custody.db.session import ReadSession, UnitOfWork
@@ -27,3 +29,8 @@ async def record(uow: UnitOfWork, digest: bytes, decision: Decision) -> bool:
 async def list_for(session: ReadSession, digest: bytes) -> list[Decision]:
     """Everybody's decisions about an intent, oldest first."""
     return await store.load_decisions(session, digest)
+
+
+async def list_for_all(session: ReadSession, digests: Collection[bytes]) -> dict[bytes, list[Decision]]:
+    """Everybody's decisions about some intents, by digest, oldest first: one question for a whole page."""
+    return await store.load_decisions_of(session, digests)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
@@ -30,14 +32,20 @@ async def insert_decision(uow: UnitOfWork, digest: bytes, decision: Decision) ->
 
 async def load_decisions(session: ReadSession, digest: bytes) -> list[Decision]:
     """All decisions about an intent, oldest first."""
+    return (await load_decisions_of(session, [digest])).get(digest, [])
+
+
+async def load_decisions_of(session: ReadSession, digests: Collection[bytes]) -> dict[bytes, list[Decision]]:
+    """All decisions about some intents, by digest, oldest first."""
     rows = await session.conn.execute(
         select(approvals)
-        .where(approvals.c.tenant_id == session.tenant, approvals.c.digest == digest)
+        .where(approvals.c.tenant_id == session.tenant, approvals.c.digest.in_(list(digests)))
         .order_by(approvals.c.sequence)
     )
-    return [
-        Decision(
+    found: dict[bytes, list[Decision]] = {}
+    for row in rows:
+        decision = Decision(
             approver=row.approver, public_key=row.public_key, word=Word(row.word), signature=row.signature
         )
-        for row in rows
-    ]
+        found.setdefault(bytes(row.digest), []).append(decision)
+    return found

@@ -111,6 +111,11 @@ async def get_customer(session: ReadSession, customer_id: CustomerId) -> Custome
     return found
 
 
+async def find_customers(session: ReadSession, ids: Collection[CustomerId]) -> list[Customer]:
+    """Those of these customers that are this tenant's: one question for a whole page of references."""
+    return await store.load_customers_of_ids(session, ids)
+
+
 async def list_customers(session: ReadSession, after: UUID | None, limit: int) -> list[Customer]:
     """Customers, oldest first."""
     return await store.load_customers(session, after, limit)
@@ -122,6 +127,11 @@ async def get_wallet(session: ReadSession, wallet_id: WalletId) -> Wallet:
     if found is None:
         raise UnknownWallet
     return found
+
+
+async def find_wallets(session: ReadSession, ids: Collection[WalletId]) -> list[Wallet]:
+    """Those of these wallets that are this tenant's: one question for a whole page of references."""
+    return await store.load_wallets_of_ids(session, ids)
 
 
 async def list_wallets(

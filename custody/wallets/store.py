@@ -60,6 +60,14 @@ async def load_customers(session: ReadSession, after: UUID | None, limit: int) -
     return [_customer(row) for row in rows]
 
 
+async def load_customers_of_ids(session: ReadSession, ids: Collection[CustomerId]) -> list[Customer]:
+    """Those of these customers that are this tenant's, in no particular order."""
+    rows = await session.conn.execute(
+        select(customers).where(customers.c.tenant_id == session.tenant, customers.c.id.in_(list(ids)))
+    )
+    return [_customer(row) for row in rows]
+
+
 async def insert_wallet(uow: UnitOfWork, wallet: Wallet) -> None:
     """Write a wallet unless its id is known."""
     await uow.conn.execute(
@@ -88,6 +96,14 @@ async def load_wallets(
     if after is not None:
         query = query.where(wallets.c.id > after)
     rows = await session.conn.execute(query.order_by(wallets.c.id).limit(limit))
+    return [_wallet(row) for row in rows]
+
+
+async def load_wallets_of_ids(session: ReadSession, ids: Collection[WalletId]) -> list[Wallet]:
+    """Those of these wallets that are this tenant's, in no particular order."""
+    rows = await session.conn.execute(
+        select(wallets).where(wallets.c.tenant_id == session.tenant, wallets.c.id.in_(list(ids)))
+    )
     return [_wallet(row) for row in rows]
 
 
