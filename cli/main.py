@@ -8,7 +8,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 
-MODULES = ("up", "demo", "approve", "recon", "keys", "audit")
+MODULES = ("up", "demo", "tenants", "approve", "recon", "audit")
 """Modules of `cli` that bring subcommands, in the order of the help text."""
 DEVELOPMENT = ("up", "demo")
 """Those that need the local stack, which an installation on a real site does not hold."""
