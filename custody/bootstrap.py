@@ -46,9 +46,7 @@ def build(settings: Settings) -> App:
         settings=settings,
         db=Database(settings.database.url.get_secret_value(), pool_size=settings.database.pool_size),
         clients=build_clients(settings),
-        signer=SignerClient(
-            str(settings.signer.socket), settings.signer.org, timeout_s=settings.signer.timeout_s
-        ),
+        signer=SignerClient(str(settings.signer.socket), timeout_s=settings.signer.timeout_s),
         waker=Waker(settings.redis.url.get_secret_value()),
         clock=SystemClock(),
     )

@@ -110,7 +110,7 @@ class _Price(TypedDict):
 
 
 def org_name(tenant: TenantId) -> str:
-    """How the signer calls a tenant."""
+    """How intents and the signer's policy call a tenant."""
     return f"tenant-{tenant}"
 
 

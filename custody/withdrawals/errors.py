@@ -54,13 +54,6 @@ class InvalidMemo(InvalidInput):
     public = "The memo is not valid for its type."
 
 
-class AmountOutOfRange(InvalidInput):
-    """Zero, negative, or larger than the chain can carry."""
-
-    code = "amount_out_of_range"
-    public = "The amount is outside the range of this asset."
-
-
 class DestinationIsOurs(Refused):
     """The address belongs to one of this tenant's vaults; moving money there is an internal transfer."""
 

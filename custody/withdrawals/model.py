@@ -122,8 +122,6 @@ class Attempt:
     """How often the bytes were sent."""
     last_answer: str
     """What the node said last; for operators only, never a proof."""
-    next_send_at: datetime | None
-    """When to send the same bytes again."""
     height: int | None
     """Block that holds it."""
     succeeded: bool | None
@@ -157,6 +155,30 @@ class OwnTransaction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stray:
+    """A transaction of one of our vaults that no attempt explains: a break until a person has looked at it."""
+
+    chain: ChainId
+    """Where."""
+    tx_hash: str
+    """Hexadecimal; EVM hashes carry 0x."""
+    state: str
+    """One of `transitions.STRAYS`."""
+    vault_id: VaultId
+    """Vault that sent it."""
+    height: int
+    """Ledger or block."""
+    succeeded: bool
+    """Whether its effect took place."""
+    fee_paid: int
+    """Fee in atomic units of the chain's own currency."""
+    sequence: int
+    """Stellar sequence number or EVM nonce."""
+    occurred_at: datetime
+    """Time of the block."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WithdrawalView:
     """A withdrawal with all that a reader may want beside it."""
 
@@ -166,6 +188,8 @@ class WithdrawalView:
     """Decisions so far, oldest first."""
     verdict: Verdict
     """How the policy stands towards it; names who is missing."""
+    approver_set_version: int
+    """Version of the approver set that decisions are bound to."""
     fields: dict[str, str]
     """Every field of the intent as text."""
     attempts: tuple[Attempt, ...]

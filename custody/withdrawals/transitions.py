@@ -1,4 +1,4 @@
-"""The legal moves of a withdrawal and of its attempts, as data.
+"""The legal moves of a withdrawal, of its attempts, and of transactions that none of them explains, as data.
 
 A withdrawal is what was asked for; an attempt is one transaction with one sequence or nonce. Once a key may have been touched
 (`signing`), no move leads back, none cancels, and the hold is released only with proof that nothing was or can be paid.
@@ -69,5 +69,22 @@ ATTEMPTS = TransitionTable(
         Transition("signed", "lapse", "lapsed"),
         # Proved absent: our own chain passed its bound.
         Transition("broadcast", "lapse", "lapsed"),
+    ),
+)
+
+STRAYS = TransitionTable(
+    "stray_transaction",
+    "observed",
+    (
+        # The block is final: its fee is booked and an operator is told. The amount shows as a break in reconciliation.
+        Transition("observed", "book", "booked"),
+        # The block was replaced.
+        Transition("observed", "orphan", "orphaned"),
+        # Seen again in another block.
+        Transition("orphaned", "observe", "observed"),
+        # An attempt's bytes with this hash were stored only now: somebody sent them before we had noted them.
+        Transition("observed", "match", "matched"),
+        # The same, after the fee was booked; the attempt books the same fee under the same id, once.
+        Transition("booked", "match", "matched"),
     ),
 )

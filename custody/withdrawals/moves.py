@@ -1,0 +1,90 @@
+"""One state change of a withdrawal: the guarded row, the event for whoever waits, and the entry for examiners, together.
+
+Audit entries lock the tenant's audit chain until the transaction ends, so ledger postings come before moves in every use case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import func
+
+from custody.audit import service as audit
+from custody.db.session import UnitOfWork
+from custody.events import outbox
+from custody.kernel.ids import VaultId
+from custody.withdrawals import store
+from custody.withdrawals.model import Withdrawal
+
+WORKER = "worker"
+"""Actor of what execution does."""
+INGESTION = "ingestion"
+"""Actor of what the chain showed."""
+
+_WORK_FOLLOWS = frozenset({"approve", "reserve", "sign", "orphan", "reject"})
+"""Events after which a worker has something to do at once: reserve, sign, send, send again, tell the signer of a veto."""
+_FREES_THE_VAULT = frozenset({"refuse", "include", "lapse", "settle", "fail"})
+"""Events after which the next withdrawal may have its turn."""
+
+
+async def move(
+    uow: UnitOfWork,
+    withdrawal: Withdrawal,
+    event: str,
+    *,
+    actor: str,
+    reason: str = "",
+    detail: Mapping[str, object] | None = None,
+) -> Withdrawal:
+    """Make one legal move. Raises IllegalTransition when somebody else was quicker."""
+    values: dict[str, Any] = {"reason": reason}
+    if event == "approve":
+        values["approved_at"] = func.clock_timestamp()
+    look_in_s = 0 if event in _WORK_FOLLOWS else None
+    moved = await store.change_state(uow, withdrawal, event, look_in_s=look_in_s, **values)
+    if event in _FREES_THE_VAULT:
+        await wake_next(uow, moved.vault_id)
+    await outbox.emit(uow, f"withdrawal.{moved.state}", moved.id, snapshot(moved))
+    await audit.record(
+        uow,
+        actor,
+        f"withdrawal.{event}",
+        moved.id,
+        {"state": moved.state, "reason": reason, **(detail or {})},
+    )
+    return moved
+
+
+async def announce(uow: UnitOfWork, new: Withdrawal, actor: str) -> None:
+    """Tell of a new withdrawal."""
+    await outbox.emit(uow, "withdrawal.requested", new.id, snapshot(new))
+    await audit.record(
+        uow, actor, "withdrawal.request", new.id, {"state": new.state, "digest": new.digest.hex()}
+    )
+
+
+async def wake_next(uow: UnitOfWork, vault_id: VaultId) -> None:
+    """A vault may be free: whoever has waited longest for it is due now."""
+    following = await store.first_in_line(uow, vault_id)
+    if following is not None:
+        await store.look_again(uow, following, 0)
+
+
+def snapshot(withdrawal: Withdrawal) -> dict[str, object]:
+    """The whole withdrawal in JSON values, as events carry it."""
+    return {
+        "id": str(withdrawal.id),
+        "kind": withdrawal.kind,
+        "state": withdrawal.state,
+        "wallet_id": None if withdrawal.wallet_id is None else str(withdrawal.wallet_id),
+        "vault_id": str(withdrawal.vault_id),
+        "asset": withdrawal.asset.text,
+        "destination": withdrawal.destination,
+        "memo_type": withdrawal.memo.type,
+        "memo": withdrawal.memo.value,
+        "amount": str(withdrawal.amount),
+        "digest": withdrawal.digest.hex(),
+        "reason": withdrawal.reason,
+        "expires_at": withdrawal.expires_at.isoformat(),
+    }

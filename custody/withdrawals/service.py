@@ -1,0 +1,390 @@
+"""Withdrawals: ask for one, decide about it, take it back, let it expire, read it.
+
+Execution is in `execution`, what the chain shows is in `settlement`; ingestion finds the latter's functions here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from custody.approvals import service as approvals
+from custody.approvals.errors import DecisionExistsDifferent
+from custody.assets import service as assets
+from custody.audit import service as audit
+from custody.chains.errors import UnsupportedChain
+from custody.db.session import ReadSession, UnitOfWork
+from custody.events import outbox
+from custody.identity.model import Principal
+from custody.kernel.assetid import AssetId, ChainId
+from custody.kernel.clock import Clock
+from custody.kernel.ids import VaultId, WalletId, WithdrawalId
+from custody.kernel.money import Amount
+from custody.ledger import postings
+from custody.ledger import service as ledger
+from custody.policy import service as policies
+from custody.policy.errors import PolicyDenies
+from custody.policy.evaluate import evaluate
+from custody.policy.model import Decision, Standing, Verdict
+from custody.settings import ChainSettings, Settings
+from custody.signing import intents
+from custody.signing.intents import Caps, EvmCaps, Source, StellarCaps
+from custody.wallets import service as wallets
+from custody.wallets.model import Vault
+from custody.withdrawals import attempt_store, store
+from custody.withdrawals.checks import check_amount, check_destination, check_trustline
+from custody.withdrawals.errors import (
+    CancelTooLate,
+    DecisionTooLate,
+    DestinationIsOurs,
+    UnknownWithdrawal,
+    UnsupportedAsset,
+    WithdrawalExistsDifferent,
+)
+from custody.withdrawals.model import (
+    NO_MEMO,
+    RequestWithdrawal,
+    Withdrawal,
+    WithdrawalView,
+)
+from custody.withdrawals.moves import announce, move, snapshot
+from custody.withdrawals.settlement import lapse_due, observe_transaction, orphan_above, release
+from custody.withdrawals.transitions import WITHDRAWALS
+
+__all__ = [
+    "cancel",
+    "decide",
+    "due",
+    "expire_due",
+    "get",
+    "lapse_due",
+    "list_withdrawals",
+    "observe_transaction",
+    "orphan_above",
+    "request",
+    "request_trustline",
+    "view",
+]
+
+_CLOCK_SKEW_S = 60
+"""An intent is valid from a little before it was made, for a signer whose clock is behind ours."""
+
+
+async def request(
+    uow: UnitOfWork,
+    principal: Principal,
+    command: RequestWithdrawal,
+    *,
+    settings: Settings,
+    clock: Clock,
+) -> Withdrawal:
+    """Hold the money and write the intent that approvers sign.
+
+    Idempotent by id; raises WithdrawalExistsDifferent for other content. Raises InvalidAddress, InvalidMemo, MemoNotAllowed,
+    UnknownAsset, UnsupportedAsset, AmountNotPositive, AmountTooLarge, UnknownWallet, NoOmnibusVault, DestinationIsOurs,
+    PolicyUnknown, PolicyDenies, InsufficientFunds. Locks the ledger accounts of wallet and vault.
+    """
+    await uow.lock(f"withdrawal/{uow.tenant}/{command.id}")
+    destination = check_destination(command.asset, command.destination, command.memo)
+    check_amount(command.asset, command.amount)
+    earlier = await store.load_withdrawal(uow, command.id)
+    if earlier is not None:
+        return _same(earlier, command, destination.address)
+    await assets.get(uow, command.asset)
+    chain = _chain(settings, command.asset)
+    await wallets.get_wallet(uow, command.wallet_id)
+    vault = await wallets.omnibus(uow, command.asset.chain)
+    await _refuse_own_vault(uow, command.asset.chain, destination.account)
+    source = await _source(uow, principal, command.id, vault, settings, clock)
+    intent = intents.build_payment_intent(
+        source,
+        _caps(chain, command.asset),
+        asset=command.asset,
+        amount=command.amount,
+        destination=destination.address,
+        memo_type=command.memo.type,
+        memo=command.memo.value,
+    )
+    verdict = await _allowed(uow, intent)
+    await ledger.post(
+        uow,
+        *postings.withdrawal_held(
+            withdrawal_id=command.id,
+            wallet_id=command.wallet_id,
+            vault_id=vault.id,
+            amount=Amount(command.asset, command.amount),
+        ),
+    )
+    new = Withdrawal(
+        id=command.id,
+        kind="payment",
+        state=WITHDRAWALS.initial,
+        wallet_id=command.wallet_id,
+        vault_id=vault.id,
+        asset=command.asset,
+        destination=destination.address,
+        memo=command.memo,
+        amount=command.amount,
+        intent=intent,
+        digest=intents.digest(intent),
+        policy_version=source.policy_version,
+        initiator=principal.subject,
+        principal_id=principal.id,
+        reason="",
+        expires_at=_moment(source.expires_at),
+        created_at=clock.now(),
+        changed_at=clock.now(),
+    )
+    return await _begin(uow, new, verdict)
+
+
+async def request_trustline(
+    uow: UnitOfWork,
+    principal: Principal,
+    withdrawal_id: WithdrawalId,
+    vault_id: VaultId,
+    asset: AssetId,
+    *,
+    settings: Settings,
+    clock: Clock,
+) -> Withdrawal:
+    """Write the intent of opening a vault's trustline, under the same quorum as a payment; nothing is held.
+
+    Idempotent by id. Raises UnknownVault, UnknownAsset, NotATrustline, PolicyDenies, WithdrawalExistsDifferent.
+    """
+    await uow.lock(f"withdrawal/{uow.tenant}/{withdrawal_id}")
+    earlier = await store.load_withdrawal(uow, withdrawal_id)
+    if earlier is not None:
+        if (earlier.kind, earlier.vault_id, earlier.asset) != ("change_trust", vault_id, asset):
+            raise WithdrawalExistsDifferent(id=str(withdrawal_id))
+        return earlier
+    await assets.get(uow, asset)
+    vault = await wallets.get_vault(uow, vault_id)
+    check_trustline(asset, vault.chain, vault.account)
+    chain = _chain(settings, asset)
+    source = await _source(uow, principal, withdrawal_id, vault, settings, clock)
+    intent = intents.build_trustline_intent(source, _stellar_caps(chain), asset=asset)
+    verdict = await _allowed(uow, intent)
+    new = Withdrawal(
+        id=withdrawal_id,
+        kind="change_trust",
+        state=WITHDRAWALS.initial,
+        wallet_id=None,
+        vault_id=vault.id,
+        asset=asset,
+        destination=asset.reference.partition(":")[2],
+        memo=NO_MEMO,
+        amount=0,
+        intent=intent,
+        digest=intents.digest(intent),
+        policy_version=source.policy_version,
+        initiator=principal.subject,
+        principal_id=principal.id,
+        reason="",
+        expires_at=_moment(source.expires_at),
+        created_at=clock.now(),
+        changed_at=clock.now(),
+    )
+    return await _begin(uow, new, verdict)
+
+
+async def decide(uow: UnitOfWork, withdrawal_id: WithdrawalId, decision: Decision) -> Withdrawal:
+    """Record one approver's signed word, and move on when the policy says so.
+
+    The same word again gets the same answer, also after the withdrawal has moved on. Raises InvalidDecision (signature, key,
+    person), DecisionExistsDifferent, DecisionTooLate, UnknownWithdrawal. Locks the withdrawal.
+    """
+    withdrawal = await _lock(uow, withdrawal_id)
+    policy = await policies.at_version(uow, withdrawal.policy_version)
+    intents.verify_decision(withdrawal.intent, policy, decision)
+    given = await approvals.list_for(uow, withdrawal.digest)
+    earlier = next((each for each in given if each.approver == decision.approver), None)
+    if earlier is not None and earlier.word is not decision.word:
+        raise DecisionExistsDifferent(approver=decision.approver, decided=earlier.word.value)
+    if earlier is not None:
+        return withdrawal
+    if withdrawal.state not in WITHDRAWALS.sources("reject"):
+        raise DecisionTooLate(state=withdrawal.state)
+    await approvals.record(uow, withdrawal.digest, decision)
+    verdict = evaluate(policy, intents.facts_of(withdrawal.intent), [*given, decision])
+    if verdict.standing is Standing.REJECTED:
+        await _release(uow, withdrawal)
+    await _announce_decision(uow, withdrawal, decision, verdict)
+    actor = f"approver:{decision.approver}"
+    if verdict.standing is Standing.REJECTED:
+        return await move(uow, withdrawal, "reject", actor=actor, reason=f"rejected by {decision.approver}")
+    if verdict.standing is Standing.APPROVED and withdrawal.state in WITHDRAWALS.sources("approve"):
+        return await move(uow, withdrawal, "approve", actor=actor, detail={"rule": verdict.rule})
+    return withdrawal
+
+
+async def cancel(uow: UnitOfWork, principal: Principal, withdrawal_id: WithdrawalId) -> Withdrawal:
+    """Take a withdrawal back before a key is touched; the hold is released. Cancelling again changes nothing.
+
+    Raises CancelTooLate, UnknownWithdrawal. Locks the withdrawal.
+    """
+    withdrawal = await _lock(uow, withdrawal_id)
+    if withdrawal.state == WITHDRAWALS.target_of("cancel"):
+        return withdrawal
+    if withdrawal.state not in WITHDRAWALS.sources("cancel"):
+        raise CancelTooLate(state=withdrawal.state)
+    await _release(uow, withdrawal)
+    return await move(uow, withdrawal, "cancel", actor=principal.subject, reason="cancelled by requester")
+
+
+async def expire_due(uow: UnitOfWork, now: datetime, limit: int = 100) -> int:
+    """End the withdrawals whose window has closed before a key was touched. Returns how many."""
+    overdue = [await _lock(uow, found) for found in await store.load_overdue(uow, now, limit)]
+    still = [each for each in overdue if each.state in WITHDRAWALS.sources("expire")]
+    for withdrawal in still:
+        await _release(uow, withdrawal)
+    for withdrawal in still:
+        await move(uow, withdrawal, "expire", actor="worker", reason="window closed")
+    return len(still)
+
+
+async def due(session: ReadSession, limit: int = 100) -> list[WithdrawalId]:
+    """Withdrawals that a worker should advance now."""
+    return await store.load_due(session, limit)
+
+
+async def get(session: ReadSession, withdrawal_id: WithdrawalId) -> Withdrawal:
+    """One withdrawal. Raises UnknownWithdrawal."""
+    found = await store.load_withdrawal(session, withdrawal_id)
+    if found is None:
+        raise UnknownWithdrawal
+    return found
+
+
+async def view(session: ReadSession, withdrawal_id: WithdrawalId) -> WithdrawalView:
+    """One withdrawal with its decisions, who is missing, its intent's fields and its attempts. Raises UnknownWithdrawal."""
+    withdrawal = await get(session, withdrawal_id)
+    decisions = await approvals.list_for(session, withdrawal.digest)
+    policy = await policies.at_version(session, withdrawal.policy_version)
+    return WithdrawalView(
+        withdrawal=withdrawal,
+        decisions=tuple(decisions),
+        verdict=evaluate(policy, intents.facts_of(withdrawal.intent), decisions),
+        approver_set_version=policy.approver_set_version,
+        fields=intents.show(withdrawal.intent),
+        attempts=tuple(await attempt_store.load_attempts(session, withdrawal_id)),
+    )
+
+
+async def list_withdrawals(
+    session: ReadSession,
+    after: WithdrawalId | None = None,
+    limit: int = 50,
+    *,
+    wallet_id: WalletId | None = None,
+    states: Sequence[str] = (),
+) -> list[Withdrawal]:
+    """A page in order of arrival, after one of them; of one wallet, and in some states, when told."""
+    return await store.load_page(session, after, limit, wallet_id, states)
+
+
+async def _begin(uow: UnitOfWork, new: Withdrawal, verdict: Verdict) -> Withdrawal:
+    await store.insert_withdrawal(uow, new)
+    await announce(uow, new, new.initiator)
+    if verdict.standing is Standing.APPROVED:
+        return await move(uow, new, "approve", actor="policy", detail={"rule": verdict.rule})
+    return new
+
+
+def _same(earlier: Withdrawal, command: RequestWithdrawal, destination: str) -> Withdrawal:
+    asked = (command.wallet_id, command.asset, destination, command.memo, command.amount)
+    kept = (earlier.wallet_id, earlier.asset, earlier.destination, earlier.memo, earlier.amount)
+    if earlier.kind != "payment" or asked != kept:
+        raise WithdrawalExistsDifferent(id=str(command.id))
+    return earlier
+
+
+async def _refuse_own_vault(uow: UnitOfWork, chain: ChainId, account: str) -> None:
+    refs = await wallets.find_vaults(uow, chain, [account])
+    if any(ref.tenant == uow.tenant for ref in refs):
+        raise DestinationIsOurs(account=account)
+
+
+async def _allowed(uow: UnitOfWork, intent: bytes) -> Verdict:
+    verdict = evaluate(await policies.current(uow), intents.facts_of(intent), ())
+    if verdict.standing is Standing.DENIED:
+        raise PolicyDenies(reason=verdict.reason, rule=verdict.rule)
+    return verdict
+
+
+async def _source(
+    uow: UnitOfWork,
+    principal: Principal,
+    withdrawal_id: WithdrawalId,
+    vault: Vault,
+    settings: Settings,
+    clock: Clock,
+) -> Source:
+    now = int(clock.now().timestamp())
+    return Source(
+        tenant=uow.tenant,
+        purpose=vault.purpose,
+        key_id=vault.key_id,
+        chain=vault.chain,
+        account=vault.account,
+        request_id=withdrawal_id,
+        initiator=principal.subject,
+        policy_version=(await policies.current(uow)).version,
+        not_before=now - _CLOCK_SKEW_S,
+        expires_at=now + settings.intent_valid_s,
+    )
+
+
+def _chain(settings: Settings, asset: AssetId) -> ChainSettings:
+    try:
+        return settings.chain(asset.chain)
+    except LookupError as error:
+        raise UnsupportedAsset(asset=asset.text) from error
+
+
+def _caps(chain: ChainSettings, asset: AssetId) -> Caps:
+    if chain.kind == "stellar":
+        return _stellar_caps(chain)
+    return EvmCaps(
+        chain_id=chain.chain_id,
+        gas_limit=chain.gas_limit_native if asset.is_native else chain.gas_limit_erc20,
+        max_fee_per_gas=chain.max_fee_per_gas_wei,
+        max_priority_fee_per_gas=chain.max_priority_fee_per_gas_wei,
+    )
+
+
+def _stellar_caps(chain: ChainSettings) -> StellarCaps:
+    if chain.kind != "stellar":
+        raise UnsupportedChain(chain=chain.id)
+    return StellarCaps(network_passphrase=chain.network_passphrase, max_fee=chain.max_fee_stroops)
+
+
+async def _announce_decision(
+    uow: UnitOfWork, withdrawal: Withdrawal, decision: Decision, verdict: Verdict
+) -> None:
+    detail = {"approver": decision.approver, "decision": decision.word.value, "missing": verdict.missing}
+    await outbox.emit(uow, "withdrawal.decided", withdrawal.id, snapshot(withdrawal) | detail)
+    await audit.record(
+        uow,
+        f"approver:{decision.approver}",
+        "withdrawal.decide",
+        withdrawal.id,
+        {**detail, "public_key": decision.public_key, "signature": decision.signature},
+    )
+
+
+async def _release(uow: UnitOfWork, withdrawal: Withdrawal) -> None:
+    commands = release(withdrawal)
+    if commands:
+        await ledger.post(uow, *commands)
+
+
+async def _lock(uow: UnitOfWork, withdrawal_id: WithdrawalId) -> Withdrawal:
+    found = await store.lock_withdrawal(uow, withdrawal_id)
+    if found is None:
+        raise UnknownWithdrawal
+    return found
+
+
+def _moment(unix_s: int) -> datetime:
+    return datetime.fromtimestamp(unix_s, UTC)

@@ -1,0 +1,205 @@
+"""What our own ingestion tells: a transaction of ours is in a block, a block is final, a block was replaced.
+
+Nothing else ends a withdrawal whose bytes exist. All of it runs inside the block's transaction; ledger postings come first, moves
+after them, because moves lock the audit chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from custody.audit import service as audit
+from custody.db.session import UnitOfWork
+from custody.events import outbox
+from custody.kernel.assetid import ChainId, native
+from custody.kernel.errors import InvariantViolated
+from custody.kernel.ids import VaultId, derived_uuid
+from custody.kernel.money import Amount
+from custody.ledger import postings
+from custody.ledger import service as ledger
+from custody.ledger.model import Command
+from custody.wallets import service as wallets
+from custody.withdrawals import attempt_store, store, stray_store
+from custody.withdrawals.errors import UnknownWithdrawal
+from custody.withdrawals.model import Attempt, OwnTransaction, Stray, Withdrawal
+from custody.withdrawals.moves import INGESTION, move
+from custody.withdrawals.transitions import ATTEMPTS
+
+
+async def observe_transaction(uow: UnitOfWork, seen: OwnTransaction) -> None:
+    """A vault of the transaction's tenant sent this, and our own ingestion saw it in a block. Idempotent by hash and height.
+
+    A transaction that no attempt explains is kept as a stray and told to operators; it does not stop ingestion. Raises
+    InvariantViolated when a transaction that was proved absent, or that has ended otherwise, appears.
+    """
+    found = await attempt_store.find_by_hash(uow, seen.chain, seen.tx_hash)
+    if found is None:
+        await _observe_stray(uow, seen)
+        return
+    withdrawal = await _lock(uow, found)
+    attempt = await attempt_store.find_by_hash(uow, seen.chain, seen.tx_hash) or found
+    if attempt.state in ATTEMPTS.sources("include"):
+        await include(uow, withdrawal, attempt, seen)
+    elif attempt.state == "included":
+        await attempt_store.move_inclusion(uow, attempt, seen)
+    elif attempt.state == "lapsed" or attempt.succeeded is not seen.succeeded:
+        raise InvariantViolated(
+            "a transaction that had ended appears on chain",
+            attempt=str(attempt.id),
+            state=attempt.state,
+            tx_hash=seen.tx_hash,
+        )
+
+
+async def include(uow: UnitOfWork, withdrawal: Withdrawal, attempt: Attempt, seen: OwnTransaction) -> None:
+    """Note the block that holds an attempt's transaction. The caller has locked the withdrawal."""
+    await attempt_store.change_attempt(uow, attempt, "include", **attempt_store.inclusion(seen))
+    await move(
+        uow,
+        withdrawal,
+        "include",
+        actor=INGESTION,
+        detail={"tx_hash": seen.tx_hash, "height": seen.height, "succeeded": seen.succeeded},
+    )
+
+
+async def lapse_due(uow: UnitOfWork, chain: ChainId, height_final: int) -> None:
+    """Every block of this chain up to this height is ingested and final: end what it decides.
+
+    Settles or fails what is included up to there, fails Stellar attempts that can no longer be included, books the fees of
+    strays. Call it after `observe_transaction` of the same blocks. Idempotent.
+    """
+    await store.raise_height(uow, chain, height_final)
+    await _end_included(uow, await attempt_store.load_included(uow, chain, up_to=height_final))
+    await _end_lapsed(uow, await attempt_store.load_lapsed(uow, chain, height_final))
+    await _book_strays(uow, await stray_store.load_final(uow, chain, height_final))
+
+
+async def orphan_above(uow: UnitOfWork, chain: ChainId, height: int) -> None:
+    """Blocks above this height were replaced: what they held is in flight again, and the same bytes go on being sent."""
+    for attempt in await attempt_store.load_included_above(uow, chain, height):
+        withdrawal = await _lock(uow, attempt)
+        await attempt_store.change_attempt(
+            uow, attempt, "orphan", height=None, succeeded=None, fee_paid=None, included_at=None
+        )
+        await move(uow, withdrawal, "orphan", actor=INGESTION, detail={"tx_hash": attempt.tx_hash})
+    for stray in await stray_store.load_above(uow, chain, height):
+        await stray_store.change(uow, stray, "orphan")
+
+
+async def claim_stray(uow: UnitOfWork, withdrawal: Withdrawal, attempt: Attempt) -> None:
+    """Just-stored bytes may be on chain already, sent by somebody else who had them from the signer: take that over."""
+    if attempt.tx_hash is None:
+        raise InvariantViolated("an attempt without bytes cannot be on chain", attempt=str(attempt.id))
+    stray = await stray_store.find(uow, attempt.chain, attempt.tx_hash)
+    if stray is None:
+        return
+    await stray_store.change(uow, stray, "match")
+    seen = OwnTransaction(
+        chain=stray.chain,
+        height=stray.height,
+        tx_hash=stray.tx_hash,
+        account="",
+        succeeded=stray.succeeded,
+        fee_atomic=stray.fee_paid,
+        sequence=stray.sequence,
+        occurred_at=stray.occurred_at,
+    )
+    await include(uow, withdrawal, attempt, seen)
+
+
+def release(withdrawal: Withdrawal) -> tuple[Command, ...]:
+    """The postings that give the wallet its money back; none for an operation on a vault, which held nothing."""
+    if withdrawal.kind == "change_trust":
+        return ()
+    return postings.withdrawal_released(withdrawal_id=withdrawal.id)
+
+
+async def _end_included(uow: UnitOfWork, attempts: Sequence[Attempt]) -> None:
+    pairs = [(await _lock(uow, attempt), attempt) for attempt in attempts]
+    commands: list[Command] = []
+    for withdrawal, attempt in pairs:
+        if not attempt.succeeded:
+            commands += release(withdrawal)
+        elif withdrawal.kind == "payment":
+            commands += postings.withdrawal_settled(withdrawal_id=withdrawal.id)
+        commands += _fee(attempt.chain, attempt.tx_hash, attempt.vault_id, attempt.fee_paid)
+    if commands:
+        await ledger.post(uow, *commands)
+    for withdrawal, attempt in pairs:
+        detail = {"tx_hash": attempt.tx_hash, "height": attempt.height, "fee": str(attempt.fee_paid)}
+        if attempt.succeeded:
+            await attempt_store.change_attempt(uow, attempt, "confirm")
+            await move(uow, withdrawal, "settle", actor=INGESTION, detail=detail)
+        else:
+            await attempt_store.change_attempt(uow, attempt, "fail")
+            await move(uow, withdrawal, "fail", actor=INGESTION, reason="failed_on_chain", detail=detail)
+
+
+async def _end_lapsed(uow: UnitOfWork, attempts: Sequence[Attempt]) -> None:
+    pairs = [(await _lock(uow, attempt), attempt) for attempt in attempts]
+    commands = [command for withdrawal, _ in pairs for command in release(withdrawal)]
+    if commands:
+        await ledger.post(uow, *commands)
+    for withdrawal, attempt in pairs:
+        await attempt_store.change_attempt(uow, attempt, "lapse", holds_slot=False)
+        await move(
+            uow,
+            withdrawal,
+            "lapse",
+            actor=INGESTION,
+            reason="lapsed",
+            detail={"tx_hash": attempt.tx_hash, "max_ledger": attempt.max_ledger},
+        )
+
+
+async def _observe_stray(uow: UnitOfWork, seen: OwnTransaction) -> None:
+    refs = await wallets.find_vaults(uow, seen.chain, [seen.account])
+    vault = next((ref.vault_id for ref in refs if ref.tenant == uow.tenant), None)
+    if vault is None:
+        raise InvariantViolated("the sender is no vault of this tenant", account=seen.account)
+    if not await stray_store.observe(uow, vault, seen):
+        return
+    detail = {
+        "chain": str(seen.chain),
+        "tx_hash": seen.tx_hash,
+        "height": seen.height,
+        "sequence": seen.sequence,
+        "fee": str(seen.fee_atomic),
+    }
+    await outbox.emit(uow, "vault.unknown_transaction", vault, detail)
+    await audit.record(uow, INGESTION, "vault.unknown_transaction", vault, detail)
+
+
+async def _book_strays(uow: UnitOfWork, strays: Sequence[Stray]) -> None:
+    for stray in strays:
+        commands = _fee(stray.chain, stray.tx_hash, stray.vault_id, stray.fee_paid)
+        if commands:
+            await ledger.post(uow, *commands)
+        await stray_store.change(uow, stray, "book")
+
+
+def _fee(chain: ChainId, tx_hash: str | None, vault_id: VaultId, fee_paid: int | None) -> tuple[Command, ...]:
+    """The posting of one transaction's fee, named after its hash: once, whoever books it."""
+    if tx_hash is None or fee_paid is None:
+        raise InvariantViolated("an included transaction has a hash and a fee", chain=chain)
+    if fee_paid == 0:
+        return ()
+    return postings.network_fee_paid(
+        reference=transaction_reference(chain, tx_hash),
+        vault_id=vault_id,
+        fee=Amount(native(chain), fee_paid),
+    )
+
+
+def transaction_reference(chain: ChainId, tx_hash: str) -> UUID:
+    """The id under which the ledger knows a transaction of ours."""
+    return derived_uuid("chain_transaction", chain, tx_hash)
+
+
+async def _lock(uow: UnitOfWork, attempt: Attempt) -> Withdrawal:
+    withdrawal = await store.lock_withdrawal(uow, attempt.withdrawal_id)
+    if withdrawal is None:
+        raise UnknownWithdrawal(attempt=str(attempt.id))
+    return withdrawal

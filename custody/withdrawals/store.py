@@ -1,0 +1,222 @@
+"""SQL of withdrawals. Every state change is an UPDATE that names the states it may start from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from custody.db.session import ReadSession, UnitOfWork
+from custody.kernel.assetid import ChainId, parse_asset_id
+from custody.kernel.errors import IllegalTransition
+from custody.kernel.ids import PrincipalId, VaultId, WalletId, WithdrawalId
+from custody.withdrawals.model import Memo, Withdrawal
+from custody.withdrawals.tables import chain_heights, withdrawals
+from custody.withdrawals.transitions import WITHDRAWALS
+
+
+async def insert_withdrawal(uow: UnitOfWork, new: Withdrawal) -> None:
+    """Write a new withdrawal in its first state."""
+    await uow.conn.execute(
+        insert(withdrawals).values(
+            tenant_id=uow.tenant,
+            id=new.id,
+            kind=new.kind,
+            state=new.state,
+            wallet_id=new.wallet_id,
+            vault_id=new.vault_id,
+            chain=new.asset.chain,
+            asset=new.asset.text,
+            destination=new.destination,
+            memo_type=new.memo.type,
+            memo=new.memo.value,
+            amount=new.amount,
+            intent=new.intent,
+            digest=new.digest,
+            policy_version=new.policy_version,
+            initiator=new.initiator,
+            principal_id=new.principal_id,
+            reason=new.reason,
+            expires_at=new.expires_at,
+            created_at=new.created_at,
+            changed_at=new.changed_at,
+        )
+    )
+
+
+async def load_withdrawal(session: ReadSession, withdrawal_id: WithdrawalId) -> Withdrawal | None:
+    """One withdrawal of this tenant."""
+    rows = await session.conn.execute(
+        select(withdrawals).where(
+            withdrawals.c.tenant_id == session.tenant, withdrawals.c.id == withdrawal_id
+        )
+    )
+    row = rows.one_or_none()
+    return None if row is None else _withdrawal(row)
+
+
+async def lock_withdrawal(uow: UnitOfWork, withdrawal_id: WithdrawalId) -> Withdrawal | None:
+    """The same, with its row locked: whoever decides about a withdrawal does it alone."""
+    rows = await uow.conn.execute(
+        select(withdrawals)
+        .where(withdrawals.c.tenant_id == uow.tenant, withdrawals.c.id == withdrawal_id)
+        .with_for_update()
+    )
+    row = rows.one_or_none()
+    return None if row is None else _withdrawal(row)
+
+
+async def load_page(
+    session: ReadSession,
+    after: WithdrawalId | None,
+    limit: int,
+    wallet_id: WalletId | None,
+    states: Sequence[str],
+) -> list[Withdrawal]:
+    """Withdrawals in order of arrival, after one of them, of one wallet or of all, in some states or in any."""
+    query = select(withdrawals).where(withdrawals.c.tenant_id == session.tenant)
+    if after is not None:
+        place = select(withdrawals.c.sequence).where(
+            withdrawals.c.tenant_id == session.tenant, withdrawals.c.id == after
+        )
+        query = query.where(withdrawals.c.sequence > place.scalar_subquery())
+    if wallet_id is not None:
+        query = query.where(withdrawals.c.wallet_id == wallet_id)
+    if states:
+        query = query.where(withdrawals.c.state.in_(states))
+    rows = await session.conn.execute(query.order_by(withdrawals.c.sequence).limit(limit))
+    return [_withdrawal(row) for row in rows]
+
+
+async def change_state(
+    uow: UnitOfWork, withdrawal: Withdrawal, event: str, *, look_in_s: int | None, **values: Any
+) -> Withdrawal:
+    """Make one legal move and return the withdrawal after it; a worker looks again after `look_in_s` seconds, if any.
+
+    Raises IllegalTransition when the row is in none of the event's source states: somebody else has moved it.
+    """
+    rows = await uow.conn.execute(
+        update(withdrawals)
+        .where(
+            withdrawals.c.tenant_id == uow.tenant,
+            withdrawals.c.id == withdrawal.id,
+            withdrawals.c.state.in_(WITHDRAWALS.sources(event)),
+        )
+        .values(
+            state=WITHDRAWALS.target_of(event),
+            changed_at=func.clock_timestamp(),
+            next_step_at=_after(look_in_s),
+            **values,
+        )
+        .returning(withdrawals)
+    )
+    row = rows.one_or_none()
+    if row is None:
+        raise IllegalTransition(object="withdrawal", id=str(withdrawal.id), event=event)
+    return _withdrawal(row)
+
+
+async def look_again(uow: UnitOfWork, withdrawal_id: WithdrawalId, look_in_s: int | None) -> None:
+    """Say in how many seconds a worker should look again; None for not before something else happens."""
+    await uow.conn.execute(
+        update(withdrawals)
+        .where(withdrawals.c.tenant_id == uow.tenant, withdrawals.c.id == withdrawal_id)
+        .values(next_step_at=_after(look_in_s))
+    )
+
+
+async def load_due(session: ReadSession, limit: int) -> list[WithdrawalId]:
+    """Withdrawals that a worker should look at, longest waiting first. By the database's clock, which wrote the times."""
+    rows = await session.conn.execute(
+        select(withdrawals.c.id)
+        .where(
+            withdrawals.c.tenant_id == session.tenant,
+            withdrawals.c.next_step_at <= func.clock_timestamp(),
+        )
+        .order_by(withdrawals.c.next_step_at, withdrawals.c.id)
+        .limit(limit)
+    )
+    return [WithdrawalId(found) for found in rows.scalars()]
+
+
+async def load_overdue(session: ReadSession, now: datetime, limit: int) -> list[WithdrawalId]:
+    """Withdrawals whose window has closed before a key was touched."""
+    rows = await session.conn.execute(
+        select(withdrawals.c.id)
+        .where(
+            withdrawals.c.tenant_id == session.tenant,
+            withdrawals.c.state.in_(WITHDRAWALS.sources("expire")),
+            withdrawals.c.expires_at <= now,
+        )
+        .order_by(withdrawals.c.id)
+        .limit(limit)
+    )
+    return [WithdrawalId(found) for found in rows.scalars()]
+
+
+async def first_in_line(session: ReadSession, vault_id: VaultId) -> WithdrawalId | None:
+    """The withdrawal that has waited longest for a slot of this vault; one in `signing` lost its slot and comes first."""
+    rows = await session.conn.execute(
+        select(withdrawals.c.id)
+        .where(
+            withdrawals.c.tenant_id == session.tenant,
+            withdrawals.c.vault_id == vault_id,
+            withdrawals.c.state.in_(("approved", "signing")),
+        )
+        .order_by(withdrawals.c.approved_at, withdrawals.c.id)
+        .limit(1)
+    )
+    found = rows.scalar_one_or_none()
+    return None if found is None else WithdrawalId(found)
+
+
+async def raise_height(uow: UnitOfWork, chain: ChainId, height: int) -> None:
+    """Note how far our own ingestion has come; it never goes down."""
+    statement = upsert(chain_heights).values(tenant_id=uow.tenant, chain=chain, height=height)
+    await uow.conn.execute(
+        statement.on_conflict_do_update(
+            index_elements=["tenant_id", "chain"],
+            set_={"height": statement.excluded.height},
+            where=chain_heights.c.height < statement.excluded.height,
+        )
+    )
+
+
+async def load_height(session: ReadSession, chain: ChainId) -> int | None:
+    """The highest final block that our own ingestion told us of."""
+    rows = await session.conn.execute(
+        select(chain_heights.c.height).where(
+            chain_heights.c.tenant_id == session.tenant, chain_heights.c.chain == chain
+        )
+    )
+    return rows.scalar_one_or_none()
+
+
+def _after(seconds: int | None) -> Any:
+    return None if seconds is None else func.clock_timestamp() + timedelta(seconds=seconds)
+
+
+def _withdrawal(row: Row[Any]) -> Withdrawal:
+    return Withdrawal(
+        id=WithdrawalId(row.id),
+        kind=row.kind,
+        state=row.state,
+        wallet_id=None if row.wallet_id is None else WalletId(row.wallet_id),
+        vault_id=VaultId(row.vault_id),
+        asset=parse_asset_id(row.asset),
+        destination=row.destination,
+        memo=Memo(type=row.memo_type, value=row.memo),
+        amount=row.amount,
+        intent=row.intent,
+        digest=row.digest,
+        policy_version=row.policy_version,
+        initiator=row.initiator,
+        principal_id=PrincipalId(row.principal_id),
+        reason=row.reason,
+        expires_at=row.expires_at,
+        created_at=row.created_at,
+        changed_at=row.changed_at,
+    )

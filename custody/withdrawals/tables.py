@@ -1,0 +1,225 @@
+"""Withdrawals, their attempts, what our vaults sent without our knowledge, and how far each chain was ingested.
+
+What the code promises the database enforces: one open attempt per withdrawal, one holder per sequence or nonce, one Stellar
+transaction in flight per vault, bytes that never change once stored. The triggers are in migration 0004.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    UniqueConstraint,
+)
+
+from custody.db.base import metadata
+from custody.db.columns import (
+    amount_column,
+    choice_column,
+    created_at,
+    state_column,
+    tenant_column,
+    text_column,
+    utc_column,
+    uuid_column,
+    uuid_key,
+)
+from custody.withdrawals.transitions import ATTEMPTS, STRAYS, WITHDRAWALS
+
+withdrawals = Table(
+    "withdrawals",
+    metadata,
+    tenant_column(),
+    uuid_key(),
+    # Order of arrival; pages go by it.
+    Column("sequence", BigInteger, Identity(always=True), nullable=False),
+    choice_column("kind", ("payment", "change_trust")),
+    state_column("state", WITHDRAWALS),
+    # Wallet that pays; none for an operation on a vault.
+    uuid_column("wallet_id", nullable=True),
+    # Vault whose key signs.
+    uuid_column("vault_id"),
+    text_column("chain"),
+    text_column("asset"),
+    text_column("destination"),
+    choice_column("memo_type", ("none", "id", "text", "hash")),
+    text_column("memo"),
+    # Atomic units; 0 for an operation on a vault.
+    amount_column("amount"),
+    # Canonical bytes that approvers sign, and their name.
+    Column("intent", LargeBinary, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("policy_version", Integer, nullable=False),
+    # Subject and credential that asked.
+    text_column("initiator"),
+    uuid_column("principal_id"),
+    # Why it ended unpaid; empty while it is open or paid.
+    text_column("reason"),
+    utc_column("expires_at"),
+    # When the quorum was there: the order in which a vault serves.
+    utc_column("approved_at", nullable=True),
+    # When a worker should look again; none while it waits for people or for the chain.
+    utc_column("next_step_at", nullable=True),
+    created_at(),
+    utc_column("changed_at"),
+    UniqueConstraint("tenant_id", "digest"),
+    CheckConstraint(
+        "(kind = 'payment' AND wallet_id IS NOT NULL AND amount > 0)"
+        " OR (kind = 'change_trust' AND wallet_id IS NULL AND amount = 0)",
+        name="kind_shape",
+    ),
+    CheckConstraint("octet_length(digest) = 32", name="digest_length"),
+    CheckConstraint(
+        "(state IN ('rejected', 'expired', 'cancelled', 'failed')) = (reason <> '')",
+        name="reason_when_unpaid",
+    ),
+    CheckConstraint(
+        "approved_at IS NOT NULL OR state IN ('awaiting_approval', 'rejected', 'expired', 'cancelled')",
+        name="approved_before_signing",
+    ),
+    Index("ix_withdrawals_sequence", "tenant_id", "sequence"),
+    Index("ix_withdrawals_wallet", "tenant_id", "wallet_id", "sequence"),
+)
+Index(
+    "ix_withdrawals_open",
+    withdrawals.c.tenant_id,
+    withdrawals.c.next_step_at,
+    postgresql_where=withdrawals.c.next_step_at.is_not(None),
+)
+Index(
+    "ix_withdrawals_window",
+    withdrawals.c.tenant_id,
+    withdrawals.c.expires_at,
+    postgresql_where=withdrawals.c.state.in_(("awaiting_approval", "approved")),
+)
+Index(
+    "ix_withdrawals_turn",
+    withdrawals.c.tenant_id,
+    withdrawals.c.vault_id,
+    withdrawals.c.approved_at,
+    postgresql_where=withdrawals.c.state.in_(("approved", "signing")),
+)
+
+OPEN_ATTEMPT = ("reserved", "signed", "broadcast", "included")
+"""States of an attempt whose end is not known."""
+
+attempts = Table(
+    "withdrawal_attempts",
+    metadata,
+    tenant_column(),
+    uuid_key(),
+    uuid_column("withdrawal_id"),
+    uuid_column("vault_id"),
+    text_column("chain"),
+    # 1 for the first attempt of a withdrawal.
+    Column("number", Integer, nullable=False),
+    state_column("state", ATTEMPTS),
+    # Stellar sequence number or EVM nonce.
+    Column("sequence", BigInteger, nullable=False),
+    # Whether the slot is taken: false only with proof that nothing of ours can ever use it.
+    Column("holds_slot", Boolean, nullable=False),
+    # Whether the vault waits for this attempt before it makes another (Stellar).
+    Column("exclusive", Boolean, nullable=False),
+    # First Stellar ledger, and unix second, in which it can no longer apply.
+    Column("max_ledger", BigInteger, nullable=True),
+    Column("max_time", BigInteger, nullable=True),
+    # Stellar: stroops for the transaction. EVM: wei per gas, and the part for the block's producer.
+    amount_column("fee_bid"),
+    amount_column("priority_fee"),
+    # Signed bytes and the transaction's name, stored before the bytes are first sent.
+    Column("tx", LargeBinary, nullable=True),
+    text_column("tx_hash", nullable=True),
+    Column("sends", Integer, nullable=False),
+    # What the node said last. Never a proof.
+    text_column("last_answer"),
+    # What our own ingestion saw: block, outcome, fee in atomic units of the chain's own currency, time of the block.
+    Column("height", BigInteger, nullable=True),
+    Column("succeeded", Boolean, nullable=True),
+    amount_column("fee_paid", nullable=True),
+    utc_column("included_at", nullable=True),
+    created_at(),
+    utc_column("changed_at"),
+    UniqueConstraint("tenant_id", "withdrawal_id", "number"),
+    CheckConstraint("(tx IS NULL) = (state IN ('reserved', 'refused'))", name="bytes_once_signed"),
+    CheckConstraint("(tx IS NULL) = (tx_hash IS NULL)", name="bytes_have_a_name"),
+    CheckConstraint(
+        "(state IN ('included', 'confirmed', 'failed')) = "
+        "(height IS NOT NULL AND succeeded IS NOT NULL AND fee_paid IS NOT NULL AND included_at IS NOT NULL)",
+        name="facts_once_included",
+    ),
+    CheckConstraint("holds_slot OR state IN ('refused', 'lapsed')", name="slot_held_while_usable"),
+    CheckConstraint("state <> 'confirmed' OR succeeded", name="confirmed_succeeded"),
+    CheckConstraint("state <> 'failed' OR NOT succeeded", name="failed_did_not"),
+    CheckConstraint("sequence >= 0 AND sends >= 0 AND number > 0", name="counts"),
+)
+Index(
+    "uq_withdrawal_attempts_slot",
+    attempts.c.tenant_id,
+    attempts.c.vault_id,
+    attempts.c.sequence,
+    unique=True,
+    postgresql_where=attempts.c.holds_slot,
+)
+Index(
+    "uq_withdrawal_attempts_open",
+    attempts.c.tenant_id,
+    attempts.c.withdrawal_id,
+    unique=True,
+    postgresql_where=attempts.c.state.in_(OPEN_ATTEMPT),
+)
+Index(
+    "uq_withdrawal_attempts_exclusive",
+    attempts.c.tenant_id,
+    attempts.c.vault_id,
+    unique=True,
+    postgresql_where=attempts.c.exclusive & attempts.c.state.in_(("reserved", "signed", "broadcast")),
+)
+Index(
+    "uq_withdrawal_attempts_tx_hash",
+    attempts.c.tenant_id,
+    attempts.c.chain,
+    attempts.c.tx_hash,
+    unique=True,
+    postgresql_where=attempts.c.tx_hash.is_not(None),
+)
+Index(
+    "ix_withdrawal_attempts_in_flight",
+    attempts.c.tenant_id,
+    attempts.c.chain,
+    postgresql_where=attempts.c.state.in_(("signed", "broadcast", "included")),
+)
+
+strays = Table(
+    "stray_transactions",
+    metadata,
+    tenant_column(),
+    text_column("chain", primary_key=True),
+    text_column("tx_hash", primary_key=True),
+    state_column("state", STRAYS),
+    # Vault that sent it, though no attempt of ours has this hash.
+    uuid_column("vault_id"),
+    Column("height", BigInteger, nullable=False),
+    Column("succeeded", Boolean, nullable=False),
+    # Atomic units of the chain's own currency.
+    amount_column("fee_paid"),
+    Column("sequence", BigInteger, nullable=False),
+    utc_column("occurred_at"),
+    created_at(),
+    utc_column("changed_at"),
+)
+
+chain_heights = Table(
+    "withdrawal_chain_heights",
+    metadata,
+    tenant_column(),
+    text_column("chain", primary_key=True),
+    # Highest final block that our own ingestion has told us of.
+    Column("height", BigInteger, nullable=False),
+)
