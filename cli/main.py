@@ -1,4 +1,4 @@
-"""The `custody` command. Each subcommand lives in a module of its own, named like it, with one function `add_parser`."""
+"""The `custody` command. Each subcommand lives in a module of its own with one function `add_parser`."""
 
 from __future__ import annotations
 
@@ -8,22 +8,32 @@ import importlib.util
 import sys
 from collections.abc import Callable
 
-MODULES = ("up", "demo", "tenants", "approve", "recon", "audit")
-"""Modules of `cli` that bring subcommands, in the order of the help text."""
-DEVELOPMENT = ("up", "demo")
-"""Those that need the local stack, which an installation on a real site does not hold."""
+COMMANDS = {
+    "up": "up",
+    "status": "up",
+    "down": "up",
+    "demo": "demo",
+    "tenants": "tenants",
+    "approve": "approve",
+    "recon": "recon",
+    "keys": "keys",
+    "audit": "audit",
+}
+"""Subcommand to the module of `cli` that brings it, in the order of the help text."""
+DEVELOPMENT = frozenset({"up", "demo"})
+"""Modules that need the local stack, which an installation on a real site does not hold."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one subcommand; its exit code is ours. Without one, print what there is."""
+    words = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(
         prog="custody", description="Self-hosted custody for Stellar and EVM money."
     )
     subcommands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for name in MODULES:
-        if _installed(f"cli.{name}") and (name not in DEVELOPMENT or _installed("devnet")):
-            importlib.import_module(f"cli.{name}").add_parser(subcommands)
-    chosen = parser.parse_args(argv)
+    for module in modules_for(words):
+        importlib.import_module(f"cli.{module}").add_parser(subcommands)
+    chosen = parser.parse_args(words)
     if chosen.command is None:
         parser.print_help()
         return 2
@@ -33,6 +43,18 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def modules_for(words: list[str]) -> list[str]:
+    """The one module that brings the wanted subcommand, so that a command starts fast; all that are installed for the help."""
+    wanted = (
+        [COMMANDS[words[0]]] if words and words[0] in COMMANDS else list(dict.fromkeys(COMMANDS.values()))
+    )
+    return [
+        name
+        for name in wanted
+        if _installed(f"cli.{name}") and (name not in DEVELOPMENT or _installed("devnet"))
+    ]
 
 
 def _installed(name: str) -> bool:

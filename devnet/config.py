@@ -145,14 +145,14 @@ def _approver_key(path: Path) -> str:
     return public.hex()
 
 
-def policy_document(approvers: dict[str, str]) -> bytes:
+def policy_document(approvers: dict[str, str], stellar_passphrase: str) -> str:
     """The signer's policy: two of three people approve every payment within caps that fit test money."""
     people = [{"id": name, "keys": [key], "groups": ["treasury"]} for name, key in approvers.items()]
     document = {
         "format": "custody-policy-v1",
         "version": 1,
         "approver_set_version": 1,
-        "networks": {STELLAR_CHAIN: STELLAR_PASSPHRASE},
+        "networks": {STELLAR_CHAIN: stellar_passphrase},
         "approvers": people,
         "deny": [],
         "allow": [
@@ -162,7 +162,7 @@ def policy_document(approvers: dict[str, str]) -> bytes:
             _rule("token-payments", EVM_CHAIN, "evm_erc20_transfer", 10**15, 10**17),
         ],
     }
-    return json.dumps(document, indent=2).encode("ascii")
+    return json.dumps(document, indent=2)
 
 
 def _rule(name: str, chain: str, kind: str, amount_max: int, fee_max: int) -> dict[str, object]:
