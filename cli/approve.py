@@ -1,0 +1,357 @@
+"""`custody approve`: read an intent's own bytes, see every field, sign the digest computed here with one's own key.
+
+The API may be hostile: nothing is signed that this command did not decode itself, and what is shown comes from the very bytes
+whose digest is signed. The private key stays in a file of the approver's; it is never an argument, and never sent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import binascii
+import getpass
+import hashlib
+import json
+import os
+import stat
+import sys
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from signer.protocol import canonical
+from signer.protocol.approvals import Approval, approval_message
+from signer.protocol.intent import EvmTransfer, Intent, StellarChangeTrust, StellarPayment
+
+TIMEOUT_S = 30.0
+_STROOPS = 7
+_WEI = 18
+_GWEI = 9
+
+
+class ApproveFault(Exception):
+    """The command cannot go on. `str()` is one sentence for the approver."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """An intent that waits for a decision."""
+
+    id: str
+    data: bytes
+    """Canonical bytes."""
+    approver_set_version: int
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Mount the command under `custody`."""
+    _add_arguments(
+        subparsers.add_parser("approve", help="see an intent's fields and sign a decision about it")
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Run the command by itself."""
+    parser = argparse.ArgumentParser(prog="custody approve", description=__doc__)
+    _add_arguments(parser)
+    return run(parser.parse_args(argv))
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "target", metavar="WITHDRAWAL | list | keygen", nargs="?", help="what to decide about"
+    )
+    parser.add_argument("--api", metavar="URL", help="address of the API")
+    parser.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="file that holds the approver's API key"
+    )
+    parser.add_argument(
+        "--key-file", type=Path, metavar="FILE", help="Ed25519 key: PEM (PKCS#8) or 64 hex characters"
+    )
+    parser.add_argument("--approver", metavar="ID", help="the approver's name in the signer's policy")
+    parser.add_argument("--reject", action="store_true", help="reject instead of approve; final")
+    parser.add_argument("--yes", action="store_true", help="do not ask before signing")
+    parser.add_argument(
+        "--offline", type=Path, metavar="FILE", help="read canonical bytes; print the approval"
+    )
+    parser.add_argument(
+        "--approver-set-version", type=int, metavar="N", help="with --offline: part of what is signed"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="with keygen: where the new key goes")
+    parser.set_defaults(run=run)
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Carry out the command; returns 0 when done, 1 when not, 2 when it was called wrongly."""
+    try:
+        if chosen.offline is not None:
+            return _decide_offline(chosen)
+        if chosen.target == "keygen":
+            return _keygen(_needed(chosen.out, "--out"))
+        _needed(chosen.target, "a withdrawal (or list, or keygen)")
+        with _open_api(_needed(chosen.api, "--api"), chosen.token_file) as api:
+            return _list(api) if chosen.target == "list" else _decide(api, chosen)
+    except ApproveFault as fault:
+        print(f"custody approve: {fault}", file=sys.stderr)
+        return 2
+    except canonical.MalformedIntent as error:
+        print(
+            f"custody approve: these bytes are not an intent ({error}); nothing was signed", file=sys.stderr
+        )
+        return 1
+    except httpx.HTTPError as error:
+        print(f"custody approve: the API cannot be reached: {type(error).__name__}", file=sys.stderr)
+        return 1
+
+
+def _decide(api: httpx.Client, chosen: argparse.Namespace) -> int:
+    approver = _needed(chosen.approver, "--approver")
+    key = load_key(_needed(chosen.key_file, "--key-file"))
+    body = _answer(api.get(f"/v1/approvals/{chosen.target}"))
+    if body is None:
+        return 1
+    pending = _read_pending(body)
+    digest = canonical.digest(pending.data)
+    if body.get("digest", digest.hex()) != digest.hex():
+        print("The API names another digest than these bytes have. Nothing was signed.", file=sys.stderr)
+        return 1
+    intent = canonical.decode(pending.data)
+    word = "reject" if chosen.reject else "approve"
+    show_intent(intent, digest, pending.approver_set_version)
+    if not chosen.yes and not _confirm(word):
+        print("Nothing was signed.")
+        return 1
+    approval = sign_decision(key, approver, word, digest, pending.approver_set_version)
+    command = hashlib.sha256(f"{chosen.target} {approver} {word} {digest.hex()}".encode()).hexdigest()
+    sent = _answer(
+        api.post(
+            f"/v1/approvals/{chosen.target}/decisions",
+            json=_approval_json(approval),
+            headers={"Idempotency-Key": f"decision-{command[:40]}"},
+        )
+    )
+    if sent is None:
+        return 1
+    print(f"{word} by {approver} was recorded; state: {plain(sent.get('state', '?'))}")
+    return 0
+
+
+def _decide_offline(chosen: argparse.Namespace) -> int:
+    approver = _needed(chosen.approver, "--approver")
+    key = load_key(_needed(chosen.key_file, "--key-file"))
+    version = _needed(chosen.approver_set_version, "--approver-set-version")
+    try:
+        data = chosen.offline.read_bytes()
+    except OSError as error:
+        raise ApproveFault(f"{chosen.offline} cannot be read: {error.strerror}") from error
+    digest = canonical.digest(data)
+    show_intent(canonical.decode(data), digest, version)
+    word = "reject" if chosen.reject else "approve"
+    if not chosen.yes and not _confirm(word):
+        print("Nothing was signed.", file=sys.stderr)
+        return 1
+    print(json.dumps(_approval_json(sign_decision(key, approver, word, digest, version))))
+    return 0
+
+
+def _list(api: httpx.Client) -> int:
+    cursor: dict[str, str] = {}
+    found = 0
+    while True:
+        body = _answer(api.get("/v1/approvals", params={"state": "pending", **cursor}))
+        if body is None:
+            return 1
+        rows = body.get("data")
+        if not isinstance(rows, list):
+            raise ApproveFault("the API's answer has another form")
+        for row in rows:
+            _show_row(row)
+        found += len(rows)
+        following = body.get("next_cursor")
+        if not isinstance(following, str) or not rows:
+            print(f"{found} waiting")
+            return 0
+        cursor = {"cursor": following}
+
+
+def _show_row(row: object) -> None:
+    """Print one line about a pending intent, from its own bytes."""
+    if not isinstance(row, dict):
+        raise ApproveFault("the API's answer has another form")
+    pending = _read_pending(row)
+    intent = canonical.decode(pending.data)
+    facts = dict(describe(intent))
+    what = facts.get("amount") or facts["limit"]
+    to = facts.get("destination", facts.get("asset", ""))
+    until = facts["expires_at"]
+    missing = plain(row.get("missing", "?"))
+    print(
+        f"{plain(pending.id)}  {facts['kind']}  {what}  to {to}  until {until}  {missing} approvals missing"
+    )
+
+
+def _keygen(out: Path) -> int:
+    key = Ed25519PrivateKey.generate()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    try:
+        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise ApproveFault(f"{out} cannot be created: {error.strerror}") from error
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(pem)
+    print(key.public_key().public_bytes_raw().hex())
+    return 0
+
+
+def load_key(path: Path) -> Ed25519PrivateKey:
+    """Return the key in a PEM or hex seed file that only its owner can read; raises ApproveFault."""
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise ApproveFault(f"the key file {path} can be read by others: chmod 600 {path}")
+            content = file.read(16_384).strip()
+    except OSError as error:
+        raise ApproveFault(f"the key file {path} cannot be read: {error.strerror}") from error
+    try:
+        if content.startswith(b"-----"):
+            key = _load_pem(content, path)
+        else:
+            key = Ed25519PrivateKey.from_private_bytes(binascii.unhexlify(content))
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ApproveFault(f"{path} holds neither a PEM key nor 64 hex characters") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ApproveFault(f"the key in {path} is not an Ed25519 key")
+    return key
+
+
+def _load_pem(content: bytes, path: Path) -> object:
+    if b"ENCRYPTED" in content:
+        return load_pem_private_key(content, password=getpass.getpass(f"Passphrase of {path}: ").encode())
+    return load_pem_private_key(content, password=None)
+
+
+def sign_decision(
+    key: Ed25519PrivateKey, approver: str, decision: str, digest: bytes, approver_set_version: int
+) -> Approval:
+    """Return the signed decision about the intent with this digest."""
+    message = approval_message(decision=decision, digest=digest, approver_set_version=approver_set_version)
+    return Approval(
+        approver=approver,
+        public_key=key.public_key().public_bytes_raw().hex(),
+        decision=decision,
+        signature=key.sign(message).hex(),
+    )
+
+
+def show_intent(intent: Intent, digest: bytes, approver_set_version: int) -> None:
+    """Print every field of the intent and its digest, to the approver's eyes and not into a pipe."""
+    rows = [*describe(intent), ("approver_set", str(approver_set_version))]
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        print(f"  {name:<{width}}  {text}", file=sys.stderr)
+    whole = digest.hex()
+    groups = " ".join(whole[start : start + 8] for start in range(0, len(whole), 8))
+    print(f"  {'digest':<{width}}  {groups}", file=sys.stderr)
+
+
+def describe(intent: Intent) -> list[tuple[str, str]]:
+    """Return all fields of the intent in the order of its class, as people read them. Pure."""
+    words = [
+        (field.name, _in_words(intent, field.name, getattr(intent, field.name))) for field in fields(intent)
+    ]
+    return [("kind", canonical.kind_of(intent)), *words]
+
+
+def _in_words(intent: Intent, name: str, value: str | int) -> str:
+    if isinstance(value, str):
+        return f'"{value}"' if name == "memo" else value
+    if name in ("not_before", "expires_at"):
+        return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M:%S} UTC ({value})"
+    if name in ("amount", "limit"):
+        return _amount_in_words(intent, value)
+    if name == "max_fee":
+        return f"{_units(value, _STROOPS)} XLM ({value} stroops)"
+    return f"{_units(value, _GWEI)} gwei ({value} wei)" if name.endswith("_per_gas") else str(value)
+
+
+def _amount_in_words(intent: Intent, value: int) -> str:
+    if isinstance(intent, StellarPayment | StellarChangeTrust):
+        unit = "XLM" if intent.asset == "native" else intent.asset
+        return f"{_units(value, _STROOPS)} {unit} ({value} stroops)"
+    if isinstance(intent, EvmTransfer):
+        return f"{_units(value, _WEI)} of the native coin ({value} wei)"
+    return f"{value} atomic units of token {intent.token}"
+
+
+def _units(atomic: int, decimals: int) -> str:
+    whole, rest = divmod(atomic, 10**decimals)
+    return f"{whole}.{rest:0{decimals}d}"
+
+
+def plain(value: object) -> str:
+    """Return text from outside without control characters, so that it cannot repaint the terminal."""
+    return "".join(letter for letter in str(value) if letter.isascii() and letter.isprintable())[:200]
+
+
+def _confirm(word: str) -> bool:
+    print(
+        f'Type "{word}" to sign this decision, anything else to stop: ', end="", file=sys.stderr, flush=True
+    )
+    return sys.stdin.readline().strip() == word
+
+
+def _open_api(url: str, token_file: Path | None) -> httpx.Client:
+    headers = {"Accept": "application/json"}
+    if token_file is not None:
+        try:
+            headers["Authorization"] = f"Bearer {token_file.read_text(encoding='ascii').strip()}"
+        except (OSError, UnicodeDecodeError) as error:
+            raise ApproveFault(f"the token file {token_file} cannot be read") from error
+    return httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
+
+
+def _answer(response: httpx.Response) -> dict[str, Any] | None:
+    """Return the body of a success, or None after printing the API's problem."""
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    if response.is_success and isinstance(body, dict):
+        return body
+    problem = body if isinstance(body, dict) else {}
+    code = plain(problem.get("code", problem.get("type", "")))
+    said = plain(problem.get("detail", problem.get("title", "no reason given")))
+    print(f"custody approve: the API refused ({response.status_code} {code}): {said}", file=sys.stderr)
+    return None
+
+
+def _read_pending(body: dict[str, Any]) -> Pending:
+    name, encoded, version = body.get("id"), body.get("intent"), body.get("approver_set_version")
+    if not isinstance(name, str) or not isinstance(encoded, str) or type(version) is not int or version < 1:
+        raise ApproveFault("the API's answer has another form")
+    try:
+        data = base64.b64decode(encoded, validate=True)
+    except ValueError as error:
+        raise ApproveFault("the API's intent is not base64") from error
+    return Pending(id=name, data=data, approver_set_version=version)
+
+
+def _approval_json(approval: Approval) -> dict[str, str]:
+    return {field.name: getattr(approval, field.name) for field in fields(approval)}
+
+
+def _needed(value: Any, option: str) -> Any:
+    if value is None:
+        raise ApproveFault(f"{option} is required")
+    return value
