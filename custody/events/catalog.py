@@ -33,6 +33,8 @@ EVENTS: dict[str, str | None] = {
     "payout.returned": None,
     "payout.rejected": None,
     "payout.cancelled": None,
+    "payout.integrity_failed": None,
+    "payout.contradicted": None,
     "receipt.credited": None,
     "receipt.suspended": None,
     "recon.break_found": None,

@@ -1,0 +1,121 @@
+"""The vaults' side: our books against the chain at the height that the books have reached.
+
+Books and heights come from one database snapshot; the chain is asked afterwards, outside any transaction. Money that moves
+between the two makes them differ for a moment, so that what is not equal is tried again, a bounded number of times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from custody.assets import service as assets
+from custody.chains.ports import ChainClient
+from custody.db.session import Database, ReadSession
+from custody.kernel.assetid import AssetId, ChainId
+from custody.kernel.errors import Unavailable
+from custody.kernel.ids import TenantId
+from custody.ledger import service as ledger
+from custody.ledger.model import AccountKind
+from custody.recon.compare import amount_at
+from custody.recon.model import ChainReading, Holding, ReconRow
+from custody.recon.ports import IngestedHeights
+from custody.wallets import service as wallets
+from custody.wallets.model import Vault
+
+
+@dataclass(slots=True, kw_only=True)
+class _Watched:
+    """One vault's asset while it is being compared."""
+
+    vault: Vault
+    holding: Holding
+    books: int = 0
+    height: int | None = None
+    """Up to where the books follow the chain."""
+    readings: list[ChainReading] = field(default_factory=list)
+    trouble: str = ""
+    equal: bool = False
+    """Found equal once: not looked at again."""
+
+    def row(self) -> ReconRow:
+        """What the latest books and all readings say."""
+        outside = None if self.height is None else amount_at(self.readings, self.height)
+        at = f"height {self.height}" if outside is not None else (self.trouble or "not read at one height")
+        return ReconRow(holding=self.holding, books=self.books, outside=outside, at=at)
+
+
+class VaultComparison:
+    """All holdings of a tenant's vaults. `look` until `done` or out of patience, then take the `rows`."""
+
+    def __init__(
+        self,
+        db: Database,
+        tenant: TenantId,
+        clients: Mapping[ChainId, ChainClient],
+        heights: IngestedHeights,
+    ) -> None:
+        """Reads nothing yet."""
+        self._db = db
+        self._tenant = tenant
+        self._clients = clients
+        self._heights = heights
+        self._watched: dict[tuple[object, AssetId], _Watched] = {}
+        self._looked = False
+
+    @property
+    def done(self) -> bool:
+        """Whether every holding has been found equal."""
+        return self._looked and all(watched.equal for watched in self._watched.values())
+
+    def rows(self) -> tuple[ReconRow, ...]:
+        """One row per vault and asset."""
+        return tuple(watched.row() for watched in self._watched.values())
+
+    async def look(self) -> None:
+        """Read the books once and ask the chains about whatever is not yet found equal."""
+        async with self._db.read(self._tenant) as session:
+            await self._read_books(session)
+        for watched in self._watched.values():
+            if not watched.equal:
+                await self._ask(watched)
+                watched.equal = watched.row().difference == 0
+        self._looked = True
+
+    async def _read_books(self, session: ReadSession) -> None:
+        heights = await self._heights.final_heights(session)
+        listed = [asset.id for asset in await assets.list_assets(session)]
+        for vault in await wallets.list_vaults(session):
+            booked = {
+                balance.key.asset: balance.posted
+                for balance in await ledger.balances(session, AccountKind.VAULT, vault.id)
+            }
+            here = [asset for asset in listed if asset.chain == vault.chain]
+            for asset in here:
+                watched = self._watch(vault, asset)
+                if not watched.equal:
+                    watched.books = booked.get(asset, 0)
+                    watched.height = heights.get(vault.chain)
+
+    def _watch(self, vault: Vault, asset: AssetId) -> _Watched:
+        key = (vault.id, asset)
+        if key not in self._watched:
+            holding = Holding(owner=f"vault {vault.chain} {vault.account}", owner_id=vault.id, asset=asset)
+            self._watched[key] = _Watched(vault=vault, holding=holding)
+        return self._watched[key]
+
+    async def _ask(self, watched: _Watched) -> None:
+        client = self._clients.get(watched.vault.chain)
+        if client is None:
+            watched.trouble = "the chain is not configured"
+            return
+        if watched.height is None:
+            watched.trouble = "nothing is ingested from the chain"
+            return
+        try:
+            found = await client.balance(watched.vault.account, watched.holding.asset, watched.height)
+        except Unavailable as error:
+            watched.trouble = error.code
+            return
+        watched.trouble = ""
+        watched.readings.append(ChainReading(height=found.height, amount=found.amount))
