@@ -21,7 +21,7 @@ from devnet.stellar.close import (
     header_hash,
     root_keypair,
 )
-from devnet.stellar.entries import Account
+from devnet.stellar.entries import Account, Entry
 from devnet.stellar.envelope import Frame, parse_envelope
 from devnet.stellar.friendbot import Friendbot, founding_payment, friendbot_keypair
 from devnet.stellar.mempool import Mempool, Status
@@ -163,6 +163,11 @@ class LocalNetwork:
             entry = None if known is None else self._state.get(known)
         return None if entry is None else entry_to_xdr(entry)
 
+    def entries(self) -> list[Entry]:
+        """Every entry as of the last closed ledger."""
+        with self._lock:
+            return self._state.entries()
+
     def order_faults(self, wanted: dict[str, Any]) -> Faults:
         with self._lock:
             return self.misbehaviour.order(wanted)
@@ -185,7 +190,7 @@ class LocalNetwork:
                 "latestLedger": latest.sequence,
                 "latestLedgerHash": latest.hash.hex(),
                 "latestLedgerCloseTime": latest.close_time,
-                "entries": self._state.count(),
+                "entries": len(self._state.entries()),
                 "pending": self._pool.hashes(),
                 "rootAccount": self.root.public_key,
                 "friendbotAccount": self.friendbot.public_key,

@@ -87,8 +87,8 @@ class LedgerState:
         else:
             self._entries[key] = entry
 
-    def count(self) -> int:
-        return len(self._entries)
+    def entries(self) -> list[Entry]:
+        return list(self._entries.values())
 
 
 class Layer:

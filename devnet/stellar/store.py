@@ -35,6 +35,14 @@ class LedgerLog:
         path = state_dir / "ledgers.bin"
         self._file: BinaryIO = path.open("a+b")
         try:
+            self.metas = self._load(state_dir, passphrase)
+            """The closed ledgers found at the start, oldest first."""
+        except StateDirUnusable:
+            self._file.close()
+            raise
+
+    def _load(self, state_dir: Path, passphrase: str) -> list[bytes]:
+        try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise StateDirUnusable(f"{state_dir} is in use by another process") from error
@@ -43,8 +51,7 @@ class LedgerLog:
             raise StateDirUnusable(f"{state_dir} holds a network with another passphrase")
         if not frames:
             self.append(passphrase.encode())
-        self.metas = frames[1:]
-        """The closed ledgers found at the start, oldest first."""
+        return frames[1:]
 
     def append(self, payload: bytes) -> None:
         """Write one frame and wait until the disk has it."""
