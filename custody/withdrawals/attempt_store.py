@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Row, func, insert, select, update
@@ -48,6 +49,16 @@ async def load_attempts(session: ReadSession, withdrawal_id: WithdrawalId) -> li
     rows = await session.conn.execute(
         select(attempts)
         .where(attempts.c.tenant_id == session.tenant, attempts.c.withdrawal_id == withdrawal_id)
+        .order_by(attempts.c.number)
+    )
+    return [_attempt(row) for row in rows]
+
+
+async def load_attempts_of(session: ReadSession, ids: Collection[WithdrawalId]) -> list[Attempt]:
+    """All attempts of some withdrawals, oldest first."""
+    rows = await session.conn.execute(
+        select(attempts)
+        .where(attempts.c.tenant_id == session.tenant, attempts.c.withdrawal_id.in_(list(ids)))
         .order_by(attempts.c.number)
     )
     return [_attempt(row) for row in rows]

@@ -5,7 +5,7 @@ Execution is in `execution`, what the chain shows is in `settlement`; ingestion 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 from custody.approvals import service as approvals
@@ -43,6 +43,7 @@ from custody.withdrawals.errors import (
 )
 from custody.withdrawals.model import (
     NO_MEMO,
+    Attempt,
     RequestWithdrawal,
     Withdrawal,
     WithdrawalView,
@@ -58,6 +59,7 @@ __all__ = [
     "expire_due",
     "get",
     "lapse_due",
+    "list_attempts",
     "list_withdrawals",
     "observe_transaction",
     "orphan_above",
@@ -269,6 +271,11 @@ async def view(session: ReadSession, withdrawal_id: WithdrawalId) -> WithdrawalV
         fields=intents.show(withdrawal.intent),
         attempts=tuple(await attempt_store.load_attempts(session, withdrawal_id)),
     )
+
+
+async def list_attempts(session: ReadSession, ids: Collection[WithdrawalId]) -> list[Attempt]:
+    """The attempts of some withdrawals, oldest first: one question for a whole page."""
+    return await attempt_store.load_attempts_of(session, ids)
 
 
 async def list_withdrawals(

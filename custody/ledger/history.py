@@ -1,0 +1,105 @@
+"""Reads over what is booked, for pages and lists: transfers with the owners of both sides, balances of many owners at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, text
+
+from custody.db.session import ReadSession
+from custody.kernel.assetid import parse_asset_id
+from custody.kernel.money import Amount
+from custody.ledger.model import AccountKey, AccountKind, Balance, TransferCode
+
+_TRANSFERS = """
+SELECT t.id, t.code, t.reference, t.posted, t.booked_at, s.id AS asset,
+       d.kind AS debit_kind, d.owner AS debit_owner, c.kind AS credit_kind, c.owner AS credit_owner
+  FROM ledger_transfers t
+  JOIN ledger_accounts d ON d.tenant_id = t.tenant_id AND d.id = t.debit_account
+  JOIN ledger_accounts c ON c.tenant_id = t.tenant_id AND c.id = t.credit_account
+  JOIN assets s ON s.number = d.asset_id
+ WHERE t.tenant_id = :tenant AND t.kind = 'transfer' AND t.code = :code
+"""
+_ONE = text(_TRANSFERS + " AND t.id = :id")
+_PAGE = text(
+    _TRANSFERS
+    + " AND (CAST(:before AS uuid) IS NULL OR t.id < CAST(:before AS uuid))"
+    + " AND (CAST(:owner AS uuid) IS NULL OR CAST(:owner AS uuid) IN (d.owner, c.owner))"
+    + " ORDER BY t.id DESC LIMIT :limit"
+)
+_BALANCES = text(
+    "SELECT kind, owner, asset, posted, pending_in, pending_out, version FROM ledger_balances"
+    " WHERE tenant_id = :tenant AND kind = :kind AND owner = ANY(CAST(:owners AS uuid[])) ORDER BY owner, asset"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookedTransfer:
+    """Money that went from one account to another, with whose accounts they are."""
+
+    id: UUID
+    """Id of the Transfer command."""
+    code: TransferCode
+    """Why."""
+    reference: UUID
+    """What it belongs to."""
+    debit: AccountKey
+    """Account debited: of two wallets, the one that paid."""
+    credit: AccountKey
+    """Account credited: of two wallets, the one that was paid."""
+    amount: Amount
+    """How much."""
+    booked_at: datetime
+    """When, by the database's clock."""
+
+
+async def find_transfer(session: ReadSession, code: TransferCode, transfer_id: UUID) -> BookedTransfer | None:
+    """The transfer of this id, if it was booked for this reason."""
+    rows = await session.conn.execute(_ONE, {"tenant": session.tenant, "code": code.value, "id": transfer_id})
+    row = rows.one_or_none()
+    return None if row is None else _transfer(row)
+
+
+async def list_transfers(
+    session: ReadSession, code: TransferCode, *, owner: UUID | None, before: UUID | None, limit: int
+) -> list[BookedTransfer]:
+    """Transfers booked for one reason, by falling id, before one of them; of all, or of one owner on either side."""
+    rows = await session.conn.execute(
+        _PAGE,
+        {"tenant": session.tenant, "code": code.value, "owner": owner, "before": before, "limit": limit},
+    )
+    return [_transfer(row) for row in rows]
+
+
+async def balances_of(session: ReadSession, kind: AccountKind, owners: Collection[UUID]) -> list[Balance]:
+    """The balances of all accounts of some owners: one question for a whole page of wallets."""
+    rows = await session.conn.execute(
+        _BALANCES, {"tenant": session.tenant, "kind": kind.value, "owners": list(owners)}
+    )
+    return [
+        Balance(
+            key=AccountKey(kind=AccountKind(row.kind), owner=row.owner, asset=parse_asset_id(row.asset)),
+            posted=int(row.posted),
+            pending_in=int(row.pending_in),
+            pending_out=int(row.pending_out),
+            version=row.version,
+        )
+        for row in rows
+    ]
+
+
+def _transfer(row: Row[Any]) -> BookedTransfer:
+    asset = parse_asset_id(row.asset)
+    return BookedTransfer(
+        id=row.id,
+        code=TransferCode(row.code),
+        reference=row.reference,
+        debit=AccountKey(kind=AccountKind(row.debit_kind), owner=row.debit_owner, asset=asset),
+        credit=AccountKey(kind=AccountKind(row.credit_kind), owner=row.credit_owner, asset=asset),
+        amount=Amount(asset, int(row.posted)),
+        booked_at=row.booked_at,
+    )
