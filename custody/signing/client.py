@@ -31,7 +31,7 @@ class SignerClient:
     """Speaks `signer.protocol` to one signer. Safe to share between tasks."""
 
     def __init__(self, socket: str, *, timeout_s: float = 10.0, connections: int = 8) -> None:
-        """`socket` is the path of the Unix socket; `timeout_s` bounds opening and then answering; `connections` are open at once."""
+        """`socket` is the Unix socket's path; `timeout_s` bounds opening and then answering; `connections` are open at once."""
         self._socket = socket
         self._timeout_s = timeout_s
         self._free = asyncio.Semaphore(connections)

@@ -206,6 +206,14 @@ def facts_of(intent: bytes) -> Facts:
     )
 
 
+def price_caps(intent: bytes) -> tuple[int, int]:
+    """The highest bid that the intent allows: stroops and 0, or wei per gas and wei of tip per gas. Raises InvalidIntent."""
+    value = _decode(intent)
+    if isinstance(value, StellarPayment | StellarChangeTrust):
+        return value.max_fee, 0
+    return value.max_fee_per_gas, value.max_priority_fee_per_gas
+
+
 def verify_decision(intent: bytes, policy: ApprovalPolicy, decision: Decision) -> Approver:
     """The person who validly decided about this intent.
 

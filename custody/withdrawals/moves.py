@@ -13,7 +13,6 @@ from sqlalchemy import func
 from custody.audit import service as audit
 from custody.db.session import UnitOfWork
 from custody.events import outbox
-from custody.kernel.ids import VaultId
 from custody.withdrawals import store
 from custody.withdrawals.model import Withdrawal
 
@@ -44,7 +43,7 @@ async def move(
     look_in_s = 0 if event in _WORK_FOLLOWS else None
     moved = await store.change_state(uow, withdrawal, event, look_in_s=look_in_s, **values)
     if event in _FREES_THE_VAULT:
-        await wake_next(uow, moved.vault_id)
+        await store.make_first_in_line_due(uow, moved.vault_id)
     await outbox.emit(uow, f"withdrawal.{moved.state}", moved.id, snapshot(moved))
     await audit.record(
         uow,
@@ -62,13 +61,6 @@ async def announce(uow: UnitOfWork, new: Withdrawal, actor: str) -> None:
     await audit.record(
         uow, actor, "withdrawal.request", new.id, {"state": new.state, "digest": new.digest.hex()}
     )
-
-
-async def wake_next(uow: UnitOfWork, vault_id: VaultId) -> None:
-    """A vault may be free: whoever has waited longest for it is due now."""
-    following = await store.first_in_line(uow, vault_id)
-    if following is not None:
-        await store.look_again(uow, following, 0)
 
 
 def snapshot(withdrawal: Withdrawal) -> dict[str, object]:

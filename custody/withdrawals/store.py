@@ -17,6 +17,9 @@ from custody.withdrawals.model import Memo, Withdrawal
 from custody.withdrawals.tables import chain_heights, withdrawals
 from custody.withdrawals.transitions import WITHDRAWALS
 
+_IN_LINE = ("approved", "signing")
+"""States in which a withdrawal wants a slot of its vault."""
+
 
 async def insert_withdrawal(uow: UnitOfWork, new: Withdrawal) -> None:
     """Write a new withdrawal in its first state."""
@@ -119,12 +122,33 @@ async def change_state(
     return _withdrawal(row)
 
 
-async def look_again(uow: UnitOfWork, withdrawal_id: WithdrawalId, look_in_s: int | None) -> None:
-    """Say in how many seconds a worker should look again; None for not before something else happens."""
+async def look_again(uow: UnitOfWork, seen: Withdrawal, look_in_s: int | None) -> None:
+    """Say in how many seconds a worker should look again; None for not before something else happens.
+
+    Only if the withdrawal is still in the state in which the caller saw it: a move says by itself when to look.
+    """
     await uow.conn.execute(
         update(withdrawals)
-        .where(withdrawals.c.tenant_id == uow.tenant, withdrawals.c.id == withdrawal_id)
+        .where(
+            withdrawals.c.tenant_id == uow.tenant,
+            withdrawals.c.id == seen.id,
+            withdrawals.c.state == seen.state,
+        )
         .values(next_step_at=_after(look_in_s))
+    )
+
+
+async def make_first_in_line_due(uow: UnitOfWork, vault_id: VaultId) -> None:
+    """A vault may be free: whoever has waited longest for it is due now."""
+    following = await first_in_line(uow, vault_id)
+    await uow.conn.execute(
+        update(withdrawals)
+        .where(
+            withdrawals.c.tenant_id == uow.tenant,
+            withdrawals.c.id == following,
+            withdrawals.c.state.in_(_IN_LINE),
+        )
+        .values(next_step_at=func.clock_timestamp())
     )
 
 
@@ -164,7 +188,7 @@ async def first_in_line(session: ReadSession, vault_id: VaultId) -> WithdrawalId
         .where(
             withdrawals.c.tenant_id == session.tenant,
             withdrawals.c.vault_id == vault_id,
-            withdrawals.c.state.in_(("approved", "signing")),
+            withdrawals.c.state.in_(_IN_LINE),
         )
         .order_by(withdrawals.c.approved_at, withdrawals.c.id)
         .limit(1)

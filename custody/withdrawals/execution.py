@@ -1,0 +1,368 @@
+"""Carry an approved withdrawal out: reserve a slot, sign, send. Confirmation is ingestion's business (`settlement`).
+
+Each step is one transaction or one call to the outside, never both. Before a call the intention is committed, after it the answer
+is. So a crash between any two lines repeats a step that is the same step again: the same slot, the same bytes from the signer's
+journal, the same bytes to the node. Two workers at once do no harm for the same reason; rows are locked and moves are guarded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from custody.approvals import service as approvals
+from custody.chains.address import STELLAR, namespace
+from custody.chains.ports import SubmissionStatus
+from custody.db.session import UnitOfWork
+from custody.kernel.errors import CustodyError, InvariantViolated, Unavailable
+from custody.kernel.ids import AttemptId, TenantId, WithdrawalId, new_uuid
+from custody.ledger import service as ledger
+from custody.settings import ChainSettings
+from custody.signing import intents
+from custody.signing.errors import SignerRefused
+from custody.signing.model import EvmSlot, SignedTransaction, Slot, StellarSlot
+from custody.wallets import service as wallets
+from custody.wallets.model import Vault
+from custody.withdrawals import attempt_store, store
+from custody.withdrawals.errors import SlotContested, UnknownWithdrawal
+from custody.withdrawals.model import Attempt, Withdrawal
+from custody.withdrawals.moves import WORKER, move
+from custody.withdrawals.ports import Means
+from custody.withdrawals.settlement import claim_stray, release
+from custody.withdrawals.slots import EvmView, StellarView, Wait, choose_evm, choose_stellar
+from custody.withdrawals.transitions import ATTEMPTS
+
+_log = structlog.get_logger(__name__)
+
+_STEPS_MAX = 8
+"""More steps than any withdrawal has between two waits."""
+_RETRY_S = 2
+"""When to ask a part again that did not answer."""
+_SEND_AGAIN_S = {
+    SubmissionStatus.ACCEPTED: 10,
+    SubmissionStatus.TRY_LATER: 2,
+    SubmissionStatus.UNKNOWN: 2,
+    SubmissionStatus.REFUSED: 10,
+}
+"""When to send the same bytes again. None of the answers is a proof: only our own ingestion ends an attempt."""
+_SEND_AGAIN_MAX_S = 60
+
+_NOT_DECIDED = frozenset(
+    {
+        "busy",
+        "forbidden",
+        "malformed_message",
+        "not_yet",
+        "clock_backwards",
+        "hsm_fault",
+        "journal_fault",
+        "anchor_mismatch",
+    }
+)
+"""Refusals that say nothing about the intent: the same request may be signed later."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A withdrawal that could not be advanced."""
+
+    withdrawal_id: WithdrawalId
+    """Which."""
+    error: Exception
+    """Why."""
+
+
+async def advance(means: Means, tenant: TenantId, withdrawal_id: WithdrawalId) -> str:
+    """Take every step that is possible now and return the state reached. Safe to call at any time, by anybody, twice at once.
+
+    Raises UnknownWithdrawal, and InvariantViolated when rows, signer and chain contradict each other.
+    """
+    for _ in range(_STEPS_MAX):
+        withdrawal, attempt = await _load(means, tenant, withdrawal_id)
+        try:
+            went_on = await _step(means, tenant, withdrawal, attempt)
+        except Unavailable as error:
+            _log.info("withdrawal.waits", withdrawal_id=str(withdrawal_id), reason=error.code)
+            await _look_again(means, tenant, withdrawal, _RETRY_S)
+            went_on = False
+        if not went_on:
+            break
+    return (await _load(means, tenant, withdrawal_id))[0].state
+
+
+async def advance_due(means: Means, tenant: TenantId, *, limit: int = 100, at_once: int = 8) -> list[Failure]:
+    """Advance everything that is due, `at_once` withdrawals side by side. One that fails does not stop the others."""
+    async with means.db.read(tenant) as session:
+        due = await store.load_due(session, limit)
+    free = asyncio.Semaphore(at_once)
+
+    async def one(withdrawal_id: WithdrawalId) -> Failure | None:
+        async with free:
+            try:
+                await advance(means, tenant, withdrawal_id)
+            except (CustodyError, SQLAlchemyError) as error:
+                withdrawal, _ = await _load(means, tenant, withdrawal_id)
+                await _look_again(means, tenant, withdrawal, _SEND_AGAIN_MAX_S)
+                return Failure(withdrawal_id=withdrawal_id, error=error)
+        return None
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(each)) for each in due]
+    return [failure for task in tasks if (failure := task.result()) is not None]
+
+
+async def _step(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt: Attempt | None) -> bool:
+    """One step. Returns whether another may follow at once."""
+    match withdrawal.state:
+        case "approved":
+            return await _reserve(means, tenant, withdrawal)
+        case "signing" if attempt is None:
+            return await _reserve(means, tenant, withdrawal)
+        case "signing":
+            return await _sign(means, tenant, withdrawal, _given(attempt))
+        case "broadcasting":
+            return await _send(means, tenant, withdrawal, _given(attempt))
+        case "rejected":
+            return await _veto(means, tenant, withdrawal)
+        case _:
+            await _look_again(means, tenant, withdrawal, None)
+            return False
+
+
+async def _reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bool:
+    """Commit a slot. Asks signer and chain first: a slot is not taken while nobody could sign or send."""
+    async with means.db.read(tenant) as session:
+        vault = await wallets.get_vault(session, withdrawal.vault_id)
+    await means.signer.health()
+    client = means.clients[vault.chain]
+    head, sequence, quote = (
+        await client.head(),
+        await client.next_sequence(vault.account),
+        await client.fees(),
+    )
+    chain = means.settings.chain(vault.chain)
+    async with means.db.unit_of_work(tenant) as uow:
+        await uow.lock(f"slots/{tenant}/{vault.id}")
+        locked = await store.lock_withdrawal(uow, withdrawal.id)
+        if locked is None or locked.state != withdrawal.state:
+            return True
+        if await attempt_store.load_open(uow, withdrawal.id) is not None:
+            return True
+        if means.clock.now() >= locked.expires_at:
+            await _close(uow, locked)
+            return False
+        if namespace(vault.chain) == STELLAR:
+            if await store.first_in_line(uow, vault.id) != withdrawal.id:
+                chosen: Slot | Wait = Wait(reason="not_its_turn", look_in_s=5)
+            else:
+                view = StellarView(
+                    next_sequence=sequence,
+                    head=head.height,
+                    own_height=await store.load_height(uow, vault.chain),
+                    in_flight=await attempt_store.count_in_flight(uow, vault.id),
+                    taken=await attempt_store.taken_slots(uow, vault.id, sequence),
+                    released_until=await attempt_store.released_until(uow, vault.id, sequence),
+                    quote=quote,
+                )
+                chosen = _choose_stellar(means, withdrawal, chain, view)
+        else:
+            taken = await attempt_store.taken_slots(uow, vault.id, sequence)
+            chosen = _choose_evm(withdrawal, EvmView(next_nonce=sequence, taken=taken, quote=quote))
+        return await _write_slot(uow, locked, vault, chosen)
+
+
+def _choose_stellar(
+    means: Means, withdrawal: Withdrawal, chain: ChainSettings, view: StellarView
+) -> Slot | Wait:
+    return choose_stellar(
+        view,
+        max_fee=intents.price_caps(withdrawal.intent)[0],
+        now=int(means.clock.now().timestamp()),
+        expires_at=int(withdrawal.expires_at.timestamp()),
+        valid_s=chain.tx_valid_s,
+        valid_ledgers=chain.tx_valid_ledgers,
+    )
+
+
+def _choose_evm(withdrawal: Withdrawal, view: EvmView) -> Slot | Wait:
+    price, tip = intents.price_caps(withdrawal.intent)
+    return choose_evm(view, max_fee_per_gas=price, max_priority_fee_per_gas=tip)
+
+
+async def _write_slot(uow: UnitOfWork, withdrawal: Withdrawal, vault: Vault, chosen: Slot | Wait) -> bool:
+    if isinstance(chosen, Wait):
+        _log.info("withdrawal.waits", withdrawal_id=str(withdrawal.id), reason=chosen.reason)
+        await store.look_again(uow, withdrawal, chosen.look_in_s)
+        return False
+    earlier = await attempt_store.load_attempts(uow, withdrawal.id)
+    stellar = isinstance(chosen, StellarSlot)
+    attempt = Attempt(
+        id=AttemptId(new_uuid()),
+        withdrawal_id=withdrawal.id,
+        vault_id=vault.id,
+        chain=vault.chain,
+        number=len(earlier) + 1,
+        state=ATTEMPTS.initial,
+        sequence=chosen.sequence if isinstance(chosen, StellarSlot) else chosen.nonce,
+        max_ledger=chosen.max_ledger if isinstance(chosen, StellarSlot) else None,
+        max_time=chosen.max_time if isinstance(chosen, StellarSlot) else None,
+        fee_bid=chosen.fee if isinstance(chosen, StellarSlot) else chosen.max_fee_per_gas,
+        priority_fee=0 if isinstance(chosen, StellarSlot) else chosen.max_priority_fee_per_gas,
+        tx=None,
+        tx_hash=None,
+        sends=0,
+        last_answer="",
+        height=None,
+        succeeded=None,
+        fee_paid=None,
+        included_at=None,
+    )
+    await attempt_store.insert_attempt(uow, attempt, exclusive=stellar)
+    if withdrawal.state == "approved":
+        await move(uow, withdrawal, "reserve", actor=WORKER, detail={"sequence": attempt.sequence})
+    return True
+
+
+async def _close(uow: UnitOfWork, withdrawal: Withdrawal) -> None:
+    """The window has closed without a slot. From `approved` the sweeper expires it; in `signing` every slot was refused."""
+    if withdrawal.state == "approved":
+        await store.look_again(uow, withdrawal, _RETRY_S)
+        return
+    if commands := release(withdrawal):
+        await ledger.post(uow, *commands)
+    await move(uow, withdrawal, "refuse", actor=WORKER, reason="window closed")
+
+
+async def _sign(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt: Attempt) -> bool:
+    """Get the bytes and store them before anybody can send them."""
+    async with means.db.read(tenant) as session:
+        decisions = await approvals.list_for(session, withdrawal.digest)
+    try:
+        signed = await means.signer.sign(withdrawal.intent, decisions, _slot(attempt))
+    except SignerRefused as refusal:
+        return await _refused(means, tenant, withdrawal, attempt, refusal.reason)
+    async with means.db.unit_of_work(tenant) as uow:
+        locked = await store.lock_withdrawal(uow, withdrawal.id)
+        if locked is not None and locked.state == withdrawal.state:
+            await _store_bytes(uow, locked, attempt, signed)
+    return True
+
+
+async def _store_bytes(
+    uow: UnitOfWork, withdrawal: Withdrawal, attempt: Attempt, signed: SignedTransaction
+) -> None:
+    stored = await attempt_store.change_attempt(uow, attempt, "sign", tx=signed.tx, tx_hash=signed.tx_hash)
+    moved = await move(uow, withdrawal, "sign", actor=WORKER, detail={"tx_hash": signed.tx_hash})
+    await claim_stray(uow, moved, stored)
+
+
+async def _refused(
+    means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt: Attempt, reason: str
+) -> bool:
+    """The signer said no. Only a refusal of the intent itself ends the withdrawal.
+
+    The signer answers with the bytes whenever it has signed this request before, so a refusal proves that it has not.
+    """
+    stellar = namespace(attempt.chain) == STELLAR
+    _log.warning("withdrawal.sign_refused", withdrawal_id=str(withdrawal.id), reason=reason)
+    if reason == "already_bound":
+        raise SlotContested(withdrawal=str(withdrawal.id), sequence=attempt.sequence)
+    if reason in _NOT_DECIDED or (reason == "slot_used" and stellar):
+        await _look_again(means, tenant, withdrawal, _RETRY_S)
+        return False
+    another_slot = (reason == "bad_binding" and stellar) or (reason == "slot_used" and not stellar)
+    async with means.db.unit_of_work(tenant) as uow:
+        locked = await store.lock_withdrawal(uow, withdrawal.id)
+        if locked is None or locked.state != withdrawal.state:
+            return True
+        if not another_slot and (commands := release(locked)):
+            await ledger.post(uow, *commands)
+        # A nonce that the signer's journal knows is spoken for, whatever our rows say; it is not tried again.
+        await attempt_store.change_attempt(uow, attempt, "refuse", holds_slot=reason == "slot_used")
+        if another_slot:
+            await store.look_again(uow, withdrawal, _RETRY_S)
+        else:
+            await move(uow, locked, "refuse", actor=WORKER, reason=f"signer refused: {reason}")
+    return False
+
+
+async def _send(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt: Attempt) -> bool:
+    """Send the stored bytes, for the first time or again. Whatever the node says, it is only noted."""
+    if attempt.tx is None or attempt.tx_hash is None:
+        raise InvariantViolated("broadcasting without bytes", attempt=str(attempt.id))
+    if attempt.state == "signed":
+        async with means.db.unit_of_work(tenant) as uow:
+            locked = await store.lock_withdrawal(uow, withdrawal.id)
+            now = await attempt_store.load_open(uow, withdrawal.id)
+            if locked is None or locked.state != withdrawal.state or now is None:
+                return True
+            if now.state == "signed":
+                await attempt_store.change_attempt(uow, now, "send")
+    submission = await means.clients[attempt.chain].submit(attempt.tx, attempt.tx_hash)
+    answer = f"{submission.status.value} {submission.code}".strip()
+    again_s = min(_SEND_AGAIN_S[submission.status] * 2 ** min(attempt.sends, 5), _SEND_AGAIN_MAX_S)
+    _log.info("withdrawal.broadcast", withdrawal_id=str(withdrawal.id), tx=attempt.tx_hash, answer=answer)
+    async with means.db.unit_of_work(tenant) as uow:
+        locked = await store.lock_withdrawal(uow, withdrawal.id)
+        if locked is not None and locked.state == withdrawal.state:
+            await attempt_store.note_answer(uow, attempt, answer)
+            await store.look_again(uow, withdrawal, again_s)
+    return False
+
+
+async def _veto(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bool:
+    """Tell the signer of a veto, so that nobody can have this intent signed while its window is open."""
+    async with means.db.read(tenant) as session:
+        decisions = await approvals.list_for(session, withdrawal.digest)
+    try:
+        await means.signer.veto(withdrawal.intent, decisions)
+    except SignerRefused as refusal:
+        if refusal.reason in _NOT_DECIDED:
+            await _look_again(means, tenant, withdrawal, _RETRY_S)
+            return False
+        if refusal.reason == "already_signed":
+            raise SlotContested(
+                "a rejected withdrawal has been signed", withdrawal=str(withdrawal.id)
+            ) from refusal
+        _log.warning("withdrawal.veto_refused", withdrawal_id=str(withdrawal.id), reason=refusal.reason)
+    await _look_again(means, tenant, withdrawal, None)
+    return False
+
+
+async def _load(
+    means: Means, tenant: TenantId, withdrawal_id: WithdrawalId
+) -> tuple[Withdrawal, Attempt | None]:
+    async with means.db.read(tenant) as session:
+        found = await store.load_withdrawal(session, withdrawal_id)
+        if found is None:
+            raise UnknownWithdrawal(id=str(withdrawal_id))
+        return found, await attempt_store.load_open(session, withdrawal_id)
+
+
+async def _look_again(means: Means, tenant: TenantId, seen: Withdrawal, look_in_s: int | None) -> None:
+    async with means.db.unit_of_work(tenant) as uow:
+        await store.look_again(uow, seen, look_in_s)
+
+
+def _given(attempt: Attempt | None) -> Attempt:
+    if attempt is None:
+        raise InvariantViolated("a withdrawal in flight has no open attempt")
+    return attempt
+
+
+def _slot(attempt: Attempt) -> Slot:
+    if attempt.max_ledger is None or attempt.max_time is None:
+        return EvmSlot(
+            nonce=attempt.sequence,
+            max_fee_per_gas=attempt.fee_bid,
+            max_priority_fee_per_gas=attempt.priority_fee,
+        )
+    return StellarSlot(
+        sequence=attempt.sequence,
+        max_time=attempt.max_time,
+        max_ledger=attempt.max_ledger,
+        fee=attempt.fee_bid,
+    )

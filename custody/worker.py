@@ -1,0 +1,178 @@
+"""The worker process: carries out withdrawals, lets windows close, hands out wake-ups. `python -m custody.worker`.
+
+Postgres is the truth and a sweep finds all the work there is; arq only makes it quicker. So the sweep runs whether Redis answers,
+is empty or is gone, and the arq side comes back by itself when Redis does. One of the two files that know arq.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+import structlog
+from arq.worker import Worker, func
+from redis.exceptions import RedisError
+
+from custody.bootstrap import App, build
+from custody.events.relay import relay
+from custody.events.wakeup import QUEUE, redis_settings
+from custody.identity.service import list_tenants
+from custody.kernel.errors import CustodyError
+from custody.kernel.ids import TenantId, WithdrawalId
+from custody.policy import service as policies
+from custody.settings import Settings, load
+from custody.withdrawals import execution
+from custody.withdrawals import service as withdrawals
+from custody.withdrawals.ports import Means
+
+_log = structlog.get_logger(__name__)
+
+_POLICY_EVERY_S = 5.0
+"""How often the signer is asked which policy is in force."""
+_REDIS_AGAIN_S = 2.0
+"""How long to wait before Redis is tried again."""
+_JOB_TIMEOUT_S = 120
+_JOBS_AT_ONCE = 16
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Work until told to stop; then finish what is begun and close every connection."""
+    app = build(settings)
+    means = build_means(app)
+    interval_s = settings.sweep_interval_s
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_repeat("policy", _POLICY_EVERY_S, stop, lambda: adopt_policy(app)))
+            group.create_task(_repeat("sweep", interval_s, stop, lambda: sweep(means)))
+            group.create_task(_repeat("relay", interval_s / 2, stop, lambda: relay_all(app)))
+            group.create_task(_listen(settings, means, stop))
+    finally:
+        await app.aclose()
+
+
+def build_means(app: App) -> Means:
+    """What withdrawals are carried out with, from the process's services."""
+    return Means(db=app.db, signer=app.signer, clients=app.clients, settings=app.settings, clock=app.clock)
+
+
+async def sweep(means: Means) -> None:
+    """One look at everything that is due, in every tenant."""
+    async with means.db.read(None) as session:
+        tenants = await list_tenants(session)
+    for tenant in tenants:
+        async with means.db.unit_of_work(tenant) as uow:
+            await withdrawals.expire_due(uow, means.clock.now())
+        for failure in await execution.advance_due(means, tenant):
+            _log.error(
+                "withdrawal.stopped", withdrawal_id=str(failure.withdrawal_id), error=str(failure.error)
+            )
+
+
+async def relay_all(app: App) -> None:
+    """Wake whoever the outbox names, in every tenant."""
+    async with app.db.read(None) as session:
+        tenants = await list_tenants(session)
+    for tenant in tenants:
+        while await relay(app.db, app.waker, tenant):
+            pass
+
+
+async def adopt_policy(app: App) -> None:
+    """Take over the policy that the signer enforces."""
+    policy = await app.signer.get_policy()
+    async with app.db.unit_of_work(None) as uow:
+        if await policies.adopt(uow, policy):
+            _log.info("policy.adopted", version=policy.version, policy_hash=policy.policy_hash)
+
+
+async def advance_withdrawal(ctx: dict[Any, Any], tenant: int, withdrawal_id: str) -> str:
+    """arq job: take the withdrawal's next steps. The arguments are ids; everything else is read from Postgres."""
+    means: Means = ctx["means"]
+    try:
+        return await execution.advance(means, TenantId(tenant), WithdrawalId(UUID(withdrawal_id)))
+    except CustodyError as error:
+        # Left to the sweep, which comes by again and reports.
+        _log.warning("withdrawal.stopped", withdrawal_id=withdrawal_id, error=str(error))
+        return "stopped"
+
+
+async def _listen(settings: Settings, means: Means, stop: asyncio.Event) -> None:
+    """Serve wake-ups for as long as Redis is there, and wait for it when it is not."""
+    while not stop.is_set():
+        worker = Worker(
+            functions=[func(advance_withdrawal, timeout=_JOB_TIMEOUT_S, max_tries=1, keep_result=0)],
+            redis_settings=redis_settings(settings.redis.url.get_secret_value()),
+            queue_name=QUEUE,
+            ctx={"means": means},
+            handle_signals=False,
+            max_jobs=_JOBS_AT_ONCE,
+            poll_delay=0.1,
+        )
+        running = asyncio.create_task(worker.async_run())
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()
+        except (RedisError, OSError, TimeoutError) as error:
+            _log.warning("redis.lost", reason=type(error).__name__)
+        finally:
+            stopping.cancel()
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError, RedisError, OSError):
+                await running
+            with contextlib.suppress(RedisError, OSError):
+                await worker.close()
+        await _pause(stop, _REDIS_AGAIN_S)
+
+
+async def _repeat(
+    name: str, interval_s: float, stop: asyncio.Event, step: Callable[[], Awaitable[None]]
+) -> None:
+    """Do `step` again and again. An error is reported and ends one round, never the process."""
+    while not stop.is_set():
+        try:
+            await step()
+        except CustodyError as error:
+            _log.warning("worker.round_failed", loop=name, error=str(error))
+        except Exception:  # noqa: BLE001 (the process loop: the next round starts from Postgres again)
+            _log.exception("worker.round_failed", loop=name)
+        await _pause(stop, interval_s)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+
+
+async def _main() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await run(load(), stop)
+
+
+def main() -> None:
+    """Entry of the process."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    )
+    asyncio.run(_main())
+
+
+if __name__ == "__main__":
+    main()
