@@ -56,7 +56,7 @@ class Deposit:
     """One arrival, from the block that first held it to the credit or the suspense account."""
 
     id: DepositId
-    """Shown as `dep_…`. Derived from tenant, chain, transaction and ordinal."""
+    """Shown as `dep_…`. Derived from the tenant and from what arrived, not from the block."""
     state: str
     """One of `transitions.DEPOSITS`."""
     vault_id: VaultId
@@ -75,11 +75,12 @@ class Deposit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinalHeight:
-    """Up to where a chain's blocks are final to us: books and chain are compared there."""
+    """How far a tenant's books follow a chain: books and chain are compared at this height, in one snapshot of the database."""
 
     chain: ChainId
+    """Which chain."""
     height: int
-    """Every block up to here is booked and will not be orphaned."""
+    """Every block up to here is final, and all that it means for the tenant is booked; nothing above it is."""
     ingested_height: int
     """The newest block that ingestion has read."""
     ingested_at: datetime

@@ -7,7 +7,8 @@ both vaults agree with the chain whoever sent it. Without a tag or a deposit vau
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from custody.kernel.money import Amount
 from custody.ledger import postings
 from custody.ledger import service as ledger
 from custody.ledger.errors import InsufficientFunds
+from custody.ledger.model import Command
 from custody.wallets import service as wallets
 from custody.wallets.model import VaultRef
 
@@ -33,11 +35,13 @@ ACTOR = "ingestion"
 TAG_ISSUED_MAX = 2**63 - 1
 """No tag of ours is larger (`vaults.tags_issued` is a bigint)."""
 
+_EVENT_OF = {"credited": "credit", "suspended": "suspend"}
+
 
 async def observe(uow: UnitOfWork, vault: VaultRef, transfer: ObservedTransfer) -> Observation:
-    """Record an arrival at a vault of the transaction's tenant. Idempotent by chain, transaction and ordinal.
+    """Record an arrival at a vault of the transaction's tenant. Idempotent by what arrived.
 
-    Raises DepositExistsDifferent when the same place in the same transaction held something else before.
+    Raises DepositExistsDifferent when its place in the transaction is taken by something else, or it is in two blocks at once.
     """
     if await assets.find(uow, transfer.asset) is None:
         return Observation.UNLISTED
@@ -47,53 +51,70 @@ async def observe(uow: UnitOfWork, vault: VaultRef, transfer: ObservedTransfer) 
         await _tell(uow, "observed", deposit_id, transfer, wallet_id)
         return Observation.RECORDED
     known = await store.lock_deposit(uow, deposit_id)
-    if known is None or not _same_arrival(known, vault, transfer):
-        raise DepositExistsDifferent(chain=transfer.chain, tx_hash=transfer.tx_hash, ordinal=transfer.ordinal)
-    if known.state in DEPOSITS.sources("include"):
+    if known is not None and known.state in DEPOSITS.sources("include"):
         await store.include_again(uow, known, wallet_id, transfer)
         await _tell(uow, "observed", deposit_id, transfer, wallet_id)
         return Observation.RECORDED
-    if known.transfer.block_hash != transfer.block_hash:
-        raise DepositExistsDifferent(
-            chain=transfer.chain, tx_hash=transfer.tx_hash, block_hash=transfer.block_hash
-        )
+    if known is None or known.transfer.block_hash != transfer.block_hash:
+        raise DepositExistsDifferent(chain=transfer.chain, tx_hash=transfer.tx_hash, ordinal=transfer.ordinal)
     return Observation.KNOWN
 
 
-async def credit_final(uow: UnitOfWork, chain: ChainId, height_final: int) -> int:
-    """Book every deposit of the tenant whose block is final: to its wallet, or to suspense. Returns how many."""
+async def book_final(uow: UnitOfWork, chain: ChainId, height_final: int) -> list[Deposit]:
+    """Book every deposit of the tenant whose block is final: to its wallet, or to suspense. Idempotent.
+
+    Only the ledger and the deposits change here; the caller passes what is returned to `announce` once all other ledger work of
+    the transaction is done, because the audit chain is locked last.
+    """
     due = await store.lock_final(uow, chain, height_final)
-    for deposit in due:
-        await _book(uow, deposit)
-    return len(due)
+    decided = [await _decide(uow, deposit) for deposit in due]
+    commands = [command for deposit in decided for command in _posting(deposit)]
+    if commands:
+        await ledger.post(uow, *commands)
+    for deposit in decided:
+        await store.move(uow, deposit.id, _EVENT_OF[deposit.state], deposit.wallet_id)
+    return decided
 
 
-async def orphan(uow: UnitOfWork, chain: ChainId, height_above: int) -> int:
+async def announce(uow: UnitOfWork, changed: Sequence[Deposit]) -> None:
+    """Tell outsiders and examiners of deposits that were booked or taken back. Locks the audit chain."""
+    for deposit in changed:
+        await _tell(uow, deposit.state, deposit.id, deposit.transfer, deposit.wallet_id)
+
+
+async def credit_final(uow: UnitOfWork, chain: ChainId, height_final: int) -> int:
+    """`book_final` and `announce` in one, for a transaction that does nothing else. Returns how many were booked."""
+    booked = await book_final(uow, chain, height_final)
+    await announce(uow, booked)
+    return len(booked)
+
+
+async def orphan(uow: UnitOfWork, chain: ChainId, height_above: int) -> list[Deposit]:
     """Take back every deposit of the tenant above a height: its block was replaced. Booked ones get a mirror posting.
 
-    Returns how many. Raises CreditSpent when a wallet no longer holds what has to be taken back.
+    The caller passes what is returned to `announce`. Raises CreditSpent when a wallet no longer holds what has to be taken back.
     """
-    gone = await store.lock_above(uow, chain, height_above)
-    for deposit in gone:
-        if deposit.state in DEPOSITS.sources("orphan"):
-            await store.move(uow, deposit.id, "orphan", deposit.wallet_id)
-            await _tell(uow, "orphaned", deposit.id, deposit.transfer, deposit.wallet_id)
-        else:
-            await _reverse(uow, deposit)
-    return len(gone)
+    changed = []
+    for deposit in await store.lock_above(uow, chain, height_above):
+        event = "orphan" if deposit.state in DEPOSITS.sources("orphan") else "reverse"
+        if event == "reverse":
+            await _mirror(uow, deposit)
+        await store.move(uow, deposit.id, event, deposit.wallet_id)
+        changed.append(replace(deposit, state=DEPOSITS.target(deposit.state, event)))
+    return changed
 
 
 async def record_heights(
     uow: UnitOfWork, chain: ChainId, *, height_final: int, height_ingested: int, ingested_at: datetime
 ) -> None:
-    """Note how far a chain was read and how far it is final, for everybody who compares books with chain."""
+    """Note, in the transaction that books it, up to where the tenant's books follow the chain."""
     await store.write_height(
         uow, chain, height_final=height_final, height_ingested=height_ingested, ingested_at=ingested_at
     )
 
 
 async def final_height(session: ReadSession, chain: ChainId) -> FinalHeight | None:
-    """How far a chain was read and how far it is final; None before its first block."""
+    """Up to where the tenant's books follow a chain; None before its first block."""
     return await store.load_height(session, chain)
 
 
@@ -119,7 +140,21 @@ async def list_deposits(
 
 def id_of(tenant: TenantId, transfer: ObservedTransfer) -> DepositId:
     """The deposit that an arrival is, in whichever block it is seen."""
-    return DepositId(derived_uuid("deposit", tenant, transfer.chain, transfer.tx_hash, transfer.ordinal))
+    return DepositId(
+        derived_uuid(
+            "deposit",
+            tenant,
+            transfer.chain,
+            transfer.tx_hash,
+            transfer.ordinal,
+            transfer.asset.text,
+            transfer.source,
+            transfer.account,
+            transfer.tag,
+            transfer.memo,
+            transfer.amount,
+        )
+    )
 
 
 def posting_id(deposit: Deposit) -> UUID:
@@ -134,50 +169,32 @@ async def _attribute(session: ReadSession, vault_id: VaultId, tag: int | None) -
     return await wallets.attribute(session, vault_id, tag)
 
 
-async def _book(uow: UnitOfWork, deposit: Deposit) -> None:
-    transfer = deposit.transfer
-    # Asked again: the address may have been issued after the money was seen.
-    wallet_id = deposit.wallet_id or await _attribute(uow, deposit.vault_id, transfer.tag)
-    amount = Amount(transfer.asset, transfer.amount)
-    if wallet_id is None:
-        commands = postings.deposit_suspended(
+async def _decide(uow: UnitOfWork, deposit: Deposit) -> Deposit:
+    """The deposit as it will be: credited to a wallet or suspended. Asked again: the address may be younger than the money."""
+    wallet_id = deposit.wallet_id or await _attribute(uow, deposit.vault_id, deposit.transfer.tag)
+    event = "suspend" if wallet_id is None else "credit"
+    return replace(deposit, wallet_id=wallet_id, state=DEPOSITS.target(deposit.state, event))
+
+
+def _posting(deposit: Deposit) -> tuple[Command, ...]:
+    amount = Amount(deposit.transfer.asset, deposit.transfer.amount)
+    if deposit.wallet_id is None:
+        return postings.deposit_suspended(
             deposit_id=posting_id(deposit), vault_id=deposit.vault_id, amount=amount
         )
-        await ledger.post(uow, *commands)
-        await store.move(uow, deposit.id, "suspend", None)
-        await _tell(uow, "suspended", deposit.id, transfer, None)
-        return
-    commands = postings.deposit_credited(
-        deposit_id=posting_id(deposit), vault_id=deposit.vault_id, wallet_id=wallet_id, amount=amount
+    return postings.deposit_credited(
+        deposit_id=posting_id(deposit),
+        vault_id=deposit.vault_id,
+        wallet_id=deposit.wallet_id,
+        amount=amount,
     )
-    await ledger.post(uow, *commands)
-    await store.move(uow, deposit.id, "credit", wallet_id)
-    await _tell(uow, "credited", deposit.id, transfer, wallet_id)
 
 
-async def _reverse(uow: UnitOfWork, deposit: Deposit) -> None:
+async def _mirror(uow: UnitOfWork, deposit: Deposit) -> None:
     try:
         await ledger.post(uow, *postings.deposit_reversed(deposit_id=posting_id(deposit)))
     except InsufficientFunds as error:
         raise CreditSpent(deposit_id=deposit.id, wallet_id=deposit.wallet_id) from error
-    await store.move(uow, deposit.id, "reverse", deposit.wallet_id)
-    await _tell(uow, "reversed", deposit.id, deposit.transfer, deposit.wallet_id)
-
-
-def _same_arrival(known: Deposit, vault: VaultRef, transfer: ObservedTransfer) -> bool:
-    """Whether two sights tell of the same money; only the block that holds it may differ."""
-    seen = known.transfer
-    return known.vault_id == vault.vault_id and (
-        (seen.asset, seen.source, seen.account, seen.tag, seen.memo, seen.amount)
-        == (
-            transfer.asset,
-            transfer.source,
-            transfer.account,
-            transfer.tag,
-            transfer.memo,
-            transfer.amount,
-        )
-    )
 
 
 async def _tell(

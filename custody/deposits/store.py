@@ -26,7 +26,7 @@ async def insert_deposit(
     wallet_id: WalletId | None,
     transfer: ObservedTransfer,
 ) -> bool:
-    """Write a deposit in its initial state. False when its transaction and ordinal are known."""
+    """Write a deposit in its initial state. False when it is known, or another one holds its place in the transaction."""
     rows = await uow.conn.execute(
         upsert(deposits)
         .values(
@@ -157,7 +157,7 @@ async def load_deposits(
 async def write_height(
     uow: UnitOfWork, chain: ChainId, *, height_final: int, height_ingested: int, ingested_at: datetime
 ) -> None:
-    """Record how far a chain was read and how far it is final."""
+    """Record how far a chain was read, and up to where the tenant's books hold all of it."""
     values = {
         "height_final": height_final,
         "height_ingested": height_ingested,
@@ -166,14 +166,18 @@ async def write_height(
     }
     await uow.conn.execute(
         upsert(chain_heights)
-        .values(chain=chain, **values)
-        .on_conflict_do_update(index_elements=["chain"], set_=values)
+        .values(tenant_id=uow.tenant, chain=chain, **values)
+        .on_conflict_do_update(index_elements=["tenant_id", "chain"], set_=values)
     )
 
 
 async def load_height(session: ReadSession, chain: ChainId) -> FinalHeight | None:
-    """How far a chain was read and how far it is final."""
-    rows = await session.conn.execute(select(chain_heights).where(chain_heights.c.chain == chain))
+    """How far a chain was read, and up to where the tenant's books hold all of it."""
+    rows = await session.conn.execute(
+        select(chain_heights).where(
+            chain_heights.c.tenant_id == session.tenant, chain_heights.c.chain == chain
+        )
+    )
     row = rows.one_or_none()
     if row is None:
         return None

@@ -55,14 +55,23 @@ deposits = Table(
     utc_column("occurred_at"),
     created_at(),
     utc_column("changed_at"),
-    # Reading the same block again finds the same rows: this is what makes a replay change nothing.
-    UniqueConstraint("tenant_id", "chain", "tx_hash", "ordinal"),
     ForeignKeyConstraint(["tenant_id", "vault_id"], ["vaults.tenant_id", "vaults.id"]),
     CheckConstraint("amount > 0", name="amount_positive"),
     CheckConstraint("inclusion > 0", name="inclusion_positive"),
     CheckConstraint("height >= 0 AND ordinal >= 0", name="place_not_negative"),
     CheckConstraint("state <> 'credited' OR wallet_id IS NOT NULL", name="credited_has_wallet"),
     CheckConstraint("state <> 'suspended' OR wallet_id IS NULL", name="suspended_has_no_wallet"),
+    # One place in one transaction brings one deposit. A transaction that a reorganisation executes anew may bring another amount:
+    # that is another deposit, beside the orphaned one.
+    Index(
+        "uq_deposits_place",
+        "tenant_id",
+        "chain",
+        "tx_hash",
+        "ordinal",
+        unique=True,
+        postgresql_where=text("state NOT IN ('orphaned', 'reversed')"),
+    ),
     Index(
         "ix_deposits_unsettled", "tenant_id", "chain", "height", postgresql_where=text("state = 'observed'")
     ),
@@ -89,6 +98,7 @@ vault_requests = Table(
 chain_heights = Table(
     "chain_heights",
     metadata,
+    tenant_column(),
     Column("chain", Text, primary_key=True),
     Column("height_final", BigInteger, nullable=False),
     Column("height_ingested", BigInteger, nullable=False),

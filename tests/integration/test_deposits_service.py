@@ -175,8 +175,8 @@ async def test_an_orphaned_observation_is_included_again_as_the_same_deposit(
 ) -> None:
     async with database.unit_of_work(tenant) as uow:
         await deposits.observe(uow, vault, arrival())
-        assert await deposits.orphan(uow, CHAIN, 100) == 0
-        assert await deposits.orphan(uow, CHAIN, 99) == 1
+        assert await deposits.orphan(uow, CHAIN, 100) == []
+        assert [each.state for each in await deposits.orphan(uow, CHAIN, 99)] == ["orphaned"]
         assert await deposits.credit_final(uow, CHAIN, 200) == 0
         moved = arrival(height=101, block_hash="bb")
         assert await deposits.observe(uow, vault, moved) is Observation.RECORDED
@@ -188,6 +188,19 @@ async def test_an_orphaned_observation_is_included_again_as_the_same_deposit(
     assert await balance_of(database, tenant, WALLET) == 500
 
 
+async def test_a_transaction_executed_anew_with_another_amount_is_another_deposit(
+    database: Database, tenant: TenantId, vault: VaultRef
+) -> None:
+    async with database.unit_of_work(tenant) as uow:
+        await deposits.observe(uow, vault, arrival())
+        await deposits.orphan(uow, CHAIN, 99)
+        await deposits.observe(uow, vault, arrival(height=101, block_hash="bb", amount=499))
+        await deposits.credit_final(uow, CHAIN, 101)
+        found = await deposits.list_deposits(uow)
+    assert [(each.state, each.transfer.amount) for each in found] == [("orphaned", 500), ("credited", 499)]
+    assert await balance_of(database, tenant, WALLET) == 499
+
+
 async def test_a_credit_that_the_chain_takes_back_is_mirrored_and_may_come_again(
     database: Database, tenant: TenantId, vault: VaultRef
 ) -> None:
@@ -196,7 +209,8 @@ async def test_a_credit_that_the_chain_takes_back_is_mirrored_and_may_come_again
         await deposits.observe(uow, vault, arrival(ordinal=2, tag=None))
         await deposits.credit_final(uow, CHAIN, 100)
     async with database.unit_of_work(tenant) as uow:
-        assert await deposits.orphan(uow, CHAIN, 99) == 2
+        gone = await deposits.orphan(uow, CHAIN, 99)
+        assert [each.state for each in gone] == ["reversed", "reversed"]
     assert await balance_of(database, tenant, WALLET) == 0
     async with database.unit_of_work(tenant) as uow:
         await deposits.observe(uow, vault, arrival(height=102, block_hash="cc"))
@@ -237,4 +251,4 @@ async def test_another_tenant_sees_no_deposit(
     async with database.unit_of_work(other_tenant) as uow:
         assert await deposits.list_deposits(uow) == []
         assert await deposits.credit_final(uow, CHAIN, 100) == 0
-        assert await deposits.orphan(uow, CHAIN, 0) == 0
+        assert await deposits.orphan(uow, CHAIN, 0) == []

@@ -55,9 +55,6 @@ def deposits() -> None:
         created_at(),
         moment("changed_at"),
         sa.PrimaryKeyConstraint("tenant_id", "id", name="pk_deposits"),
-        sa.UniqueConstraint(
-            "tenant_id", "chain", "tx_hash", "ordinal", name="uq_deposits_tenant_id_chain_tx_hash_ordinal"
-        ),
         sa.ForeignKeyConstraint(
             ["tenant_id", "vault_id"],
             ["vaults.tenant_id", "vaults.id"],
@@ -71,6 +68,13 @@ def deposits() -> None:
         sa.CheckConstraint("height >= 0 AND ordinal >= 0", name="place_not_negative"),
         sa.CheckConstraint("state <> 'credited' OR wallet_id IS NOT NULL", name="credited_has_wallet"),
         sa.CheckConstraint("state <> 'suspended' OR wallet_id IS NULL", name="suspended_has_no_wallet"),
+    )
+    op.create_index(
+        "uq_deposits_place",
+        "deposits",
+        ["tenant_id", "chain", "tx_hash", "ordinal"],
+        unique=True,
+        postgresql_where=sa.text("state NOT IN ('orphaned', 'reversed')"),
     )
     op.create_index(
         "ix_deposits_unsettled",
@@ -113,14 +117,16 @@ def vault_requests() -> None:
 def heights() -> None:
     op.create_table(
         "chain_heights",
+        sa.Column("tenant_id", sa.Integer, nullable=False),
         sa.Column("chain", sa.Text, nullable=False),
         sa.Column("height_final", sa.BigInteger, nullable=False),
         sa.Column("height_ingested", sa.BigInteger, nullable=False),
         moment("ingested_at"),
         moment("updated_at"),
-        sa.PrimaryKeyConstraint("chain", name="pk_chain_heights"),
+        sa.PrimaryKeyConstraint("tenant_id", "chain", name="pk_chain_heights"),
         sa.CheckConstraint("height_final <= height_ingested", name="final_is_ingested"),
     )
+    tenant_isolation("chain_heights")
     grant("SELECT, INSERT, UPDATE", "chain_heights")
 
 

@@ -1,0 +1,31 @@
+"""The configured chains, each with a client. Built once, at the start of a process."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from custody.chains.evm.rpc import EvmRpc
+from custody.chains.jsonrpc import JsonRpc
+from custody.chains.ports import ChainClient
+from custody.chains.stellar.rpc import StellarRpc
+from custody.kernel.assetid import ChainId, parse_chain_id
+from custody.settings import ChainSettings, Settings
+
+
+def build_clients(settings: Settings) -> dict[ChainId, ChainClient]:
+    """One client per configured chain. Opens no connection; raises MalformedAssetId for a chain name that is none."""
+    clients = (build_client(chain) for chain in settings.chains)
+    return {client.chain: client for client in clients}
+
+
+def build_client(settings: ChainSettings) -> ChainClient:
+    """The client of one chain."""
+    chain = parse_chain_id(settings.id)
+    rpc = JsonRpc(settings.rpc_url)
+    match settings.kind:
+        case "stellar":
+            return StellarRpc(chain, rpc, settings.network_passphrase)
+        case "evm":
+            return EvmRpc(chain, rpc, settings.chain_id)
+        case _:
+            assert_never(settings.kind)

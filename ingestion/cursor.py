@@ -1,0 +1,111 @@
+"""Where a chain's ingestion stands: one row, moved by compare-and-swap in the transaction that books the block.
+
+The fence counts the workers that took the chain over. Whoever lost it can still compute, but can no longer write.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from custody.db.session import ReadSession, UnitOfWork
+from custody.kernel.assetid import ChainId
+from ingestion.errors import CursorMoved, FenceLost
+from ingestion.model import BlockRef
+from ingestion.reorg import Position
+from ingestion.tables import ingestion_blocks, ingestion_cursors
+
+
+async def take_over(uow: UnitOfWork, chain: ChainId) -> int:
+    """Become the one worker that may write; returns the fence to show with every write."""
+    rows = await uow.conn.execute(
+        upsert(ingestion_cursors)
+        .values(chain=chain, fence=1, updated_at=func.clock_timestamp())
+        .on_conflict_do_update(
+            index_elements=["chain"],
+            set_={"fence": ingestion_cursors.c.fence + 1, "updated_at": func.clock_timestamp()},
+        )
+        .returning(ingestion_cursors.c.fence)
+    )
+    return int(rows.scalar_one())
+
+
+async def load(session: ReadSession, chain: ChainId) -> Position | None:
+    """The position, or None before the first block."""
+    rows = await session.conn.execute(select(ingestion_cursors).where(ingestion_cursors.c.chain == chain))
+    row = rows.one_or_none()
+    return None if row is None or row.height is None else Position(height=row.height, hash=row.hash)
+
+
+async def advance(
+    uow: UnitOfWork, chain: ChainId, fence: int, before: Position | None, block: BlockRef
+) -> Position:
+    """Move from a position to the block on top of it. Raises FenceLost, CursorMoved."""
+    after = Position(height=block.height, hash=block.hash)
+    await _swap(uow, chain, fence, before, after)
+    values = {"parent_hash": block.parent_hash, "closed_at": block.closed_at, "canonical": True}
+    await uow.conn.execute(
+        upsert(ingestion_blocks)
+        .values(chain=chain, height=block.height, hash=block.hash, **values)
+        # A block that was replaced and has come back.
+        .on_conflict_do_update(index_elements=["chain", "height", "hash"], set_={"canonical": True})
+    )
+    return after
+
+
+async def rewind(uow: UnitOfWork, chain: ChainId, fence: int, before: Position, fork: Position) -> None:
+    """Move back to the fork point and mark what stood above it as replaced. Raises FenceLost, CursorMoved."""
+    await _swap(uow, chain, fence, before, fork)
+    await uow.conn.execute(
+        update(ingestion_blocks)
+        .where(
+            ingestion_blocks.c.chain == chain,
+            ingestion_blocks.c.height > fork.height,
+            ingestion_blocks.c.canonical,
+        )
+        .values(canonical=False)
+    )
+
+
+async def kept_blocks(session: ReadSession, chain: ChainId, *, up_to: int, limit: int) -> dict[int, str]:
+    """Hashes of the newest blocks of our record, from a height downwards."""
+    rows = await session.conn.execute(
+        select(ingestion_blocks.c.height, ingestion_blocks.c.hash)
+        .where(
+            ingestion_blocks.c.chain == chain,
+            ingestion_blocks.c.height <= up_to,
+            ingestion_blocks.c.canonical,
+        )
+        .order_by(ingestion_blocks.c.height.desc())
+        .limit(limit)
+    )
+    return {row.height: row.hash for row in rows}
+
+
+async def hold_fence(uow: UnitOfWork, chain: ChainId, fence: int) -> None:
+    """Keep the fence from moving until the transaction ends. Raises FenceLost."""
+    rows = await uow.conn.execute(
+        select(ingestion_cursors.c.fence).where(ingestion_cursors.c.chain == chain).with_for_update(read=True)
+    )
+    found = rows.scalar_one_or_none()
+    if found != fence:
+        raise FenceLost(chain=chain, ours=fence, now=found)
+
+
+async def _swap(
+    uow: UnitOfWork, chain: ChainId, fence: int, before: Position | None, after: Position
+) -> None:
+    cursors = ingestion_cursors.c
+    rows = await uow.conn.execute(
+        update(ingestion_cursors)
+        .where(
+            cursors.chain == chain,
+            cursors.fence == fence,
+            cursors.height.is_not_distinct_from(None if before is None else before.height),
+            cursors.hash.is_not_distinct_from(None if before is None else before.hash),
+        )
+        .values(height=after.height, hash=after.hash, updated_at=func.clock_timestamp())
+    )
+    if rows.rowcount != 1:
+        await hold_fence(uow, chain, fence)
+        raise CursorMoved(chain=chain, expected=None if before is None else before.height)
