@@ -9,9 +9,8 @@ from decimal import Decimal
 from typing import Any, assert_never
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, and_, select, text
+from sqlalchemy import Row, select, text
 
-from custody.assets.tables import assets
 from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.assetid import AssetId, parse_asset_id
 from custody.kernel.ids import TenantId
@@ -41,6 +40,15 @@ from custody.ledger.tables import ledger_accounts as accounts
 from custody.ledger.tables import ledger_holds as holds
 
 _POST = text("SELECT * FROM ledger_post(:tenant, CAST(CAST(:commands AS text) AS jsonb)) ORDER BY ordinal")
+_BALANCE = text("SELECT * FROM ledger_balances WHERE tenant_id = :tenant AND account_id = :account")
+_BALANCES = text(
+    "SELECT * FROM ledger_balances WHERE tenant_id = :tenant AND kind = :kind "
+    "AND owner = :owner ORDER BY asset"
+)
+_OWN_BALANCES = text(
+    "SELECT * FROM ledger_balances WHERE tenant_id = :tenant AND kind = :kind "
+    "AND owner IS NULL ORDER BY asset"
+)
 _BALANCE_AT = text("SELECT * FROM ledger_balance_at(:tenant, :account, :at)")
 _TRIAL_BALANCE = text("SELECT asset, difference FROM ledger_trial_balance WHERE tenant_id = :tenant")
 _STATEMENT = text(
@@ -147,35 +155,29 @@ async def load_account(session: ReadSession, key: AccountKey) -> Account | None:
 
 async def load_balance(session: ReadSession, key: AccountKey) -> Balance | None:
     """The account's balance, if it was ever opened."""
-    found = await _load_balances(session, accounts.c.id == key.id_for(session.tenant))
-    return found[0] if found else None
+    rows = await session.conn.execute(
+        _BALANCE, {"tenant": session.tenant, "account": key.id_for(session.tenant)}
+    )
+    row = rows.one_or_none()
+    return None if row is None else _balance(row)
 
 
 async def load_balances(session: ReadSession, kind: AccountKind, owner: UUID | None) -> list[Balance]:
     """The balances of all accounts of one owner, by asset."""
-    return await _load_balances(
-        session, and_(accounts.c.kind == kind.value, accounts.c.owner.is_not_distinct_from(owner))
-    )
-
-
-async def _load_balances(session: ReadSession, condition: ColumnElement[bool]) -> list[Balance]:
-    rows = await session.conn.execute(
-        select(accounts, assets.c.id.label("asset"))
-        .join(assets, assets.c.number == accounts.c.asset_id)
-        .where(accounts.c.tenant_id == session.tenant, condition)
-        .order_by(assets.c.id)
-    )
+    named: dict[str, object] = {"tenant": session.tenant, "kind": kind.value}
+    if owner is None:
+        rows = await session.conn.execute(_OWN_BALANCES, named)
+    else:
+        rows = await session.conn.execute(_BALANCES, {**named, "owner": owner})
     return [_balance(row) for row in rows]
 
 
 def _balance(row: Row[Any]) -> Balance:
-    debit_side = row.normal_side == Side.DEBIT
-    posted = row.debits_posted - row.credits_posted
     return Balance(
         key=AccountKey(kind=AccountKind(row.kind), owner=row.owner, asset=parse_asset_id(row.asset)),
-        posted=posted if debit_side else -posted,
-        pending_in=row.debits_pending if debit_side else row.credits_pending,
-        pending_out=row.credits_pending if debit_side else row.debits_pending,
+        posted=int(row.posted),
+        pending_in=int(row.pending_in),
+        pending_out=int(row.pending_out),
         version=row.version,
     )
 

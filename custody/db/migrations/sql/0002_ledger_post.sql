@@ -25,6 +25,7 @@ DECLARE
   a_id uuid[]; a_asset int[]; a_credit_normal boolean[]; a_guard text[]; a_state text[]; a_version bigint[];
   a_dp numeric[]; a_cp numeric[]; a_dh numeric[]; a_ch numeric[];  -- debits and credits, posted and held
   a_map jsonb; a_floor numeric[];
+  a_new uuid[] := '{}'; a_new_map jsonb;  -- accounts that this call opens: not there before their open command's turn
   -- h_: holds that are touched or would be made, by slot. A slot of a hold not yet made has h_exists false.
   h_id uuid[]; h_debit uuid[]; h_credit uuid[]; h_amount numeric[]; h_posted numeric[]; h_remaining numeric[]; h_state text[];
   h_expires timestamptz[]; h_code text[]; h_reference uuid[]; h_exists boolean[]; h_stored int := 0; h_map jsonb := '{}';
@@ -68,7 +69,7 @@ BEGIN
 
   -- Accounts that are opened. An empty account is no money: it stays even if its chain is refused.
   IF 'open' = ANY (c_kind) THEN
-    PERFORM ledger_open(p_tenant, p_commands);
+    SELECT coalesce(array_agg(x.id), '{}') INTO a_new FROM ledger_open(p_tenant, p_commands) AS x(id);
   END IF;
 
   -- Where the money of named holds and reversed transfers lies. Those columns never change, so they are read before the locks.
@@ -86,7 +87,10 @@ BEGIN
     FROM (SELECT a.* FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = ANY (v_ids) ORDER BY a.id FOR UPDATE) AS o;
   -- Taken with all locks held, and never before what these accounts have seen: along versions, time does not run backwards.
   v_now := greatest(v_now, clock_timestamp());
-  SELECT coalesce(jsonb_object_agg(x.id::text, x.n), '{}') INTO a_map FROM unnest(a_id) WITH ORDINALITY AS x(id, n);
+  SELECT coalesce(jsonb_object_agg(x.id::text, x.n) FILTER (WHERE x.id <> ALL (a_new)), '{}'),
+         coalesce(jsonb_object_agg(x.id::text, x.n) FILTER (WHERE x.id = ANY (a_new)), '{}')
+    INTO a_map, a_new_map
+    FROM unnest(a_id) WITH ORDINALITY AS x(id, n);
 
   IF c_kind && ARRAY['hold', 'post_hold', 'void_hold', 'expire_hold'] THEN
     SELECT array_agg(o.id), array_agg(o.debit_account), array_agg(o.credit_account), array_agg(o.amount), array_agg(o.posted),
@@ -154,6 +158,9 @@ BEGIN
       v_result := CASE WHEN c_hash[j] = c_hash[i] THEN r_result[j] ELSE 'transfer_exists_different' END;
       v_account := CASE WHEN c_hash[j] = c_hash[i] THEN r_account[j] END;
     ELSIF c_kind[i] = 'open' THEN
+      IF a_new_map ? c_account[i]::text THEN
+        a_map := a_map || jsonb_build_object(c_account[i]::text, a_new_map -> c_account[i]::text);
+      END IF;
       v_result := CASE WHEN a_map ? c_account[i]::text THEN 'applied' ELSE 'unknown_asset' END;
       v_account := c_account[i];
     ELSE

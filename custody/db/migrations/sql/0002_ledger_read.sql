@@ -1,7 +1,8 @@
 -- Opening accounts, and the functions and views that read.
 
 -- The accounts named by the open commands of a batch, where they do not exist yet. Sides and guards follow from the kind, here only.
-CREATE FUNCTION ledger_open(p_tenant integer, p_commands jsonb) RETURNS void LANGUAGE sql AS $$
+-- Answers the ids of those that are new.
+CREATE FUNCTION ledger_open(p_tenant integer, p_commands jsonb) RETURNS SETOF uuid LANGUAGE sql AS $$
   INSERT INTO ledger_accounts (tenant_id, id, kind, owner, asset_id, normal_side, guard)
   SELECT DISTINCT ON (x.account) p_tenant, x.account, x.account_kind, x.owner, s.number,
          CASE WHEN x.account_kind IN ('vault', 'bank', 'network_fees') THEN 'debit' ELSE 'credit' END,
@@ -13,6 +14,7 @@ CREATE FUNCTION ledger_open(p_tenant integer, p_commands jsonb) RETURNS void LAN
      AND NOT EXISTS (SELECT FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = x.account)
    ORDER BY x.account
   ON CONFLICT DO NOTHING
+  RETURNING id
 $$;
 
 -- next statement
@@ -27,6 +29,15 @@ CREATE VIEW ledger_entries WITH (security_invoker = true) AS
          t.debit_account, t.kind, t.code, t.reference, t.posted, t.pending, -t.posted,
          t.credit_balance, t.credit_held, t.booked_at
     FROM ledger_transfers t;
+
+-- next statement
+-- Each account's money, positive on its normal side.
+CREATE VIEW ledger_balances WITH (security_invoker = true) AS
+  SELECT a.tenant_id, a.id AS account_id, a.kind, a.owner, s.id AS asset, a.version,
+         CASE a.normal_side WHEN 'debit' THEN 1 ELSE -1 END * (a.debits_posted - a.credits_posted) AS posted,
+         CASE a.normal_side WHEN 'debit' THEN a.debits_pending ELSE a.credits_pending END AS pending_in,
+         CASE a.normal_side WHEN 'debit' THEN a.credits_pending ELSE a.debits_pending END AS pending_out
+    FROM ledger_accounts a JOIN assets s ON s.number = a.asset_id;
 
 -- next statement
 -- Debits minus credits over all accounts of an asset: zero, always.

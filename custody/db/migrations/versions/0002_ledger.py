@@ -226,7 +226,7 @@ def functions() -> None:
         op.execute(f"REVOKE ALL ON FUNCTION {internal} FROM PUBLIC")
     function_for_app("ledger_post(integer, jsonb)")
     function_for_app("ledger_balance_at(integer, uuid, timestamptz)")
-    op.execute(f"GRANT SELECT ON ledger_entries, ledger_trial_balance TO {APP_ROLE}")
+    op.execute(f"GRANT SELECT ON ledger_entries, ledger_balances, ledger_trial_balance TO {APP_ROLE}")
 
 
 def downgrade() -> None:
