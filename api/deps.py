@@ -1,0 +1,39 @@
+"""What the application object carries for its requests."""
+
+from __future__ import annotations
+
+from fastapi import Request
+
+from api.metrics import Metrics
+from custody.bootstrap import App
+from custody.kernel.errors import InvariantViolated
+from rails.registry import RailRegistry
+
+
+def app_of(request: Request) -> App:
+    """The services that this process was built with."""
+    found = request.app.state.custody
+    if not isinstance(found, App):
+        raise InvariantViolated("the API was started without its services")
+    return found
+
+
+def metrics_of(request: Request) -> Metrics:
+    """This application's measurements."""
+    found = request.app.state.metrics
+    if not isinstance(found, Metrics):
+        raise InvariantViolated("the API was started without its measurements")
+    return found
+
+
+def route_of(request: Request) -> str:
+    """The template of the route that matched, as labels show it."""
+    return str(getattr(request.scope.get("route"), "path", "unmatched"))
+
+
+def rails_of(request: Request) -> RailRegistry:
+    """The rails whose callbacks this process verifies."""
+    found = request.app.state.rails
+    if not isinstance(found, RailRegistry):
+        raise InvariantViolated("the API was started without its rails")
+    return found

@@ -1,0 +1,280 @@
+"""The one place where the tree of errors becomes HTTP problems and GraphQL errors.
+
+A client branches on `code`; people read `title` and `detail`; support asks for `trace_id`. Internals never leave: whatever is
+not a CustodyError, or is a broken invariant, is logged with its trace and answered by one neutral sentence.
+Source: RFC 9457.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from custody.kernel.errors import (
+    Conflict,
+    CustodyError,
+    Forbidden,
+    InvalidInput,
+    InvariantViolated,
+    NotFound,
+    Refused,
+    Unauthenticated,
+    Unavailable,
+)
+
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+
+_STATUS: tuple[tuple[type[CustodyError], int], ...] = (
+    (InvalidInput, 422),
+    (Unauthenticated, 401),
+    (Forbidden, 403),
+    (NotFound, 404),
+    (Conflict, 409),
+    (Refused, 422),
+    (Unavailable, 503),
+    (InvariantViolated, 500),
+)
+
+_PYDANTIC_CODES: Mapping[str, str] = {
+    "missing": "required",
+    "extra_forbidden": "unknown_field",
+    "string_too_long": "too_long",
+    "string_too_short": "too_short",
+    "too_long": "too_long",
+    "too_short": "too_short",
+    "string_pattern_mismatch": "malformed",
+    "literal_error": "not_one_of",
+    "json_invalid": "malformed_json",
+}
+
+
+class MalformedBody(InvalidInput):
+    """The body is not one JSON object in UTF-8."""
+
+    code = "malformed_json"
+    public = "The body is not valid JSON."
+
+
+class DuplicateKey(InvalidInput):
+    """An object in the body names one key twice, so that two readers could see two different requests."""
+
+    code = "duplicate_json_key"
+    public = "A JSON object in the body repeats a key."
+
+
+class UnsupportedMediaType(InvalidInput):
+    """The body is declared as something other than JSON."""
+
+    code = "unsupported_media_type"
+    public = "The body must be application/json."
+
+
+class BodyTooLarge(InvalidInput):
+    """The body is larger than the limit, as declared or as received."""
+
+    code = "body_too_large"
+    public = "The body is larger than this endpoint accepts."
+
+
+class KeyMissing(InvalidInput):
+    """A command came without its Idempotency-Key, or with one of another form."""
+
+    code = "idempotency_key_missing"
+    public = (
+        "The header Idempotency-Key is required: 1 to 128 visible ASCII characters of the caller's choice."
+    )
+
+
+class MalformedCursor(InvalidInput):
+    """A page cursor is not one that this endpoint gave out."""
+
+    code = "malformed_cursor"
+    public = "The cursor is not one that this endpoint returned."
+
+
+_STATUS_400 = (MalformedBody, DuplicateKey, KeyMissing, MalformedCursor)
+
+
+class FieldProblem(BaseModel):
+    """One field of the request that is wrong."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pointer: str = Field(
+        description="JSON pointer into the body, or `query/…`, `path/…`, `header/…`.", examples=["/amount"]
+    )
+    code: str = Field(description="Stable code of what is wrong with it.", examples=["amount_not_positive"])
+
+
+class Problem(BaseModel):
+    """What went wrong, in a form that programs and people can read. Source: RFC 9457."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str = Field(description="`/problems/{code}`.", examples=["/problems/insufficient_funds"])
+    title: str = Field(description="What this type of problem is, in one sentence.")
+    status: int = Field(description="The HTTP status.", examples=[422])
+    code: str = Field(description="Stable code; branch on this.", examples=["insufficient_funds"])
+    detail: str = Field(description="This occurrence, in one sentence.")
+    retryable: bool = Field(description="Whether the same call with the same key may succeed later.")
+    errors: list[FieldProblem] = Field(description="The fields that are wrong, where fields are.")
+    trace_id: str = Field(description="Quote this to support; it is also the X-Request-Id of the response.")
+
+
+class FieldError(Exception):
+    """An error in one named field: carries the pointer along with the error that the parser raised."""
+
+    def __init__(self, pointer: str, cause: CustodyError) -> None:
+        """`pointer` is a JSON pointer into the body."""
+        super().__init__(str(cause))
+        self.pointer = pointer
+        self.cause = cause
+
+
+@contextlib.contextmanager
+def at(pointer: str) -> Iterator[None]:
+    """Name the field that is being parsed inside: an InvalidInput raised there is reported with this pointer."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise FieldError(pointer, error) from error
+
+
+def status_of(error: CustodyError) -> int:
+    """The HTTP status of an error of the tree."""
+    if isinstance(error, _STATUS_400):
+        return 400
+    if isinstance(error, UnsupportedMediaType):
+        return 415
+    if isinstance(error, BodyTooLarge):
+        return 413
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def problem_of(error: CustodyError, trace_id: str, errors: Sequence[FieldProblem] = ()) -> Problem:
+    """The problem that shows this error. A broken invariant shows its public sentence and nothing of its values."""
+    hidden = isinstance(error, InvariantViolated)
+    return Problem(
+        type=f"/problems/{error.code}",
+        title=error.public,
+        status=status_of(error),
+        code=error.code,
+        detail=error.public if hidden else detail_of(error),
+        retryable=error.retryable,
+        errors=list(errors),
+        trace_id=trace_id,
+    )
+
+
+def detail_of(error: CustodyError) -> str:
+    """The sentence of this occurrence, with the ids and amounts that name the case."""
+    shown = ", ".join(f"{name}={value}" for name, value in error.values.items())
+    return error.message + (f" ({shown})" if shown else "")
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error as a problem document, also those of the framework."""
+    app.add_exception_handler(CustodyError, _on_custody_error)
+    app.add_exception_handler(FieldError, _on_field_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_unexpected)
+
+
+def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """The HTTP response that carries a problem."""
+    extra = dict(headers or {})
+    if problem.status == 401:
+        extra.setdefault("WWW-Authenticate", "Bearer")
+    if problem.retryable:
+        extra.setdefault("Retry-After", "1")
+    return Response(problem.model_dump_json(), problem.status, extra, PROBLEM_MEDIA_TYPE)
+
+
+def trace_id_of(request: Request) -> str:
+    """The correlation id that the edge gave this request."""
+    return str(request.scope.get("state", {}).get("trace_id", ""))
+
+
+async def _on_custody_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, CustodyError):
+        raise error
+    if isinstance(error, InvariantViolated):
+        structlog.get_logger().critical(
+            "invariant.violated", code=error.code, error=str(error), exc_info=error
+        )
+    return problem_response(problem_of(error, trace_id_of(request)))
+
+
+async def _on_field_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, FieldError):
+        raise error
+    field = FieldProblem(pointer=error.pointer, code=error.cause.code)
+    return problem_response(problem_of(error.cause, trace_id_of(request), [field]))
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    fields = [
+        FieldProblem(pointer=_pointer(item["loc"]), code=_field_code(item["type"])) for item in error.errors()
+    ]
+    known = len(fields) == 1 and fields[0].pointer.startswith("/") and fields[0].code == "malformed_json"
+    shown = MalformedBody() if known else InvalidInput()
+    return problem_response(problem_of(shown, trace_id_of(request), fields))
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    phrase = HTTPStatus(error.status_code).phrase
+    code = re.sub(r"[^a-z]+", "_", phrase.lower())
+    problem = Problem(
+        type=f"/problems/{code}",
+        title=phrase,
+        status=error.status_code,
+        code=code,
+        detail=phrase,
+        retryable=False,
+        errors=[],
+        trace_id=trace_id_of(request),
+    )
+    return problem_response(problem, error.headers)
+
+
+async def _on_unexpected(request: Request, error: Exception) -> Response:
+    structlog.get_logger().error("request.failed", error_type=type(error).__name__, exc_info=error)
+    return problem_response(neutral_problem(trace_id_of(request)))
+
+
+def neutral_problem(trace_id: str) -> Problem:
+    """What a client sees of an error that we did not expect: that it happened, and how to ask about it."""
+    return Problem(
+        type="/problems/internal_error",
+        title="Something unexpected happened on our side.",
+        status=500,
+        code="internal_error",
+        detail="Something unexpected happened on our side; repeating the call with the same key is safe.",
+        retryable=False,
+        errors=[],
+        trace_id=trace_id,
+    )
+
+
+def _pointer(location: Sequence[str | int]) -> str:
+    where, *path = location
+    tail = "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    return f"/{tail}" if where == "body" else f"{where}/{tail}"
+
+
+def _field_code(kind: str) -> str:
+    return _PYDANTIC_CODES.get(kind, "wrong_type" if kind.endswith("_type") else "malformed")

@@ -1,0 +1,101 @@
+"""What one GraphQL request carries: its caller, one snapshot of the database, and loaders that gather lookups.
+
+Sibling fields are resolved at the same time, but one connection answers one question at a time: every use of the session
+waits its turn. Loaders turn the lookups of a whole list into one statement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from strawberry.dataloader import DataLoader
+
+from api.auth import Caller
+from custody.approvals import service as approvals
+from custody.assets import service as assets
+from custody.assets.model import Asset
+from custody.db.session import ReadSession
+from custody.kernel.assetid import AssetId
+from custody.kernel.ids import CustomerId, WalletId, WithdrawalId
+from custody.ledger import history
+from custody.ledger.model import AccountKind, Balance
+from custody.policy.model import Decision
+from custody.wallets import service as wallets
+from custody.wallets.model import Customer, DepositAddress, Wallet
+from custody.withdrawals import service as withdrawals
+from custody.withdrawals.model import Attempt
+
+WALLETS_MAX = 100
+"""Wallets shown of one customer; whoever has more is paged through `wallets`."""
+
+
+class Context:
+    """Lives as long as one request."""
+
+    def __init__(self, caller: Caller, session: ReadSession) -> None:
+        """`session` is the request's one read transaction, of the caller's tenant."""
+        self.caller = caller
+        self._session = session
+        self._turn = asyncio.Lock()
+        self._assets: dict[AssetId, Asset] | None = None
+        self.wallets: DataLoader[WalletId, Wallet | None] = DataLoader(self._load_wallets)
+        self.customers: DataLoader[CustomerId, Customer | None] = DataLoader(self._load_customers)
+        self.addresses: DataLoader[WalletId, list[DepositAddress]] = DataLoader(self._load_addresses)
+        self.wallets_of: DataLoader[CustomerId, list[Wallet]] = DataLoader(self._load_wallets_of)
+        self.balances: DataLoader[WalletId, list[Balance]] = DataLoader(self._load_balances)
+        self.decisions: DataLoader[bytes, list[Decision]] = DataLoader(self._load_decisions)
+        self.attempts: DataLoader[WithdrawalId, list[Attempt]] = DataLoader(self._load_attempts)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[ReadSession]:
+        """The session, while nobody else of this request uses it."""
+        async with self._turn:
+            yield self._session
+
+    async def asset(self, asset_id: AssetId) -> Asset:
+        """A listed asset."""
+        return (await self.asset_register())[asset_id]
+
+    async def asset_register(self) -> Mapping[AssetId, Asset]:
+        """All listed assets; read once per request."""
+        async with self._turn:
+            if self._assets is None:
+                self._assets = {asset.id: asset for asset in await assets.list_assets(self._session)}
+            return self._assets
+
+    async def _load_wallets(self, ids: list[WalletId]) -> list[Wallet | None]:
+        async with self._turn:
+            found = {row.id: row for row in await wallets.find_wallets(self._session, ids)}
+        return [found.get(each) for each in ids]
+
+    async def _load_customers(self, ids: list[CustomerId]) -> list[Customer | None]:
+        async with self._turn:
+            found = {row.id: row for row in await wallets.find_customers(self._session, ids)}
+        return [found.get(each) for each in ids]
+
+    async def _load_wallets_of(self, ids: list[CustomerId]) -> list[list[Wallet]]:
+        async with self._turn:
+            found = await wallets.list_wallets(self._session, ids, None, WALLETS_MAX * len(ids))
+        return [[row for row in found if row.customer_id == each][:WALLETS_MAX] for each in ids]
+
+    async def _load_addresses(self, ids: list[WalletId]) -> list[list[DepositAddress]]:
+        async with self._turn:
+            found = await wallets.list_addresses(self._session, *ids)
+        return [[row for row in found if row.wallet_id == each] for each in ids]
+
+    async def _load_balances(self, ids: list[WalletId]) -> list[list[Balance]]:
+        async with self._turn:
+            found = await history.balances_of(self._session, AccountKind.WALLET, ids)
+        return [[row for row in found if row.key.owner == each] for each in ids]
+
+    async def _load_decisions(self, digests: list[bytes]) -> list[list[Decision]]:
+        async with self._turn:
+            found = await approvals.list_for_all(self._session, digests)
+        return [found.get(each, []) for each in digests]
+
+    async def _load_attempts(self, ids: list[WithdrawalId]) -> list[list[Attempt]]:
+        async with self._turn:
+            found = await withdrawals.list_attempts(self._session, ids)
+        return [[row for row in found if row.withdrawal_id == each] for each in ids]

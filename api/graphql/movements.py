@@ -1,0 +1,230 @@
+"""Money that moved or is about to: deposits, transfers, withdrawals with their approvals and attempts, payouts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+import strawberry
+from strawberry.types import Info
+
+from api.graphql.context import Context
+from api.graphql.parties import Money, Node, Wallet, find_wallet, show_money
+from custody.assets.model import Asset
+from custody.deposits.model import Deposit as DepositModel
+from custody.kernel.ids import WalletId, show_id
+from custody.payouts.model import Payout as PayoutModel
+from custody.transfers.model import WalletTransfer
+from custody.withdrawals.model import Withdrawal as WithdrawalModel
+
+
+@strawberry.type
+class Deposit(Node):
+    """Money that arrived from outside at one of our vaults."""
+
+    id: strawberry.ID
+    state: str
+    amount: Money
+    chain: str
+    height: str
+    tx_hash: str
+    source: str
+    account: str
+    memo: str | None
+    occurred_at: datetime
+    wallet_key: strawberry.Private[WalletId | None]
+
+    @strawberry.field
+    async def wallet(self, info: Info[Context, None]) -> Wallet | None:
+        """Whose it is; null while nobody can be named."""
+        return None if self.wallet_key is None else await find_wallet(info, self.wallet_key)
+
+
+@strawberry.type
+class Transfer(Node):
+    """Money that went from one wallet to another, at once and for good."""
+
+    id: strawberry.ID
+    amount: Money
+    booked_at: datetime
+    model: strawberry.Private[WalletTransfer]
+
+    @strawberry.field
+    async def source(self, info: Info[Context, None]) -> Wallet | None:
+        """Who paid."""
+        return await find_wallet(info, self.model.source_wallet_id)
+
+    @strawberry.field
+    async def destination(self, info: Info[Context, None]) -> Wallet | None:
+        """Who was paid."""
+        return await find_wallet(info, self.model.destination_wallet_id)
+
+
+@strawberry.type
+class Approval:
+    """One approver's signed word."""
+
+    approver: str
+    decision: str
+    public_key: str
+    signature: str
+
+
+@strawberry.type
+class Attempt:
+    """One transaction that carries a withdrawal out."""
+
+    number: int
+    state: str
+    sequence: str
+    tx_hash: str | None
+    height: str | None
+    fee_atomic: str | None
+
+
+@strawberry.type
+class Withdrawal(Node):
+    """Money that leaves for an address outside, or an operation on a vault."""
+
+    id: strawberry.ID
+    kind: str
+    state: str
+    amount: Money
+    destination: str
+    memo_type: str | None
+    memo: str | None
+    digest: str
+    reason: str | None
+    initiator: str
+    expires_at: datetime
+    created_at: datetime
+    changed_at: datetime
+    model: strawberry.Private[WithdrawalModel]
+
+    @strawberry.field
+    async def wallet(self, info: Info[Context, None]) -> Wallet | None:
+        """Who pays; null for an operation on a vault."""
+        return None if self.model.wallet_id is None else await find_wallet(info, self.model.wallet_id)
+
+    @strawberry.field
+    async def approvals(self, info: Info[Context, None]) -> list[Approval]:
+        """Decisions so far, oldest first."""
+        found = await info.context.decisions.load(self.model.digest)
+        return [
+            Approval(
+                approver=each.approver,
+                decision=each.word.value,
+                public_key=each.public_key,
+                signature=each.signature,
+            )
+            for each in found
+        ]
+
+    @strawberry.field
+    async def attempts(self, info: Info[Context, None]) -> list[Attempt]:
+        """Transactions, oldest first."""
+        return [
+            Attempt(
+                number=each.number,
+                state=each.state,
+                sequence=str(each.sequence),
+                tx_hash=each.tx_hash,
+                height=None if each.height is None else str(each.height),
+                fee_atomic=None if each.fee_paid is None else str(each.fee_paid),
+            )
+            for each in await info.context.attempts.load(self.model.id)
+        ]
+
+
+@strawberry.type
+class Payout(Node):
+    """Money that leaves for a bank account outside."""
+
+    id: strawberry.ID
+    state: str
+    rail: str
+    amount: Money
+    beneficiary_iban: str
+    beneficiary_name: str
+    remittance: str
+    reference: str | None
+    external_ref: str | None
+    reason: str | None
+    created_at: datetime
+    wallet_key: strawberry.Private[WalletId]
+
+    @strawberry.field
+    async def wallet(self, info: Info[Context, None]) -> Wallet | None:
+        """Who pays."""
+        return await find_wallet(info, self.wallet_key)
+
+
+def show_deposit(asset: Asset, found: DepositModel) -> Deposit:
+    """A deposit."""
+    seen = found.transfer
+    return Deposit(
+        id=_id("dep", found.id),
+        state=found.state,
+        amount=show_money(asset, seen.amount),
+        chain=seen.chain,
+        height=str(seen.height),
+        tx_hash=seen.tx_hash,
+        source=seen.source,
+        account=seen.account,
+        memo=seen.memo or None,
+        occurred_at=seen.occurred_at,
+        wallet_key=found.wallet_id,
+    )
+
+
+def show_transfer(asset: Asset, found: WalletTransfer) -> Transfer:
+    """A transfer between wallets."""
+    return Transfer(
+        id=_id("trf", found.id),
+        amount=show_money(asset, found.amount.atomic),
+        booked_at=found.booked_at,
+        model=found,
+    )
+
+
+def show_withdrawal(asset: Asset, found: WithdrawalModel) -> Withdrawal:
+    """A withdrawal."""
+    has_memo = found.memo.type != "none"
+    return Withdrawal(
+        id=_id("wdr", found.id),
+        kind=found.kind,
+        state=found.state,
+        amount=show_money(asset, found.amount),
+        destination=found.destination,
+        memo_type=found.memo.type if has_memo else None,
+        memo=found.memo.value if has_memo else None,
+        digest=found.digest.hex(),
+        reason=found.reason or None,
+        initiator=found.initiator,
+        expires_at=found.expires_at,
+        created_at=found.created_at,
+        changed_at=found.changed_at,
+        model=found,
+    )
+
+
+def show_payout(asset: Asset, found: PayoutModel) -> Payout:
+    """A payout."""
+    return Payout(
+        id=_id("pay", found.id),
+        state=found.state,
+        rail=found.rail,
+        amount=show_money(asset, found.amount.atomic),
+        beneficiary_iban=found.beneficiary_iban,
+        beneficiary_name=found.beneficiary_name,
+        remittance=found.remittance,
+        reference=found.reference,
+        external_ref=found.external_ref,
+        reason=found.reason or None,
+        created_at=found.created_at,
+        wallet_key=found.wallet_id,
+    )
+
+
+def _id(prefix: str, value: UUID) -> strawberry.ID:
+    return strawberry.ID(show_id(prefix, value))

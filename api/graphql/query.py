@@ -1,0 +1,302 @@
+"""The root of every query. What belongs to another tenant is null or missing, exactly as what does not exist."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import strawberry
+from strawberry.types import Info
+
+from api.chain_status import chain_statuses
+from api.graphql.connections import FIRST_DEFAULT, After, Connection, First, UnknownNodeKind, checked, connect
+from api.graphql.context import Context
+from api.graphql.movements import (
+    Deposit,
+    Payout,
+    Transfer,
+    Withdrawal,
+    show_deposit,
+    show_payout,
+    show_transfer,
+    show_withdrawal,
+)
+from api.graphql.parties import (
+    Asset,
+    Customer,
+    Node,
+    Wallet,
+    find_wallet,
+    show_address,
+    show_asset,
+    show_customer,
+    show_wallet,
+)
+from api.graphql.records import AuditEvent, Chain, show_audit_event, show_chain
+from api.paging import parse_id_cursor, parse_number_cursor
+from custody.assets import service as assets
+from custody.audit import service as audit
+from custody.deposits import service as deposits
+from custody.kernel.errors import NotFound
+from custody.kernel.ids import (
+    AddressId,
+    CustomerId,
+    DepositId,
+    PayoutId,
+    TransferId,
+    WalletId,
+    WithdrawalId,
+    parse_id,
+)
+from custody.payouts import service as payouts
+from custody.transfers import service as transfers
+from custody.wallets import service as wallets
+from custody.withdrawals import service as withdrawals
+
+Ctx = Info[Context, None]
+
+
+@strawberry.type
+class Query:
+    """Everything that a custody app reads."""
+
+    @strawberry.field
+    async def node(self, info: Ctx, id: strawberry.ID) -> Node | None:  # noqa: A002 - Relay names the argument so
+        """Any object by its id."""
+        prefix = str(id).partition("_")[0]
+        found = _BY_PREFIX.get(prefix)
+        if found is None:
+            raise UnknownNodeKind(id=str(id)[:40])
+        return await found(info, parse_id(prefix, str(id)))
+
+    @strawberry.field
+    async def customer(self, info: Ctx, id: strawberry.ID) -> Customer | None:  # noqa: A002 - as above
+        """One customer."""
+        return await _customer(info, parse_id("cus", str(id)))
+
+    @strawberry.field
+    async def wallet(self, info: Ctx, id: strawberry.ID) -> Wallet | None:  # noqa: A002 - as above
+        """One wallet."""
+        return await _wallet(info, parse_id("wal", str(id)))
+
+    @strawberry.field
+    async def withdrawal(self, info: Ctx, id: strawberry.ID) -> Withdrawal | None:  # noqa: A002 - as above
+        """One withdrawal."""
+        return await _withdrawal(info, parse_id("wdr", str(id)))
+
+    @strawberry.field
+    async def payout(self, info: Ctx, id: strawberry.ID) -> Payout | None:  # noqa: A002 - as above
+        """One payout."""
+        return await _payout(info, parse_id("pay", str(id)))
+
+    @strawberry.field
+    async def assets(self, info: Ctx) -> list[Asset]:
+        """All listed assets."""
+        async with info.context.turn() as session:
+            return [show_asset(asset) for asset in await assets.list_assets(session)]
+
+    @strawberry.field
+    async def customers(
+        self, info: Ctx, first: First = FIRST_DEFAULT, after: After = None
+    ) -> Connection[Customer]:
+        """Customers, oldest first."""
+        start = parse_id_cursor("customers", after)
+        async with info.context.turn() as session:
+            found = await wallets.list_customers(session, start, checked(first) + 1)
+        return connect("customers", found, first, after, key=lambda row: row.id, show=show_customer)
+
+    @strawberry.field
+    async def wallets(
+        self, info: Ctx, first: First = FIRST_DEFAULT, after: After = None
+    ) -> Connection[Wallet]:
+        """Wallets of all customers, oldest first."""
+        start = parse_id_cursor("wallets", after)
+        async with info.context.turn() as session:
+            found = await wallets.list_wallets(session, None, start, checked(first) + 1)
+        return connect("wallets", found, first, after, key=lambda row: row.id, show=show_wallet)
+
+    @strawberry.field
+    async def deposits(
+        self,
+        info: Ctx,
+        wallet_id: strawberry.ID | None = None,
+        first: First = FIRST_DEFAULT,
+        after: After = None,
+    ) -> Connection[Deposit]:
+        """Deposits of one wallet or of all, in the order they were observed."""
+        start = parse_id_cursor("deposits", after)
+        wallet = _wallet_filter(wallet_id)
+        async with info.context.turn() as session:
+            found = await deposits.list_deposits(
+                session,
+                wallet_ids=None if wallet is None else [wallet],
+                after=start,
+                limit=checked(first) + 1,
+            )
+        listed = await info.context.asset_register()
+        return connect(
+            "deposits",
+            found,
+            first,
+            after,
+            key=lambda row: row.id,
+            show=lambda row: show_deposit(listed[row.transfer.asset], row),
+        )
+
+    @strawberry.field
+    async def transfers(
+        self,
+        info: Ctx,
+        wallet_id: strawberry.ID | None = None,
+        first: First = FIRST_DEFAULT,
+        after: After = None,
+    ) -> Connection[Transfer]:
+        """Transfers between wallets, of one or of all, newest first."""
+        before = parse_id_cursor("transfers", after)
+        wallet = _wallet_filter(wallet_id)
+        async with info.context.turn() as session:
+            found = await transfers.list_transfers(
+                session,
+                wallet_id=wallet,
+                before=None if before is None else TransferId(before),
+                limit=checked(first) + 1,
+            )
+        listed = await info.context.asset_register()
+        return connect(
+            "transfers",
+            found,
+            first,
+            after,
+            key=lambda row: row.id,
+            show=lambda row: show_transfer(listed[row.amount.asset], row),
+        )
+
+    @strawberry.field
+    async def withdrawals(
+        self,
+        info: Ctx,
+        wallet_id: strawberry.ID | None = None,
+        first: First = FIRST_DEFAULT,
+        after: After = None,
+    ) -> Connection[Withdrawal]:
+        """Withdrawals of one wallet or of all, in the order they were asked for."""
+        start = parse_id_cursor("withdrawals", after)
+        wallet = _wallet_filter(wallet_id)
+        async with info.context.turn() as session:
+            found = await withdrawals.list_withdrawals(
+                session, None if start is None else WithdrawalId(start), checked(first) + 1, wallet_id=wallet
+            )
+        listed = await info.context.asset_register()
+        return connect(
+            "withdrawals",
+            found,
+            first,
+            after,
+            key=lambda row: row.id,
+            show=lambda row: show_withdrawal(listed[row.asset], row),
+        )
+
+    @strawberry.field
+    async def payouts(
+        self,
+        info: Ctx,
+        wallet_id: strawberry.ID | None = None,
+        first: First = FIRST_DEFAULT,
+        after: After = None,
+    ) -> Connection[Payout]:
+        """Payouts of one wallet or of all, newest first."""
+        before = parse_number_cursor("payouts", after)
+        wallet = _wallet_filter(wallet_id)
+        async with info.context.turn() as session:
+            found = await payouts.list_payouts(
+                session, wallet_id=wallet, before=before, limit=checked(first) + 1
+            )
+        listed = await info.context.asset_register()
+        return connect(
+            "payouts",
+            found,
+            first,
+            after,
+            key=lambda row: row.sequence,
+            show=lambda row: show_payout(listed[row.amount.asset], row),
+        )
+
+    @strawberry.field
+    async def audit_events(
+        self, info: Ctx, first: First = FIRST_DEFAULT, after: After = None
+    ) -> Connection[AuditEvent]:
+        """Audit events, oldest first, so that their chain of hashes can be followed."""
+        start = parse_number_cursor("audit", after) or 0
+        async with info.context.turn() as session:
+            found = await audit.page(session, start, checked(first) + 1)
+        return connect("audit", found, first, after, key=lambda row: row.sequence, show=show_audit_event)
+
+    @strawberry.field
+    async def chains(self, info: Ctx) -> list[Chain]:
+        """All configured chains."""
+        return [show_chain(status) for status in await chain_statuses(info.context.caller.app)]
+
+
+def _wallet_filter(text: strawberry.ID | None) -> WalletId | None:
+    return None if text is None else WalletId(parse_id("wal", str(text)))
+
+
+async def _customer(info: Ctx, value: UUID) -> Customer | None:
+    found = await info.context.customers.load(CustomerId(value))
+    return None if found is None else show_customer(found)
+
+
+async def _wallet(info: Ctx, value: UUID) -> Wallet | None:
+    return await find_wallet(info, WalletId(value))
+
+
+async def _address(info: Ctx, value: UUID) -> Node | None:
+    async with info.context.turn() as session:
+        found = await wallets.find_address(session, AddressId(value))
+    return None if found is None else show_address(found)
+
+
+async def _deposit(info: Ctx, value: UUID) -> Deposit | None:
+    try:
+        async with info.context.turn() as session:
+            found = await deposits.get_deposit(session, DepositId(value))
+    except NotFound:
+        return None
+    return show_deposit(await info.context.asset(found.transfer.asset), found)
+
+
+async def _transfer(info: Ctx, value: UUID) -> Transfer | None:
+    try:
+        async with info.context.turn() as session:
+            found = await transfers.get(session, TransferId(value))
+    except NotFound:
+        return None
+    return show_transfer(await info.context.asset(found.amount.asset), found)
+
+
+async def _withdrawal(info: Ctx, value: UUID) -> Withdrawal | None:
+    try:
+        async with info.context.turn() as session:
+            found = await withdrawals.get(session, WithdrawalId(value))
+    except NotFound:
+        return None
+    return show_withdrawal(await info.context.asset(found.asset), found)
+
+
+async def _payout(info: Ctx, value: UUID) -> Payout | None:
+    try:
+        async with info.context.turn() as session:
+            found = await payouts.get(session, PayoutId(value))
+    except NotFound:
+        return None
+    return show_payout(await info.context.asset(found.amount.asset), found)
+
+
+_BY_PREFIX = {
+    "cus": _customer,
+    "wal": _wallet,
+    "adr": _address,
+    "dep": _deposit,
+    "trf": _transfer,
+    "wdr": _withdrawal,
+    "pay": _payout,
+}

@@ -1,0 +1,63 @@
+"""Records for people who watch: audit events and chains."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import orjson
+import strawberry
+
+from api.chain_status import ChainStatus
+from custody.audit.model import AuditEntry
+
+
+@strawberry.type
+class AuditEvent:
+    """One state change, with who did it. `detail` is a JSON object; `hash` chains it to the one before."""
+
+    sequence: str
+    occurred_at: datetime
+    actor: str
+    action: str
+    object_id: str
+    detail: str
+    hash: str
+
+
+@strawberry.type
+class Chain:
+    """Where one chain stands. Heights are null while they are not known."""
+
+    chain: str
+    cursor_height: str | None
+    final_height: str | None
+    head_height: str | None
+    lag_blocks: str | None
+
+
+def show_audit_event(entry: AuditEntry) -> AuditEvent:
+    """One entry of the audit log."""
+    return AuditEvent(
+        sequence=str(entry.sequence),
+        occurred_at=entry.occurred_at,
+        actor=entry.actor,
+        action=entry.action,
+        object_id=str(entry.object_id),
+        detail=orjson.dumps(entry.detail, option=orjson.OPT_SORT_KEYS).decode(),
+        hash=entry.hash.hex(),
+    )
+
+
+def show_chain(status: ChainStatus) -> Chain:
+    """One chain."""
+    return Chain(
+        chain=status.chain,
+        cursor_height=_text(status.cursor_height),
+        final_height=_text(status.final_height),
+        head_height=_text(status.head_height),
+        lag_blocks=_text(status.lag_blocks),
+    )
+
+
+def _text(value: int | None) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,110 @@
+"""Commands that may be repeated: the first answer is recorded in the transaction of its effect, and given again.
+
+A refusal changes nothing and records nothing, so that the same key may be tried again once there are funds. While the first call
+runs, others with its key wait for its transaction inside Postgres and then get its answer.
+Source: draft-ietf-httpapi-idempotency-key-header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated
+from uuid import UUID
+
+import structlog
+from fastapi import Depends, Header, Request
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from api.auth import Authenticated, Caller, requires
+from api.deps import metrics_of, route_of
+from api.strict_json import fingerprint, parse
+from custody.db.session import UnitOfWork
+from custody.idempotency import service as idempotency
+from custody.idempotency.model import Replay
+from custody.identity.model import Principal
+from custody.kernel.ids import derived_uuid
+
+REPLAYED_HEADER = "Idempotency-Replayed"
+
+IdempotencyKey = Annotated[
+    str,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=128,
+        pattern=r"^[\x21-\x7e]+$",
+        description="The caller's own name of this command. The same key and body give the same answer; another body is refused.",
+        examples=["order-7421-payment"],
+    ),
+]
+
+Effect = Callable[[UnitOfWork], Awaitable[BaseModel]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command(Caller):
+    """One authorised request to change something, under the caller's key."""
+
+    key: str
+    """The caller's name of it."""
+    request: Request
+    """Where its method, path and body are."""
+
+    def derived_id(self, kind: str) -> UUID:
+        """The request id of an effect that spans several transactions: the same each time the command is repeated."""
+        return derived_uuid(kind, self.principal.tenant, self.principal.id, self.key)
+
+    async def run(self, effect: Effect, status: int = 201) -> Response:
+        """Carry out the effect and record its answer in one transaction, or give the recorded answer. Raises KeyReused."""
+        mark = await self._fingerprint()
+        async with self.app.db.unit_of_work(self.principal.tenant) as uow:
+            replay = await idempotency.begin(uow, self.principal, self.key, mark)
+            if replay is not None:
+                return self._replayed(replay)
+            body = (await effect(uow)).model_dump_json().encode()
+            await idempotency.record(uow, self.principal, self.key, mark, status, body)
+        return _answer(status, body)
+
+    async def recorded(self) -> Response | None:
+        """The recorded answer, if any: asked first by commands whose effect spans several transactions. Raises KeyReused."""
+        mark = await self._fingerprint()
+        async with self.app.db.unit_of_work(self.principal.tenant) as uow:
+            replay = await idempotency.begin(uow, self.principal, self.key, mark)
+        return None if replay is None else self._replayed(replay)
+
+    async def wake(self, job: str, object_id: UUID) -> None:
+        """Tell the worker that there is something to do. Best effort: a sweep finds it anyway."""
+        await self.app.waker.wake(job, self.principal.tenant, object_id)
+
+    async def _fingerprint(self) -> bytes:
+        raw = await self.request.body()
+        return fingerprint(self.request.method, self.request.url.path, parse(raw) if raw else None)
+
+    def _replayed(self, replay: Replay) -> Response:
+        route = route_of(self.request)
+        metrics_of(self.request).replay_observed(route)
+        structlog.get_logger().info("command.replayed", route=route)
+        return _answer(replay.status, replay.body, replayed=True)
+
+
+def commands(scope: str) -> Callable[[Request, Principal, str], Awaitable[Command]]:
+    """A dependency for endpoints that change something: authenticated, with this scope, under a key."""
+    authorize = requires(scope)
+
+    async def command(request: Request, principal: Authenticated, key: IdempotencyKey) -> Command:
+        caller = await authorize(request, principal)
+        return Command(app=caller.app, principal=caller.principal, key=key, request=request)
+
+    return command
+
+
+Write = Annotated[Command, Depends(commands("write"))]
+Approve = Annotated[Command, Depends(commands("approve"))]
+Operate = Annotated[Command, Depends(commands("operate"))]
+
+
+def _answer(status: int, body: bytes, *, replayed: bool = False) -> Response:
+    headers = {REPLAYED_HEADER: "true"} if replayed else {}
+    return Response(body, status, headers, "application/json")

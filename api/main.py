@@ -1,0 +1,84 @@
+"""The API process: REST, GraphQL, health and metrics in one application.
+
+`python -m api.main` serves it with the settings that `CUSTODY_CONFIG` names. The console and documentation pages are not here.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import uvicorn
+from alembic.script import ScriptDirectory
+from fastapi import FastAPI
+
+from api import errors, health, logs
+from api.edge import Edge
+from api.graphql import endpoint as graphql_endpoint
+from api.graphql.schema import build_schema
+from api.metrics import Metrics
+from api.openapi import describe
+from api.rest import router as rest
+from custody import bootstrap, settings
+from custody.db.provision import MIGRATIONS
+from rails.registry import build_rails
+
+BODY_TIMEOUT_S = 15
+
+
+def create_app(app: bootstrap.App) -> FastAPI:
+    """The ASGI application over these services. Whoever built the services closes them."""
+    api = create_routes()
+    metrics = Metrics()
+    api.state.custody = app
+    api.state.metrics = metrics
+    api.state.rails = build_rails(app.settings.rails)
+    api.state.graphql = build_schema(introspection=app.settings.api.introspection)
+    api.state.schema_head = schema_head()
+    api.add_middleware(
+        Edge, metrics=metrics, body_bytes_max=app.settings.api.max_body_bytes, body_timeout_s=BODY_TIMEOUT_S
+    )
+    return api
+
+
+def create_routes() -> FastAPI:
+    """The routes without services: enough to describe them."""
+    api = FastAPI(
+        title="Custody API",
+        version="1.0.0",
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: str(route.name),
+    )
+    errors.install(api)
+    api.include_router(health.router)
+    api.include_router(rest.router)
+    api.include_router(graphql_endpoint.router)
+    describe(api)
+    return api
+
+
+def schema_head() -> str:
+    """The newest migration that this code knows."""
+    return str(ScriptDirectory(str(MIGRATIONS)).get_current_head())
+
+
+def main() -> int:
+    """Serve until told to stop."""
+    chosen = settings.load()
+    logs.configure("api")
+    app = bootstrap.build(chosen)
+    uvicorn.run(
+        create_app(app),
+        host=chosen.api.host,
+        port=chosen.api.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=15,
+        h11_max_incomplete_event_size=16 * 1024,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

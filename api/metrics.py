@@ -1,0 +1,77 @@
+"""What Prometheus scrapes: requests by route template, and how far each chain's ingestion is behind its node.
+
+Every application object has its own registry, so that two in one process (tests) never share counters.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """The API's measurements."""
+
+    def __init__(self) -> None:
+        """All at zero."""
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "custody_api_requests_total",
+            "Requests answered.",
+            ["method", "route", "status"],
+            registry=self.registry,
+        )
+        self._latency = Histogram(
+            "custody_api_request_seconds",
+            "Time from the first byte of a request to its answer.",
+            ["method", "route"],
+            buckets=_LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._replays = Counter(
+            "custody_api_idempotent_replays_total",
+            "Commands answered from the record.",
+            ["route"],
+            registry=self.registry,
+        )
+        self._cursor = Gauge(
+            "custody_ingestion_cursor_height",
+            "Height of the last block booked.",
+            ["chain"],
+            registry=self.registry,
+        )
+        self._head = Gauge(
+            "custody_chain_head_height",
+            "Height that the chain's node tells.",
+            ["chain"],
+            registry=self.registry,
+        )
+        self._lag = Gauge(
+            "custody_ingestion_lag_blocks",
+            "Node's head minus the last block booked.",
+            ["chain"],
+            registry=self.registry,
+        )
+
+    def request_observed(self, method: str, route: str, status: int, elapsed_s: float) -> None:
+        """One request was answered."""
+        self._requests.labels(method, route, str(status)).inc()
+        self._latency.labels(method, route).observe(elapsed_s)
+
+    def replay_observed(self, route: str) -> None:
+        """A command was repeated and got its first answer again."""
+        self._replays.labels(route).inc()
+
+    def chain_observed(self, chain: str, cursor_height: int | None, head_height: int | None) -> None:
+        """Where one chain stands. What is not known is not shown."""
+        if cursor_height is not None:
+            self._cursor.labels(chain).set(cursor_height)
+        if head_height is not None:
+            self._head.labels(chain).set(head_height)
+        if cursor_height is not None and head_height is not None:
+            self._lag.labels(chain).set(max(0, head_height - cursor_height))
+
+    def exposition(self) -> bytes:
+        """The text that Prometheus reads."""
+        return generate_latest(self.registry)

@@ -1,0 +1,157 @@
+"""Approvals: what treasury approvers look at before they sign, and where their signed decisions arrive.
+
+An approval has the id of its withdrawal. Its intent is given as the canonical bytes themselves: the approver's tool decodes and
+hashes them by itself and signs what it computed, so that this API cannot show one thing and have another signed.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Query
+from pydantic import Field
+from starlette.responses import Response
+
+from api.auth import ApprovalReader
+from api.idempotency import Approve
+from api.paging import next_cursor, page_of, parse_id_cursor, show_cursor
+from api.rest.shapes import (
+    COMMAND_PROBLEMS,
+    LIMIT_DEFAULT,
+    READ_PROBLEMS,
+    Cursor,
+    In,
+    Limit,
+    Out,
+    PageOut,
+    show_time,
+)
+from api.strict_json import StrictRoute
+from custody.db.session import UnitOfWork
+from custody.kernel.ids import WithdrawalId, parse_id, show_id
+from custody.policy.model import Decision, Word
+from custody.withdrawals import service as withdrawals
+from custody.withdrawals.model import WithdrawalView
+from custody.withdrawals.transitions import WITHDRAWALS
+
+router = APIRouter(prefix="/approvals", tags=["approvals"], route_class=StrictRoute)
+
+ApprovalPath = Annotated[str, Path(max_length=40, examples=["wdr_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
+_HEX_KEY = r"^[0-9a-f]{64}$"
+_HEX_SIGNATURE = r"^[0-9a-f]{128}$"
+
+
+class DecisionIn(In):
+    """An approver's signed word. The signature covers the word, the intent's digest and the approver set's version."""
+
+    approver: str = Field(
+        min_length=1, max_length=64, description="Name in the signer's policy.", examples=["alice"]
+    )
+    public_key: str = Field(
+        pattern=_HEX_KEY, description="Ed25519 public key, hexadecimal.", examples=["ab" * 32]
+    )
+    decision: Literal["approve", "reject"]
+    signature: str = Field(
+        pattern=_HEX_SIGNATURE, description="Ed25519 signature, hexadecimal.", examples=["cd" * 64]
+    )
+
+
+class DecisionOut(Out):
+    """A decision that was recorded."""
+
+    approver: str
+    public_key: str
+    decision: str
+    signature: str
+
+
+class ApprovalOut(Out):
+    """What is to be decided about."""
+
+    id: str = Field(examples=["wdr_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])
+    withdrawal_id: str
+    state: str = Field(description="The withdrawal's state.", examples=["awaiting_approval"])
+    intent: str = Field(description="The canonical bytes that the signer will obey, in base64.")
+    digest: str = Field(description="Of these bytes; compute it yourself before you sign. Hexadecimal.")
+    fields: dict[str, str] = Field(description="The intent's fields as text, for reading only.")
+    approver_set_version: int = Field(description="Part of what is signed.")
+    threshold: int = Field(description="How many different people must approve.")
+    missing: int = Field(description="How many are still missing.")
+    decisions: list[DecisionOut]
+    expires_at: str
+
+
+@router.get("", responses=READ_PROBLEMS)
+async def list_approvals(
+    caller: ApprovalReader,
+    state: Annotated[
+        Literal["pending"], Query(description="Only what still waits for approvers.")
+    ] = "pending",
+    cursor: Cursor = None,
+    limit: Limit = LIMIT_DEFAULT,
+) -> PageOut[ApprovalOut]:
+    """What waits for approvers, oldest first."""
+    after = parse_id_cursor(f"approvals-{state}", cursor)
+    async with caller.read() as session:
+        rows = await withdrawals.list_withdrawals(
+            session, None if after is None else WithdrawalId(after), limit + 1, states=(WITHDRAWALS.initial,)
+        )
+        page = page_of(rows, limit)
+        shown = [show_approval(await withdrawals.view(session, row.id)) for row in page.rows]
+    return PageOut(
+        data=shown, next_cursor=next_cursor(page, lambda row: show_cursor(f"approvals-{state}", row.id))
+    )
+
+
+@router.get("/{approval_id}", responses=READ_PROBLEMS)
+async def get_approval(approval_id: ApprovalPath, caller: ApprovalReader) -> ApprovalOut:
+    """One intent with the decisions about it."""
+    async with caller.read() as session:
+        return show_approval(await withdrawals.view(session, WithdrawalId(parse_id("wdr", approval_id))))
+
+
+@router.post(
+    "/{approval_id}/decisions", status_code=201, response_model=ApprovalOut, responses=COMMAND_PROBLEMS
+)
+async def decide(approval_id: ApprovalPath, body: DecisionIn, command: Approve) -> Response:
+    """Record an approver's decision. The signer checks every signature again for itself before it signs anything."""
+    wanted = WithdrawalId(parse_id("wdr", approval_id))
+    decision = Decision(
+        approver=body.approver, public_key=body.public_key, word=Word(body.decision), signature=body.signature
+    )
+
+    async def effect(uow: UnitOfWork) -> ApprovalOut:
+        await withdrawals.decide(uow, wanted, decision)
+        return show_approval(await withdrawals.view(uow, wanted))
+
+    answer = await command.run(effect)
+    await command.wake("advance_withdrawal", wanted)
+    return answer
+
+
+def show_approval(view: WithdrawalView) -> ApprovalOut:
+    """An intent and where it stands, as responses carry it."""
+    found = view.withdrawal
+    shown = show_id("wdr", found.id)
+    return ApprovalOut(
+        id=shown,
+        withdrawal_id=shown,
+        state=found.state,
+        intent=base64.b64encode(found.intent).decode(),
+        digest=found.digest.hex(),
+        fields=view.fields,
+        approver_set_version=view.approver_set_version,
+        threshold=view.verdict.threshold,
+        missing=view.verdict.missing,
+        decisions=[
+            DecisionOut(
+                approver=each.approver,
+                public_key=each.public_key,
+                decision=each.word.value,
+                signature=each.signature,
+            )
+            for each in view.decisions
+        ],
+        expires_at=show_time(found.expires_at),
+    )

@@ -1,0 +1,61 @@
+"""Assets that this installation knows. Only listed assets credit anybody."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic import Field
+from starlette.responses import Response
+
+from api.auth import Reader
+from api.errors import at
+from api.idempotency import Operate
+from api.rest.shapes import COMMAND_PROBLEMS, READ_PROBLEMS, AssetText, In, Out, PageOut
+from api.strict_json import StrictRoute
+from custody.assets import service as assets
+from custody.assets.model import Asset
+from custody.db.session import UnitOfWork
+from custody.kernel.assetid import parse_asset_id
+
+router = APIRouter(prefix="/assets", tags=["assets"], route_class=StrictRoute)
+
+
+class AssetIn(In):
+    """An asset to list. Its decimals can never be changed."""
+
+    id: AssetText
+    code: str = Field(pattern=r"^[A-Za-z0-9]{1,12}$", description="What people call it.", examples=["XLM"])
+    decimals: int = Field(ge=0, le=36, examples=[7])
+
+
+class AssetOut(Out):
+    """A listed asset."""
+
+    id: AssetText
+    chain: str = Field(description="CAIP-2 name of its chain, or `fiat`.", examples=["stellar:devnet"])
+    code: str = Field(examples=["XLM"])
+    decimals: int = Field(examples=[7])
+
+
+@router.post("", status_code=201, response_model=AssetOut, responses=COMMAND_PROBLEMS)
+async def register_asset(body: AssetIn, command: Operate) -> Response:
+    """List an asset. Listing it again in the same way changes nothing."""
+    with at("/id"):
+        asset_id = parse_asset_id(body.id)
+
+    async def effect(uow: UnitOfWork) -> AssetOut:
+        return show_asset(await assets.register(uow, asset_id, body.code, body.decimals))
+
+    return await command.run(effect)
+
+
+@router.get("", responses=READ_PROBLEMS)
+async def list_assets(caller: Reader) -> PageOut[AssetOut]:
+    """All of them, in the order they were listed."""
+    async with caller.read() as session:
+        found = await assets.list_assets(session)
+    return PageOut(data=[show_asset(asset) for asset in found], next_cursor=None)
+
+
+def show_asset(asset: Asset) -> AssetOut:
+    """An asset as responses carry it."""
+    return AssetOut(id=asset.id.text, chain=asset.id.chain, code=asset.code, decimals=asset.decimals)

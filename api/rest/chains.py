@@ -1,0 +1,40 @@
+"""Chains: how far our own ingestion has come, and how far the node is."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from api.auth import Reader
+from api.chain_status import ChainStatus, chain_statuses
+from api.rest.shapes import READ_PROBLEMS, Out, PageOut
+from api.strict_json import StrictRoute
+
+router = APIRouter(prefix="/chains", tags=["chains"], route_class=StrictRoute)
+
+
+class ChainOut(Out):
+    """Where one chain stands."""
+
+    chain: str = Field(examples=["stellar:devnet"])
+    cursor_height: int | None = Field(description="The last block whose facts are booked.")
+    final_height: int | None = Field(description="The last of them that can no longer be replaced.")
+    head_height: int | None = Field(description="What the node tells; null while it does not answer.")
+    lag_blocks: int | None = Field(description="Head minus cursor.")
+
+
+@router.get("", responses=READ_PROBLEMS)
+async def list_chains(caller: Reader) -> PageOut[ChainOut]:
+    """All configured chains."""
+    return PageOut(data=[show_chain(status) for status in await chain_statuses(caller.app)], next_cursor=None)
+
+
+def show_chain(status: ChainStatus) -> ChainOut:
+    """A chain's status as responses carry it."""
+    return ChainOut(
+        chain=status.chain,
+        cursor_height=status.cursor_height,
+        final_height=status.final_height,
+        head_height=status.head_height,
+        lag_blocks=status.lag_blocks,
+    )

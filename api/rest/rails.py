@@ -1,0 +1,65 @@
+"""Where banks and providers call back. No API key: the rail's adapter verifies its signature over the raw bytes.
+
+A callback is a fact to verify, not an order: what it says is compared with what we asked before anything moves.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, Path, Request
+from pydantic import Field
+
+from api.deps import app_of, rails_of
+from api.rest.shapes import Out, problems
+from custody.banking import service as banking
+from custody.bootstrap import App
+from custody.kernel.errors import NotFound
+from custody.payouts import service as payouts
+from custody.payouts.model import RailObservation
+from custody.receipts import service as receipts
+from rails.base import Observation
+
+router = APIRouter(prefix="/rails", tags=["rails"])
+
+
+class NoSuchRail(NotFound):
+    """No rail of this name is configured."""
+
+    code = "no_such_rail"
+    public = "No such rail."
+
+
+class CallbackOut(Out):
+    """The callback was understood; it need not be sent again."""
+
+    received: int = Field(description="How many facts it held.", examples=[1])
+
+
+@router.post("/{rail}/callbacks", responses=problems(400, 404, 409, 413))
+async def receive_callback(
+    request: Request, rail: Annotated[str, Path(max_length=32, examples=["sandbox"])]
+) -> CallbackOut:
+    """Take a rail's signed callback. The same callback again changes nothing."""
+    known = rails_of(request)
+    if rail not in known.ids:
+        raise NoSuchRail(rail=rail)
+    observations = known.get(rail).parse_callback(dict(request.headers), await request.body())
+    for observation in observations:
+        await _apply(app_of(request), observation)
+    return CallbackOut(received=len(observations))
+
+
+async def _apply(app: App, observation: Observation) -> None:
+    """Apply one fact in a transaction of the tenant whose account it names."""
+    async with app.db.read(None) as session:
+        account = await banking.find_bank_account(session, observation.rail, observation.account_iban)
+    async with app.db.unit_of_work(account.tenant) as uow:
+        if isinstance(observation, RailObservation):
+            result = (await payouts.observe(uow, observation, app.clock.now())).value
+        else:
+            result = (await receipts.observe(uow, observation)).outcome.value
+    structlog.get_logger().info(
+        "rail.observed", rail=observation.rail, external_event_id=observation.external_event_id, result=result
+    )

@@ -1,0 +1,117 @@
+"""Transfers: money from one wallet to another of the same tenant, at once and for good."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from pydantic import Field
+from starlette.responses import Response
+
+from api.auth import Reader
+from api.idempotency import Write
+from api.paging import next_cursor, page_of, parse_id_cursor, show_cursor
+from api.rest.shapes import (
+    COMMAND_PROBLEMS,
+    LIMIT_DEFAULT,
+    READ_PROBLEMS,
+    AmountOut,
+    AssetText,
+    AtomicText,
+    Cursor,
+    In,
+    Limit,
+    Out,
+    PageOut,
+    ShownId,
+    load_asset,
+    parse_field_id,
+    parse_money,
+    show_amount,
+    show_time,
+)
+from api.strict_json import StrictRoute
+from custody.assets import service as assets
+from custody.db.session import ReadSession, UnitOfWork
+from custody.kernel.ids import TransferId, WalletId, new_uuid, parse_id, show_id
+from custody.transfers import service as transfers
+from custody.transfers.model import RequestTransfer, WalletTransfer
+
+router = APIRouter(prefix="/transfers", tags=["transfers"], route_class=StrictRoute)
+
+TransferPath = Annotated[str, Path(max_length=40, examples=["trf_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
+
+
+class TransferIn(In):
+    """A transfer as it is asked for."""
+
+    from_wallet_id: ShownId = Field(examples=["wal_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])
+    to_wallet_id: ShownId = Field(examples=["wal_0192f0a81c7a7d10b5b0c8e6f7a1d2c4"])
+    asset: AssetText
+    amount: AtomicText
+
+
+class TransferOut(Out):
+    """A transfer that was posted."""
+
+    id: str = Field(examples=["trf_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])
+    from_wallet_id: str
+    to_wallet_id: str
+    amount: AmountOut
+    booked_at: str
+
+
+@router.post("", status_code=201, response_model=TransferOut, responses=COMMAND_PROBLEMS)
+async def make_transfer(body: TransferIn, command: Write) -> Response:
+    """Move money between two wallets. Both exist and the first has enough, or nothing happens."""
+    source = WalletId(parse_field_id("wal", body.from_wallet_id, "from_wallet_id"))
+    destination = WalletId(parse_field_id("wal", body.to_wallet_id, "to_wallet_id"))
+    transfer_id = TransferId(new_uuid())
+
+    async def effect(uow: UnitOfWork) -> TransferOut:
+        asset = await load_asset(uow, body.asset)
+        wanted = RequestTransfer(
+            id=transfer_id,
+            source_wallet_id=source,
+            destination_wallet_id=destination,
+            amount=parse_money(asset, body.amount),
+        )
+        return await show_transfer(uow, await transfers.request(uow, command.principal, wanted))
+
+    return await command.run(effect)
+
+
+@router.get("", responses=READ_PROBLEMS)
+async def list_transfers(
+    caller: Reader, cursor: Cursor = None, limit: Limit = LIMIT_DEFAULT
+) -> PageOut[TransferOut]:
+    """Transfers, newest first."""
+    before = parse_id_cursor("transfers", cursor)
+    async with caller.read() as session:
+        found = await transfers.list_transfers(
+            session, before=None if before is None else TransferId(before), limit=limit + 1
+        )
+        page = page_of(found, limit)
+        shown = [await show_transfer(session, row) for row in page.rows]
+    return PageOut(data=shown, next_cursor=next_cursor(page, lambda row: show_cursor("transfers", row.id)))
+
+
+@router.get("/{transfer_id}", responses=READ_PROBLEMS)
+async def get_transfer(transfer_id: TransferPath, caller: Reader) -> TransferOut:
+    """One transfer."""
+    async with caller.read() as session:
+        return await show_transfer(
+            session, await transfers.get(session, TransferId(parse_id("trf", transfer_id)))
+        )
+
+
+async def show_transfer(session: ReadSession, found: WalletTransfer) -> TransferOut:
+    """A transfer as responses carry it."""
+    asset = await assets.get(session, found.amount.asset)
+    return TransferOut(
+        id=show_id("trf", found.id),
+        from_wallet_id=show_id("wal", found.source_wallet_id),
+        to_wallet_id=show_id("wal", found.destination_wallet_id),
+        amount=show_amount(asset, found.amount.atomic),
+        booked_at=show_time(found.booked_at),
+    )

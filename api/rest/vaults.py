@@ -1,0 +1,112 @@
+"""Vaults: our keys in the HSM and the accounts on chain that they control."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from pydantic import Field
+from starlette.responses import Response
+
+from api.auth import Reader
+from api.errors import at
+from api.idempotency import Operate
+from api.rest.shapes import COMMAND_PROBLEMS, READ_PROBLEMS, AssetText, In, Out, PageOut, load_asset
+from api.rest.withdrawals import WithdrawalOut, show_withdrawal
+from api.strict_json import StrictRoute
+from custody.db.session import UnitOfWork
+from custody.deposits import execution as deposits
+from custody.kernel.assetid import parse_chain_id
+from custody.kernel.ids import VaultId, WithdrawalId, new_uuid, parse_id, show_id
+from custody.wallets import service as wallets
+from custody.wallets.model import Vault
+from custody.withdrawals import service as withdrawals
+
+router = APIRouter(prefix="/vaults", tags=["vaults"], route_class=StrictRoute)
+
+VaultPath = Annotated[str, Path(max_length=40, examples=["vlt_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
+
+
+class VaultIn(In):
+    """On which chain a vault is wanted."""
+
+    chain: str = Field(max_length=64, examples=["stellar:devnet", "eip155:31337"])
+
+
+class VaultOut(Out):
+    """A vault."""
+
+    id: str = Field(examples=["vlt_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])
+    chain: str = Field(examples=["stellar:devnet"])
+    purpose: str = Field(description="`omnibus`, or `deposit` for one wallet's own address.")
+    wallet_id: str | None
+    key_id: str = Field(description="The key's id in the HSM, which it never leaves. Hexadecimal.")
+    account: str = Field(description="The account or address that the key controls.")
+
+
+class TrustlineIn(In):
+    """The credit asset that a Stellar vault shall be able to hold."""
+
+    asset: AssetText
+
+
+@router.post("", status_code=201, response_model=VaultOut, responses=COMMAND_PROBLEMS)
+async def create_vault(body: VaultIn, command: Operate) -> Response:
+    """Create an omnibus vault: a key is born in the HSM and its account is known from then on."""
+    with at("/chain"):
+        chain = parse_chain_id(body.chain)
+    recorded = await command.recorded()
+    if recorded is not None:
+        return recorded
+    vault = await deposits.create_vault(
+        command.app.db, command.app.signer, command.principal, chain, command.derived_id("vault")
+    )
+
+    async def effect(_: UnitOfWork) -> VaultOut:
+        return show_vault(vault)
+
+    return await command.run(effect)
+
+
+@router.get("", responses=READ_PROBLEMS)
+async def list_vaults(caller: Reader) -> PageOut[VaultOut]:
+    """All vaults, deposit vaults included."""
+    async with caller.read() as session:
+        found = await wallets.list_vaults(session)
+    return PageOut(data=[show_vault(vault) for vault in found], next_cursor=None)
+
+
+@router.post(
+    "/{vault_id}/trustlines", status_code=201, response_model=WithdrawalOut, responses=COMMAND_PROBLEMS
+)
+async def open_trustline(vault_id: VaultPath, body: TrustlineIn, command: Operate) -> Response:
+    """Ask for a trustline. It is an operation of the vault's key and goes through approval like a withdrawal."""
+    wanted = VaultId(parse_id("vlt", vault_id))
+    operation_id = WithdrawalId(new_uuid())
+
+    async def effect(uow: UnitOfWork) -> WithdrawalOut:
+        asset = await load_asset(uow, body.asset)
+        asked = await withdrawals.request_trustline(
+            uow,
+            command.principal,
+            operation_id,
+            wanted,
+            asset.id,
+            settings=command.app.settings,
+            clock=command.app.clock,
+        )
+        return await show_withdrawal(uow, asked)
+
+    return await command.run(effect)
+
+
+def show_vault(vault: Vault) -> VaultOut:
+    """A vault as responses carry it."""
+    return VaultOut(
+        id=show_id("vlt", vault.id),
+        chain=vault.chain,
+        purpose=vault.purpose,
+        wallet_id=None if vault.wallet_id is None else show_id("wal", vault.wallet_id),
+        key_id=vault.key_id,
+        account=vault.account,
+    )

@@ -1,0 +1,205 @@
+"""Wallets: a customer's balances, and the addresses where outsiders send money for them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from pydantic import Field
+from starlette.responses import Response
+
+from api.auth import Reader
+from api.errors import at
+from api.idempotency import Write
+from api.rest.shapes import (
+    COMMAND_PROBLEMS,
+    READ_PROBLEMS,
+    AssetText,
+    AtomicText,
+    Empty,
+    In,
+    Out,
+    PageOut,
+    ShownId,
+    parse_field_id,
+)
+from api.strict_json import StrictRoute
+from custody.assets import service as assets
+from custody.assets.model import Asset
+from custody.db.session import UnitOfWork
+from custody.deposits import execution as deposits
+from custody.kernel.assetid import parse_chain_id
+from custody.kernel.ids import CustomerId, WalletId, new_uuid, parse_id, show_id
+from custody.kernel.money import format_units
+from custody.ledger import service as ledger
+from custody.ledger.model import AccountKind, Balance
+from custody.receipts import service as receipts
+from custody.wallets import service as wallets
+from custody.wallets.model import DepositAddress, Wallet
+
+router = APIRouter(prefix="/wallets", tags=["wallets"], route_class=StrictRoute)
+
+WalletPath = Annotated[str, Path(max_length=40, examples=["wal_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
+
+
+class WalletIn(In):
+    """A wallet to open."""
+
+    customer_id: ShownId = Field(examples=["cus_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])
+    name: str = Field(min_length=1, max_length=200, examples=["Savings"])
+
+
+class WalletOut(Out):
+    """A wallet."""
+
+    id: str = Field(examples=["wal_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])
+    customer_id: str
+    name: str
+
+
+class BalanceOut(Out):
+    """What a wallet holds of one asset, in atomic units."""
+
+    asset: AssetText
+    decimals: int = Field(examples=[7])
+    posted: AtomicText = Field(description="Final.")
+    pending_in: AtomicText = Field(description="Announced and not final yet.")
+    pending_out: AtomicText = Field(description="Held for withdrawals and payouts under way.")
+    available: AtomicText = Field(description="What can be spent now: posted minus pending_out.")
+    display: str = Field(description="`available` for people, with all decimals.", examples=["0.2500000"])
+
+
+class AddressIn(In):
+    """On which chain an address is wanted."""
+
+    chain: str = Field(max_length=64, examples=["stellar:devnet", "eip155:31337"])
+
+
+class AddressOut(Out):
+    """Where outsiders send money for a wallet."""
+
+    id: str = Field(examples=["adr_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])
+    wallet_id: str
+    chain: str = Field(examples=["stellar:devnet"])
+    address: str = Field(description="M address on Stellar, EIP-55 address on EVM chains.")
+    account: str = Field(description="What the chain sees. On Stellar it must come with the memo below.")
+    memo: str | None = Field(description="Stellar: the memo id for senders that do not know M addresses.")
+
+
+class PaymentReferenceOut(Out):
+    """How payers name a wallet in a bank transfer."""
+
+    wallet_id: str
+    reference: str
+
+
+@router.post("", status_code=201, response_model=WalletOut, responses=COMMAND_PROBLEMS)
+async def create_wallet(body: WalletIn, command: Write) -> Response:
+    """Open a wallet for a customer."""
+    customer_id = CustomerId(parse_field_id("cus", body.customer_id, "customer_id"))
+    wallet_id = WalletId(new_uuid())
+
+    async def effect(uow: UnitOfWork) -> WalletOut:
+        return show_wallet(
+            await wallets.create_wallet(uow, command.principal.subject, wallet_id, customer_id, body.name)
+        )
+
+    return await command.run(effect)
+
+
+@router.get("/{wallet_id}", responses=READ_PROBLEMS)
+async def get_wallet(wallet_id: WalletPath, caller: Reader) -> WalletOut:
+    """One wallet."""
+    async with caller.read() as session:
+        return show_wallet(await wallets.get_wallet(session, WalletId(parse_id("wal", wallet_id))))
+
+
+@router.get("/{wallet_id}/balances", responses=READ_PROBLEMS)
+async def get_balances(wallet_id: WalletPath, caller: Reader) -> PageOut[BalanceOut]:
+    """What the wallet holds, per asset."""
+    wanted = WalletId(parse_id("wal", wallet_id))
+    async with caller.read() as session:
+        await wallets.get_wallet(session, wanted)
+        held = await ledger.balances(session, AccountKind.WALLET, wanted)
+        listed = {asset.id: asset for asset in await assets.list_assets(session)}
+    return PageOut(
+        data=[show_balance(listed[balance.key.asset], balance) for balance in held], next_cursor=None
+    )
+
+
+@router.post("/{wallet_id}/addresses", status_code=201, response_model=AddressOut, responses=COMMAND_PROBLEMS)
+async def issue_address(wallet_id: WalletPath, body: AddressIn, command: Write) -> Response:
+    """Issue a deposit address. On EVM chains a key is born in the HSM for it."""
+    wanted = WalletId(parse_id("wal", wallet_id))
+    with at("/chain"):
+        chain = parse_chain_id(body.chain)
+    recorded = await command.recorded()
+    if recorded is not None:
+        return recorded
+    issued = await deposits.issue_address(
+        command.app.db, command.app.signer, command.principal, wanted, chain, command.derived_id("address")
+    )
+
+    async def effect(_: UnitOfWork) -> AddressOut:
+        return show_address(issued)
+
+    return await command.run(effect)
+
+
+@router.get("/{wallet_id}/addresses", responses=READ_PROBLEMS)
+async def list_addresses(wallet_id: WalletPath, caller: Reader) -> PageOut[AddressOut]:
+    """The wallet's deposit addresses."""
+    wanted = WalletId(parse_id("wal", wallet_id))
+    async with caller.read() as session:
+        await wallets.get_wallet(session, wanted)
+        found = await wallets.list_addresses(session, wanted)
+    return PageOut(data=[show_address(address) for address in found], next_cursor=None)
+
+
+@router.post(
+    "/{wallet_id}/payment-reference",
+    status_code=201,
+    response_model=PaymentReferenceOut,
+    responses=COMMAND_PROBLEMS,
+)
+async def name_reference(wallet_id: WalletPath, command: Write, _: Empty | None = None) -> Response:
+    """The text that payers must quote in a bank transfer so that it is credited to this wallet. The same for ever."""
+    wanted = WalletId(parse_id("wal", wallet_id))
+
+    async def effect(uow: UnitOfWork) -> PaymentReferenceOut:
+        reference = await receipts.reference_for(uow, wanted)
+        return PaymentReferenceOut(wallet_id=show_id("wal", wanted), reference=reference)
+
+    return await command.run(effect)
+
+
+def show_wallet(wallet: Wallet) -> WalletOut:
+    """A wallet as responses carry it."""
+    return WalletOut(
+        id=show_id("wal", wallet.id), customer_id=show_id("cus", wallet.customer_id), name=wallet.name
+    )
+
+
+def show_balance(asset: Asset, balance: Balance) -> BalanceOut:
+    """A balance as responses carry it."""
+    return BalanceOut(
+        asset=asset.id.text,
+        decimals=asset.decimals,
+        posted=str(balance.posted),
+        pending_in=str(balance.pending_in),
+        pending_out=str(balance.pending_out),
+        available=str(balance.available),
+        display=format_units(balance.available, asset.decimals),
+    )
+
+
+def show_address(address: DepositAddress) -> AddressOut:
+    """A deposit address as responses carry it."""
+    return AddressOut(
+        id=show_id("adr", address.id),
+        wallet_id=show_id("wal", address.wallet_id),
+        chain=address.chain,
+        address=address.address,
+        account=address.account,
+        memo=None if address.tag is None else str(address.tag),
+    )

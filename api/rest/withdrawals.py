@@ -1,0 +1,238 @@
+"""Withdrawals: money that leaves for an address outside, once approvers have signed for it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Path
+from pydantic import Field
+from starlette.responses import Response
+
+from api.auth import Reader
+from api.errors import at
+from api.idempotency import Write
+from api.paging import next_cursor, page_of, parse_id_cursor, show_cursor
+from api.rest.shapes import (
+    COMMAND_PROBLEMS,
+    LIMIT_DEFAULT,
+    READ_PROBLEMS,
+    AmountOut,
+    AssetText,
+    AtomicText,
+    Cursor,
+    Empty,
+    In,
+    Limit,
+    Out,
+    PageOut,
+    ShownId,
+    load_asset,
+    parse_field_id,
+    parse_money,
+    show_amount,
+    show_time,
+)
+from api.strict_json import StrictRoute
+from custody.assets import service as assets
+from custody.chains import address as addresses
+from custody.db.session import ReadSession, UnitOfWork
+from custody.kernel.errors import InvalidInput
+from custody.kernel.ids import WalletId, WithdrawalId, new_uuid, parse_id, show_id
+from custody.settings import Settings
+from custody.withdrawals import service as withdrawals
+from custody.withdrawals.model import Attempt, Memo, RequestWithdrawal, Withdrawal
+
+router = APIRouter(prefix="/withdrawals", tags=["withdrawals"], route_class=StrictRoute)
+
+WithdrawalPath = Annotated[str, Path(max_length=40, examples=["wdr_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
+
+
+class WindowTooLong(InvalidInput):
+    """More time is asked for than a withdrawal may wait for its approvers."""
+
+    code = "window_too_long"
+    public = "Approvers cannot be given more time than is configured."
+
+
+class MemoIn(In):
+    """What a Stellar payment says to its receiver, when the address is not a muxed one."""
+
+    type: Literal["id", "text", "hash"] = Field(examples=["id"])
+    value: str = Field(
+        min_length=1,
+        max_length=64,
+        description="A number below 2^64, up to 28 characters, or 64 hex digits.",
+        examples=["7001"],
+    )
+
+
+class WithdrawalIn(In):
+    """A withdrawal as it is asked for. The receiver gets the amount; the network's fee is the tenant's."""
+
+    wallet_id: ShownId = Field(examples=["wal_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])
+    asset: AssetText
+    amount: AtomicText
+    destination: str = Field(
+        min_length=1,
+        max_length=128,
+        description="Address on the asset's chain: G or M on Stellar, EIP-55 on EVM chains.",
+        examples=["GBRPYHIL2CI3FNQ4BXLFMNDLFJUNPU2HY3ZMFSHONUCEOASW7QC7OX2H"],
+    )
+    memo: MemoIn | None = None
+    expires_in_s: int | None = Field(
+        default=None,
+        ge=1,
+        description="How long approvers have; at most, and without it, what is configured.",
+        examples=[3600],
+    )
+
+
+class AttemptOut(Out):
+    """One transaction that carries a withdrawal out."""
+
+    number: int
+    state: str = Field(examples=["broadcast"])
+    sequence: str = Field(description="Stellar sequence number or EVM nonce.")
+    tx_hash: str | None
+    height: int | None = Field(description="Block that holds it.")
+    fee_atomic: AtomicText | None = Field(description="What the network took, in its own currency.")
+
+
+class WithdrawalOut(Out):
+    """A withdrawal as it stands."""
+
+    id: str = Field(examples=["wdr_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])
+    kind: str = Field(description="`payment`, or `change_trust` for a vault's trustline.")
+    state: str = Field(examples=["awaiting_approval"])
+    wallet_id: str | None
+    vault_id: str
+    amount: AmountOut
+    destination: str
+    memo: MemoIn | None
+    digest: str = Field(description="Names the intent; what approvers sign for. Hexadecimal.")
+    reason: str | None = Field(description="Why it ended without being paid.")
+    expires_at: str
+    created_at: str
+    changed_at: str
+
+
+class WithdrawalDetail(WithdrawalOut):
+    """A withdrawal with its attempts."""
+
+    attempts: list[AttemptOut]
+
+
+@router.post("", status_code=201, response_model=WithdrawalOut, responses=COMMAND_PROBLEMS)
+async def request_withdrawal(body: WithdrawalIn, command: Write) -> Response:
+    """Ask for a withdrawal. The amount is held on the wallet from now until it is settled or released."""
+    wallet_id = WalletId(parse_field_id("wal", body.wallet_id, "wallet_id"))
+    withdrawal_id = WithdrawalId(new_uuid())
+    settings = _with_window(command.app.settings, body.expires_in_s)
+
+    async def effect(uow: UnitOfWork) -> WithdrawalOut:
+        asset = await load_asset(uow, body.asset)
+        amount = parse_money(asset, body.amount)
+        with at("/destination"):
+            addresses.parse(asset.id.chain, body.destination)
+        wanted = RequestWithdrawal(
+            id=withdrawal_id,
+            wallet_id=wallet_id,
+            asset=asset.id,
+            destination=body.destination,
+            amount=amount.atomic,
+            **({} if body.memo is None else {"memo": Memo(type=body.memo.type, value=body.memo.value)}),
+        )
+        made = await withdrawals.request(
+            uow, command.principal, wanted, settings=settings, clock=command.app.clock
+        )
+        return await show_withdrawal(uow, made)
+
+    return await command.run(effect)
+
+
+@router.get("", responses=READ_PROBLEMS)
+async def list_withdrawals(
+    caller: Reader, cursor: Cursor = None, limit: Limit = LIMIT_DEFAULT
+) -> PageOut[WithdrawalOut]:
+    """Withdrawals, oldest first."""
+    after = parse_id_cursor("withdrawals", cursor)
+    async with caller.read() as session:
+        page = page_of(
+            await withdrawals.list_withdrawals(
+                session, None if after is None else WithdrawalId(after), limit + 1
+            ),
+            limit,
+        )
+        shown = [await show_withdrawal(session, row) for row in page.rows]
+    return PageOut(data=shown, next_cursor=next_cursor(page, lambda row: show_cursor("withdrawals", row.id)))
+
+
+@router.get("/{withdrawal_id}", responses=READ_PROBLEMS)
+async def get_withdrawal(withdrawal_id: WithdrawalPath, caller: Reader) -> WithdrawalDetail:
+    """One withdrawal with its attempts."""
+    async with caller.read() as session:
+        view = await withdrawals.view(session, WithdrawalId(parse_id("wdr", withdrawal_id)))
+        shown = await show_withdrawal(session, view.withdrawal)
+    return WithdrawalDetail(**shown.__dict__, attempts=[show_attempt(attempt) for attempt in view.attempts])
+
+
+@router.post(
+    "/{withdrawal_id}/cancel", status_code=200, response_model=WithdrawalOut, responses=COMMAND_PROBLEMS
+)
+async def cancel_withdrawal(
+    withdrawal_id: WithdrawalPath, command: Write, _: Empty | None = None
+) -> Response:
+    """Take a withdrawal back while no key can have been touched. Its hold is released."""
+    wanted = WithdrawalId(parse_id("wdr", withdrawal_id))
+
+    async def effect(uow: UnitOfWork) -> WithdrawalOut:
+        return await show_withdrawal(uow, await withdrawals.cancel(uow, command.principal, wanted))
+
+    return await command.run(effect, status=200)
+
+
+async def show_withdrawal(session: ReadSession, found: Withdrawal) -> WithdrawalOut:
+    """A withdrawal as responses carry it."""
+    asset = await assets.get(session, found.asset)
+    return WithdrawalOut(
+        id=show_id("wdr", found.id),
+        kind=found.kind,
+        state=found.state,
+        wallet_id=_shown("wal", found.wallet_id),
+        vault_id=show_id("vlt", found.vault_id),
+        amount=show_amount(asset, found.amount),
+        destination=found.destination,
+        memo=None if found.memo.type == "none" else MemoIn(type=found.memo.type, value=found.memo.value),
+        digest=found.digest.hex(),
+        reason=found.reason or None,
+        expires_at=show_time(found.expires_at),
+        created_at=show_time(found.created_at),
+        changed_at=show_time(found.changed_at),
+    )
+
+
+def show_attempt(attempt: Attempt) -> AttemptOut:
+    """An attempt as responses carry it. Its signed bytes are nobody's business until they are on chain."""
+    return AttemptOut(
+        number=attempt.number,
+        state=attempt.state,
+        sequence=str(attempt.sequence),
+        tx_hash=attempt.tx_hash,
+        height=attempt.height,
+        fee_atomic=None if attempt.fee_paid is None else str(attempt.fee_paid),
+    )
+
+
+def _with_window(settings: Settings, expires_in_s: int | None) -> Settings:
+    """The settings with the shorter window that the caller asked for. Raises WindowTooLong at /expires_in_s."""
+    if expires_in_s is None:
+        return settings
+    if expires_in_s > settings.intent_valid_s:
+        with at("/expires_in_s"):
+            raise WindowTooLong(max_s=settings.intent_valid_s)
+    return settings.model_copy(update={"intent_valid_s": expires_in_s})
+
+
+def _shown(prefix: str, value: UUID | None) -> str | None:
+    return None if value is None else show_id(prefix, value)

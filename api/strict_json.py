@@ -1,0 +1,78 @@
+"""JSON as the API reads it: one object, UTF-8, every key once, no number that Python would read and others would not.
+
+A repeated key lets two readers of one body see two requests (which amount did the fingerprint cover?), so that it is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from hashlib import sha256
+from typing import Any
+
+from fastapi import Request
+from fastapi.routing import APIRoute
+from starlette.responses import Response
+
+from api.errors import DuplicateKey, MalformedBody, UnsupportedMediaType
+
+
+def parse(raw: bytes) -> Any:
+    """The JSON value of a body. Raises MalformedBody, DuplicateKey."""
+    try:
+        return json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise MalformedBody from error
+    except (ValueError, RecursionError) as error:
+        # Python refuses integers of more than 4300 digits, and stops at its own depth of nesting.
+        raise MalformedBody("The body is nested too deeply, or a number in it is too long.") from error
+
+
+def canonical(value: Any) -> bytes:
+    """One spelling for equal values: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+
+
+def fingerprint(method: str, path: str, value: Any) -> bytes:
+    """What a repeated command must match: method, path and canonical body."""
+    return sha256(b"\n".join((method.encode(), path.encode(), canonical(value)))).digest()
+
+
+class StrictRequest(Request):
+    """A request whose JSON is read strictly."""
+
+    async def json(self) -> Any:
+        """The body's value. Raises MalformedBody, DuplicateKey."""
+        return parse(await self.body())
+
+
+class StrictRoute(APIRoute):
+    """A route whose body is strict JSON or nothing."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The framework's handler, given a strict request."""
+        inner = super().get_route_handler()
+        takes_json = self.body_field is not None
+
+        async def handler(request: Request) -> Response:
+            strict = StrictRequest(request.scope, request.receive)
+            if takes_json and await strict.body():
+                declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+                if declared != "application/json":
+                    raise UnsupportedMediaType(content_type=declared[:64])
+                # The framework would turn our errors into its own: read once here, so that they come through as they are.
+                await strict.json()
+            return await inner(strict)
+
+        return handler
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise DuplicateKey
+    return found
+
+
+def _refuse_constant(text: str) -> Any:
+    raise MalformedBody("NaN and Infinity are not JSON.", found=text)
