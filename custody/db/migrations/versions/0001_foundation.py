@@ -39,6 +39,8 @@ def helpers() -> None:
         """
     )
     function_for_app("current_tenant()")
+    # Readiness compares the schema's version with the code's.
+    grant("SELECT", "alembic_version")
 
 
 def identity() -> None:
