@@ -23,12 +23,14 @@ from stellar_sdk import (
     Claimant,
     ClaimClaimableBalance,
     Clawback,
+    ClawbackClaimableBalance,
     CreateAccount,
     CreateClaimableBalance,
     HashMemo,
     IdMemo,
     Keypair,
     ManageData,
+    Memo,
     MuxedAccount,
     Network,
     NoneMemo,
@@ -263,7 +265,9 @@ class Mix:
                     balance_id = change.created.data.claimable_balance.balance_id
                     self.balance_ids.append(balance_id.to_xdr_bytes().hex())
 
-    def send(self, source: Keypair, operations: list[Operation], *, bump: bool = False) -> None:
+    def send(
+        self, source: Keypair, operations: list[Operation], *, bump: bool = False, memo: Memo | None = None
+    ) -> None:
         key = xdr.LedgerKey(
             xdr.LedgerEntryType.ACCOUNT, account=xdr.LedgerKeyAccount(source.xdr_account_id())
         )
@@ -273,7 +277,7 @@ class Mix:
         builder = TransactionBuilder(account, self.network.passphrase, base_fee=self.dice.choice([100, 250]))
         digest = self.dice.randbytes(32)
         memos = [NoneMemo(), TextMemo("gruß"), IdMemo(77), HashMemo(digest)]
-        builder.add_memo(self.dice.choice(memos)).set_timeout(0)
+        builder.add_memo(memo or self.dice.choice(memos)).set_timeout(0)
         for operation in operations:
             builder.append_operation(operation)
         envelope = builder.build()
@@ -320,8 +324,9 @@ class Mix:
             Clawback(asset, holder, "3"),
             SetTrustLineFlags(holder, asset, clear_flags=flag),
             SetTrustLineFlags(holder, asset, set_flags=flag),
+            ClawbackClaimableBalance(self.dice.choice(self.balance_ids or ["0" * 72])),
         ]
-        return self.dice.choices(choices, [3, 1, 2])[0]
+        return self.dice.choices(choices, [3, 1, 2, 1])[0]
 
     def _key(self) -> Keypair:
         return Keypair.from_raw_ed25519_seed(self.dice.randbytes(32))

@@ -1,4 +1,4 @@
-"""create_claimable_balance and claim_claimable_balance."""
+"""create_claimable_balance, claim_claimable_balance and clawback_claimable_balance."""
 
 import hashlib
 from dataclasses import replace
@@ -24,8 +24,16 @@ from devnet.stellar.events import Holder, destination_tag
 from devnet.stellar.results import inner
 from devnet.stellar.state import BalanceKey
 
-CREATE, CLAIM = xdr.OperationType.CREATE_CLAIMABLE_BALANCE, xdr.OperationType.CLAIM_CLAIMABLE_BALANCE
-_Create, _Claim = xdr.CreateClaimableBalanceResultCode, xdr.ClaimClaimableBalanceResultCode
+CREATE, CLAIM, CLAWBACK = (
+    xdr.OperationType.CREATE_CLAIMABLE_BALANCE,
+    xdr.OperationType.CLAIM_CLAIMABLE_BALANCE,
+    xdr.OperationType.CLAWBACK_CLAIMABLE_BALANCE,
+)
+_Create, _Claim, _Claw = (
+    xdr.CreateClaimableBalanceResultCode,
+    xdr.ClaimClaimableBalanceResultCode,
+    xdr.ClawbackClaimableBalanceResultCode,
+)
 _Predicate = xdr.ClaimPredicateType
 MAX_PREDICATE_DEPTH = 4
 
@@ -132,16 +140,49 @@ def apply_claim(ctx: OpContext) -> xdr.OperationResult:
     refused = credit(ctx.layer, ctx.source, found.asset, found.amount)
     if refused is not None:
         return inner(CLAIM, _CREDIT_CODES[refused])
-    ctx.layer.remove(BalanceKey(found.balance_id))
-    sponsor = ctx.layer.account(found.sponsor)
-    if sponsor is not None:
-        freed = sponsor.num_sponsoring - len(found.claimants)
-        ctx.layer.put(replace(sponsor, num_sponsoring=freed))
+    _remove(ctx, found)
     tag = destination_tag(ctx.muxed_source, ctx.memo)
     ctx.log.moved(
         found.asset, Holder(found.balance_id, is_balance=True), Holder(ctx.source), found.amount, tag
     )
     return inner(CLAIM, _Claim.CLAIM_CLAIMABLE_BALANCE_SUCCESS)
+
+
+def check_clawback(body: xdr.OperationBody, source: bytes) -> xdr.OperationResult | None:  # noqa: ARG001 - handler shape
+    op = body.clawback_claimable_balance_op
+    if op is None or op.balance_id.v0 is None:
+        return inner(CLAWBACK, _Claw.CLAWBACK_CLAIMABLE_BALANCE_DOES_NOT_EXIST)
+    return None
+
+
+def apply_clawback(ctx: OpContext) -> xdr.OperationResult:
+    """The issuer takes back what it, or a holder of a clawback-enabled line, set aside."""
+    op = ctx.body.clawback_claimable_balance_op
+    found = None
+    if op is not None and op.balance_id.v0 is not None:
+        found = ctx.layer.claimable(op.balance_id.v0.hash)
+    if found is None:
+        return inner(CLAWBACK, _Claw.CLAWBACK_CLAIMABLE_BALANCE_DOES_NOT_EXIST)
+    if found.asset.issuer != ctx.source:
+        return inner(CLAWBACK, _Claw.CLAWBACK_CLAIMABLE_BALANCE_NOT_ISSUER)
+    if not found.clawback:
+        return inner(CLAWBACK, _Claw.CLAWBACK_CLAIMABLE_BALANCE_NOT_CLAWBACK_ENABLED)
+    _remove(ctx, found)
+    ctx.log.clawed_back(found.asset, Holder(found.balance_id, is_balance=True), found.amount)
+    return inner(CLAWBACK, _Claw.CLAWBACK_CLAIMABLE_BALANCE_SUCCESS)
+
+
+def _remove(ctx: OpContext, found: ClaimableBalance) -> None:
+    """Delete the entry and free its maker's reserves.
+
+    Core writes the operation's source as well, changed or not; real metas show it, so ours do.
+    """
+    ctx.layer.remove(BalanceKey(found.balance_id))
+    ctx.layer.put(ctx.source_account())
+    sponsor = ctx.layer.account(found.sponsor)
+    if sponsor is None:
+        raise LookupError("the sponsor of a claimable balance cannot have been merged")
+    ctx.layer.put(replace(sponsor, num_sponsoring=sponsor.num_sponsoring - len(found.claimants)))
 
 
 def _well_formed(predicate: xdr.ClaimPredicate, depth: int) -> bool:

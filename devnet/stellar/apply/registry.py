@@ -37,6 +37,9 @@ OPERATIONS: MappingProxyType[xdr.OperationType, Operation] = MappingProxyType(
             check=balances.check_claim, apply=balances.apply_claim, level=LOW
         ),
         Kind.CLAWBACK: Operation(check=trust.check_clawback, apply=trust.apply_clawback),
+        Kind.CLAWBACK_CLAIMABLE_BALANCE: Operation(
+            check=balances.check_clawback, apply=balances.apply_clawback
+        ),
         Kind.SET_TRUST_LINE_FLAGS: Operation(check=trust.check_flags, apply=trust.apply_flags, level=LOW),
     }
 )
