@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.assetid import ChainId
+from custody.kernel.errors import InvariantViolated
 from ingestion.errors import CursorMoved, FenceLost
 from ingestion.model import BlockRef
 from ingestion.reorg import Position
@@ -35,6 +36,21 @@ async def load(session: ReadSession, chain: ChainId) -> Position | None:
     rows = await session.conn.execute(select(ingestion_cursors).where(ingestion_cursors.c.chain == chain))
     row = rows.one_or_none()
     return None if row is None or row.height is None else Position(height=row.height, hash=row.hash)
+
+
+async def load_block(session: ReadSession, chain: ChainId, position: Position) -> BlockRef:
+    """The block at a position of ours. Raises InvariantViolated when it was never recorded."""
+    rows = await session.conn.execute(
+        select(ingestion_blocks).where(
+            ingestion_blocks.c.chain == chain,
+            ingestion_blocks.c.height == position.height,
+            ingestion_blocks.c.hash == position.hash,
+        )
+    )
+    row = rows.one_or_none()
+    if row is None:
+        raise InvariantViolated("the cursor stands on a block that was never recorded", chain=chain)
+    return BlockRef(height=row.height, hash=row.hash, parent_hash=row.parent_hash, closed_at=row.closed_at)
 
 
 async def advance(

@@ -1,0 +1,255 @@
+"""Follow one chain: fetch with no transaction open, book each block in one, settle what became final, wait, again.
+
+The loop is the same for every chain. It stops for a broken invariant, and only waits when a node or the database is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from secrets import SystemRandom
+from typing import TypeVar
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from custody.chains.ports import Head
+from custody.db.session import Database
+from custody.identity import service as identity
+from custody.kernel.clock import Clock
+from custody.kernel.errors import Unavailable
+from ingestion import cursor, effects
+from ingestion.errors import BrokenHashChain, ReorgTooDeep
+from ingestion.health import Status
+from ingestion.metrics import Metrics
+from ingestion.model import BlockFacts, BlockRef
+from ingestion.ports import ChainSource
+from ingestion.reorg import Position, continues, fork_point
+
+BACKOFF_MAX_S = 30.0
+"""Longest wait between two tries."""
+BACKOFF_MIN_S = 0.5
+"""First wait; it doubles with every failure in a row."""
+FORK_SEARCH_BLOCKS = 32
+"""How many of our blocks are compared with the node's at once."""
+FORK_SEARCH_MAX = 4096
+"""How deep a reorganisation is followed."""
+
+_RETRYABLE_SQLSTATES = ("08", "40", "53", "55", "57")
+"""Connection, rollback (deadlock), resources, lock not available, operator intervention. Source: PostgreSQL appendix A."""
+
+_log = structlog.get_logger(__name__)
+_T = TypeVar("_T")
+
+
+class Stopped(Exception):
+    """The process was asked to end while it waited for the network; nothing was open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How a chain is followed."""
+
+    confirmations: int
+    """Blocks that must follow before a block is final."""
+    start_height: int
+    """First block on an empty cursor; 0 for the oldest that the node has."""
+    poll_interval_s: float
+    """How long to wait at the tip."""
+
+
+class Loop:
+    """Follows one chain for a worker that holds its fence."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        source: ChainSource,
+        pace: Pace,
+        fence: int,
+        stop: asyncio.Event,
+        metrics: Metrics,
+        status: Status,
+        clock: Clock,
+    ) -> None:
+        """`stop` ends the loop after the transaction at hand."""
+        self._db = db
+        self._source = source
+        self._chain = source.chain
+        self._pace = pace
+        self._fence = fence
+        self._stop = stop
+        self._metrics = metrics
+        self._status = status
+        self._clock = clock
+        self._settled: Position | None = None
+
+    async def run(self) -> None:
+        """Follow the chain until told to stop. Raises the broken invariant that ends it."""
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                moved = await self.step()
+            except Stopped:
+                return
+            except (Unavailable, DBAPIError, OSError) as error:
+                if not may_retry(error):
+                    raise
+                failures += 1
+                self._metrics.retried()
+                _log.warning("ingestion.retry", chain=self._chain, failures=failures, error=str(error)[:300])
+                await self._pause(backoff(failures))
+            else:
+                failures = 0
+                self._status.succeeded_at = asyncio.get_running_loop().time()
+                if not moved:
+                    await self._pause(self._pace.poll_interval_s)
+            self._status.ended_step_at = asyncio.get_running_loop().time()
+
+    async def step(self) -> bool:
+        """One batch, one rewind, or the news that there is nothing new. Returns whether anything moved."""
+        async with self._db.read(None) as session:
+            position = await cursor.load(session, self._chain)
+            tip = None if position is None else await cursor.load_block(session, self._chain, position)
+        if tip is not None:
+            await self._settle(tip)
+        head = await self._or_stop(self._source.head())
+        if position is not None and await self._was_replaced(position, head):
+            await self._rewind(position)
+            return True
+        first = await self._first() if position is None else position.height + 1
+        facts = await self._fetch(first, head.height)
+        for each in facts:
+            if self._stop.is_set():
+                break
+            if not continues(position, each.ref):
+                await self._part(position, each.ref)
+                return True
+            position = await self._book(position, each)
+            tip = each.ref
+        if tip is not None:
+            await self._settle(tip)
+            self._metrics.stands_at(tip.height, head.height, tip.closed_at, self._clock.now())
+        return bool(facts)
+
+    async def _first(self) -> int:
+        return self._pace.start_height or await self._or_stop(self._source.oldest())
+
+    async def _fetch(self, first: int, head: int) -> list[BlockFacts]:
+        if first > head:
+            return []
+        last = min(head, first + self._source.batch_max - 1)
+        return await self._or_stop(self._source.fetch(first, last))
+
+    async def _book(self, position: Position | None, facts: BlockFacts) -> Position:
+        """One block, one transaction: the cursor's compare-and-swap and everything observed."""
+        async with self._db.unit_of_work(None) as uow:
+            after = await cursor.advance(uow, self._chain, self._fence, position, facts.ref)
+            tally = await effects.observe_block(uow, self._chain, facts)
+        self._metrics.booked(tally)
+        if tally != effects.Tally():
+            _log.info(
+                "ingestion.booked",
+                chain=self._chain,
+                height=facts.ref.height,
+                deposits=tally.deposits,
+                transactions=tally.transactions,
+            )
+        return after
+
+    async def _settle(self, tip: BlockRef) -> None:
+        """Book what is final at this tip, once per tip; also after a restart that came between a block and its settling."""
+        position = Position(height=tip.height, hash=tip.hash)
+        if self._settled != position:
+            await effects.settle(self._db, self._chain, self._fence, tip, self._pace.confirmations)
+            self._settled = position
+
+    async def _was_replaced(self, position: Position, head: Head) -> bool:
+        """Whether the node's newest block, where it is not above ours, is another one than ours at its height."""
+        if head.height > position.height or not self._source.reorganises:
+            return False
+        if head.height == position.height:
+            return head.hash != position.hash
+        async with self._db.read(None) as session:
+            kept = await cursor.kept_blocks(session, self._chain, up_to=head.height, limit=1)
+        return kept.get(head.height, head.hash) != head.hash
+
+    async def _part(self, position: Position | None, block: BlockRef) -> None:
+        """A block does not continue ours: rewind where chains reorganise, stop where they do not."""
+        if position is None or not self._source.reorganises:
+            raise BrokenHashChain(
+                chain=self._chain,
+                height=block.height,
+                parent_hash=block.parent_hash,
+                ours=None if position is None else position.hash,
+            )
+        await self._rewind(position)
+
+    async def _rewind(self, position: Position) -> None:
+        """Find the fork point over the network, then go back to it in one transaction."""
+        fork = await self._find_fork(position)
+        if fork == position:
+            return
+        async with self._db.read(None) as session:
+            block = await cursor.load_block(session, self._chain, fork)
+            tenants = await identity.list_tenants(session)
+        async with self._db.unit_of_work(None) as uow:
+            await cursor.rewind(uow, self._chain, self._fence, position, fork)
+            touched = await effects.take_back(uow, self._chain, tenants, block)
+        self._settled = None
+        self._metrics.rewound()
+        _log.warning(
+            "ingestion.rewound", chain=self._chain, height=position.height, fork=fork.height, deposits=touched
+        )
+
+    async def _find_fork(self, position: Position) -> Position:
+        """The highest block of ours that the node still has. Raises ReorgTooDeep."""
+        up_to = position.height
+        for _ in range(FORK_SEARCH_MAX // FORK_SEARCH_BLOCKS):
+            async with self._db.read(None) as session:
+                kept = await cursor.kept_blocks(session, self._chain, up_to=up_to, limit=FORK_SEARCH_BLOCKS)
+            if not kept:
+                break
+            fork = fork_point(kept, await self._or_stop(self._source.hashes(sorted(kept))))
+            if fork is not None:
+                return fork
+            up_to = min(kept) - 1
+        raise ReorgTooDeep(chain=self._chain, height=position.height)
+
+    async def _or_stop(self, call: Awaitable[_T]) -> _T:
+        """The call's answer, or Stopped when the process is asked to end first: nothing is open meanwhile."""
+        task = asyncio.ensure_future(call)
+        stop = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            if not task.done():
+                task.cancel()
+        if task.cancelled() or not task.done():
+            await asyncio.gather(task, return_exceptions=True)
+            raise Stopped
+        return task.result()
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        except TimeoutError:
+            return
+
+
+def may_retry(error: Exception) -> bool:
+    """Whether trying again can help: a node or a connection is away, or two transactions met."""
+    if isinstance(error, DBAPIError):
+        state = str(getattr(error.orig, "sqlstate", None) or "")
+        return error.connection_invalidated or state.startswith(_RETRYABLE_SQLSTATES)
+    return isinstance(error, Unavailable | OSError)
+
+
+def backoff(failures: int) -> float:
+    """Seconds to wait after so many failures in a row: doubling, capped, and spread so that workers do not knock together."""
+    ceiling = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** min(failures - 1, 10))
+    return SystemRandom().uniform(ceiling / 2, ceiling)

@@ -1,0 +1,178 @@
+"""The ingestion worker of one chain: `python -m ingestion.main --chain stellar:devnet`.
+
+Ends with 0 when it was told to, 1 when an invariant is broken (the sentence names it), 2 when it cannot start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from typing import assert_never
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from custody.db.session import Database
+from custody.kernel.clock import SystemClock
+from custody.kernel.errors import CustodyError, Unavailable
+from custody.settings import ChainSettings, load
+from ingestion import cursor
+from ingestion.evm import worker as evm
+from ingestion.health import Status, serve
+from ingestion.lease import Lease
+from ingestion.loop import Loop, Pace, backoff
+from ingestion.metrics import Metrics
+from ingestion.ports import ChainSource
+from ingestion.stellar import worker as stellar
+
+LEASE_POLL_S = 1.0
+"""How often a worker that waits for its turn asks for it."""
+POOL_SIZE = 4
+"""Connections of one worker: the lease, the block, and a reader."""
+
+_log = structlog.get_logger(__name__)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run until told to stop."""
+    parser = argparse.ArgumentParser(prog="ingestion.main", description="Follow one chain into the ledger.")
+    parser.add_argument("--chain", required=True, help="CAIP-2 id of a configured chain")
+    parser.add_argument("--health-host", default="127.0.0.1")
+    parser.add_argument("--health-port", type=int, help="serve /livez, /readyz and /metrics there")
+    args = parser.parse_args(argv)
+    settings = load()
+    configure_logs()
+    try:
+        chain = settings.chain(args.chain)
+    except LookupError as error:
+        return _refuse(str(error))
+    url = settings.database.url.get_secret_value()
+    address = None if args.health_port is None else (args.health_host, args.health_port)
+    try:
+        asyncio.run(follow(url, chain, address))
+    except CustodyError as error:
+        _log.critical("ingestion.stopped", chain=chain.id, code=error.code, error=str(error))
+        print(f"ingestion of {chain.id} stopped: {error}", file=sys.stderr)  # noqa: T201 (a process's last words)
+        return 1
+    except (OSError, DBAPIError) as error:
+        return _refuse(f"cannot start or go on: {error}")
+    return 0
+
+
+async def follow(url: str, settings: ChainSettings, health: tuple[str, int] | None) -> None:
+    """Follow one chain until SIGTERM or SIGINT. Raises the broken invariant that ends it."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    db = Database(url, pool_size=POOL_SIZE)
+    source = build_source(settings, db)
+    metrics = Metrics(source.chain)
+    status = Status(started_at=loop.time())
+    server = None if health is None else await serve(status, metrics, *health)
+    try:
+        await run_worker(db, source, settings, stop=stop, metrics=metrics, status=status)
+    finally:
+        if server is not None:
+            server.close()
+        await source.aclose()
+        await db.close()
+
+
+async def run_worker(
+    db: Database,
+    source: ChainSource,
+    settings: ChainSettings,
+    *,
+    stop: asyncio.Event,
+    metrics: Metrics,
+    status: Status,
+) -> None:
+    """Wait for the chain's lease, take its fence, and follow it until `stop`."""
+    async with Lease(db, source.chain) as lease:
+        while not await lease.take():
+            _log.info("ingestion.waiting_for_lease", chain=source.chain)
+            await _wait(stop, LEASE_POLL_S)
+            if stop.is_set():
+                return
+        if not await _reach(source, stop):
+            return
+        async with db.unit_of_work(None) as uow:
+            fence = await cursor.take_over(uow, source.chain)
+        metrics.leased(True)
+        status.waiting_for_lease = False
+        status.started_at = asyncio.get_running_loop().time()
+        _log.info("ingestion.started", chain=source.chain, fence=fence)
+        await Loop(
+            db=db,
+            source=source,
+            pace=Pace(
+                confirmations=settings.confirmations,
+                start_height=settings.start_height,
+                poll_interval_s=settings.poll_interval_s,
+            ),
+            fence=fence,
+            stop=stop,
+            metrics=metrics,
+            status=status,
+            clock=SystemClock(),
+        ).run()
+
+
+def build_source(settings: ChainSettings, db: Database) -> ChainSource:
+    """Where this chain's blocks come from."""
+    match settings.kind:
+        case "stellar":
+            return stellar.build_source(settings)
+        case "evm":
+            return evm.build_source(settings, db)
+        case _:
+            assert_never(settings.kind)
+
+
+def configure_logs() -> None:
+    """One JSON object a line, event name first."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.EventRenamer("event"),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    )
+
+
+async def _reach(source: ChainSource, stop: asyncio.Event) -> bool:
+    """Wait until the node answers for the right network. False when told to stop first; raises WrongNetwork."""
+    failures = 0
+    while not stop.is_set():
+        try:
+            await source.verify_network()
+        except Unavailable as error:
+            failures += 1
+            _log.warning("ingestion.node_away", chain=source.chain, error=str(error))
+            await _wait(stop, backoff(failures))
+        else:
+            return True
+    return False
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return
+
+
+def _refuse(sentence: str) -> int:
+    print(f"ingestion: {sentence}", file=sys.stderr)  # noqa: T201 (a process's last words)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
