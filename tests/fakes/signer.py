@@ -1,0 +1,123 @@
+"""A signer without keys that keeps the rules its callers lean on, and passes `tests/contract/test_signer_port.py`.
+
+Quorum by people, one binding per intent, one intent per slot, the same bytes again for the same request. Its "transactions"
+are JSON that the fake chain reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from custody.kernel.clock import Clock
+from custody.policy.evaluate import evaluate
+from custody.policy.model import ApprovalPolicy, Decision, Standing, Word
+from custody.signing import intents
+from custody.signing.errors import InvalidDecision, SignerRefused, SignerUnreachable, SigningUnknown
+from custody.signing.model import SignedTransaction, SignerHealth, Slot, StellarSlot
+from tests.fakes.faults import Faults
+
+
+class FakeSigner:
+    """Decides by `policy` at `clock`'s time; keeps its journal in memory."""
+
+    def __init__(self, policy: ApprovalPolicy, clock: Clock, faults: Faults) -> None:
+        self.policy = policy
+        self.clock = clock
+        self.faults = faults
+        self.reachable = True
+        self.loses_answers = 0
+        self.refuses_with = ""
+        self.journal: dict[bytes, tuple[Slot, SignedTransaction]] = {}
+        self.slots: dict[tuple[str, int], tuple[bytes, int]] = {}
+        self.vetoed: set[bytes] = set()
+
+    async def health(self) -> SignerHealth:
+        self._reach()
+        return SignerHealth(
+            policy_version=self.policy.version, journal_count=len(self.journal), keys=len(self.slots)
+        )
+
+    async def get_policy(self) -> ApprovalPolicy:
+        self._reach()
+        return self.policy
+
+    async def veto(self, intent: bytes, decisions: Sequence[Decision]) -> None:
+        self._reach()
+        digest = intents.digest(intent)
+        if digest in self.journal:
+            raise SignerRefused(reason="already_signed", text="")
+        self._verify(intent, decisions)
+        if not any(each.word is Word.REJECT for each in decisions):
+            raise SignerRefused(reason="no_veto", text="")
+        self.vetoed.add(digest)
+
+    async def sign(self, intent: bytes, decisions: Sequence[Decision], slot: Slot) -> SignedTransaction:
+        self.faults.reach("before sign")
+        self._reach()
+        if self.refuses_with:
+            raise SignerRefused(reason=self.refuses_with, text="")
+        signed = self._journaled(intent, slot) or self._decide(intent, decisions, slot)
+        self.faults.reach("after sign")
+        if self.loses_answers:
+            self.loses_answers -= 1
+            raise SigningUnknown(cause="lost")
+        return signed
+
+    def _reach(self) -> None:
+        if not self.reachable:
+            raise SignerUnreachable(cause="down")
+
+    def _journaled(self, intent: bytes, slot: Slot) -> SignedTransaction | None:
+        found = self.journal.get(intents.digest(intent))
+        if found is None:
+            return None
+        if found[0] != slot:
+            raise SignerRefused(reason="already_bound", text="")
+        return found[1]
+
+    def _decide(self, intent: bytes, decisions: Sequence[Decision], slot: Slot) -> SignedTransaction:
+        digest, fields, now = intents.digest(intent), intents.show(intent), int(self.clock.now().timestamp())
+        self._verify(intent, decisions)
+        verdict = evaluate(self.policy, intents.facts_of(intent), decisions)
+        used = self.slots.get(_slot_key(fields, slot))
+        refusals: list[tuple[Callable[[], bool], str]] = [
+            (lambda: now >= int(fields["expires_at"]), "expired"),
+            (lambda: now < int(fields["not_before"]), "not_yet"),
+            (lambda: digest in self.vetoed or verdict.standing is Standing.REJECTED, "vetoed"),
+            (lambda: verdict.standing is Standing.DENIED, verdict.reason),
+            (lambda: verdict.standing is Standing.PENDING, "quorum_missing"),
+            (lambda: not _fits(fields, slot, now), "bad_binding"),
+            (lambda: used is not None and used[0] != digest and used[1] >= now, "slot_used"),
+        ]
+        for applies, code in refusals:
+            if applies():
+                raise SignerRefused(reason=code, text="")
+        ends = slot.max_time if isinstance(slot, StellarSlot) else 2**62
+        tx = json.dumps({"fields": fields, "slot": asdict(slot)}, sort_keys=True).encode()
+        shown = hashlib.sha256(tx).hexdigest()
+        signed = SignedTransaction(tx=tx, tx_hash=shown if isinstance(slot, StellarSlot) else f"0x{shown}")
+        self.journal[digest] = (slot, signed)
+        self.slots[_slot_key(fields, slot)] = (digest, ends)
+        return signed
+
+    def _verify(self, intent: bytes, decisions: Sequence[Decision]) -> None:
+        for each in decisions:
+            try:
+                intents.verify_decision(intent, self.policy, each)
+            except InvalidDecision as error:
+                raise SignerRefused(reason=str(error.values["reason"]), text="") from error
+
+
+def _slot_key(fields: dict[str, str], slot: Slot) -> tuple[str, int]:
+    return (fields["key_id"], slot.sequence if isinstance(slot, StellarSlot) else slot.nonce)
+
+
+def _fits(fields: dict[str, str], slot: Slot, now: int) -> bool:
+    if isinstance(slot, StellarSlot):
+        return now < slot.max_time <= int(fields["expires_at"]) and 100 <= slot.fee <= int(fields["max_fee"])
+    return slot.max_fee_per_gas <= int(fields["max_fee_per_gas"]) and slot.max_priority_fee_per_gas <= int(
+        fields["max_priority_fee_per_gas"]
+    )
