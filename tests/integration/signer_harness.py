@@ -10,77 +10,15 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from signer.protocol import canonical
-from signer.protocol.approvals import Approval, approval_message
 from signer.protocol.intent import Intent
 from signer.protocol.messages import Binding, Health, Request, Response, Sign, dump, load_response
 from signer.protocol.wire import receive_frame, send_frame
+from tests.fakes.signer_people import approve
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
 PIN = "271828182845"
-PASSPHRASE = "Custody Devnet ; 2026"
-APPROVERS = ("alice", "bob", "carol")
-
-
-def approver_key(name: str) -> Ed25519PrivateKey:
-    """Return a person's test key, the same in every run."""
-    return Ed25519PrivateKey.from_private_bytes(name.encode().ljust(32, b"."))
-
-
-def public_hex(key: Ed25519PrivateKey) -> str:
-    """Return the raw public key in hex."""
-    return key.public_key().public_bytes_raw().hex()
-
-
-def approve(data: bytes, *names: str, decision: str = "approve", version: int = 1) -> tuple[Approval, ...]:
-    """Return the approvals of these people for canonical bytes."""
-    message = approval_message(decision=decision, digest=canonical.digest(data), approver_set_version=version)
-    return tuple(
-        Approval(
-            approver=name,
-            public_key=public_hex(approver_key(name)),
-            decision=decision,
-            signature=approver_key(name).sign(message).hex(),
-        )
-        for name in names
-    )
-
-
-def make_policy(**changes: object) -> dict[str, object]:
-    """Return a policy: 2 of the three approvers for everything on the two local chains."""
-    rule = {
-        "org": "*", "vault": "*", "destinations": ["*"], "windows": [], "group": "treasury", "threshold": 2,
-    }  # fmt: skip
-    stellar = {
-        "chain": "stellar:devnet",
-        "kind": "*",
-        "asset": "*",
-        "amount_max": str(2**63 - 1),
-        "fee_max": "100000",
-    }
-    evm = {
-        "chain": "eip155:31337",
-        "kind": "*",
-        "asset": "*",
-        "amount_max": str(10**24),
-        "fee_max": str(10**18),
-    }
-    policy: dict[str, object] = {
-        "format": "custody-policy-v1",
-        "version": 1,
-        "approver_set_version": 1,
-        "networks": {"stellar:devnet": PASSPHRASE},
-        "approvers": [
-            {"id": name, "keys": [public_hex(approver_key(name))], "groups": ["treasury"]}
-            for name in APPROVERS
-        ],
-        "deny": [],
-        "allow": [{"id": "stellar", **rule, **stellar}, {"id": "evm", **rule, **evm}],
-    }
-    return policy | changes
 
 
 def make_token(directory: Path) -> Path:

@@ -1,7 +1,6 @@
 """The signer as it runs: a real process, a real SoftHSM token, every kind of intent, judged by independent libraries."""
 
 import base64
-import hashlib
 import shutil
 import stat
 import subprocess
@@ -19,10 +18,8 @@ from hexbytes import HexBytes
 from stellar_sdk import ChangeTrust, Keypair, MuxedAccount, Payment, TextMemo, TransactionEnvelope
 
 from signer.protocol import canonical
-from signer.protocol.intent import EvmErc20Transfer, EvmTransfer, StellarChangeTrust, StellarPayment
 from signer.protocol.messages import (
     CreateKey,
-    EvmBinding,
     Explain,
     Explained,
     GetPolicy,
@@ -36,30 +33,35 @@ from signer.protocol.messages import (
     Refused,
     Sign,
     Signed,
-    StellarBinding,
     Veto,
     Vetoed,
 )
 from signer.protocol.wire import receive_frame
+from tests.fakes.signer_people import (
+    CUSTOMER,
+    ISSUER,
+    PASSPHRASE,
+    RECEIVER,
+    TOKEN,
+    approve,
+    approver_key,
+    bind_evm,
+    bind_stellar,
+    make_erc20,
+    make_payment,
+    make_policy,
+    make_transfer,
+    make_trust,
+    public_hex,
+)
 from tests.integration.signer_harness import (
     MODULE,
-    PASSPHRASE,
     PIN,
     ROOT,
     SignerProcess,
-    approve,
-    approver_key,
-    make_policy,
-    public_hex,
 )
 
 pytestmark = [pytest.mark.stack, pytest.mark.skipif(not MODULE.exists(), reason="needs softhsm2")]
-
-ISSUER = Keypair.from_raw_ed25519_seed(bytes([3]) * 32).public_key
-CUSTOMER = Keypair.from_raw_ed25519_seed(bytes([2]) * 32).public_key
-NETWORK_ID = hashlib.sha256(PASSPHRASE.encode()).hexdigest()
-RECEIVER = "0x2B5AD5c4795c026514f8317c7a215E218DcCD6cF"
-TOKEN = "0x6813Eb9362372EEF6200f3b1dbC3f819671cBA69"
 
 
 @pytest.fixture(scope="module")
@@ -87,38 +89,8 @@ def create_key(signer: SignerProcess, curve: str) -> KeyView:
     return key
 
 
-def header(key: KeyView) -> dict[str, object]:
-    now = int(time.time())
-    return {
-        "org": "acme", "vault": "hot", "key_id": key.key_id, "request_id": str(uuid4()), "initiator": "maker",
-        "policy_version": 1, "not_before": now - 5, "expires_at": now + 600, "source": key.address,
-    }  # fmt: skip
-
-
-def make_payment(key: KeyView, **changes: object) -> StellarPayment:
-    fields = {
-        **header(key), "chain": "stellar:devnet", "network_id": NETWORK_ID, "destination": CUSTOMER,
-        "memo_type": "none", "memo": "", "asset": "native", "amount": 12_345_678, "max_fee": 1000,
-    }  # fmt: skip
-    return StellarPayment(**{**fields, **changes})
-
-
-def make_transfer(key: KeyView, **changes: object) -> EvmTransfer:
-    fields = {
-        **header(key), "chain": "eip155:31337", "chain_id": 31337, "destination": RECEIVER, "amount": 10**18,
-        "gas_limit": 21_000, "max_fee_per_gas": 30 * 10**9, "max_priority_fee_per_gas": 10**9,
-    }  # fmt: skip
-    return EvmTransfer(**{**fields, **changes})
-
-
-def bind_stellar(intent: StellarPayment | StellarChangeTrust, sequence: int) -> StellarBinding:
-    return StellarBinding(
-        sequence=sequence, max_time=intent.expires_at, min_ledger=0, max_ledger=5_000, fee=intent.max_fee
-    )
-
-
-def bind_evm(nonce: int) -> EvmBinding:
-    return EvmBinding(nonce=nonce, max_fee_per_gas=20 * 10**9, max_priority_fee_per_gas=10**9)
+def now() -> int:
+    return int(time.time())
 
 
 def signed(response: object) -> Signed:
@@ -141,7 +113,7 @@ def read_stellar(response: Signed, key: KeyView) -> TransactionEnvelope:
 
 
 def test_a_native_payment_is_what_the_intent_says(signer: SignerProcess, stellar_key: KeyView) -> None:
-    intent = make_payment(stellar_key, memo_type="text", memo="invoice 7")
+    intent = make_payment(stellar_key, now(), memo_type="text", memo="invoice 7")
     binding = bind_stellar(intent, 101)
     response = signed(signer.sign(intent, binding, "alice", "bob"))
     transaction = read_stellar(response, stellar_key).transaction
@@ -161,7 +133,7 @@ def test_a_native_payment_is_what_the_intent_says(signer: SignerProcess, stellar
 def test_a_credit_payment_reaches_the_muxed_customer(signer: SignerProcess, stellar_key: KeyView) -> None:
     muxed = MuxedAccount(CUSTOMER, 77)
     intent = make_payment(
-        stellar_key, destination=muxed.account_muxed, asset=f"USDC:{ISSUER}", amount=2**63 - 1
+        stellar_key, now(), destination=muxed.account_muxed, asset=f"USDC:{ISSUER}", amount=2**63 - 1
     )
     binding = replace(bind_stellar(intent, 102), max_ledger=0)
     transaction = read_stellar(signed(signer.sign(intent, binding, "bob", "carol")), stellar_key).transaction
@@ -174,11 +146,7 @@ def test_a_credit_payment_reaches_the_muxed_customer(signer: SignerProcess, stel
 
 
 def test_a_trustline_has_asset_and_limit(signer: SignerProcess, stellar_key: KeyView) -> None:
-    payment = make_payment(stellar_key)
-    intent = StellarChangeTrust(
-        **{name: getattr(payment, name) for name in ("chain", "network_id", "max_fee")},
-        **header(stellar_key), asset=f"LONGCODE1234:{ISSUER}", limit=5 * 10**7,
-    )  # fmt: skip
+    intent = make_trust(stellar_key, now())
     response = signed(signer.sign(intent, bind_stellar(intent, 103), "alice", "carol"))
     operation = read_stellar(response, stellar_key).transaction.operations[0]
     assert isinstance(operation, ChangeTrust)
@@ -186,7 +154,7 @@ def test_a_trustline_has_asset_and_limit(signer: SignerProcess, stellar_key: Key
 
 
 def test_an_evm_transfer_recovers_to_the_key(signer: SignerProcess, evm_key: KeyView) -> None:
-    response = signed(signer.sign(make_transfer(evm_key), bind_evm(0), "alice", "bob"))
+    response = signed(signer.sign(make_transfer(evm_key, now()), bind_evm(0), "alice", "bob"))
     assert Account.recover_transaction(response.tx) == evm_key.address
     fields = TypedTransaction.from_bytes(HexBytes(response.tx)).as_dict()
     assert HexBytes(fields["to"]) == HexBytes(RECEIVER)
@@ -199,9 +167,7 @@ def test_an_evm_transfer_recovers_to_the_key(signer: SignerProcess, evm_key: Key
 
 
 def test_an_erc20_transfer_calls_only_transfer(signer: SignerProcess, evm_key: KeyView) -> None:
-    plain = make_transfer(evm_key, gas_limit=90_000, amount=123_456)
-    names = set(EvmErc20Transfer.__slots__) - {"token"}
-    intent = EvmErc20Transfer(**{name: getattr(plain, name) for name in names}, token=TOKEN)
+    intent = make_erc20(evm_key, now())
     response = signed(signer.sign(intent, bind_evm(1), "alice", "bob"))
     assert Account.recover_transaction(response.tx) == evm_key.address
     fields = TypedTransaction.from_bytes(HexBytes(response.tx)).as_dict()
@@ -211,25 +177,25 @@ def test_an_erc20_transfer_calls_only_transfer(signer: SignerProcess, evm_key: K
 
 def test_many_evm_signatures_are_low_s_and_recover(signer: SignerProcess, evm_key: KeyView) -> None:
     for nonce in range(100, 120):
-        response = signed(signer.sign(make_transfer(evm_key), bind_evm(nonce), "alice", "bob"))
+        response = signed(signer.sign(make_transfer(evm_key, now()), bind_evm(nonce), "alice", "bob"))
         assert Account.recover_transaction(response.tx) == evm_key.address
 
 
 def test_the_same_request_gets_the_same_bytes_also_after_kill_9(
     signer: SignerProcess, evm_key: KeyView
 ) -> None:
-    intent = make_transfer(evm_key)
+    intent = make_transfer(evm_key, now())
     first = signed(signer.sign(intent, bind_evm(200), "alice", "bob"))
     assert signed(signer.sign(intent, bind_evm(200), "alice", "bob")) == first
     signer.kill()
     signer.start()
     assert signed(signer.sign(intent, bind_evm(200))) == first
     assert refused(signer.sign(intent, bind_evm(201), "alice", "bob")) == "already_bound"
-    assert refused(signer.sign(make_transfer(evm_key), bind_evm(200), "alice", "bob")) == "slot_used"
+    assert refused(signer.sign(make_transfer(evm_key, now()), bind_evm(200), "alice", "bob")) == "slot_used"
 
 
 def test_a_veto_is_final_across_a_restart(signer: SignerProcess, evm_key: KeyView) -> None:
-    data = canonical.encode(make_transfer(evm_key))
+    data = canonical.encode(make_transfer(evm_key, now()))
     veto = Veto(intent=data, approvals=approve(data, "carol", decision="reject"))
     assert isinstance(signer.ask(veto), Vetoed)
     assert isinstance(signer.ask(veto), Vetoed)
@@ -258,7 +224,7 @@ def test_policy_health_and_explain_can_be_read(signer: SignerProcess, evm_key: K
     assert [rule.id for rule in policy.allow] == ["stellar", "evm"]
     assert policy.approvers[0].keys == (public_hex(approver_key("alice")),)
     assert isinstance(signer.ask(Health()), HealthView)
-    data = canonical.encode(make_transfer(evm_key))
+    data = canonical.encode(make_transfer(evm_key, now()))
     explained = signer.ask(Explain(intent=data, approvals=approve(data, "bob")))
     assert isinstance(explained, Explained)
     assert (explained.verdict, explained.rule, explained.missing) == ("wait", "evm", 1)
@@ -318,7 +284,7 @@ def test_it_starts_and_signs_with_only_its_own_package(tmp_path: Path) -> None:
     signer.start()
     try:
         key = create_key(signer, "ed25519")
-        intent = make_payment(key)
+        intent = make_payment(key, now())
         read_stellar(signed(signer.sign(intent, bind_stellar(intent, 1), "alice", "bob")), key)
     finally:
         assert signer.stop() == 0

@@ -1,0 +1,130 @@
+"""Approvers with keys of their own, a policy for them, and valid intents: what signer tests start from and then spoil."""
+
+import hashlib
+import json
+from typing import Any
+from uuid import uuid4
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from stellar_sdk import Keypair
+
+from signer.protocol import canonical
+from signer.protocol.approvals import Approval, approval_message
+from signer.protocol.intent import EvmErc20Transfer, EvmTransfer, StellarChangeTrust, StellarPayment
+from signer.protocol.messages import EvmBinding, KeyView, StellarBinding
+
+PASSPHRASE = "Custody Devnet ; 2026"
+NETWORK_ID = hashlib.sha256(PASSPHRASE.encode()).hexdigest()
+APPROVERS = ("alice", "bob", "carol")
+ISSUER = Keypair.from_raw_ed25519_seed(bytes([3]) * 32).public_key
+CUSTOMER = Keypair.from_raw_ed25519_seed(bytes([2]) * 32).public_key
+RECEIVER = "0x2B5AD5c4795c026514f8317c7a215E218DcCD6cF"
+TOKEN = "0x6813Eb9362372EEF6200f3b1dbC3f819671cBA69"
+
+
+def approver_key(name: str) -> Ed25519PrivateKey:
+    """Return a person's test key, the same in every run."""
+    return Ed25519PrivateKey.from_private_bytes(name.encode().ljust(32, b"."))
+
+
+def public_hex(key: Ed25519PrivateKey) -> str:
+    """Return the raw public key in hex."""
+    return key.public_key().public_bytes_raw().hex()
+
+
+def approve(data: bytes, *names: str, decision: str = "approve", version: int = 1) -> tuple[Approval, ...]:
+    """Return the approvals of these people for canonical bytes."""
+    message = approval_message(decision=decision, digest=canonical.digest(data), approver_set_version=version)
+    return tuple(
+        Approval(
+            approver=name,
+            public_key=public_hex(approver_key(name)),
+            decision=decision,
+            signature=approver_key(name).sign(message).hex(),
+        )
+        for name in names
+    )
+
+
+def make_policy(**changes: object) -> dict[str, object]:
+    """Return a policy: 2 of the three approvers for everything on the two local chains."""
+    rule = {
+        "org": "*", "vault": "*", "destinations": ["*"], "windows": [], "group": "treasury", "threshold": 2,
+    }  # fmt: skip
+    stellar = {
+        "chain": "stellar:devnet",
+        "kind": "*",
+        "asset": "*",
+        "amount_max": str(2**63 - 1),
+        "fee_max": "100000",
+    }
+    evm = {
+        "chain": "eip155:31337",
+        "kind": "*",
+        "asset": "*",
+        "amount_max": str(10**24),
+        "fee_max": str(10**18),
+    }
+    policy: dict[str, object] = {
+        "format": "custody-policy-v1",
+        "version": 1,
+        "approver_set_version": 1,
+        "networks": {"stellar:devnet": PASSPHRASE},
+        "approvers": [
+            {"id": name, "keys": [public_hex(approver_key(name))], "groups": ["treasury"]}
+            for name in APPROVERS
+        ],
+        "deny": [],
+        "allow": [{"id": "stellar", **rule, **stellar}, {"id": "evm", **rule, **evm}],
+    }
+    return policy | changes
+
+
+def policy_bytes(policy: dict[str, object]) -> bytes:
+    """Return the policy as it stands in its file."""
+    return json.dumps(policy).encode()
+
+
+def make_header(key: KeyView, now: int) -> dict[str, Any]:
+    return {
+        "org": key.org, "vault": key.vault, "key_id": key.key_id, "request_id": str(uuid4()), "initiator": "maker",
+        "policy_version": 1, "not_before": now - 5, "expires_at": now + 600, "source": key.address,
+    }  # fmt: skip
+
+
+def make_payment(key: KeyView, now: int, **changes: Any) -> StellarPayment:
+    fields = {
+        **make_header(key, now), "chain": "stellar:devnet", "network_id": NETWORK_ID, "destination": CUSTOMER,
+        "memo_type": "none", "memo": "", "asset": "native", "amount": 12_345_678, "max_fee": 1000,
+    }  # fmt: skip
+    return StellarPayment(**{**fields, **changes})
+
+
+def make_trust(key: KeyView, now: int) -> StellarChangeTrust:
+    return StellarChangeTrust(
+        **make_header(key, now), chain="stellar:devnet", network_id=NETWORK_ID, max_fee=1000,
+        asset=f"LONGCODE1234:{ISSUER}", limit=5 * 10**7,
+    )  # fmt: skip
+
+
+def make_transfer(key: KeyView, now: int, **changes: Any) -> EvmTransfer:
+    fields = {
+        **make_header(key, now), "chain": "eip155:31337", "chain_id": 31337, "destination": RECEIVER,
+        "amount": 10**18, "gas_limit": 21_000, "max_fee_per_gas": 30 * 10**9, "max_priority_fee_per_gas": 10**9,
+    }  # fmt: skip
+    return EvmTransfer(**{**fields, **changes})
+
+
+def make_erc20(key: KeyView, now: int) -> EvmErc20Transfer:
+    plain = make_transfer(key, now, gas_limit=90_000, amount=123_456)
+    return EvmErc20Transfer(**{name: getattr(plain, name) for name in EvmTransfer.__slots__}, token=TOKEN)
+
+
+def bind_stellar(intent: StellarPayment | StellarChangeTrust, sequence: int) -> StellarBinding:
+    return StellarBinding(
+        sequence=sequence, max_time=intent.expires_at, min_ledger=0, max_ledger=5_000, fee=intent.max_fee
+    )
+
+
+def bind_evm(nonce: int) -> EvmBinding:
+    return EvmBinding(nonce=nonce, max_fee_per_gas=20 * 10**9, max_priority_fee_per_gas=10**9)

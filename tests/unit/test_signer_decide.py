@@ -1,0 +1,552 @@
+"""The way to a signature, refusal by refusal: quorum, veto, time, policy, slots, and the crash between every two steps."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from eth_account import Account
+
+from signer.decide import Decider
+from signer.policy import parse_policy
+from signer.protocol import canonical
+from signer.protocol.approvals import Approval
+from signer.protocol.intent import Intent
+from signer.protocol.messages import Binding, CreateKey, Explain, KeyView, Sign, Signed, StellarBinding, Veto
+from signer.record import Record
+from signer.refusal import HsmFault, Refusal
+from tests.fakes.signer_hsm import START, Crash, FakeToken
+from tests.fakes.signer_people import (
+    APPROVERS,
+    CUSTOMER,
+    ISSUER,
+    RECEIVER,
+    approve,
+    approver_key,
+    bind_evm,
+    bind_stellar,
+    make_erc20,
+    make_payment,
+    make_policy,
+    make_transfer,
+    make_trust,
+    policy_bytes,
+    public_hex,
+)
+
+
+@dataclass
+class Signer:
+    """A signer that can die and start again on the same token and journal."""
+
+    directory: Path
+    token: FakeToken
+    policy: dict[str, object]
+    record: Record | None = None
+
+    def start(self) -> Decider:
+        if self.record is not None:
+            self.record.close()
+            self.record = None
+        self.token.crash_at = 0
+        self.record = Record.open(
+            directory=self.directory,
+            mac=self.token.mac,
+            store=self.token,
+            policy=parse_policy(policy_bytes(self.policy)),
+            clock=self.token.clock,
+        )
+        self.token.calls.clear()
+        return Decider(self.record, self.token)
+
+
+@pytest.fixture
+def make_signer(tmp_path: Path) -> Iterator[Callable[..., Signer]]:
+    made: list[Signer] = []
+
+    def make(**policy: object) -> Signer:
+        directory = tmp_path / str(len(made))
+        directory.mkdir()
+        made.append(Signer(directory=directory, token=FakeToken(), policy=make_policy(**policy)))
+        return made[-1]
+
+    yield make
+    for signer in made:
+        if signer.record is not None:
+            signer.record.close()
+
+
+@pytest.fixture
+def signer(make_signer: Callable[..., Signer]) -> Signer:
+    return make_signer()
+
+
+@pytest.fixture
+def decider(signer: Signer) -> Decider:
+    return signer.start()
+
+
+def make_key(decider: Decider, curve: str = "secp256k1", org: str = "acme", vault: str = "hot") -> KeyView:
+    name = f"make-{curve}-{org}-{vault}"
+    return decider.create_key(CreateKey(request_id=name, org=org, vault=vault, curve=curve, label="one"))
+
+
+def request(intent: Intent, approvals: tuple[Approval, ...], binding: Binding) -> Sign:
+    return Sign(intent=canonical.encode(intent), approvals=approvals, binding=binding)
+
+
+def approved(intent: Intent, binding: Binding, *names: str) -> Sign:
+    data = canonical.encode(intent)
+    return Sign(intent=data, approvals=approve(data, *(names or ("alice", "bob"))), binding=binding)
+
+
+def code_of(decider: Decider, asked: Sign) -> str:
+    with pytest.raises(Refusal) as caught:
+        decider.sign(asked)
+    return caught.value.code
+
+
+# --- quorum -------------------------------------------------------------------------------------------------------------
+
+
+def test_two_people_suffice_and_one_does_not(decider: Decider) -> None:
+    key = make_key(decider)
+    intent = make_transfer(key, START)
+    assert code_of(decider, approved(intent, bind_evm(0), "alice")) == "quorum_missing"
+    assert Account.recover_transaction(decider.sign(approved(intent, bind_evm(0))).tx) == key.address
+
+
+def test_no_approval_is_not_enough(decider: Decider) -> None:
+    assert (
+        code_of(decider, request(make_transfer(make_key(decider), START), (), bind_evm(0)))
+        == "quorum_missing"
+    )
+
+
+def test_the_same_person_twice_is_refused(decider: Decider) -> None:
+    asked = approved(make_transfer(make_key(decider), START), bind_evm(0), "alice", "alice")
+    assert code_of(decider, asked) == "duplicate_approver"
+
+
+def test_two_keys_of_one_person_count_once(make_signer: Callable[..., Signer]) -> None:
+    people = [
+        {"id": "alice", "keys": [public_hex(approver_key("alice")), public_hex(approver_key("bob"))],
+         "groups": ["treasury"]},
+        {"id": "carol", "keys": [public_hex(approver_key("carol"))], "groups": ["treasury"]},
+    ]  # fmt: skip
+    decider = make_signer(approvers=people).start()
+    intent = make_transfer(make_key(decider), START)
+    first, second = approve(canonical.encode(intent), "alice", "bob")
+    twice = request(intent, (first, replace(second, approver="alice")), bind_evm(0))
+    assert code_of(decider, twice) == "duplicate_approver"
+
+
+def test_one_key_under_two_names_is_refused(decider: Decider) -> None:
+    intent = make_transfer(make_key(decider), START)
+    (alice,) = approve(canonical.encode(intent), "alice")
+    asked = request(intent, (alice, replace(alice, approver="bob")), bind_evm(0))
+    assert code_of(decider, asked) == "unknown_approver_key"
+
+
+def test_the_initiator_may_not_approve_but_may_veto(decider: Decider) -> None:
+    intent = make_transfer(make_key(decider), START, initiator="alice")
+    assert code_of(decider, approved(intent, bind_evm(0), "alice", "bob")) == "initiator_approved"
+    data = canonical.encode(intent)
+    decider.veto(Veto(intent=data, approvals=approve(data, "alice", decision="reject")))
+    assert code_of(decider, approved(intent, bind_evm(0), "bob", "carol")) == "vetoed"
+
+
+def test_a_stranger_refuses_the_whole_request(decider: Decider) -> None:
+    asked = approved(make_transfer(make_key(decider), START), bind_evm(0), "alice", "bob", "mallory")
+    assert code_of(decider, asked) == "unknown_approver"
+
+
+def test_a_person_of_another_group_does_not_count(make_signer: Callable[..., Signer]) -> None:
+    groups = {"alice": ["treasury"], "bob": ["treasury"], "carol": ["audit"]}
+    people = [{"id": n, "keys": [public_hex(approver_key(n))], "groups": groups[n]} for n in APPROVERS]
+    decider = make_signer(approvers=people).start()
+    intent = make_transfer(make_key(decider), START)
+    assert code_of(decider, approved(intent, bind_evm(0), "alice", "carol")) == "quorum_missing"
+    assert decider.sign(approved(intent, bind_evm(0), "alice", "bob"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"decision": "reject"},
+        {"version": 2},
+    ],
+)
+def test_an_approval_for_another_domain_does_not_verify(decider: Decider, changes: dict[str, object]) -> None:
+    intent = make_transfer(make_key(decider), START)
+    forged = [
+        replace(one, decision="approve") for one in approve(canonical.encode(intent), "alice", **changes)
+    ]
+    assert code_of(decider, request(intent, tuple(forged), bind_evm(0))) == "bad_approval_signature"
+
+
+def test_a_signature_over_the_bare_digest_does_not_verify(decider: Decider) -> None:
+    intent = make_transfer(make_key(decider), START)
+    data = canonical.encode(intent)
+    (alice,) = approve(data, "alice")
+    bare = replace(alice, signature=approver_key("alice").sign(canonical.digest(data)).hex())
+    assert code_of(decider, request(intent, (bare,), bind_evm(0))) == "bad_approval_signature"
+
+
+@pytest.mark.parametrize(
+    "spoil", [str.upper, lambda text: text[:-2], lambda text: "zz" + text[2:], lambda _: ""]
+)
+def test_another_spelling_of_a_signature_is_refused(decider: Decider, spoil: Callable[[str], str]) -> None:
+    intent = make_transfer(make_key(decider), START)
+    alice, bob = approve(canonical.encode(intent), "alice", "bob")
+    asked = request(intent, (alice, replace(bob, signature=spoil(bob.signature))), bind_evm(0))
+    assert code_of(decider, asked) == "bad_approval_signature"
+
+
+def test_an_unknown_decision_is_refused(decider: Decider) -> None:
+    intent = make_transfer(make_key(decider), START)
+    (alice,) = approve(canonical.encode(intent), "alice")
+    assert code_of(decider, request(intent, (replace(alice, decision="ok"),), bind_evm(0))) == "bad_decision"
+
+
+def test_approvals_of_one_intent_do_not_serve_another(decider: Decider) -> None:
+    key = make_key(decider)
+    approvals = approve(canonical.encode(make_transfer(key, START)), "alice", "bob")
+    other = make_transfer(key, START, amount=2 * 10**18)
+    assert code_of(decider, request(other, approvals, bind_evm(0))) == "bad_approval_signature"
+
+
+def test_a_veto_in_the_request_ends_the_intent(decider: Decider) -> None:
+    intent = make_transfer(make_key(decider), START)
+    data = canonical.encode(intent)
+    votes = (*approve(data, "alice", "bob"), *approve(data, "carol", decision="reject"))
+    assert code_of(decider, request(intent, votes, bind_evm(0))) == "vetoed"
+    assert code_of(decider, approved(intent, bind_evm(0))) == "vetoed"
+
+
+def test_a_veto_needs_a_valid_rejection_and_comes_before_the_signature(decider: Decider) -> None:
+    intent = make_transfer(make_key(decider), START)
+    data = canonical.encode(intent)
+    with pytest.raises(Refusal, match="no_veto"):
+        decider.veto(Veto(intent=data, approvals=approve(data, "alice")))
+    with pytest.raises(Refusal, match="unknown_approver"):
+        decider.veto(Veto(intent=data, approvals=approve(data, "mallory", decision="reject")))
+    decider.sign(approved(intent, bind_evm(0)))
+    with pytest.raises(Refusal, match="already_signed"):
+        decider.veto(Veto(intent=data, approvals=approve(data, "carol", decision="reject")))
+
+
+# --- key, source, network ----------------------------------------------------------------------------------------------
+
+
+def test_a_key_serves_only_its_org_vault_curve_and_address(decider: Decider) -> None:
+    key, other = make_key(decider), make_key(decider, vault="cold")
+    stellar = make_key(decider, "ed25519")
+    for intent, code in (
+        (make_transfer(key, START, org="evil"), "unknown_key"),
+        (make_transfer(key, START, vault="cold"), "unknown_key"),
+        (make_transfer(key, START, key_id="0" * 32), "unknown_key"),
+        (make_transfer(key, START, source=other.address), "source_mismatch"),
+        (make_transfer(key, START, source=key.address.lower()), "source_mismatch"),
+        (make_transfer(stellar, START, source=key.address), "source_mismatch"),
+        (make_payment(key, START, source=stellar.address), "source_mismatch"),
+        (make_transfer(key, START, destination=RECEIVER.lower()), "bad_checksum"),
+        (replace(make_erc20(key, START), token=RECEIVER.swapcase().replace("0X", "0x"), destination=other.address),
+         "bad_checksum"),
+    ):  # fmt: skip
+        assert code_of(decider, approved(intent, bind_evm(0))) == code
+
+
+def test_a_passphrase_cannot_be_swapped_under_a_chain_name(decider: Decider) -> None:
+    key = make_key(decider, "ed25519")
+    for changes in ({"network_id": "00" * 32}, {"chain": "stellar:pubnet"}):
+        intent = make_payment(key, START, **changes)
+        assert code_of(decider, approved(intent, bind_stellar(intent, 1))) == "unknown_network"
+
+
+def test_an_account_that_nobody_can_hold_is_refused(decider: Decider) -> None:
+    nobody = "GAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAWHF"
+    intent = make_payment(make_key(decider, "ed25519"), START, destination=nobody)
+    assert code_of(decider, approved(intent, bind_stellar(intent, 1))) == "bad_checksum"
+
+
+def test_bytes_that_are_no_intent_are_refused(decider: Decider) -> None:
+    assert code_of(decider, Sign(intent=b"{}", approvals=(), binding=bind_evm(0))) == "malformed_intent"
+
+
+# --- time and policy version ---------------------------------------------------------------------------------------------
+
+
+def test_the_window_is_closed_below_and_open_above(signer: Signer) -> None:
+    decider = signer.start()
+    key = make_key(decider)
+    intent = make_transfer(key, START, not_before=START + 10, expires_at=START + 20)
+    for now, code in ((START + 9, "not_yet"), (START + 20, "expired")):
+        signer.token.now = now
+        assert code_of(decider, approved(intent, bind_evm(0))) == code
+    late = make_transfer(key, START, not_before=START + 20, expires_at=START + 21)
+    assert decider.sign(approved(late, bind_evm(0)))
+
+
+def test_a_clock_that_runs_backwards_stops_signing(signer: Signer) -> None:
+    decider = signer.start()
+    key = make_key(decider)
+    signer.token.now = START + 100
+    intent = make_transfer(key, START, expires_at=START + 50)
+    assert code_of(decider, approved(intent, bind_evm(0))) == "expired"
+    signer.token.now = START
+    assert code_of(decider, approved(intent, bind_evm(0))) == "clock_backwards"
+
+
+def test_the_journal_remembers_the_time_across_a_restart(signer: Signer) -> None:
+    decider = signer.start()
+    key = make_key(decider)
+    signer.token.now = START + 100
+    decider.sign(approved(make_transfer(key, START), bind_evm(0)))
+    signer.token.now = START + 99
+    assert code_of(signer.start(), approved(make_transfer(key, START), bind_evm(1))) == "clock_backwards"
+
+
+def test_another_policy_version_is_refused(decider: Decider) -> None:
+    intent = make_transfer(make_key(decider), START, policy_version=2)
+    assert code_of(decider, approved(intent, bind_evm(0))) == "wrong_policy_version"
+
+
+# --- binding, slots, replay ----------------------------------------------------------------------------------------------
+
+
+def test_a_binding_can_only_narrow_the_intent(decider: Decider) -> None:
+    evm, stellar = make_key(decider), make_key(decider, "ed25519")
+    transfer, payment = make_transfer(evm, START), make_payment(stellar, START)
+    good = bind_stellar(payment, 1)
+    for intent, binding in (
+        (transfer, replace(bind_evm(0), max_fee_per_gas=transfer.max_fee_per_gas + 1)),
+        (transfer, replace(bind_evm(0), max_fee_per_gas=0, max_priority_fee_per_gas=0)),
+        (transfer, replace(bind_evm(0), max_priority_fee_per_gas=transfer.max_priority_fee_per_gas + 1)),
+        (transfer, replace(bind_evm(0), max_fee_per_gas=10**8)),
+        (transfer, bind_evm(-1)),
+        (transfer, bind_evm(2**64 - 1)),
+        (transfer, good),
+        (payment, bind_evm(0)),
+        (payment, replace(good, fee=payment.max_fee + 1)),
+        (payment, replace(good, fee=99)),
+        (payment, replace(good, max_time=payment.expires_at + 1)),
+        (payment, replace(good, max_time=START)),
+        (payment, replace(good, max_time=0)),
+        (payment, replace(good, sequence=0)),
+        (payment, replace(good, sequence=2**63)),
+        (payment, replace(good, max_ledger=2**32)),
+        (payment, replace(good, min_ledger=-1)),
+        (payment, replace(good, min_ledger=5_000)),
+    ):
+        assert code_of(decider, approved(intent, binding)) == "bad_binding", binding
+    assert decider.sign(approved(payment, replace(good, min_ledger=4_999)))
+
+
+def test_one_nonce_has_one_effect_per_key_and_chain(decider: Decider) -> None:
+    one, two = make_key(decider), make_key(decider, vault="cold")
+    decider.sign(approved(make_transfer(one, START), bind_evm(7)))
+    assert code_of(decider, approved(make_transfer(one, START), bind_evm(7))) == "slot_used"
+    assert decider.sign(approved(make_transfer(two, START), bind_evm(7)))
+    assert decider.sign(approved(make_transfer(one, START), bind_evm(8)))
+
+
+def test_a_signed_intent_answers_the_same_for_ever(signer: Signer) -> None:
+    decider = signer.start()
+    asked = approved(make_transfer(make_key(decider), START), bind_evm(0))
+    first = decider.sign(asked)
+    signer.token.now = START + 10_000
+    assert decider.sign(asked) == first
+    assert signer.start().sign(replace(asked, approvals=())) == first
+    assert signer.token.calls.count("sign") == 0
+
+
+def test_an_intent_is_bound_once(decider: Decider) -> None:
+    intent = make_transfer(make_key(decider), START)
+    decider.sign(approved(intent, bind_evm(0)))
+    assert code_of(decider, approved(intent, bind_evm(1))) == "already_bound"
+    cheaper = replace(bind_evm(0), max_priority_fee_per_gas=0)
+    assert code_of(decider, approved(intent, cheaper)) == "already_bound"
+
+
+# --- crashes and faults --------------------------------------------------------------------------------------------------
+
+KINDS = ("payment", "trust", "transfer", "erc20")
+
+
+def make_request(decider: Decider, kind: str) -> Sign:
+    if kind in ("payment", "trust"):
+        key = make_key(decider, "ed25519")
+        intent = make_payment(key, START) if kind == "payment" else make_trust(key, START)
+        return approved(intent, bind_stellar(intent, 1))
+    key = make_key(decider)
+    return approved(make_transfer(key, START) if kind == "transfer" else make_erc20(key, START), bind_evm(0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("step", range(1, 8))
+def test_a_crash_at_any_step_leaves_one_transaction(signer: Signer, kind: str, step: int) -> None:
+    decider = signer.start()
+    asked = make_request(decider, kind)
+    signer.token.calls.clear()
+    signer.token.crash_at = step
+    with pytest.raises(Crash):
+        decider.sign(asked)
+    assert signer.token.calls == ["mac", "anchor", "destroy", "sign", "mac", "anchor", "destroy"][:step]
+    decider = signer.start()
+    if step > 1:
+        sequence = isinstance(asked.binding, StellarBinding)
+        other = replace(asked.binding, sequence=2) if sequence else replace(asked.binding, nonce=2)
+        assert code_of(decider, replace(asked, binding=other)) == "already_bound"
+    answer = decider.sign(asked)
+    assert isinstance(answer, Signed)
+    assert signer.start().sign(asked) == answer
+
+
+@pytest.mark.parametrize("step", range(1, 8))
+def test_a_crash_while_a_key_is_made_makes_one_key(signer: Signer, step: int) -> None:
+    decider = signer.start()
+    signer.token.crash_at = step
+    with pytest.raises(Crash):
+        make_key(decider)
+    assert signer.token.calls == ["mac", "anchor", "destroy", "generate", "mac", "anchor", "destroy"][:step]
+    key = make_key(signer.start())
+    assert make_key(signer.start()) == key
+    assert len(signer.token.seeds) == 1
+
+
+def test_an_hsm_that_fails_to_sign_can_be_asked_again(signer: Signer) -> None:
+    decider = signer.start()
+    asked = make_request(decider, "transfer")
+    signer.token.failing = "sign"
+    with pytest.raises(HsmFault):
+        decider.sign(asked)
+    signer.token.failing = ""
+    assert decider.sign(asked)
+
+
+def test_an_hsm_that_fails_before_the_journal_leaves_no_trace(signer: Signer) -> None:
+    decider = signer.start()
+    asked = make_request(decider, "transfer")
+    signer.token.failing = "mac"
+    with pytest.raises(HsmFault):
+        decider.sign(asked)
+    signer.token.failing = ""
+    assert decider.sign(replace(asked, binding=bind_evm(5)))
+
+
+def test_an_anchor_that_cannot_be_written_stops_this_process(signer: Signer) -> None:
+    decider = signer.start()
+    asked = make_request(decider, "transfer")
+    signer.token.failing = "anchor"
+    with pytest.raises(HsmFault):
+        decider.sign(asked)
+    signer.token.failing = ""
+    assert code_of(decider, asked) == "journal_fault"
+    assert "sign" not in signer.token.calls
+    assert signer.start().sign(asked)
+
+
+def test_a_second_hand_on_the_journal_or_the_anchor_stops_signing(signer: Signer) -> None:
+    decider = signer.start()
+    asked = make_request(decider, "transfer")
+    journal = signer.directory / "journal.jsonl"
+    with journal.open("ab") as file:
+        file.write(b"x")
+    assert code_of(decider, asked) == "journal_fault"
+    journal.write_bytes(journal.read_bytes()[:-1])
+    assert code_of(decider, asked) == "journal_fault"
+    decider = signer.start()
+    signer.token.anchors = [signer.token.anchors[0][:-1] + b"\x00"]
+    assert code_of(decider, asked) == "anchor_mismatch"
+    assert "sign" not in signer.token.calls
+
+
+# --- rules ---------------------------------------------------------------------------------------------------------------
+
+
+def rule(name: str, **changes: object) -> dict[str, object]:
+    return {
+        "id": name, "org": "*", "vault": "*", "chain": "eip155:31337", "kind": "*", "asset": "*",
+        "destinations": ["*"], "amount_max": str(10**24), "fee_max": str(10**18), "windows": [],
+        "group": "treasury", "threshold": 2, **changes,
+    }  # fmt: skip
+
+
+def explain(decider: Decider, intent: Intent, *names: str) -> tuple[str, str, str, int]:
+    data = canonical.encode(intent)
+    told = decider.explain(Explain(intent=data, approvals=approve(data, *names)))
+    return told.verdict, told.code, told.rule, told.missing
+
+
+def test_rules_deny_first_then_the_first_that_holds_then_no(make_signer: Callable[..., Signer]) -> None:
+    deny = {
+        "id": "burn", "org": "*", "vault": "*", "chain": "*", "kind": "*", "asset": "*",
+        "destinations": [CUSTOMER, "0x6813Eb9362372EEF6200f3b1dbC3f819671cBA69"],
+    }  # fmt: skip
+    small = rule("small", amount_max="100", threshold=1, asset="native")
+    large = rule("large", amount_max="1000", asset="native", destinations=[RECEIVER])
+    decider = make_signer(deny=[deny], allow=[small, large]).start()
+    key = make_key(decider)
+
+    def transfer(amount: int) -> Intent:
+        return make_transfer(key, START, amount=amount)
+
+    assert explain(decider, transfer(100), "bob") == ("allow", "ok", "small", 0)
+    assert explain(decider, transfer(101), "bob") == ("wait", "quorum_missing", "large", 1)
+    assert explain(decider, transfer(1001), "bob", "alice") == ("deny", "over_amount_cap", "large", 0)
+    assert explain(decider, make_erc20(key, START), "bob") == ("deny", "no_rule", "", 0)
+    burnt = make_transfer(key, START, amount=1, destination="0x6813Eb9362372EEF6200f3b1dbC3f819671cBA69")
+    assert explain(decider, burnt, "bob") == ("deny", "denied_by_rule", "burn", 0)
+    assert code_of(decider, approved(burnt, bind_evm(0))) == "denied_by_rule"
+    costly = make_transfer(key, START, amount=1, gas_limit=2**24, max_fee_per_gas=10**12)
+    assert explain(decider, costly, "bob") == ("deny", "over_fee_cap", "large", 0)
+    stellar = make_payment(make_key(decider, "ed25519"), START, asset=f"USDC:{ISSUER}", destination=ISSUER)
+    assert explain(decider, stellar, "bob") == ("deny", "no_rule", "", 0)
+
+
+def test_velocity_counts_what_the_journal_bound(make_signer: Callable[..., Signer]) -> None:
+    windows = [{"seconds": 100, "amount_max": "250"}]
+    signer = make_signer(allow=[rule("capped", asset="native", windows=windows)])
+    decider = signer.start()
+    key = make_key(decider)
+
+    def sign(amount: int, nonce: int) -> Sign:
+        intent = make_transfer(
+            key, START, amount=amount, request_id=f"{nonce:08x}-0000-0000-0000-000000000000"
+        )
+        return approved(intent, bind_evm(nonce))
+
+    decider.sign(sign(200, 0))
+    assert code_of(decider, sign(51, 1)) == "over_velocity"
+    decider = signer.start()
+    assert code_of(decider, sign(51, 1)) == "over_velocity"
+    decider.sign(sign(50, 2))
+    signer.token.now = START + 100
+    assert code_of(decider, sign(51, 1)) == "over_velocity"
+    signer.token.now = START + 101
+    decider.sign(sign(250, 3))
+
+
+def test_a_bound_intent_does_not_count_against_itself(make_signer: Callable[..., Signer]) -> None:
+    windows = [{"seconds": 100, "amount_max": str(10**18)}]
+    signer = make_signer(allow=[rule("capped", asset="native", windows=windows)])
+    decider = signer.start()
+    asked = make_request(decider, "transfer")
+    signer.token.failing = "sign"
+    with pytest.raises(HsmFault):
+        decider.sign(asked)
+    signer.token.failing = ""
+    assert decider.sign(asked)
+
+
+def test_explain_changes_nothing_and_never_raises(signer: Signer) -> None:
+    decider = signer.start()
+    intent = make_transfer(make_key(decider), START)
+    before = (signer.directory / "journal.jsonl").read_bytes()
+    data = canonical.encode(intent)
+    rejected = decider.explain(Explain(intent=data, approvals=approve(data, "bob", decision="reject")))
+    assert (rejected.verdict, rejected.code) == ("deny", "vetoed")
+    assert explain(decider, intent, "mallory")[1] == "unknown_approver"
+    assert explain(decider, intent, "alice", "bob")[0] == "allow"
+    assert (signer.directory / "journal.jsonl").read_bytes() == before
