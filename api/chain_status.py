@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from custody.bootstrap import App
 from custody.chains.ports import ChainClient
+from custody.db.session import ReadSession
 from custody.deposits import service as deposits
 from custody.kernel.assetid import ChainId
 from custody.kernel.errors import Unavailable
+from custody.kernel.ids import TenantId
+from ingestion import cursor
 
 HEAD_TIMEOUT_S = 1.5
 
@@ -23,7 +26,7 @@ class ChainStatus:
     cursor_height: int | None
     """The last block whose facts are booked."""
     final_height: int | None
-    """The last of them that can no longer be replaced."""
+    """Up to where the tenant's books follow the chain for good."""
     head_height: int | None
     """What the node tells; None while it does not answer."""
 
@@ -35,22 +38,30 @@ class ChainStatus:
         return max(0, self.head_height - self.cursor_height)
 
 
-async def chain_statuses(app: App) -> list[ChainStatus]:
-    """All configured chains. The nodes are asked at the same time and outside of any transaction."""
+async def chain_statuses(app: App, tenant: TenantId | None = None) -> list[ChainStatus]:
+    """All configured chains; with a tenant, also up to where its own books are final.
+
+    The nodes are asked at the same time and outside of any transaction.
+    """
     heads = await asyncio.gather(*(_head(client) for client in app.clients.values()))
-    found: list[ChainStatus] = []
-    async with app.db.read(None) as session:
-        for chain, head in zip(app.clients, heads, strict=True):
-            reached = await deposits.final_height(session, chain)
-            found.append(
-                ChainStatus(
-                    chain=chain,
-                    cursor_height=None if reached is None else reached.ingested_height,
-                    final_height=None if reached is None else reached.height,
-                    head_height=head,
-                )
-            )
-    return found
+    async with app.db.read(tenant) as session:
+        return [
+            await _status(session, chain, head, known=tenant is not None)
+            for chain, head in zip(app.clients, heads, strict=True)
+        ]
+
+
+async def _status(
+    session: ReadSession, chain: ChainId, head_height: int | None, *, known: bool
+) -> ChainStatus:
+    position = await cursor.load(session, chain)
+    final = await deposits.final_height(session, chain) if known else None
+    return ChainStatus(
+        chain=chain,
+        cursor_height=None if position is None else position.height,
+        final_height=None if final is None else final.height,
+        head_height=head_height,
+    )
 
 
 async def _head(client: ChainClient) -> int | None:

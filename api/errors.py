@@ -182,12 +182,11 @@ def detail_of(error: CustodyError) -> str:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error as a problem document, also those of the framework."""
+    """Answer every error as a problem document, also those of the framework. What nobody foresaw is the edge's business."""
     app.add_exception_handler(CustodyError, _on_custody_error)
     app.add_exception_handler(FieldError, _on_field_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(Exception, _on_unexpected)
 
 
 def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
@@ -249,11 +248,6 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         trace_id=trace_id_of(request),
     )
     return problem_response(problem, error.headers)
-
-
-async def _on_unexpected(request: Request, error: Exception) -> Response:
-    structlog.get_logger().error("request.failed", error_type=type(error).__name__, exc_info=error)
-    return problem_response(neutral_problem(trace_id_of(request)))
 
 
 def neutral_problem(trace_id: str) -> Problem:

@@ -233,7 +233,8 @@ class Query:
     @strawberry.field
     async def chains(self, info: Ctx) -> list[Chain]:
         """All configured chains."""
-        return [show_chain(status) for status in await chain_statuses(info.context.caller.app)]
+        caller = info.context.caller
+        return [show_chain(status) for status in await chain_statuses(caller.app, caller.principal.tenant)]
 
 
 def _wallet_filter(text: strawberry.ID | None) -> WalletId | None:

@@ -35,7 +35,7 @@ from custody.withdrawals import service as withdrawals
 from custody.withdrawals.model import WithdrawalView
 from custody.withdrawals.transitions import WITHDRAWALS
 
-router = APIRouter(prefix="/approvals", tags=["approvals"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1/approvals", tags=["approvals"], route_class=StrictRoute)
 
 ApprovalPath = Annotated[str, Path(max_length=40, examples=["wdr_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
 _HEX_KEY = r"^[0-9a-f]{64}$"

@@ -16,7 +16,7 @@ from custody.assets.model import Asset
 from custody.db.session import UnitOfWork
 from custody.kernel.assetid import parse_asset_id
 
-router = APIRouter(prefix="/assets", tags=["assets"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1/assets", tags=["assets"], route_class=StrictRoute)
 
 
 class AssetIn(In):

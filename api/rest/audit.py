@@ -14,7 +14,7 @@ from api.strict_json import StrictRoute
 from custody.audit import service as audit
 from custody.audit.model import AuditEntry
 
-router = APIRouter(prefix="/audit-events", tags=["audit"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1/audit-events", tags=["audit"], route_class=StrictRoute)
 
 
 class AuditEventOut(Out):

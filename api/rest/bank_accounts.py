@@ -15,7 +15,7 @@ from custody.banking.model import BankAccount
 from custody.db.session import UnitOfWork
 from custody.kernel.ids import show_id
 
-router = APIRouter(prefix="/bank-accounts", tags=["bank accounts"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1/bank-accounts", tags=["bank accounts"], route_class=StrictRoute)
 
 
 class BankAccountIn(In):

@@ -10,7 +10,7 @@ from api.chain_status import ChainStatus, chain_statuses
 from api.rest.shapes import READ_PROBLEMS, Out, PageOut
 from api.strict_json import StrictRoute
 
-router = APIRouter(prefix="/chains", tags=["chains"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1/chains", tags=["chains"], route_class=StrictRoute)
 
 
 class ChainOut(Out):
@@ -18,7 +18,7 @@ class ChainOut(Out):
 
     chain: str = Field(examples=["stellar:devnet"])
     cursor_height: int | None = Field(description="The last block whose facts are booked.")
-    final_height: int | None = Field(description="The last of them that can no longer be replaced.")
+    final_height: int | None = Field(description="Up to where your books follow the chain for good.")
     head_height: int | None = Field(description="What the node tells; null while it does not answer.")
     lag_blocks: int | None = Field(description="Head minus cursor.")
 
@@ -26,7 +26,10 @@ class ChainOut(Out):
 @router.get("", responses=READ_PROBLEMS)
 async def list_chains(caller: Reader) -> PageOut[ChainOut]:
     """All configured chains."""
-    return PageOut(data=[show_chain(status) for status in await chain_statuses(caller.app)], next_cursor=None)
+    return PageOut(
+        data=[show_chain(status) for status in await chain_statuses(caller.app, caller.principal.tenant)],
+        next_cursor=None,
+    )
 
 
 def show_chain(status: ChainStatus) -> ChainOut:

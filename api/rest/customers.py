@@ -18,7 +18,7 @@ from custody.kernel.ids import CustomerId, new_uuid, parse_id, show_id
 from custody.wallets import service as wallets
 from custody.wallets.model import Customer
 
-router = APIRouter(prefix="/customers", tags=["customers"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1/customers", tags=["customers"], route_class=StrictRoute)
 
 CustomerPath = Annotated[str, Path(max_length=40, examples=["cus_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
 

@@ -38,7 +38,7 @@ from custody.kernel.ids import BankAccountId, PayoutId, WalletId, new_uuid, pars
 from custody.payouts import service as payouts
 from custody.payouts.model import Payout, RequestPayout
 
-router = APIRouter(prefix="/payouts", tags=["payouts"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1/payouts", tags=["payouts"], route_class=StrictRoute)
 
 PayoutPath = Annotated[str, Path(max_length=40, examples=["pay_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
 

@@ -21,7 +21,7 @@ from custody.payouts.model import RailObservation
 from custody.receipts import service as receipts
 from rails.base import Observation
 
-router = APIRouter(prefix="/rails", tags=["rails"])
+router = APIRouter(prefix="/v1/rails", tags=["rails"])
 
 
 class NoSuchRail(NotFound):

@@ -25,7 +25,7 @@ from custody.kernel.ids import show_id
 from custody.receipts import service as receipts
 from custody.receipts.model import Receipt
 
-router = APIRouter(prefix="/receipts", tags=["receipts"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1/receipts", tags=["receipts"], route_class=StrictRoute)
 
 
 class ReceiptOut(Out):

@@ -1,4 +1,4 @@
-"""All of REST, under `/v1`."""
+"""All of REST. Each part names its whole path, so that metrics and logs show `/v1/…` as clients write it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from api.rest import (
     withdrawals,
 )
 
-router = APIRouter(prefix="/v1")
+router = APIRouter()
 for part in (
     customers,
     wallets,

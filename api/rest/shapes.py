@@ -6,6 +6,7 @@ the asset's id and decimals, so that no client's float ever touches money.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
@@ -17,8 +18,9 @@ from api.errors import Problem, at
 from api.paging import PAGE_DEFAULT, PAGE_MAX
 from custody.assets import service as assets
 from custody.assets.model import Asset
+from custody.chains.errors import UnsupportedChain
 from custody.db.session import ReadSession
-from custody.kernel.assetid import parse_asset_id
+from custody.kernel.assetid import ChainId, parse_asset_id, parse_chain_id
 from custody.kernel.ids import parse_id
 from custody.kernel.money import Amount, format_units, parse_positive
 
@@ -99,6 +101,15 @@ def show_amount(asset: Asset, atomic: int) -> AmountOut:
 def show_time(value: datetime) -> str:
     """RFC 3339 in UTC."""
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def parse_chain(clients: Collection[ChainId], text: str) -> ChainId:
+    """The configured chain that the field `chain` names. Raises MalformedAssetId, UnsupportedChain, at /chain."""
+    with at("/chain"):
+        chain = parse_chain_id(text)
+        if chain not in clients:
+            raise UnsupportedChain(chain=chain)
+        return chain
 
 
 async def load_asset(session: ReadSession, text: str) -> Asset:

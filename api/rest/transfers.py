@@ -37,7 +37,7 @@ from custody.kernel.ids import TransferId, WalletId, new_uuid, parse_id, show_id
 from custody.transfers import service as transfers
 from custody.transfers.model import RequestTransfer, WalletTransfer
 
-router = APIRouter(prefix="/transfers", tags=["transfers"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1/transfers", tags=["transfers"], route_class=StrictRoute)
 
 TransferPath = Annotated[str, Path(max_length=40, examples=["trf_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
 

@@ -9,20 +9,27 @@ from pydantic import Field
 from starlette.responses import Response
 
 from api.auth import Reader
-from api.errors import at
 from api.idempotency import Operate
-from api.rest.shapes import COMMAND_PROBLEMS, READ_PROBLEMS, AssetText, In, Out, PageOut, load_asset
+from api.rest.shapes import (
+    COMMAND_PROBLEMS,
+    READ_PROBLEMS,
+    AssetText,
+    In,
+    Out,
+    PageOut,
+    load_asset,
+    parse_chain,
+)
 from api.rest.withdrawals import WithdrawalOut, show_withdrawal
 from api.strict_json import StrictRoute
 from custody.db.session import UnitOfWork
 from custody.deposits import execution as deposits
-from custody.kernel.assetid import parse_chain_id
 from custody.kernel.ids import VaultId, WithdrawalId, new_uuid, parse_id, show_id
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault
 from custody.withdrawals import service as withdrawals
 
-router = APIRouter(prefix="/vaults", tags=["vaults"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1/vaults", tags=["vaults"], route_class=StrictRoute)
 
 VaultPath = Annotated[str, Path(max_length=40, examples=["vlt_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
 
@@ -53,8 +60,7 @@ class TrustlineIn(In):
 @router.post("", status_code=201, response_model=VaultOut, responses=COMMAND_PROBLEMS)
 async def create_vault(body: VaultIn, command: Operate) -> Response:
     """Create an omnibus vault: a key is born in the HSM and its account is known from then on."""
-    with at("/chain"):
-        chain = parse_chain_id(body.chain)
+    chain = parse_chain(command.app.clients, body.chain)
     recorded = await command.recorded()
     if recorded is not None:
         return recorded

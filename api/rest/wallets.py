@@ -9,7 +9,6 @@ from pydantic import Field
 from starlette.responses import Response
 
 from api.auth import Reader
-from api.errors import at
 from api.idempotency import Write
 from api.rest.shapes import (
     COMMAND_PROBLEMS,
@@ -21,6 +20,7 @@ from api.rest.shapes import (
     Out,
     PageOut,
     ShownId,
+    parse_chain,
     parse_field_id,
 )
 from api.strict_json import StrictRoute
@@ -28,7 +28,6 @@ from custody.assets import service as assets
 from custody.assets.model import Asset
 from custody.db.session import UnitOfWork
 from custody.deposits import execution as deposits
-from custody.kernel.assetid import parse_chain_id
 from custody.kernel.ids import CustomerId, WalletId, new_uuid, parse_id, show_id
 from custody.kernel.money import format_units
 from custody.ledger import service as ledger
@@ -37,7 +36,7 @@ from custody.receipts import service as receipts
 from custody.wallets import service as wallets
 from custody.wallets.model import DepositAddress, Wallet
 
-router = APIRouter(prefix="/wallets", tags=["wallets"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1/wallets", tags=["wallets"], route_class=StrictRoute)
 
 WalletPath = Annotated[str, Path(max_length=40, examples=["wal_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
 
@@ -131,8 +130,7 @@ async def get_balances(wallet_id: WalletPath, caller: Reader) -> PageOut[Balance
 async def issue_address(wallet_id: WalletPath, body: AddressIn, command: Write) -> Response:
     """Issue a deposit address. On EVM chains a key is born in the HSM for it."""
     wanted = WalletId(parse_id("wal", wallet_id))
-    with at("/chain"):
-        chain = parse_chain_id(body.chain)
+    chain = parse_chain(command.app.clients, body.chain)
     recorded = await command.recorded()
     if recorded is not None:
         return recorded

@@ -43,7 +43,7 @@ from custody.settings import Settings
 from custody.withdrawals import service as withdrawals
 from custody.withdrawals.model import Attempt, Memo, RequestWithdrawal, Withdrawal
 
-router = APIRouter(prefix="/withdrawals", tags=["withdrawals"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1/withdrawals", tags=["withdrawals"], route_class=StrictRoute)
 
 WithdrawalPath = Annotated[str, Path(max_length=40, examples=["wdr_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
 
