@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import os
 import signal
 import socket
@@ -38,15 +37,16 @@ class CallbackListener:
     status: int = 204
     received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     _server: asyncio.Server | None = None
+    _news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/callbacks"
 
-    def events(self) -> list[tuple[str, str]]:
-        """Type and id of every delivery, in order of arrival."""
-        decoded = [json.loads(body) for _, body in self.received]
-        return [(body["type"], body["event"]["id"]) for body in decoded]
+    async def wait_for(self, number: int) -> None:
+        """Until so many deliveries have arrived; the test's own time limit ends a wait in vain."""
+        async with self._news:
+            await self._news.wait_for(lambda: len(self.received) >= number)
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
@@ -61,7 +61,9 @@ class CallbackListener:
         lines = head.split("\r\n")[1:-2]
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
         body = await reader.readexactly(int(headers["content-length"]))
-        self.received.append((headers, body))
+        async with self._news:
+            self.received.append((headers, body))
+            self._news.notify_all()
         writer.write(f"HTTP/1.1 {self.status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".encode())
         await writer.drain()
         writer.close()
