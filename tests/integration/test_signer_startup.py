@@ -1,0 +1,232 @@
+"""A signer that must not start says why in one sentence; one that was killed goes on where it was."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from signer.protocol import canonical
+from signer.protocol.messages import CreateKey, KeyView, Sign, Signed
+from signer.protocol.wire import ConnectionEnded, MalformedMessage
+from tests.fakes.signer_people import approve, bind_evm, make_policy, make_transfer, policy_bytes
+from tests.integration.signer_harness import MODULE, PIN, ROOT, SignerProcess
+
+pytestmark = [pytest.mark.stack, pytest.mark.skipif(not MODULE.exists(), reason="needs softhsm2")]
+
+
+@pytest.fixture
+def signer(tmp_path: Path) -> Iterator[SignerProcess]:
+    made = SignerProcess(tmp_path)
+    made.prepare(make_policy())
+    yield made
+    made.kill()
+
+
+def use(signer: SignerProcess, times: int = 1) -> KeyView:
+    """Run the signer for a few signatures, then stop it."""
+    signer.start()
+    key = signer.ask(CreateKey(request_id="one", org="acme", vault="hot", curve="secp256k1", label="one"))
+    assert isinstance(key, KeyView)
+    for nonce in range(times):
+        assert isinstance(
+            signer.sign(make_transfer(key, int(time.time())), bind_evm(nonce), "alice", "bob"), Signed
+        )
+    assert signer.stop() == 0
+    return key
+
+
+def test_a_missing_module_says_what_to_install(signer: SignerProcess) -> None:
+    signer.write_config(module="/nonexistent/module.so")
+    code, said = signer.refuse_to_start()
+    assert code == 2
+    assert "install" in said
+
+
+def test_a_file_that_is_no_module_is_named(signer: SignerProcess) -> None:
+    signer.write_config(module=str(signer.directory / "policy.json"))
+    code, said = signer.refuse_to_start()
+    assert code == 2
+    assert "cannot be loaded" in said
+
+
+def test_a_module_other_than_the_pinned_one_is_refused(signer: SignerProcess) -> None:
+    signer.write_config(pinned="00" * 32)
+    code, said = signer.refuse_to_start()
+    assert code == 2
+    assert "pinned" in said
+
+
+def test_a_missing_token_says_how_to_create_it(signer: SignerProcess) -> None:
+    signer.write_config(token="other")
+    code, said = signer.refuse_to_start()
+    assert code == 2
+    assert "softhsm2-util" in said
+
+
+def test_no_token_at_all_says_how_to_create_one(signer: SignerProcess) -> None:
+    shutil.rmtree(signer.directory / "tokens")
+    (signer.directory / "tokens").mkdir()
+    code, said = signer.refuse_to_start()
+    assert code == 2
+    assert "softhsm2-util" in said
+
+
+def test_a_wrong_pin_is_tried_once_and_never_shown(signer: SignerProcess) -> None:
+    signer.write_pin("161803398")
+    code, said = signer.refuse_to_start()
+    assert code == 2
+    assert "PIN" in said
+    assert "161803398" not in signer.log
+
+
+def test_a_pin_file_that_others_can_read_is_refused(signer: SignerProcess) -> None:
+    (signer.directory / "pin").chmod(0o644)
+    code, said = signer.refuse_to_start()
+    assert code == 2
+    assert "chmod 600" in said
+    (signer.directory / "pin").unlink()
+    assert "cannot be read" in signer.refuse_to_start()[1]
+
+
+def test_the_pin_can_come_by_descriptor(signer: SignerProcess) -> None:
+    path = signer.directory / "signer.toml"
+    path.write_text(path.read_text().replace(f'pin_file = "{signer.directory}/pin"', "pin_fd = 0"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "signer.main", "--config", str(path)],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "SOFTHSM2_CONF": str(signer.directory / "softhsm2.conf")},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.write(PIN.encode())
+    process.stdin.close()
+    assert b"signer.ready" in process.stderr.readline()
+    process.terminate()
+    assert process.wait(timeout=30) == 0
+    process.stderr.close()
+
+
+def test_missing_files_are_named(signer: SignerProcess) -> None:
+    (signer.directory / "policy.json").unlink()
+    assert "policy.json" in signer.refuse_to_start()[1]
+    (signer.directory / "signer.toml").unlink()
+    code, said = signer.refuse_to_start()
+    assert code == 2
+    assert "signer.toml" in said
+
+
+def test_a_second_signer_on_the_same_place_does_not_start(signer: SignerProcess) -> None:
+    signer.start()
+    second = SignerProcess(signer.directory)
+    code, said = second.refuse_to_start()
+    assert code == 2
+    assert "another signer" in said
+
+
+def test_a_policy_that_was_changed_is_refused(signer: SignerProcess) -> None:
+    use(signer)
+    (signer.directory / "policy.json").write_bytes(policy_bytes(make_policy(version=2)))
+    code, said = signer.refuse_to_start()
+    assert code == 3
+    assert "policy" in said
+
+
+@pytest.mark.parametrize("harm", ["older copy", "cut", "edited", "deleted"])
+def test_a_journal_that_was_rolled_back_is_refused(signer: SignerProcess, harm: str) -> None:
+    use(signer)
+    older = signer.journal.read_bytes()
+    use(signer, times=0)
+    signer.start()
+    assert signer.ask(CreateKey(request_id="two", org="acme", vault="hot", curve="ed25519", label="two"))
+    signer.stop()
+    whole = signer.journal.read_bytes()
+    if harm == "deleted":
+        signer.journal.unlink()
+    else:
+        spoiled = {
+            "older copy": older,
+            "cut": whole[: whole[:-1].rfind(b"\n") + 1],
+            "edited": whole.replace(b"alice", b"carol", 1),
+        }
+        signer.journal.write_bytes(spoiled[harm])
+    code, said = signer.refuse_to_start()
+    assert code == 3
+    assert "refusing to start" in said
+    signer.journal.write_bytes(whole)
+    signer.start()
+
+
+def test_a_token_that_was_rolled_back_is_refused(signer: SignerProcess) -> None:
+    use(signer)
+    shutil.copytree(signer.directory / "tokens", signer.directory / "old")
+    use(signer, times=0)
+    signer.start()
+    for name in ("two", "three"):
+        signer.ask(CreateKey(request_id=name, org="acme", vault="hot", curve="ed25519", label=name))
+    signer.stop()
+    shutil.rmtree(signer.directory / "tokens")
+    shutil.move(signer.directory / "old", signer.directory / "tokens")
+    assert signer.refuse_to_start()[0] == 3
+
+
+def test_the_socket_of_a_killed_signer_is_replaced(signer: SignerProcess) -> None:
+    signer.start()
+    signer.kill()
+    assert (signer.directory / "s.sock").exists()
+    signer.start()
+    signer.stop()
+    assert not (signer.directory / "s.sock").exists()
+
+
+def test_kill_9_at_random_moments_never_makes_a_second_transaction(signer: SignerProcess) -> None:
+    """Each request is repeated until it is answered; whatever was answered before a kill must be answered again."""
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    signer.start()
+    key = signer.ask(CreateKey(request_id="one", org="acme", vault="hot", curve="secp256k1", label="one"))
+    assert isinstance(key, KeyView)
+    answers: dict[int, tuple[Sign, Signed]] = {}
+    for nonce in range(8):
+        data = canonical.encode(make_transfer(key, int(time.time())))
+        request = Sign(intent=data, approvals=approve(data, "alice", "bob"), binding=bind_evm(nonce))
+        assert signer.process is not None
+        killer = threading.Timer(chance.uniform(0, 0.03), signer.process.kill)
+        killer.start()
+        try:
+            answer = signer.ask(request)
+        except (OSError, ConnectionEnded, MalformedMessage):
+            answer = None
+        killer.join()
+        signer.kill()
+        signer.start()
+        again = signer.ask(request)
+        assert isinstance(again, Signed)
+        assert answer in (None, again)
+        answers[nonce] = (request, again)
+    for request, answer in answers.values():
+        assert signer.ask(request) == answer
+
+
+def test_the_hsm_survives_threads_that_sign_and_churn_sessions(signer: SignerProcess) -> None:
+    """Without CKF_OS_LOCKING_OK this ends in a segmentation fault within a second or two."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.integration.signer_soak", str(MODULE), PIN],
+        cwd=ROOT,
+        env={**os.environ, "SOFTHSM2_CONF": str(signer.directory / "softhsm2.conf")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "0 errors" in done.stdout
