@@ -86,6 +86,7 @@ def _creation(
     for address in addresses:
         builder.append_create_account_op(destination=address, starting_balance=amount)
     # Bound to the very ledger it is built for, so that time cannot make it invalid.
-    envelope = builder.set_timeout(0).build()
+    # Without a time bound: the ledger it is made for may close any time later.
+    envelope = builder.add_time_bounds(0, 0).build()
     envelope.sign(signer)
     return parse_envelope(envelope.to_xdr(), network_id)

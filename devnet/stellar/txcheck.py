@@ -55,9 +55,11 @@ def refusal(frame: Frame, layer: Layer, moment: Moment, *, owed: int = 0) -> xdr
 
 
 def inner_fault(frame: Frame, moment: Moment) -> xdr.TransactionResultCode | None:
-    """Faults that need no account: operations missing, an unknown extension, time and ledger bounds."""
+    """Faults that need no account: operations missing, contract data without a contract, bounds."""
     if not frame.tx.operations:
         return TxCode.txMISSING_OPERATION
+    if frame.tx.ext.v != 0 and all(op.body.type in OPERATIONS for op in frame.tx.operations):
+        return TxCode.txMALFORMED
     bounds = frame.bounds()
     if len({k.to_xdr_bytes() for k in bounds.extra_signers}) != len(bounds.extra_signers):
         return TxCode.txMALFORMED

@@ -216,6 +216,13 @@ def test_the_proof_holds_on_real_ledgers(ledger: int) -> None:
     assert prove(meta, Network(Network.PUBLIC_NETWORK_PASSPHRASE).network_id()) > 200
 
 
+def created_balances(meta: xdr.LedgerCloseMeta) -> list[str]:
+    """Ids of the claimable balances that a ledger made."""
+    created = (change.created for processed in meta.v2.tx_processing for change in _all_changes(processed))
+    balances = (entry.data.claimable_balance for entry in created if entry is not None)
+    return [b.balance_id.to_xdr_bytes().hex() for b in balances if b is not None]
+
+
 class Mix:
     """Random transactions over a few accounts and two issued assets, one of them under full control of its issuer."""
 
@@ -259,11 +266,14 @@ class Mix:
                 self.send(source, operations, bump=self.dice.random() < 0.3)
         meta = self.network.close()
         self.metas.append(meta)
-        for processed in meta.v2.tx_processing:
-            for change in _all_changes(processed):
-                if change.created is not None and change.created.data.claimable_balance is not None:
-                    balance_id = change.created.data.claimable_balance.balance_id
-                    self.balance_ids.append(balance_id.to_xdr_bytes().hex())
+        self.balance_ids += created_balances(meta)
+
+    def alone(
+        self, source: Keypair, operation: Operation, *, memo: Memo | None = None
+    ) -> xdr.LedgerCloseMeta:
+        """A ledger with one transaction, without a memo unless given."""
+        self.send(source, [operation], memo=NoneMemo() if memo is None else memo)
+        return self.network.close()
 
     def send(
         self, source: Keypair, operations: list[Operation], *, bump: bool = False, memo: Memo | None = None
@@ -277,7 +287,7 @@ class Mix:
         builder = TransactionBuilder(account, self.network.passphrase, base_fee=self.dice.choice([100, 250]))
         digest = self.dice.randbytes(32)
         memos = [NoneMemo(), TextMemo("gruß"), IdMemo(77), HashMemo(digest)]
-        builder.add_memo(memo or self.dice.choice(memos)).set_timeout(0)
+        builder.add_memo(memo or self.dice.choice(memos)).add_time_bounds(0, 0)
         for operation in operations:
             builder.append_operation(operation)
         envelope = builder.build()

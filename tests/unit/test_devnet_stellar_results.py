@@ -77,7 +77,7 @@ class Bench:
         for operation in operations:
             builder.append_operation(operation)
         if edit is None:
-            builder.set_timeout(0)
+            builder.add_time_bounds(0, 0)
         else:
             edit(builder)
         envelope = builder.build()

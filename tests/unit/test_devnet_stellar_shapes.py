@@ -4,9 +4,18 @@ import gzip
 from typing import TypeAlias
 
 import pytest
-from stellar_sdk import Asset, ChangeTrust, Payment, TextMemo, xdr
+from stellar_sdk import (
+    Asset,
+    ChangeTrust,
+    Claimant,
+    ClaimClaimableBalance,
+    CreateClaimableBalance,
+    Payment,
+    TextMemo,
+    xdr,
+)
 
-from tests.unit.test_devnet_stellar_proof import PUBNET, Mix
+from tests.unit.test_devnet_stellar_proof import PUBNET, Mix, created_balances
 
 Shape: TypeAlias = tuple[object, ...]
 APPLIED_HERE = {
@@ -95,14 +104,17 @@ def ours() -> list[xdr.LedgerCloseMeta]:
     mix = Mix(11)
     for _ in range(40):
         mix.round()
-    # What the dice need not hit: a mint with a text memo, and a line opened and closed again.
+    # What the dice need not hit: a mint with a text memo, a line opened and closed, a claim from somebody else.
     person, issuer, euro = mix.people[0], mix.open_issuer, Asset("EURC", mix.open_issuer.public_key)
-    for source, operation in ((person, ChangeTrust(euro)), (issuer, Payment(person.public_key, euro, "1"))):
-        mix.send(source, [operation], memo=TextMemo("gruß"))
-        mix.metas.append(mix.network.close())
-    for operation in (Payment(issuer.public_key, euro, "1"), ChangeTrust(euro, "0")):
-        mix.send(person, [operation], memo=TextMemo("gruß"))
-        mix.metas.append(mix.network.close())
+    set_aside = CreateClaimableBalance(euro, "1", [Claimant(person.public_key), Claimant(issuer.public_key)])
+    back = [Payment(issuer.public_key, euro, "2"), ChangeTrust(euro, "0")]
+    mix.metas += [
+        mix.alone(person, ChangeTrust(euro)),
+        mix.alone(issuer, Payment(person.public_key, euro, "1"), memo=TextMemo("gruß")),
+        mix.alone(issuer, set_aside),
+    ]
+    claim = ClaimClaimableBalance(created_balances(mix.metas[-1])[0])
+    mix.metas += [mix.alone(person, claim), *(mix.alone(person, operation) for operation in back)]
     return mix.metas
 
 
