@@ -19,13 +19,14 @@ from arq.worker import Worker, func
 from redis.exceptions import RedisError
 
 from custody.bootstrap import App, build
+from custody.db.session import Database
 from custody.events.relay import relay
-from custody.events.wakeup import QUEUE, redis_settings
+from custody.events.wakeup import QUEUE, Waker, dump_job, load_job, redis_settings
 from custody.identity.service import list_tenants
 from custody.kernel.errors import CustodyError
 from custody.kernel.ids import TenantId, WithdrawalId
 from custody.policy import service as policies
-from custody.settings import Settings, load
+from custody.settings import load
 from custody.withdrawals import execution
 from custody.withdrawals import service as withdrawals
 from custody.withdrawals.ports import Means
@@ -34,25 +35,21 @@ _log = structlog.get_logger(__name__)
 
 _POLICY_EVERY_S = 5.0
 """How often the signer is asked which policy is in force."""
+_RELAY_EVERY_S = 0.2
+"""How often the outbox is looked at for wake-ups."""
 _REDIS_AGAIN_S = 2.0
 """How long to wait before Redis is tried again."""
 _JOB_TIMEOUT_S = 120
 _JOBS_AT_ONCE = 16
 
 
-async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Work until told to stop; then finish what is begun and close every connection."""
-    app = build(settings)
-    means = build_means(app)
-    interval_s = settings.sweep_interval_s
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_repeat("policy", _POLICY_EVERY_S, stop, lambda: adopt_policy(app)))
-            group.create_task(_repeat("sweep", interval_s, stop, lambda: sweep(means)))
-            group.create_task(_repeat("relay", interval_s / 2, stop, lambda: relay_all(app)))
-            group.create_task(_listen(settings, means, stop))
-    finally:
-        await app.aclose()
+async def run(means: Means, waker: Waker, stop: asyncio.Event) -> None:
+    """Work until told to stop, then finish the rounds that are begun."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_repeat("policy", _POLICY_EVERY_S, stop, lambda: adopt_policy(means)))
+        group.create_task(_repeat("sweep", means.settings.sweep_interval_s, stop, lambda: sweep(means)))
+        group.create_task(_repeat("relay", _RELAY_EVERY_S, stop, lambda: relay_all(means.db, waker)))
+        group.create_task(_listen(means, stop))
 
 
 def build_means(app: App) -> Means:
@@ -73,19 +70,19 @@ async def sweep(means: Means) -> None:
             )
 
 
-async def relay_all(app: App) -> None:
+async def relay_all(db: Database, waker: Waker) -> None:
     """Wake whoever the outbox names, in every tenant."""
-    async with app.db.read(None) as session:
+    async with db.read(None) as session:
         tenants = await list_tenants(session)
     for tenant in tenants:
-        while await relay(app.db, app.waker, tenant):
+        while await relay(db, waker, tenant):
             pass
 
 
-async def adopt_policy(app: App) -> None:
+async def adopt_policy(means: Means) -> None:
     """Take over the policy that the signer enforces."""
-    policy = await app.signer.get_policy()
-    async with app.db.unit_of_work(None) as uow:
+    policy = await means.signer.get_policy()
+    async with means.db.unit_of_work(None) as uow:
         if await policies.adopt(uow, policy):
             _log.info("policy.adopted", version=policy.version, policy_hash=policy.policy_hash)
 
@@ -101,17 +98,19 @@ async def advance_withdrawal(ctx: dict[Any, Any], tenant: int, withdrawal_id: st
         return "stopped"
 
 
-async def _listen(settings: Settings, means: Means, stop: asyncio.Event) -> None:
+async def _listen(means: Means, stop: asyncio.Event) -> None:
     """Serve wake-ups for as long as Redis is there, and wait for it when it is not."""
     while not stop.is_set():
         worker = Worker(
             functions=[func(advance_withdrawal, timeout=_JOB_TIMEOUT_S, max_tries=1, keep_result=0)],
-            redis_settings=redis_settings(settings.redis.url.get_secret_value()),
+            redis_settings=redis_settings(means.settings.redis.url.get_secret_value()),
             queue_name=QUEUE,
             ctx={"means": means},
             handle_signals=False,
             max_jobs=_JOBS_AT_ONCE,
             poll_delay=0.1,
+            job_serializer=dump_job,
+            job_deserializer=load_job,
         )
         running = asyncio.create_task(worker.async_run())
         stopping = asyncio.create_task(stop.wait())
@@ -126,7 +125,7 @@ async def _listen(settings: Settings, means: Means, stop: asyncio.Event) -> None
             running.cancel()
             with contextlib.suppress(asyncio.CancelledError, RedisError, OSError):
                 await running
-            with contextlib.suppress(RedisError, OSError):
+            with contextlib.suppress(asyncio.CancelledError, RedisError, OSError):
                 await worker.close()
         await _pause(stop, _REDIS_AGAIN_S)
 
@@ -156,7 +155,11 @@ async def _main() -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await run(load(), stop)
+    app = build(load())
+    try:
+        await run(build_means(app), app.waker, stop)
+    finally:
+        await app.aclose()
 
 
 def main() -> None:

@@ -6,9 +6,11 @@ One of the two files that know arq (the other is `custody/worker.py`). A job car
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import orjson
 import structlog
 from arq.connections import ArqRedis, RedisSettings, create_pool
 from redis.exceptions import RedisError
@@ -35,6 +37,17 @@ def redis_settings(url: str) -> RedisSettings:
     )
 
 
+def dump_job(job: dict[str, Any]) -> bytes:
+    """A job in JSON. arq's own choice is pickle, which would let whoever can write to Redis run code in the worker."""
+    return orjson.dumps(job)
+
+
+def load_job(data: bytes) -> dict[str, Any]:
+    """The job in these bytes. Raises ValueError."""
+    job: dict[str, Any] = orjson.loads(data)
+    return job
+
+
 class Waker:
     """Puts a job's name and two ids into Redis, or gives up quietly."""
 
@@ -48,7 +61,12 @@ class Waker:
         try:
             async with asyncio.timeout(2):
                 if self._pool is None:
-                    self._pool = await create_pool(self._settings, default_queue_name=QUEUE)
+                    self._pool = await create_pool(
+                        self._settings,
+                        default_queue_name=QUEUE,
+                        job_serializer=dump_job,
+                        job_deserializer=load_job,
+                    )
                 await self._pool.enqueue_job(job, int(tenant), str(object_id))
         except (RedisError, OSError, TimeoutError) as error:
             self._pool = None
