@@ -175,6 +175,8 @@ class Oracle:
             posted = hold.remaining if command.amount is None else command.amount.atomic
             pending = -hold.remaining if command.final else -posted
             self._check_amount(posted)
+            if command.amount and command.amount.asset != hold.command.amount.asset:
+                raise Refused("asset_mismatch")
             if posted > hold.remaining:
                 raise Refused("hold_exceeded")
         answer = self._move(hold.command.debit, hold.command.credit, posted, pending)

@@ -219,7 +219,7 @@ def no_removal(*tables: str) -> None:
 
 def functions() -> None:
     connection = op.get_bind()
-    for name in ("0002_ledger_post.sql", "0002_ledger_read.sql"):
+    for name in ("0002_ledger_apply.sql", "0002_ledger_interface.sql"):
         for statement in (SQL / name).read_text(encoding="utf-8").split("\n-- next statement\n"):
             connection.exec_driver_sql(statement)
     for internal in ("ledger_apply(integer, jsonb)", "ledger_open(integer, jsonb)"):

@@ -1,5 +1,33 @@
--- Opening accounts, and the functions and views that read.
+-- What surrounds the posting function: its entrance, opening accounts, and the views and functions that read.
 
+-- What the application calls. Another call may take the same id over other accounts at the same moment, which only the record's
+-- primary key shows; the loser then starts again and finds the winner's record.
+CREATE FUNCTION ledger_post(p_tenant integer, p_commands jsonb)
+RETURNS TABLE (ordinal integer, result text, replayed boolean, account_id uuid,
+               debit_version bigint, debit_balance numeric, credit_version bigint, credit_balance numeric, booked_at timestamptz)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+#variable_conflict use_column
+DECLARE
+  v_constraint text;
+BEGIN
+  IF p_tenant IS DISTINCT FROM current_tenant() THEN
+    RAISE EXCEPTION 'this transaction acts for another tenant' USING ERRCODE = 'insufficient_privilege';
+  END IF;
+  FOR v_attempt IN 1 .. 8 LOOP
+    BEGIN
+      RETURN QUERY SELECT * FROM ledger_apply(p_tenant, p_commands);
+      RETURN;
+    EXCEPTION WHEN unique_violation THEN
+      GET STACKED DIAGNOSTICS v_constraint = CONSTRAINT_NAME;
+      IF v_constraint <> 'pk_ledger_commands' OR v_attempt = 8 THEN
+        RAISE;
+      END IF;
+    END;
+  END LOOP;
+END $$;
+
+-- next statement
 -- The accounts named by the open commands of a batch, where they do not exist yet. Sides and guards follow from the kind, here only.
 -- Answers the ids of those that are new.
 CREATE FUNCTION ledger_open(p_tenant integer, p_commands jsonb) RETURNS SETOF uuid LANGUAGE sql AS $$

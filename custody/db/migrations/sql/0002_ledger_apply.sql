@@ -1,4 +1,4 @@
--- The posting function: the only writer of the ledger.
+-- The posting function's body: the only writer of the ledger (with ledger_open).
 --
 -- One call takes commands in order, grouped in chains (equal neighbouring `chain` numbers; all of a chain or none of it), and answers
 -- each. Reads and writes are set-wise; in between the commands are evaluated one after the other on arrays in memory, so that
@@ -7,11 +7,14 @@
 --
 -- It is one long function on purpose: its working state is a set of arrays, which a call to another function would copy.
 --
+-- Rows are found one by one through the primary key (LATERAL ... LIMIT 1, and nested loops only, see ledger_post): with the sizes of
+-- unnested arrays unknown, the planner would else fall for plans that read all of a tenant's rows.
+--
 -- Lock order: accounts by id, holds by id, command ids by id. Reads after a lock see what its last holder committed, because each
 -- statement of a volatile function takes a new snapshot in READ COMMITTED.
 
 CREATE FUNCTION ledger_apply(p_tenant integer, p_commands jsonb)
-RETURNS TABLE (ordinal integer, result text, replayed boolean, account_id uuid, transfer_id uuid,
+RETURNS TABLE (ordinal integer, result text, replayed boolean, account_id uuid,
                debit_version bigint, debit_balance numeric, credit_version bigint, credit_balance numeric, booked_at timestamptz)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -75,16 +78,21 @@ BEGIN
   -- Where the money of named holds and reversed transfers lies. Those columns never change, so they are read before the locks.
   SELECT array_agg(DISTINCT x.id) INTO v_ids
     FROM (SELECT unnest(c_account || c_debit || c_credit)
-          UNION ALL SELECT unnest(ARRAY[o.debit_account, o.credit_account]) FROM ledger_holds o
-                     WHERE o.tenant_id = p_tenant AND o.id = ANY (c_hold)
-          UNION ALL SELECT unnest(ARRAY[o.debit_account, o.credit_account]) FROM ledger_transfers o
-                     WHERE o.tenant_id = p_tenant AND o.id = ANY (c_target)) AS x(id)
+          UNION ALL
+          SELECT unnest(ARRAY[m.debit_account, m.credit_account]) FROM unnest(c_hold) AS y(id), LATERAL (
+            SELECT o.debit_account, o.credit_account FROM ledger_holds o
+             WHERE o.tenant_id = p_tenant AND o.id = y.id LIMIT 1) AS m
+          UNION ALL
+          SELECT unnest(ARRAY[m.debit_account, m.credit_account]) FROM unnest(c_target) AS y(id), LATERAL (
+            SELECT o.debit_account, o.credit_account FROM ledger_transfers o
+             WHERE o.tenant_id = p_tenant AND o.id = y.id LIMIT 1) AS m) AS x(id)
    WHERE x.id IS NOT NULL;
   SELECT array_agg(o.id), array_agg(o.asset_id), array_agg(o.normal_side = 'credit'), array_agg(o.guard), array_agg(o.floor),
          array_agg(o.state), array_agg(o.version), array_agg(o.debits_posted), array_agg(o.credits_posted),
          array_agg(o.debits_pending), array_agg(o.credits_pending), max(o.booked_at)
     INTO a_id, a_asset, a_credit_normal, a_guard, a_floor, a_state, a_version, a_dp, a_cp, a_dh, a_ch, v_now
-    FROM (SELECT a.* FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = ANY (v_ids) ORDER BY a.id FOR UPDATE) AS o;
+    FROM (SELECT y.id FROM unnest(v_ids) AS y(id) ORDER BY y.id) AS x, LATERAL (
+           SELECT a.* FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = x.id LIMIT 1 FOR UPDATE) AS o;
   -- Taken with all locks held, and never before what these accounts have seen: along versions, time does not run backwards.
   v_now := greatest(v_now, clock_timestamp());
   SELECT coalesce(jsonb_object_agg(x.id::text, x.n) FILTER (WHERE x.id <> ALL (a_new)), '{}'),
@@ -97,8 +105,8 @@ BEGIN
            array_agg(o.remaining), array_agg(o.state), array_agg(o.expires_at), array_agg(o.code), array_agg(o.reference),
            array_agg(true), count(*)
       INTO h_id, h_debit, h_credit, h_amount, h_posted, h_remaining, h_state, h_expires, h_code, h_reference, h_exists, h_stored
-      FROM (SELECT q.* FROM ledger_holds q
-             WHERE q.tenant_id = p_tenant AND q.id = ANY (c_hold || c_id) ORDER BY q.id FOR UPDATE) AS o;
+      FROM (SELECT DISTINCT y.id FROM unnest(c_hold || c_id) AS y(id) WHERE y.id IS NOT NULL ORDER BY y.id) AS x, LATERAL (
+             SELECT q.* FROM ledger_holds q WHERE q.tenant_id = p_tenant AND q.id = x.id LIMIT 1 FOR UPDATE) AS o;
     SELECT h_id || array_agg(DISTINCT x.id) INTO h_id
       FROM unnest(c_id, c_kind) AS x(id, kind)
      WHERE x.kind = 'hold' AND x.id <> ALL (coalesce(h_id, '{}'));
@@ -119,15 +127,16 @@ BEGIN
                               WHERE m.tenant_id = p_tenant AND m.target_id = x.id AND m.kind = 'reverse') ORDER BY x.id)
       INTO t_id, t_kind, t_debit, t_credit, t_posted, t_code, t_reference, t_exists, t_reversed
       FROM (SELECT DISTINCT y.id FROM unnest(c_target) AS y(id) WHERE y.id IS NOT NULL) AS x
-      LEFT JOIN ledger_transfers o ON o.tenant_id = p_tenant AND o.id = x.id;
+      LEFT JOIN LATERAL (
+             SELECT q.* FROM ledger_transfers q WHERE q.tenant_id = p_tenant AND q.id = x.id LIMIT 1) AS o ON true;
     SELECT coalesce(jsonb_object_agg(x.id::text, x.n), '{}') INTO t_map FROM unnest(t_id) WITH ORDINALITY AS x(id, n);
   END IF;
 
   SELECT coalesce(jsonb_object_agg(o.id::text, o.n), '{}'), array_agg(o.request_hash ORDER BY o.n), array_agg(o.result ORDER BY o.n),
          array_agg(o.account_id ORDER BY o.n)
     INTO p_map, p_hash, p_result, p_account
-    FROM (SELECT q.*, row_number() OVER () AS n FROM ledger_commands q
-           WHERE q.tenant_id = p_tenant AND q.id = ANY (c_id)) AS o;
+    FROM (SELECT m.*, row_number() OVER () AS n FROM (SELECT DISTINCT y.id FROM unnest(c_id) AS y(id)) AS x, LATERAL (
+            SELECT q.* FROM ledger_commands q WHERE q.tenant_id = p_tenant AND q.id = x.id LIMIT 1) AS m) AS o;
   SELECT coalesce(jsonb_object_agg(o.id::text, o.n), '{}') INTO c_first
     FROM (SELECT x.id, min(x.n) AS n FROM unnest(c_id) WITH ORDINALITY AS x(id, n) WHERE x.id IS NOT NULL GROUP BY x.id) AS o;
 
@@ -356,36 +365,19 @@ BEGIN
   END IF;
 
   RETURN QUERY
-  SELECT x.n::int, x.result, NOT x.new AND x.kind <> 'open' AND x.result <> 'transfer_exists_different', x.account, m.id,
-         m.debit_version, m.debit_balance, m.credit_version, m.credit_balance, m.booked_at
-    FROM unnest(c_id, c_kind, r_result, r_new, r_account) WITH ORDINALITY AS x(id, kind, result, new, account, n)
-    LEFT JOIN ledger_transfers m ON m.tenant_id = p_tenant AND m.id = x.id AND x.result = 'applied'
+  SELECT x.n::int, x.result, x.replayed, x.account, coalesce(x.dv, m.debit_version), coalesce(x.db, m.debit_balance),
+         coalesce(x.cv, m.credit_version), coalesce(x.cb, m.credit_balance),
+         CASE WHEN x.replayed THEN m.booked_at WHEN x.result = 'applied' THEN v_now END
+    FROM (SELECT y.n, y.id, y.result, y.account,
+                 NOT y.new AND y.kind <> 'open' AND y.result <> 'transfer_exists_different' AS replayed,
+                 CASE WHEN y.new AND y.result = 'applied' THEN y.dv END AS dv,
+                 CASE WHEN y.new AND y.result = 'applied' THEN y.cv END AS cv,
+                 CASE WHEN y.new AND y.result = 'applied' THEN y.db END AS db,
+                 CASE WHEN y.new AND y.result = 'applied' THEN y.cb END AS cb
+            FROM unnest(c_id, c_kind, r_result, r_new, r_account, r_dv, r_cv, r_db, r_cb)
+                 WITH ORDINALITY AS y(id, kind, result, new, account, dv, cv, db, cb, n)) AS x
+    LEFT JOIN LATERAL (
+         SELECT q.* FROM ledger_transfers q
+          WHERE x.replayed AND x.result = 'applied' AND q.tenant_id = p_tenant AND q.id = x.id LIMIT 1) AS m ON true
    ORDER BY x.n;
-END $$;
-
--- next statement
--- What the application calls. Another call may take the same id over other accounts at the same moment, which only the record's
--- primary key shows; the loser then starts again and finds the winner's record.
-CREATE FUNCTION ledger_post(p_tenant integer, p_commands jsonb)
-RETURNS TABLE (ordinal integer, result text, replayed boolean, account_id uuid, transfer_id uuid,
-               debit_version bigint, debit_balance numeric, credit_version bigint, credit_balance numeric, booked_at timestamptz)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
-#variable_conflict use_column
-DECLARE
-  v_constraint text;
-BEGIN
-  IF p_tenant IS DISTINCT FROM current_tenant() THEN
-    RAISE EXCEPTION 'this transaction acts for another tenant' USING ERRCODE = 'insufficient_privilege';
-  END IF;
-  FOR v_attempt IN 1 .. 8 LOOP
-    BEGIN
-      RETURN QUERY SELECT * FROM ledger_apply(p_tenant, p_commands);
-      RETURN;
-    EXCEPTION WHEN unique_violation THEN
-      GET STACKED DIAGNOSTICS v_constraint = CONSTRAINT_NAME;
-      IF v_constraint <> 'pk_ledger_commands' OR v_attempt = 8 THEN
-        RAISE;
-      END IF;
-    END;
-  END LOOP;
 END $$;
