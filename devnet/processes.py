@@ -138,7 +138,8 @@ class Watchdog:
 
     def ended(self, group: int) -> None:
         """This process group is gone; its number may soon belong to a stranger."""
-        self._tell(f"-{group}")
+        if self._process is not None:
+            self._tell(f"-{group}")
 
     def detach(self) -> None:
         """Let the processes outlive us."""

@@ -108,6 +108,11 @@ class Stack:
             raise StackError("the stack is not up")
         return self._postgres
 
+    @property
+    def signer_runs_as_us(self) -> bool:
+        """Whether the signer shares our system user, because no other can reach the interpreter or we are not root."""
+        return self._named("signer").spec.user is None
+
     def up(self) -> Endpoints:
         """Start everything. Raises StackError with one sentence; what was started is then ended again."""
         begun = time.monotonic()
@@ -153,14 +158,15 @@ class Stack:
         return [name for name, process in self._processes.items() if process.pid is None]
 
     def stop(self) -> None:
-        """End everything, last started first. Safe to repeat."""
+        """End everything, last started first. Safe to repeat, and without effect on a stack that was left to itself."""
+        if self._processes:
+            self.places.record.unlink(missing_ok=True)
         for process in reversed(self._processes.values()):
             process.stop()
         self._watchdog.close()
         self._processes.clear()
         self._taken.clear()
         self._postgres = self._endpoints = None
-        self.places.record.unlink(missing_ok=True)
 
     def detach(self) -> None:
         """Leave everything running when this process ends; `custody down` ends it."""
