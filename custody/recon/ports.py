@@ -1,14 +1,11 @@
-"""What reconciliation asks of parts that lie above the domain. The composition root hands them in."""
+"""What reconciliation asks of a part that lies above the domain. The composition root hands it in."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import date
 from typing import Protocol
 
 from custody.banking.model import BankStatement
-from custody.db.session import ReadSession
-from custody.kernel.assetid import ChainId
 
 
 class BankStatements(Protocol):
@@ -21,13 +18,4 @@ class BankStatements(Protocol):
 
     async def statement(self, rail_id: str, iban: str, first: date, last: date) -> BankStatement:
         """What the bank booked on these days, both included. Network. Raises a CustodyError that is `Unavailable`."""
-        ...
-
-
-class IngestedHeights(Protocol):
-    """How far the books follow each chain."""
-
-    async def final_heights(self, session: ReadSession) -> Mapping[ChainId, int]:
-        """Per chain, the height up to which everything is booked. Read in the caller's transaction, so that heights and balances
-        belong to one snapshot. A chain of which nothing is ingested is missing."""
         ...

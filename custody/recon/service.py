@@ -18,7 +18,7 @@ from custody.recon import store
 from custody.recon.banks import BankComparison
 from custody.recon.compare import break_of, trial_breaks
 from custody.recon.model import ReconReport
-from custody.recon.ports import BankStatements, IngestedHeights
+from custody.recon.ports import BankStatements
 from custody.recon.show import show_break, show_report
 from custody.recon.vaults import VaultComparison
 
@@ -38,7 +38,7 @@ async def run(
     tenant: TenantId,
     clients: Mapping[ChainId, ChainClient],
     statements: BankStatements,
-    heights: IngestedHeights,
+    *,
     clock: Clock,
     patience: Patience,
 ) -> ReconReport:
@@ -47,7 +47,7 @@ async def run(
     Opens its own transactions: the network is asked between them, never within one.
     """
     started_at = clock.now()
-    vaults = VaultComparison(db, tenant, clients, heights)
+    vaults = VaultComparison(db, tenant, clients)
     banks = BankComparison(db, tenant, statements, started_at.date())
     for look in range(patience.looks):
         if look > 0:

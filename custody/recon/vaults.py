@@ -1,7 +1,7 @@
 """The vaults' side: our books against the chain at the height that the books have reached.
 
-Books and heights come from one database snapshot; the chain is asked afterwards, outside any transaction. Money that moves
-between the two makes them differ for a moment, so that what is not equal is tried again, a bounded number of times.
+Books and the final height come from one database snapshot; the chain is asked afterwards, outside any transaction. Money that
+moves between the two makes them differ for a moment, so that what is not equal is tried again, a bounded number of times.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from custody.assets import service as assets
 from custody.chains.ports import ChainClient
 from custody.db.session import Database, ReadSession
+from custody.deposits import service as deposits
 from custody.kernel.assetid import AssetId, ChainId
 from custody.kernel.errors import Unavailable
 from custody.kernel.ids import TenantId
@@ -19,7 +20,6 @@ from custody.ledger import service as ledger
 from custody.ledger.model import AccountKind
 from custody.recon.compare import amount_at
 from custody.recon.model import ChainReading, Holding, ReconRow
-from custody.recon.ports import IngestedHeights
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault
 
@@ -53,13 +53,11 @@ class VaultComparison:
         db: Database,
         tenant: TenantId,
         clients: Mapping[ChainId, ChainClient],
-        heights: IngestedHeights,
     ) -> None:
         """Reads nothing yet."""
         self._db = db
         self._tenant = tenant
         self._clients = clients
-        self._heights = heights
         self._watched: dict[tuple[object, AssetId], _Watched] = {}
         self._looked = False
 
@@ -83,19 +81,18 @@ class VaultComparison:
         self._looked = True
 
     async def _read_books(self, session: ReadSession) -> None:
-        heights = await self._heights.final_heights(session)
         listed = [asset.id for asset in await assets.list_assets(session)]
         for vault in await wallets.list_vaults(session):
             booked = {
                 balance.key.asset: balance.posted
                 for balance in await ledger.balances(session, AccountKind.VAULT, vault.id)
             }
-            here = [asset for asset in listed if asset.chain == vault.chain]
-            for asset in here:
+            final = await deposits.final_height(session, vault.chain)
+            for asset in (asset for asset in listed if asset.chain == vault.chain):
                 watched = self._watch(vault, asset)
                 if not watched.equal:
                     watched.books = booked.get(asset, 0)
-                    watched.height = heights.get(vault.chain)
+                    watched.height = None if final is None else final.height
 
     def _watch(self, vault: Vault, asset: AssetId) -> _Watched:
         key = (vault.id, asset)
