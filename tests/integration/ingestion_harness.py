@@ -101,13 +101,20 @@ class Desk:
         return -1 if found is None else found.height
 
 
-def build_loop(db: Database, source: ChainSource, fence: int, *, confirmations: int = 0) -> Loop:
+def build_loop(
+    db: Database,
+    source: ChainSource,
+    fence: int,
+    *,
+    confirmations: int = 0,
+    stop: asyncio.Event | None = None,
+) -> Loop:
     return Loop(
         db=db,
         source=source,
         pace=Pace(confirmations=confirmations, start_height=0, poll_interval_s=0.01),
         fence=fence,
-        stop=asyncio.Event(),
+        stop=stop or asyncio.Event(),
         metrics=Metrics(source.chain),
         status=Status(),
         clock=SystemClock(),

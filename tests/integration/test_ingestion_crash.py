@@ -1,0 +1,206 @@
+"""A worker that dies before any statement, and starts again, ends with the same rows; two workers never both write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+from stellar_sdk import IdMemo
+
+from custody.chains.jsonrpc import JsonRpc
+from custody.db.session import Database
+from custody.kernel.assetid import ChainId, parse_asset_id
+from custody.kernel.ids import TenantId
+from custody.settings import ChainSettings
+from devnet.stellar.network import LocalNetwork
+from devnet.stellar.outsider import Outsider
+from devnet.stellar.server import Served, serve_in_thread
+from ingestion import cursor
+from ingestion.health import Status
+from ingestion.lease import Lease
+from ingestion.main import run_worker
+from ingestion.metrics import Metrics
+from ingestion.stellar.sources import RpcLedgers
+from tests.fakes.faults import Crash
+from tests.fakes.key_maker import FakeKeyMaker
+from tests.integration.ingestion_harness import Desk, build_loop, catch_up, take_fence
+
+CHAIN = ChainId("stellar:devnet")
+XLM = parse_asset_id("stellar:devnet/native")
+WRITTEN = {
+    "ingestion_cursors": "chain, height, hash",
+    "ingestion_blocks": "chain, height, hash, canonical",
+    "deposits": "id, state, wallet_id, height, inclusion, amount",
+    "chain_heights": "chain, height_final, height_ingested",
+    "outbox": "type, object_id",
+    "audit_entries": "sequence, action, object_id",
+    "ledger_transfers": "id",
+}
+"""Every table that a block may touch, with the columns that do not depend on when it was written."""
+
+pytestmark = pytest.mark.stack
+
+
+class DyingDatabase:
+    """Raises Crash before the n-th statement of this database, as if the process had died there."""
+
+    def __init__(self, db: Database) -> None:
+        self._engine = db.engine.sync_engine
+        self.left = 0
+        event.listen(self._engine, "before_cursor_execute", self._before)
+
+    def close(self) -> None:
+        event.remove(self._engine, "before_cursor_execute", self._before)
+
+    def _before(self, *_: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise Crash("statement")
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    """A network that closes a ledger when it is told to."""
+    with serve_in_thread(LocalNetwork()) as running:
+        yield running
+
+
+@pytest.fixture
+async def source(served: Served) -> AsyncIterator[RpcLedgers]:
+    """The network's ledgers."""
+    opened = RpcLedgers(CHAIN, JsonRpc(served.url), served.network.passphrase)
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+async def desk(database: Database, tenant: TenantId) -> Desk:
+    """A tenant that lists XLM."""
+    made = Desk(db=database, tenant=tenant, chain=CHAIN, keys=FakeKeyMaker())
+    await made.list_asset(XLM, "XLM", 7)
+    return made
+
+
+async def rows(db: Database, tenant: TenantId) -> dict[str, list[tuple[Any, ...]]]:
+    """All that was written, in a comparable order."""
+    found = {}
+    async with db.read(tenant) as session:
+        for table, columns in WRITTEN.items():
+            result = await session.conn.execute(text(f"SELECT {columns} FROM {table}"))
+            found[table] = sorted((tuple(map(str, row)) for row in result), key=repr)
+    return found
+
+
+async def die_before_every_statement(desk: Desk, source: RpcLedgers) -> int:
+    """Start the worker again and again. Each life gets one statement further than the one before; once one has committed
+    something, the next begins at the first statement again. Ends when a life reaches the tip; returns how many died."""
+    dying = DyingDatabase(desk.db)
+    crashes, further, before = 0, 1, await stands_at(desk)
+    try:
+        while True:
+            dying.left = further
+            try:
+                await catch_up(build_loop(desk.db, source, await take_fence(desk.db, CHAIN)))
+            except Crash:
+                crashes += 1
+            else:
+                return crashes
+            dying.left = 0
+            standing = await stands_at(desk)
+            further = further + 1 if standing == before else 1
+            before = standing
+    finally:
+        dying.close()
+
+
+async def stands_at(desk: Desk) -> tuple[int | None, int]:
+    """Where cursor and books stand."""
+    async with desk.db.read(None) as session:
+        position = await cursor.load(session, CHAIN)
+    return None if position is None else position.height, await desk.final_height()
+
+
+async def test_dying_before_any_statement_and_starting_again_leaves_each_deposit_booked_once(
+    desk: Desk, source: RpcLedgers, served: Served
+) -> None:
+    ada = await desk.open_wallet("ada")
+    vault = await desk.open_omnibus()
+    address = await desk.issue_address(ada)
+    await catch_up(build_loop(desk.db, source, await take_fence(desk.db, CHAIN)))
+
+    def pay() -> None:
+        with Outsider(served.url, drive=True) as outsider:
+            outsider.fund(vault.account)
+            payer = outsider.new_account()
+            outsider.pay(payer, address.address, 500)
+            outsider.pay(payer, vault.account, 11, memo=IdMemo(99))
+
+    await asyncio.to_thread(pay)
+    crashes = await die_before_every_statement(desk, source)
+    assert crashes > 100
+    after = await rows(desk.db, desk.tenant)
+    await catch_up(build_loop(desk.db, source, await take_fence(desk.db, CHAIN)))
+    assert await rows(desk.db, desk.tenant) == after
+    assert await desk.owed(ada, XLM) == 500
+    assert await desk.suspended(XLM) == 10_000 * 10**7 + 11
+    assert len(after["deposits"]) == 3
+    assert len(after["ledger_transfers"]) == 3
+    assert len([row for row in after["outbox"] if row[0].startswith("deposit.")]) == 6
+    assert {row[2] for row in after["ingestion_cursors"]} == {served.network.latest.hash.hex()}
+
+
+async def test_a_second_worker_waits_for_the_lease_and_goes_on_when_it_is_free(
+    desk: Desk, source: RpcLedgers, served: Served
+) -> None:
+    settings = ChainSettings(
+        id=CHAIN,
+        kind="stellar",
+        rpc_url=served.url,
+        network_passphrase=served.network.passphrase,
+        confirmations=0,
+        poll_interval_s=0.01,
+        max_fee_stroops=1000,
+        tx_valid_s=60,
+        tx_valid_ledgers=20,
+    )
+    stop = asyncio.Event()
+    status = Status()
+    metrics = Metrics(CHAIN)
+    async with Lease(desk.db, CHAIN) as first:
+        assert await first.take()
+        second = asyncio.create_task(
+            run_worker(desk.db, source, settings, stop=stop, metrics=metrics, status=status)
+        )
+        await asyncio.sleep(0.3)
+        assert status.waiting_for_lease
+        assert await desk.final_height() == -1
+    await reach_the_tip(desk, served)
+    assert not status.waiting_for_lease
+    stop.set()
+    async with asyncio.timeout(10):
+        await second
+    shown = metrics.text().decode()
+    assert f'custody_ingestion_cursor_height{{chain="{CHAIN}"}}' in shown
+    assert f'custody_ingestion_lag_blocks{{chain="{CHAIN}"}} 0.0' in shown
+
+
+async def test_an_outage_is_waited_out(desk: Desk, source: RpcLedgers, served: Served) -> None:
+    stop = asyncio.Event()
+    loop = build_loop(desk.db, source, await take_fence(desk.db, CHAIN), stop=stop)
+    served.network.order_faults({"outage_next": 3})
+    running = asyncio.create_task(loop.run())
+    await reach_the_tip(desk, served)
+    stop.set()
+    async with asyncio.timeout(10):
+        await running
+
+
+async def reach_the_tip(desk: Desk, served: Served) -> None:
+    """Return when the books stand at the network's newest ledger."""
+    async with asyncio.timeout(30):
+        # The database has to be asked: nothing on this side could set an event.
+        while await desk.final_height() < served.network.latest.sequence:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
