@@ -245,7 +245,7 @@ def test_the_ledger_answers_as_the_oracle_does(loop: asyncio.AbstractEventLoop, 
         run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis leaves it untyped
             lambda: LedgerMachine(loop, database),
             settings=settings(
-                max_examples=100,
+                max_examples=60,
                 stateful_step_count=40,
                 deadline=None,
                 print_blob=True,
