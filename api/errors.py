@@ -16,6 +16,8 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -53,7 +55,6 @@ _PYDANTIC_CODES: Mapping[str, str] = {
     "too_short": "too_short",
     "string_pattern_mismatch": "malformed",
     "literal_error": "not_one_of",
-    "json_invalid": "malformed_json",
 }
 
 
@@ -100,6 +101,16 @@ class MalformedCursor(InvalidInput):
     code = "malformed_cursor"
     public = "The cursor is not one that this endpoint returned."
 
+
+class DatabaseUnavailable(Unavailable):
+    """Postgres does not answer, or gave up this transaction for another one. Whether a commit arrived may be unknown."""
+
+    code = "database_unavailable"
+    public = "The database is not available; repeat the call with the same key."
+
+
+_SQLSTATES_AWAY = ("08", "40", "53", "57")
+"""Connection lost, transaction rolled back (deadlock), out of resources, shutting down. Source: PostgreSQL appendix A."""
 
 _STATUS_400 = (MalformedBody, DuplicateKey, KeyMissing, MalformedCursor)
 
@@ -187,6 +198,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(FieldError, _on_field_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    for kind in (DBAPIError, PoolTimeout, OSError):
+        app.add_exception_handler(kind, _on_database_error)
 
 
 def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
@@ -227,9 +240,18 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     fields = [
         FieldProblem(pointer=_pointer(item["loc"]), code=_field_code(item["type"])) for item in error.errors()
     ]
-    known = len(fields) == 1 and fields[0].pointer.startswith("/") and fields[0].code == "malformed_json"
-    shown = MalformedBody() if known else InvalidInput()
+    keyless = any(field.pointer.lower() == "header/idempotency-key" for field in fields)
+    shown = KeyMissing() if keyless else InvalidInput()
     return problem_response(problem_of(shown, trace_id_of(request), fields))
+
+
+async def _on_database_error(request: Request, error: Exception) -> Response:
+    """Postgres is away or gave this transaction up: try again. Anything else that it refuses is our mistake."""
+    away = not isinstance(error, DBAPIError) or isinstance(error, OperationalError | InterfaceError)
+    if not away and getattr(error.orig, "sqlstate", "")[:2] not in _SQLSTATES_AWAY:
+        raise error
+    structlog.get_logger().error("database.unavailable", error_type=type(error).__name__)
+    return problem_response(problem_of(DatabaseUnavailable(), trace_id_of(request)))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
