@@ -111,10 +111,7 @@ def _apply_authorized(
 
 
 def _unauthorized(frame: Frame, layer: Layer, checker: SignatureChecker) -> _Operations | None:
-    faults = [
-        authority_fault(frame, index, layer, checker, needs_account=False)
-        for index in range(len(frame.tx.operations))
-    ]
+    faults = [authority_fault(frame, index, layer, checker) for index in range(len(frame.tx.operations))]
     if not any(faults):
         return None
     results = [

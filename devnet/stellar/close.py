@@ -173,7 +173,7 @@ def _close_meta(
     return xdr.LedgerCloseMeta(
         2,
         v2=xdr.LedgerCloseMetaV2(
-            ext=xdr.LedgerCloseMetaExt(0),
+            ext=xdr.LedgerCloseMetaExt(1, v1=xdr.LedgerCloseMetaExtV1(POINT, xdr.Int64(0))),
             ledger_header=entry,
             tx_set=tx_set,
             tx_processing=processed,

@@ -1,7 +1,8 @@
 """The queue of transactions that wait for a ledger, with the answers a real node was measured to give.
 
 One transaction per source account waits at a time. What was applied, or turned out invalid while it waited, is
-banned by its full hash for a while: resending it says TRY_AGAIN_LATER, not a bad sequence.
+banned by its full hash for a while: resending it says TRY_AGAIN_LATER, not a bad sequence. Queue and bans live in
+memory only, as in a real node: after a restart the same resend is a bad sequence.
 """
 
 from collections import defaultdict
@@ -108,15 +109,11 @@ class Mempool:
             self._leave(frame, ledger)
         self._banned = {h: until for h, until in self._banned.items() if until > ledger}
 
-    def ban(self, full_hash: bytes, ledger: int) -> None:
-        """Ban a transaction that a ledger took, also one that was replayed from disk."""
-        self._banned[full_hash] = ledger + BAN_LEDGERS
-
     def hashes(self) -> list[str]:
         return [w.frame.tx_hash.hex() for w in self._waiting.values()]
 
     def _leave(self, frame: Frame, ledger: int) -> None:
-        self.ban(frame.full_hash, ledger)
+        self._banned[frame.full_hash] = ledger + BAN_LEDGERS
         current = self._waiting.get(frame.source)
         if current is not None and current.frame.full_hash == frame.full_hash:
             del self._waiting[frame.source]

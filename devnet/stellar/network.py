@@ -225,13 +225,10 @@ class LocalNetwork:
     def _reload(self, raw: bytes) -> None:
         meta = xdr.LedgerCloseMeta.from_xdr_bytes(raw)
         replay(self._state, meta)
-        rows = self._history.add(meta, raw)
+        self._history.add(meta, raw)
         latest = self._history.latest.header.header
         check_link(latest, header_hash(self._header))
         self._header = latest
-        for row in rows:
-            self._pool.ban(row.frame.full_hash, row.ledger)
-        self._pool.applied([], latest.ledger_seq.uint32)
 
     def _view(self) -> Layer:
         return Layer(self._state, self._header.ledger_seq.uint32)

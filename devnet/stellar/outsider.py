@@ -6,6 +6,7 @@ integers of atomic units (seven decimals). Not for real money: keys live in memo
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -154,17 +155,16 @@ class Outsider:
     def submit(self, envelope: TransactionEnvelope | FeeBumpTransactionEnvelope) -> Sent:
         """Send until a ledger has it. Sending the same envelope again is always safe. Raises OutsiderFailed."""
         deadline = time.monotonic() + self._timeout_s
-        text, tx_hash, taken = envelope.to_xdr(), envelope.hash_hex(), False
+        text, tx_hash = envelope.to_xdr(), envelope.hash_hex()
         while time.monotonic() < deadline:
-            if not taken:
-                taken = self._offer(text)
-            if self._drive:
-                self._http.post(f"{self._url}/devnet/close")
-            found = self._call("getTransaction", {"hash": tx_hash})
-            if found["status"] == "SUCCESS":
-                return Sent(hash=tx_hash, ledger=int(found["ledger"]))
-            if found["status"] == "FAILED":
-                raise OutsiderFailed(f"{tx_hash} failed: {result_codes(found['resultXdr'])}")
+            # A node that is down, or was restarted and forgot its queue, is asked and offered to again.
+            with suppress(httpx.HTTPError):
+                self._offer(text, tx_hash)
+                if self._drive:
+                    self._http.post(f"{self._url}/devnet/close")
+                sent = self._settled(tx_hash)
+                if sent is not None:
+                    return sent
             time.sleep(POLL_S)
         raise OutsiderFailed(f"{tx_hash} reached no ledger in {self._timeout_s} s")
 
@@ -192,12 +192,18 @@ class Outsider:
             raise OutsiderFailed(f"no ledger entry for {key.to_xdr()}")
         return xdr.LedgerEntryData.from_xdr(entries[0]["xdr"])
 
-    def _offer(self, text: str) -> bool:
-        """True when the node has taken the envelope."""
+    def _offer(self, text: str, tx_hash: str) -> None:
+        """Hand the envelope to the node. A refusal counts only if no ledger has the transaction already."""
         answer = self._call("sendTransaction", {"transaction": text})
-        if answer["status"] == "ERROR":
-            raise OutsiderFailed(f"{answer['hash']} refused: {result_codes(answer['errorResultXdr'])}")
-        return answer["status"] in ("PENDING", "DUPLICATE")
+        if answer["status"] == "ERROR" and self._settled(tx_hash) is None:
+            raise OutsiderFailed(f"{tx_hash} refused: {result_codes(answer['errorResultXdr'])}")
+
+    def _settled(self, tx_hash: str) -> Sent | None:
+        """The transaction if a ledger has it. Raises OutsiderFailed when it failed there."""
+        found = self._call("getTransaction", {"hash": tx_hash})
+        if found["status"] == "FAILED":
+            raise OutsiderFailed(f"{tx_hash} failed: {result_codes(found['resultXdr'])}")
+        return Sent(hash=tx_hash, ledger=int(found["ledger"])) if found["status"] == "SUCCESS" else None
 
     def _call(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}

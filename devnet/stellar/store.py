@@ -5,14 +5,15 @@ ledger is fsynced before anyone can read it, so kill -9 loses at most a ledger t
 frame is cut off at the next start.
 """
 
+import errno
 import fcntl
 import os
 import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from stellar_sdk import xdr
 
@@ -33,7 +34,7 @@ class LedgerLog:
     def __init__(self, state_dir: Path, passphrase: str) -> None:
         state_dir.mkdir(parents=True, exist_ok=True)
         path = state_dir / "ledgers.bin"
-        self._file: BinaryIO = path.open("a+b")
+        self._file: FileIO = path.open("a+b", buffering=0)
         try:
             self.metas = self._load(state_dir, passphrase)
             """The closed ledgers found at the start, oldest first."""
@@ -54,13 +55,21 @@ class LedgerLog:
         return frames[1:]
 
     def append(self, payload: bytes) -> None:
-        """Write one frame and wait until the disk has it."""
-        self._file.write(_HEAD.pack(len(payload), zlib.crc32(payload)) + payload)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Write one frame and wait until the disk has it. Raises OSError, with the file as it was before."""
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            self._write_whole(_HEAD.pack(len(payload), zlib.crc32(payload)) + payload)
+            os.fsync(self._file.fileno())
+        except OSError:
+            self._file.truncate(size)
+            raise
 
     def close(self) -> None:
         self._file.close()
+
+    def _write_whole(self, frame: bytes) -> None:
+        if self._file.write(frame) != len(frame):
+            raise OSError(errno.ENOSPC, "the disk took only a part of the ledger")
 
     def _intact_frames(self) -> Iterator[bytes]:
         """Read from the start and cut the file behind the last whole frame."""
@@ -115,8 +124,8 @@ class History:
         self._transactions: dict[bytes, TxRecord] = {}
         self._by_ledger: dict[int, list[TxRecord]] = {}
 
-    def add(self, meta: xdr.LedgerCloseMeta, raw: bytes) -> list[TxRecord]:
-        """Index one more ledger and return its transactions in the order of application."""
+    def add(self, meta: xdr.LedgerCloseMeta, raw: bytes) -> None:
+        """Index one more ledger and its transactions. Raises ValueError when it does not follow the last one."""
         if meta.v2 is None:
             raise ValueError("this network only writes LedgerCloseMeta V2")
         entry = meta.v2.ledger_header
@@ -144,7 +153,6 @@ class History:
         self._ledgers.append(record)
         self._by_ledger[record.sequence] = rows
         self._transactions.update({row.frame.tx_hash: row for row in rows})
-        return rows
 
     @property
     def latest(self) -> LedgerRecord:

@@ -111,7 +111,7 @@ def operation_faults(
         if known is None:
             results[index] = outer(OpCode.opNOT_SUPPORTED)
             return results
-        fault = authority_fault(frame, index, layer, checker, needs_account=True)
+        fault = authority_fault(frame, index, layer, checker)
         if fault is None:
             fault = known.check(operation.body, muxed_raw(frame.operation_source(index)))
         if fault is not None:
@@ -121,20 +121,19 @@ def operation_faults(
 
 
 def authority_fault(
-    frame: Frame, index: int, layer: Layer, checker: SignatureChecker, *, needs_account: bool
+    frame: Frame, index: int, layer: Layer, checker: SignatureChecker
 ) -> xdr.OperationResult | None:
     """opBAD_AUTH or opNO_ACCOUNT for one operation's source.
 
-    An earlier operation of the same transaction may create the account, so at submission (needs_account) a missing
-    one is excused when its key has signed; the apply step looks again.
+    An earlier operation of the same transaction may create the account, so a missing one is excused when it is named
+    by the operation and its key has signed; applying the operation looks again.
     """
     body = frame.tx.operations[index].body
     source = muxed_raw(frame.operation_source(index))
     account = layer.account(source)
     if account is not None:
         return None if checker.account_approves(account, level_of(body)) else outer(OpCode.opBAD_AUTH)
-    own = frame.tx.operations[index].source_account is not None
-    if needs_account and not own:
+    if frame.tx.operations[index].source_account is None:
         return outer(OpCode.opNO_ACCOUNT)
     return None if checker.key_approves(source) else outer(OpCode.opBAD_AUTH)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -114,6 +115,24 @@ def test_torn_last_ledger_is_cut_off_and_the_chain_goes_on(tmp_path: Path, cut: 
     log = LedgerLog(tmp_path, again.passphrase)
     assert len(log.metas) == 3
     log.close()
+
+
+def test_ledger_that_the_disk_does_not_take_is_not_closed(tmp_path: Path) -> None:
+    network = LocalNetwork(state_dir=tmp_path)
+    before, size = network.latest.hash, (tmp_path / "ledgers.bin").stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 50, hard))
+    try:
+        with pytest.raises(OSError, match="part of the ledger"):
+            network.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert network.latest.hash == before
+    network.close()
+    network.shut_down()
+    again = LocalNetwork(state_dir=tmp_path)
+    assert again.latest.sequence == 3
+    again.shut_down()
 
 
 def test_replayed_state_equals_the_state_it_came_from(tmp_path: Path) -> None:

@@ -227,6 +227,24 @@ def test_lost_reply_leaves_the_transaction_in_the_queue(served: Served, outsider
     assert httpx.post(served.url, json=body).json()["result"]["status"] == "DUPLICATE"
 
 
+def test_outsider_gets_its_payment_through_all_faults_exactly_once(
+    served: Served, outsider: Outsider
+) -> None:
+    payer, payee = outsider.new_account(), outsider.new_account()
+    envelope = outsider.build(payer, [Payment(payee.public_key, Asset.native(), "1")])
+    faults = {
+        "outage_next": 2,
+        "drop_next": 1,
+        "lose_reply_next": 1,
+        "try_again_later_next": 1,
+        "delay_next": 1,
+    }
+    httpx.post(f"{served.url}/devnet/misbehave", json=faults)
+    outsider.submit(envelope)
+    assert outsider.balance(payee.public_key) == HELD_STROOPS + 10_000_000
+    assert outsider.balance(payer.public_key) == HELD_STROOPS - 10_000_100
+
+
 def test_outage_by_count_and_until_cleared(served: Served) -> None:
     ask = {"jsonrpc": "2.0", "id": 1, "method": "getHealth"}
     control = f"{served.url}/devnet/misbehave"

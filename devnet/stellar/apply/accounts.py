@@ -111,5 +111,5 @@ def apply_bump(ctx: OpContext) -> xdr.OperationResult:
     account, wanted = ctx.source_account(), op.bump_to.sequence_number.int64
     if wanted > account.seq:
         account = replace(account, seq=wanted, seq_ledger=ctx.layer.ledger, seq_time=ctx.close_time)
-        ctx.layer.put(account)
+    ctx.layer.put(account)
     return inner(BUMP, _Bump.BUMP_SEQUENCE_SUCCESS)
