@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from cli.welcome import show_welcome
-from devnet.config import ROOT
+from devnet.config import ROOT, Endpoints
 from devnet.processes import StackError
 from devnet.stack import Options, Stack
-from devnet.story.client import Json, StoryError
+from devnet.story.client import StoryError
 from devnet.story.play import play
 
 _console = Console(soft_wrap=True)
@@ -35,8 +36,8 @@ def run(chosen: argparse.Namespace) -> int:
     stack = Stack(chosen.state_dir, Options(fixed_ports=bool(chosen.keep)), _say)
     try:
         ends = stack.up()
-        _, report = asyncio.run(play(ends, stack.places.state, _say))
-        show_report(report)
+        asyncio.run(play(ends, stack.places.state, _say))
+        show_books(ends)
         _say(f"books equal chain and bank; {time.monotonic() - begun:.0f} s in all")
         if chosen.keep:
             stack.detach()
@@ -50,17 +51,16 @@ def run(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def show_report(report: Json) -> None:
-    """Every balance as the books and the outside have it."""
-    table = Table(title="Books against chain and bank")
-    for column in ("where", "asset"):
-        table.add_column(column)
-    for column in ("books", "outside", "difference"):
-        table.add_column(column, justify="right")
-    for row in report["rows"]:
-        table.add_row(row["owner"], row["asset"], row["books"], row["outside"], row["difference"])
-    _console.print(table)
-    _console.print(f"breaks: {len(report['breaks'])}")
+def show_books(ends: Endpoints) -> None:
+    """Print `custody recon`'s table. Raises StoryError when it finds a break after all."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", "recon"],
+        cwd=ROOT,
+        env={**os.environ, "CUSTODY_CONFIG": str(ends.config), "COLUMNS": "150"},
+        check=False,
+    )
+    if done.returncode != 0:
+        raise StoryError("custody recon found a break in what had been equal a moment ago")
 
 
 def _say(line: str) -> None:
