@@ -120,6 +120,7 @@ async def test_withdrawals_complete_while_redis_is_flushed_all_the_time(
         made = [await world.request(asset, approve=("alice", "bob")) for asset in (XLM, ETH) * 4]
         await reach(world, made, "settled")
         flusher.cancel()
+        await asyncio.wait({flusher})
         assert len(world.chains[STELLAR].included) == 4
         assert len(world.chains[EVM].included) == 4
         assert await world.money(XLM) == (FUNDS - 4000, 0, FUNDS - 4400, 400)

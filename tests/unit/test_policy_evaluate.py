@@ -1,0 +1,112 @@
+"""What the policy says: deny first, then the first rule that holds the intent, people and not signatures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from custody.policy.evaluate import evaluate
+from custody.policy.model import (
+    AllowRule,
+    ApprovalPolicy,
+    Approver,
+    Decision,
+    Facts,
+    Scope,
+    Standing,
+    Window,
+    Word,
+)
+
+ANYTHING = Scope(id="any", org="*", vault="*", chain="*", kind="*", asset="*", destinations=("*",))
+SMALL = AllowRule(
+    scope=replace(ANYTHING, id="small"), amount_max=10, fee_max=5, windows=(), group="desk", threshold=1
+)
+LARGE = AllowRule(
+    scope=replace(ANYTHING, id="large"),
+    amount_max=100,
+    fee_max=50,
+    windows=(Window(seconds=60, amount_max=90),),
+    group="board",
+    threshold=2,
+)
+PEOPLE = tuple(
+    Approver(id=name, keys=(name,), groups=groups)
+    for name, groups in (
+        ("ada", ("desk", "board")),
+        ("bob", ("board",)),
+        ("cyd", ("board",)),
+        ("dee", ("desk",)),
+    )
+)
+POLICY = ApprovalPolicy(
+    version=3,
+    approver_set_version=1,
+    policy_hash="",
+    approvers=PEOPLE,
+    deny=(replace(ANYTHING, id="burn", destinations=("0xdead",)),),
+    allow=(SMALL, LARGE),
+)
+FACTS = Facts(
+    org="tenant-1",
+    vault="omnibus",
+    chain="stellar:devnet",
+    kind="stellar_payment",
+    asset="native",
+    destination="G",
+    amount=10,
+    fee_max=5,
+    initiator="maker",
+    policy_version=3,
+)
+
+
+def say(*names: str, word: Word = Word.APPROVE) -> list[Decision]:
+    return [Decision(approver=name, public_key=name, word=word, signature="") for name in names]
+
+
+@pytest.mark.parametrize(
+    ("facts", "decisions", "standing", "rule", "missing"),
+    [
+        (FACTS, [], Standing.PENDING, "small", 1),
+        (FACTS, say("ada"), Standing.APPROVED, "small", 0),
+        (FACTS, say("bob"), Standing.PENDING, "small", 1),
+        (replace(FACTS, amount=11), say("ada"), Standing.PENDING, "large", 1),
+        (replace(FACTS, fee_max=6), say("ada", "bob"), Standing.APPROVED, "large", 0),
+        (replace(FACTS, amount=90), say("bob", "cyd"), Standing.APPROVED, "large", 0),
+        (replace(FACTS, amount=11), say("bob", "bob"), Standing.PENDING, "large", 1),
+        (replace(FACTS, amount=11, initiator="bob"), say("bob", "cyd"), Standing.PENDING, "large", 1),
+        (FACTS, [*say("ada"), *say("dee", word=Word.REJECT)], Standing.REJECTED, "", 0),
+        (replace(FACTS, initiator="dee"), say("dee", word=Word.REJECT), Standing.REJECTED, "", 0),
+        (FACTS, say("stranger", word=Word.REJECT), Standing.PENDING, "small", 1),
+        (replace(FACTS, destination="0xdead"), say("ada"), Standing.DENIED, "burn", 0),
+    ],
+)
+def test_standing(facts: Facts, decisions: list[Decision], standing: Standing, rule: str, missing: int):
+    verdict = evaluate(POLICY, facts, decisions)
+    assert (verdict.standing, verdict.rule, verdict.missing) == (standing, rule, missing)
+
+
+@pytest.mark.parametrize(
+    ("policy", "facts", "reason"),
+    [
+        (POLICY, replace(FACTS, amount=101), "over_amount_cap"),
+        (POLICY, replace(FACTS, fee_max=51), "over_fee_cap"),
+        (POLICY, replace(FACTS, policy_version=2), "wrong_policy_version"),
+        (POLICY, replace(FACTS, destination="0xdead"), "denied_by_rule"),
+        (replace(POLICY, allow=()), FACTS, "no_rule"),
+        (replace(POLICY, allow=(LARGE,)), replace(FACTS, amount=91), "over_velocity"),
+    ],
+)
+def test_denials_name_their_reason(policy: ApprovalPolicy, facts: Facts, reason: str):
+    assert evaluate(policy, facts, say("ada", "bob", "cyd", "dee")).reason == reason
+
+
+@pytest.mark.parametrize("field", ["org", "vault", "chain", "kind", "asset"])
+def test_a_rule_covers_only_what_it_names(field: str):
+    narrow = replace(SMALL, scope=replace(ANYTHING, id="narrow", **{field: "other"}))
+    policy = replace(POLICY, allow=(narrow,))
+    assert evaluate(policy, FACTS, say("ada")).standing is Standing.DENIED
+    same = replace(narrow, scope=replace(narrow.scope, **{field: getattr(FACTS, field)}))
+    assert evaluate(replace(policy, allow=(same,)), FACTS, say("ada")).standing is Standing.APPROVED
