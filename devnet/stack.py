@@ -120,10 +120,11 @@ class Stack:
             self._clear()
             ports = {name: self._port(name) for name in FIXED_PORTS}
             ends = self._write_configuration(ports)
-            self._begin(self._outside_specs(ports))
+            self._launch(*self._outside_specs(ports), self._signer_spec(ends))
+            self._await("postgres")
             self._provision()
-            self._begin([self._signer_spec(ends)])
-            self._begin(specs.product_specs(self.places, ends, ports["api"]))
+            self._launch(*specs.product_specs(self.places, ends, ports["api"]))
+            self._await(*(name for name in self._processes if name != "postgres"))
         except BaseException:
             self.stop()
             raise
@@ -248,17 +249,18 @@ class Stack:
             raise StackError(f"the migrations failed: {(done.stderr or done.stdout).strip()[-2000:]}")
         self._say("database: roles and migrations are in place")
 
-    def _begin(self, batch: list[ProcessSpec]) -> None:
-        """Start these at once, then wait for each."""
-        begun = time.monotonic()
+    def _launch(self, *batch: ProcessSpec) -> None:
+        """Start these at once; whoever needs one of them awaits it."""
         for spec in batch:
             process = ManagedProcess(spec, self.places.logs / f"{spec.name}.log", self._watchdog)
             self._processes[spec.name] = process
             process.start()
         self._save()
-        for spec in batch:
-            self._processes[spec.name].wait_ready()
-            self._say(f"{spec.name}: ready after {time.monotonic() - begun:.1f} s")
+
+    def _await(self, *names: str) -> None:
+        for name in names:
+            self._processes[name].wait_ready()
+            self._say(f"{name}: ready")
 
     def _save(self, *, supervised: bool = True) -> None:
         alive = [(name, process.pid) for name, process in self._processes.items() if process.pid is not None]
