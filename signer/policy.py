@@ -12,6 +12,7 @@ from typing import Any
 from signer.points import is_public_key
 from signer.protocol.canonical import kind_of
 from signer.protocol.intent import EvmErc20Transfer, EvmTransfer, Intent, StellarChangeTrust, StellarPayment
+from signer.protocol.wire import MalformedMessage, check_nesting
 from signer.refusal import StartupFault
 
 FORMAT = "custody-policy-v1"
@@ -163,8 +164,10 @@ def _document(data: bytes) -> dict[str, Any]:
         raise _wrong(f"{text} is not an integer")
 
     try:
-        value = json.loads(data, object_pairs_hook=unique, parse_float=refuse, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
+        text = data.decode("ascii")
+        check_nesting(text)
+        value = json.loads(text, object_pairs_hook=unique, parse_float=refuse, parse_constant=refuse)
+    except (ValueError, MalformedMessage) as error:
         raise _wrong("it is not JSON") from error
     names = {"format", "version", "approver_set_version", "networks", "approvers", "deny", "allow"}
     document = _record(value, names, "the document")

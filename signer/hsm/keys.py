@@ -54,7 +54,7 @@ class KeyStore:
         32 bytes for ed25519, 65 bytes for secp256k1. Raises HsmFault, also when the key is not as asked.
         """
         search = {Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.ID: key_id}
-        with self._pool.slot() as slot, self._pool.creating:
+        with self._pool.slot() as slot, self._pool.objects:
             if not list(slot.session.get_objects(search)):
                 self._generate_pair(slot, key_id, label, curve)
             _private_key(slot, key_id, curve)
@@ -68,7 +68,9 @@ class KeyStore:
         if len(message) != 32:
             raise HsmFault("message is not 32 bytes")
         with self._pool.slot() as slot:
-            signature = _private_key(slot, key_id, curve).sign(message, mechanism=_SIGNING[curve])
+            with self._pool.objects:
+                private = _private_key(slot, key_id, curve)
+            signature = private.sign(message, mechanism=_SIGNING[curve])
         if len(signature) != 64:
             raise HsmFault("signature is not 64 bytes")
         return bytes(signature)

@@ -30,7 +30,7 @@ class MacKey:
 
     def __init__(self, pool: SessionPool) -> None:
         self._pool = pool
-        with pool.slot() as slot, pool.creating:
+        with pool.slot() as slot, pool.objects:
             if not list(slot.session.get_objects(_MAC_SEARCH)):
                 slot.session.generate_key(
                     KeyType.GENERIC_SECRET,
@@ -47,7 +47,9 @@ class MacKey:
     def __call__(self, message: bytes) -> bytes:
         """Return the 32-byte MAC; raises HsmFault."""
         with self._pool.slot() as slot:
-            return bytes(_mac_key(slot).sign(message, mechanism=Mechanism.SHA256_HMAC))
+            with self._pool.objects:
+                key = _mac_key(slot)
+            return bytes(key.sign(message, mechanism=Mechanism.SHA256_HMAC))
 
 
 _MAC_SEARCH = {Attribute.CLASS: ObjectClass.SECRET_KEY, Attribute.ID: MAC_ID}
@@ -75,12 +77,12 @@ class AnchorObject:
 
     def read(self) -> list[bytes]:
         """Return the values of all anchor objects; raises HsmFault."""
-        with self._pool.slot() as slot:
+        with self._pool.slot() as slot, self._pool.objects:
             return [bytes(found[Attribute.VALUE]) for found in slot.session.get_objects(_ANCHOR_SEARCH)]
 
     def replace(self, value: bytes) -> None:
         """Create an anchor object with this value, then destroy the others; raises HsmFault."""
-        with self._pool.slot() as slot, self._pool.creating:
+        with self._pool.slot() as slot, self._pool.objects:
             old = list(slot.session.get_objects(_ANCHOR_SEARCH))
             slot.session.create_object(
                 {

@@ -8,7 +8,7 @@ opened anew.
 import queue
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,8 +47,8 @@ class SessionPool:
         self._slots: queue.LifoQueue[Slot] = queue.LifoQueue()
         for _ in range(size):
             self._slots.put(Slot(session=None))
-        # SoftHSM races when objects are created in parallel (its issue 573).
-        self.creating = threading.Lock()
+        # SoftHSM races when objects are created or destroyed while others look for objects (its issue 573).
+        self.objects = threading.RLock()
 
     @contextmanager
     def slot(self) -> Iterator[Slot]:
@@ -63,4 +63,13 @@ class SessionPool:
         except pkcs11.PKCS11Error as error:
             raise HsmFault(type(error).__name__) from error
         finally:
+            if not keep:
+                _give_up(slot.session)
             self._slots.put(slot if keep else Slot(session=None))
+
+
+def _give_up(session: Any) -> None:
+    """Close a session that may be broken; when even that fails, the module has forgotten it already."""
+    if session is not None:
+        with suppress(pkcs11.PKCS11Error):
+            session.close()

@@ -21,6 +21,10 @@ FRAME_MAX = 65_536
 """Longest message in bytes, without its 4 bytes of length."""
 WIRE_VERSION = "1"
 
+DEPTH_MAX = 8
+"""Deepest nesting of a message. Checked before parsing: the parser's own stack is not a limit to rely on."""
+
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _DECIMAL = re.compile(r"0|-?[1-9][0-9]{0,78}")
 
 
@@ -121,16 +125,30 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
+def check_nesting(text: str) -> None:
+    """Raise MalformedMessage("too_deep") when lists and objects nest deeper than DEPTH_MAX."""
+    depth = 0
+    for letter in _STRING.sub("", text):
+        if letter in "[{":
+            depth += 1
+            if depth > DEPTH_MAX:
+                raise MalformedMessage("too_deep")
+        elif letter in "]}":
+            depth -= 1
+
+
 def _load_json(body: bytes) -> Any:
     try:
+        text = body.decode("utf-8")
+        check_nesting(text)
         return json.loads(
-            body.decode("utf-8"),
+            text,
             object_pairs_hook=_unique,
             parse_int=_refuse_number,
             parse_float=_refuse_number,
             parse_constant=_refuse_number,
         )
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise MalformedMessage("not_json") from error
 
 

@@ -105,7 +105,8 @@ def soak(
                 one_round(pool, keys, mac, message, ed, secp)
                 if number == 0:
                     anchor.replace(message)
-            except (HsmFault, InvalidSignature, ValueError):
+            except (HsmFault, InvalidSignature, ValueError) as error:
+                print(f"{type(error).__name__} {error} {error.__cause__!r}", file=sys.stderr)
                 errors[number] += 1
             counts[number] += 1
 
@@ -138,7 +139,7 @@ def one_round(
         raise ValueError
     # A failing call must cost its session and nothing else.
     try:
-        with pool.slot() as slot:
+        with pool.slot() as slot, pool.objects:
             slot.session.get_key(ObjectClass.PRIVATE_KEY, id=b"nothing here")
     except HsmFault:
         return

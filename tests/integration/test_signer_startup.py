@@ -132,44 +132,47 @@ def test_a_second_signer_on_the_same_place_does_not_start(signer: SignerProcess)
     assert "another signer" in said
 
 
-def test_a_policy_that_was_changed_is_refused(signer: SignerProcess) -> None:
-    use(signer)
-    (signer.directory / "policy.json").write_bytes(policy_bytes(make_policy(version=2)))
-    code, said = signer.refuse_to_start()
-    assert code == 3
-    assert "policy" in said
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> SignerProcess:
+    """A stopped signer with a journal of some length, and an older copy of that journal beside it."""
+    made = SignerProcess(tmp_path_factory.mktemp("used"))
+    made.prepare(make_policy())
+    use(made)
+    shutil.copy(made.journal, made.directory / "older")
+    made.start()
+    assert made.ask(CreateKey(request_id="two", org="acme", vault="hot", curve="ed25519", label="two"))
+    made.stop()
+    return made
 
 
-@pytest.mark.parametrize("harm", ["older copy", "cut", "edited", "deleted"])
-def test_a_journal_that_was_rolled_back_is_refused(signer: SignerProcess, harm: str) -> None:
-    use(signer)
-    older = signer.journal.read_bytes()
-    use(signer, times=0)
-    signer.start()
-    assert signer.ask(CreateKey(request_id="two", org="acme", vault="hot", curve="ed25519", label="two"))
-    signer.stop()
-    whole = signer.journal.read_bytes()
+@pytest.mark.parametrize("harm", ["older copy", "cut", "edited", "deleted", "policy"])
+def test_what_was_rolled_back_or_changed_is_refused(used: SignerProcess, harm: str) -> None:
+    whole, policy = used.journal.read_bytes(), (used.directory / "policy.json").read_bytes()
+    spoiled = {
+        "older copy": (used.directory / "older").read_bytes(),
+        "cut": whole[: whole[:-1].rfind(b"\n") + 1],
+        "edited": whole.replace(b"alice", b"carol", 1),
+        "policy": whole,
+    }
     if harm == "deleted":
-        signer.journal.unlink()
+        used.journal.unlink()
     else:
-        spoiled = {
-            "older copy": older,
-            "cut": whole[: whole[:-1].rfind(b"\n") + 1],
-            "edited": whole.replace(b"alice", b"carol", 1),
-        }
-        signer.journal.write_bytes(spoiled[harm])
-    code, said = signer.refuse_to_start()
+        used.journal.write_bytes(spoiled[harm])
+    if harm == "policy":
+        (used.directory / "policy.json").write_bytes(policy_bytes(make_policy(version=2)))
+    try:
+        code, said = used.refuse_to_start()
+    finally:
+        used.kill()
+        used.journal.write_bytes(whole)
+        (used.directory / "policy.json").write_bytes(policy)
     assert code == 3
     assert "refusing to start" in said
-    signer.journal.write_bytes(whole)
-    signer.start()
 
 
 def test_a_token_that_was_rolled_back_is_refused(signer: SignerProcess) -> None:
-    use(signer)
-    shutil.copytree(signer.directory / "tokens", signer.directory / "old")
-    use(signer, times=0)
     signer.start()
+    shutil.copytree(signer.directory / "tokens", signer.directory / "old")
     for name in ("two", "three"):
         signer.ask(CreateKey(request_id=name, org="acme", vault="hot", curve="ed25519", label=name))
     signer.stop()
@@ -196,7 +199,7 @@ def test_kill_9_at_random_moments_never_makes_a_second_transaction(signer: Signe
     key = signer.ask(CreateKey(request_id="one", org="acme", vault="hot", curve="secp256k1", label="one"))
     assert isinstance(key, KeyView)
     answers: dict[int, tuple[Sign, Signed]] = {}
-    for nonce in range(8):
+    for nonce in range(5):
         data = canonical.encode(make_transfer(key, int(time.time())))
         request = Sign(intent=data, approvals=approve(data, "alice", "bob"), binding=bind_evm(nonce))
         assert signer.process is not None
@@ -229,4 +232,4 @@ def test_the_hsm_survives_threads_that_sign_and_churn_sessions(signer: SignerPro
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "0 errors" in done.stdout
+    assert ", 0 errors" in done.stdout, done.stderr
