@@ -28,8 +28,8 @@ from rails.registry import RailRegistry, build_rails
 
 _log = structlog.get_logger(__name__)
 
-_LEASE_MARGIN = timedelta(seconds=15)
-"""A sending is given up for lost this long after its HTTP timeout."""
+_LEASE_MARGIN = timedelta(seconds=5)
+"""A sending is given up for lost this long after its time limit: too soon costs a question, never a second payment."""
 _BATCH = 50
 """How many payouts of one tenant a round takes, so that no tenant waits for another's queue."""
 

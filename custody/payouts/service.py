@@ -181,10 +181,11 @@ async def record_submission(
 
 async def lose_expired(uow: UnitOfWork, now: datetime, limit: int = 100) -> int:
     """Sendings whose worker died: nobody knows whether they left, so their payouts become unknown. Returns how many."""
-    expired = await store.expired_attempts(uow, now, limit)
-    for payout_id, number in sorted(expired):
-        payout = await _locked(uow, payout_id)
-        await store.close_attempt(uow, payout_id, number, "lost", "lease expired")
+    expired = sorted(await store.expired_attempts(uow, now, limit))
+    # All rows are locked before the first move, because a move locks the audit chain, which every other writer takes last.
+    found = [(await _locked(uow, payout_id), number) for payout_id, number in expired]
+    for payout, number in found:
+        await store.close_attempt(uow, payout.id, number, "lost", "lease expired")
         await _take_news(uow, payout, "lose", {"next_poll_at": now + poll_delay(payout.polls)})
     return len(expired)
 

@@ -46,7 +46,7 @@ class Notifier:
 
     async def run(self, stop: asyncio.Event, tick: timedelta) -> None:
         """Until `stop`: advance the bank, deliver what is due."""
-        async with httpx.AsyncClient(timeout=5) as client:
+        async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
             while not stop.is_set():
                 now = datetime.now(UTC)
                 self._bank.advance(now)

@@ -33,13 +33,16 @@ def main() -> int:
         stall=timedelta(milliseconds=options.stall_ms),
         tick=timedelta(milliseconds=20),
     )
-    uvicorn.run(app, host="127.0.0.1", port=options.port, log_level="warning", timeout_graceful_shutdown=1)
+    uvicorn.run(app, host=options.host, port=options.port, log_level="warning", timeout_graceful_shutdown=1)
     journal.close()
     return 0
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="devnet-bank", description="A sandbox bank for development.")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to bind; others than this one only in a closed network"
+    )
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--callback-url", required=True, help="where signed callbacks go")
     parser.add_argument("--secret-file", type=Path, required=True, help="holds whsec_<base64>")

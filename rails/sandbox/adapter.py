@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Mapping
 from datetime import date
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -47,7 +49,9 @@ class SandboxRail:
         """Raises BadCallbackSecret."""
         self._id = rail_id
         self._webhook = Webhook(_secret_bytes(callback_secret))
-        self._client = httpx.AsyncClient(base_url=base_url, timeout=timeout_s)
+        # One limit for the whole call, below; the environment's proxies are none of a bank's business.
+        self._timeout_s = timeout_s
+        self._client = httpx.AsyncClient(base_url=base_url, timeout=None, trust_env=False)  # noqa: S113 (limited in _call)
 
     @property
     def id(self) -> str:
@@ -58,9 +62,9 @@ class SandboxRail:
         """Ask for a payment. Only the bank's own documented words are taken as accepted or declined; all else is Lost."""
         order = wire.payment_order(instruction)
         try:
-            answer = await self._client.post("/v1/payments", json=order)
-        except httpx.HTTPError as trouble:
-            return Lost(cause=type(trouble).__name__)
+            answer = await self._call("POST", "/v1/payments", json=order)
+        except _NoAnswer as trouble:
+            return Lost(cause=str(trouble))
         try:
             return _read_submission(answer, order)
         except wire.Unreadable as wrong:
@@ -69,9 +73,9 @@ class SandboxRail:
     async def status(self, reference: str) -> StatusAnswer:
         """Ask about a payment by our own reference."""
         try:
-            answer = await self._client.get(f"/v1/payments/{quote(reference, safe='')}")
-        except httpx.HTTPError as trouble:
-            return Unanswered(cause=type(trouble).__name__)
+            answer = await self._call("GET", f"/v1/payments/{quote(reference, safe='')}")
+        except _NoAnswer as trouble:
+            return Unanswered(cause=str(trouble))
         try:
             body = wire.read_object(answer.content)
             # A bare 404 may come from anything on the way; only the bank's own code proves absence.
@@ -112,12 +116,12 @@ class SandboxRail:
         """What the bank booked on our account on these days. Raises RailUnavailable."""
         asked = {"account": iban, "from": first.isoformat(), "to": last.isoformat()}
         try:
-            answer = await self._client.get("/v1/statement", params=asked)
+            answer = await self._call("GET", "/v1/statement", params=asked)
             if answer.status_code != 200 or len(answer.content) > _MAX_ANSWER_BYTES:
                 raise RailUnavailable(rail=self._id, status=answer.status_code)
             found = wire.bank_statement(wire.read_object(answer.content))
-        except httpx.HTTPError as trouble:
-            raise RailUnavailable(rail=self._id, cause=type(trouble).__name__) from trouble
+        except _NoAnswer as trouble:
+            raise RailUnavailable(rail=self._id, cause=str(trouble)) from trouble
         except wire.Unreadable as wrong:
             raise RailUnavailable(rail=self._id, cause=str(wrong)) from wrong
         if found.iban != iban:
@@ -127,6 +131,18 @@ class SandboxRail:
     async def aclose(self) -> None:
         """Let the connections go."""
         await self._client.aclose()
+
+    async def _call(self, method: str, path: str, **content: Any) -> httpx.Response:
+        """One exchange within the time limit. Raises _NoAnswer with the kind of trouble."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._client.request(method, path, **content)
+        except (httpx.HTTPError, TimeoutError) as trouble:
+            raise _NoAnswer(type(trouble).__name__) from trouble
+
+
+class _NoAnswer(Exception):
+    """No answer came in time, or none that HTTP understands."""
 
 
 def _read_submission(answer: httpx.Response, order: Mapping[str, str]) -> SubmissionReport:

@@ -149,7 +149,7 @@ async def test_a_refusal_is_final_and_carries_its_code(
 
 async def test_an_answer_that_comes_too_late_is_lost_and_found_by_status(rail_under_test: Rail) -> None:
     instruction = make_instruction(STALLED)
-    assert await rail_under_test.submit(instruction) == Lost(cause="ReadTimeout")
+    assert await rail_under_test.submit(instruction) == Lost(cause="TimeoutError")
     await history_until(rail_under_test, instruction.reference, RailEvent.SETTLED)
 
 

@@ -90,7 +90,7 @@ class BankProcess:
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
-        async with httpx.AsyncClient(base_url=self.url, timeout=2) as client:
+        async with httpx.AsyncClient(base_url=self.url, timeout=2, trust_env=False) as client:
             while True:
                 try:
                     await client.get("/livez")
@@ -108,7 +108,7 @@ class BankProcess:
 
     async def pay_in(self, amount: int, remittance: str) -> dict[str, str]:
         """An outsider pays our account."""
-        async with httpx.AsyncClient(base_url=self.url) as client:
+        async with httpx.AsyncClient(base_url=self.url, trust_env=False) as client:
             answer = await client.post(
                 "/sandbox/incoming",
                 json={
