@@ -20,7 +20,7 @@ from custody.identity import service as identity
 from custody.kernel.clock import Clock
 from custody.kernel.errors import Unavailable
 from ingestion import cursor, effects
-from ingestion.errors import BrokenHashChain, ReorgTooDeep
+from ingestion.errors import BrokenHashChain, InconsistentNode, ReorgTooDeep
 from ingestion.health import Status
 from ingestion.metrics import Metrics
 from ingestion.model import BlockFacts, BlockRef
@@ -117,7 +117,7 @@ class Loop:
             await self._settle(tip)
         head = await self._or_stop(self._source.head())
         if position is not None and await self._was_replaced(position, head):
-            await self._rewind(position)
+            await self._part(position, head.height, head.hash)
             return True
         first = await self._first() if position is None else position.height + 1
         facts = await self._fetch(first, head.height)
@@ -125,7 +125,7 @@ class Loop:
             if self._stop.is_set():
                 break
             if not continues(position, each.ref):
-                await self._part(position, each.ref)
+                await self._part(position, each.ref.height, each.ref.hash)
                 return True
             position = await self._book(position, each)
             tip = each.ref
@@ -168,7 +168,7 @@ class Loop:
 
     async def _was_replaced(self, position: Position, head: Head) -> bool:
         """Whether the node's newest block, where it is not above ours, is another one than ours at its height."""
-        if head.height > position.height or not self._source.reorganises:
+        if head.height > position.height:
             return False
         if head.height == position.height:
             return head.hash != position.hash
@@ -176,13 +176,14 @@ class Loop:
             kept = await cursor.kept_blocks(session, self._chain, up_to=head.height, limit=1)
         return kept.get(head.height, head.hash) != head.hash
 
-    async def _part(self, position: Position | None, block: BlockRef) -> None:
+    async def _part(self, position: Position | None, height: int, block_hash: str) -> None:
         """A block does not continue ours: rewind where chains reorganise, stop where they do not."""
         if position is None or not self._source.reorganises:
             raise BrokenHashChain(
                 chain=self._chain,
-                height=block.height,
-                parent_hash=block.parent_hash,
+                height=height,
+                block=block_hash,
+                our_height=None if position is None else position.height,
                 ours=None if position is None else position.hash,
             )
         await self._rewind(position)
@@ -191,7 +192,7 @@ class Loop:
         """Find the fork point over the network, then go back to it in one transaction."""
         fork = await self._find_fork(position)
         if fork == position:
-            return
+            raise InconsistentNode(chain=self._chain, height=position.height, reason="our block is back")
         async with self._db.read(None) as session:
             block = await cursor.load_block(session, self._chain, fork)
             tenants = await identity.list_tenants(session)
