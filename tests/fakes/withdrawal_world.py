@@ -125,7 +125,7 @@ def make_policy(threshold: int = 2, version: int = 1) -> ApprovalPolicy:
                     id=kind, org="*", vault="*", chain="*", kind=kind, asset="*", destinations=("*",)
                 ),
                 amount_max=amount_max,
-                fee_max=10**9,
+                fee_max=10**18,
                 windows=(),
                 group="treasury",
                 threshold=threshold,

@@ -1,0 +1,126 @@
+"""What withdrawals lean on in a signer, asked of the fake and of the real one on a SoftHSM token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from custody.kernel.assetid import ChainId
+from custody.signing.errors import SignerRefused
+from custody.withdrawals.ports import Signer
+from tests.contract.port_benches import (
+    FakeBench,
+    RealBench,
+    make_intent,
+    make_slot,
+    move_slot,
+    start_signer,
+    veto,
+)
+from tests.fakes.withdrawal_world import APPROVERS, EVM, STELLAR, make_decision
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture(scope="module", params=["fake", "real"])
+def bench(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FakeBench | RealBench]:
+    if request.param == "fake":
+        yield FakeBench()
+        return
+    process = start_signer(tmp_path_factory.mktemp("signer"))
+    process.hang_up()
+    yield RealBench(process)
+    process.stop()
+
+
+@pytest.fixture(params=[STELLAR, EVM])
+def chain(request: pytest.FixtureRequest) -> ChainId:
+    return request.param
+
+
+async def refused(call) -> str:
+    with pytest.raises(SignerRefused) as caught:
+        await call
+    return caught.value.reason
+
+
+def approvals(intent: bytes, *names: str):
+    return [make_decision(intent, name) for name in names or ("alice", "bob")]
+
+
+async def test_it_shows_its_policy_and_that_it_can_sign(bench):
+    signer: Signer = bench.signer
+    policy = await signer.get_policy()
+    assert (await signer.health()).policy_version == policy.version == 1
+    assert tuple(person.id for person in policy.approvers) == APPROVERS
+
+
+async def test_same_request_gets_the_same_bytes(bench, chain):
+    key = await bench.make_key(chain)
+    intent, slot = make_intent(key, chain), make_slot(chain, 7)
+    first = await bench.signer.sign(intent, approvals(intent), slot)
+    assert await bench.signer.sign(intent, approvals(intent), slot) == first
+    assert first.tx_hash.startswith("0x") is (chain == EVM)
+    assert len(first.tx_hash.removeprefix("0x")) == 64
+
+
+async def test_an_intent_is_bound_once(bench, chain):
+    key = await bench.make_key(chain)
+    intent, slot = make_intent(key, chain), make_slot(chain, 7)
+    await bench.signer.sign(intent, approvals(intent), slot)
+    assert await refused(bench.signer.sign(intent, approvals(intent), move_slot(slot))) == "already_bound"
+
+
+async def test_a_slot_serves_one_intent(bench, chain):
+    key = await bench.make_key(chain)
+    one, other, slot = make_intent(key, chain), make_intent(key, chain), make_slot(chain, 7)
+    await bench.signer.sign(one, approvals(one), slot)
+    assert await refused(bench.signer.sign(other, approvals(other), slot)) == "slot_used"
+    await bench.signer.sign(other, approvals(other), move_slot(slot))
+
+
+async def test_quorum_is_counted_by_the_signer(bench, chain):
+    key = await bench.make_key(chain)
+    intent, slot = make_intent(key, chain), make_slot(chain, 7)
+    assert await refused(bench.signer.sign(intent, approvals(intent, "alice"), slot)) == "quorum_missing"
+    assert await refused(bench.signer.sign(intent, [], slot)) == "quorum_missing"
+    await bench.signer.sign(intent, approvals(intent, "alice", "carol"), slot)
+
+
+async def test_a_refusal_leaves_intent_and_slot_free(bench, chain):
+    key = await bench.make_key(chain)
+    one, other, slot = make_intent(key, chain), make_intent(key, chain), make_slot(chain, 7)
+    await refused(bench.signer.sign(one, [], slot))
+    await bench.signer.sign(other, approvals(other), slot)
+    await bench.signer.sign(one, approvals(one), move_slot(slot))
+
+
+async def test_a_veto_is_final(bench, chain):
+    key = await bench.make_key(chain)
+    intent = make_intent(key, chain)
+    for _ in range(2):
+        await bench.signer.veto(intent, [*approvals(intent), veto(intent)])
+    assert await refused(bench.signer.sign(intent, approvals(intent), make_slot(chain, 7))) == "vetoed"
+
+
+async def test_a_veto_needs_a_rejection_and_an_unsigned_intent(bench, chain):
+    key = await bench.make_key(chain)
+    intent = make_intent(key, chain)
+    assert await refused(bench.signer.veto(intent, approvals(intent))) == "no_veto"
+    await bench.signer.sign(intent, approvals(intent), make_slot(chain, 7))
+    assert await refused(bench.signer.veto(intent, [veto(intent)])) == "already_signed"
+
+
+async def test_a_closed_window_refuses(bench, chain):
+    key = await bench.make_key(chain)
+    intent = make_intent(key, chain, valid_s=-1)
+    assert await refused(bench.signer.sign(intent, approvals(intent), make_slot(chain, 7))) == "expired"
+
+
+async def test_bounds_beyond_the_intent_are_no_binding(bench):
+    key = await bench.make_key(STELLAR)
+    intent = make_intent(key, STELLAR, valid_s=300)
+    assert await refused(bench.signer.sign(intent, approvals(intent), make_slot(STELLAR, 7))) == "bad_binding"
