@@ -13,7 +13,15 @@ from uuid import uuid4
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import PROBLEM_MEDIA_TYPE, BodyTooLarge, MalformedBody, Problem, neutral_problem, problem_of
+from api.errors import (
+    PROBLEM_MEDIA_TYPE,
+    BodyTooLarge,
+    MalformedBody,
+    Problem,
+    SlowBody,
+    neutral_problem,
+    problem_of,
+)
 from api.metrics import Metrics
 from custody.kernel.errors import InvalidInput
 
@@ -21,13 +29,6 @@ REQUEST_ID_HEADER = "x-request-id"
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-
-
-class SlowBody(InvalidInput):
-    """The body did not arrive in time: a client that holds a connection open by dripping bytes is let go."""
-
-    code = "body_too_slow"
-    public = "The body did not arrive in time."
 
 
 class Edge:
@@ -135,7 +136,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 async def _send_problem(send: Send, problem: Problem) -> None:
     body = problem.model_dump_json().encode()
     headers = [(b"content-type", PROBLEM_MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
-    if problem.status == 413:
+    if problem.status in (408, 413):
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

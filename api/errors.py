@@ -86,6 +86,13 @@ class BodyTooLarge(InvalidInput):
     public = "The body is larger than this endpoint accepts."
 
 
+class SlowBody(InvalidInput):
+    """The body did not arrive in time: a client that holds a connection open by dripping bytes is let go."""
+
+    code = "body_too_slow"
+    public = "The body did not arrive in time."
+
+
 class KeyMissing(InvalidInput):
     """A command came without its Idempotency-Key, or with one of another form."""
 
@@ -168,6 +175,8 @@ def status_of(error: CustodyError) -> int:
         return 415
     if isinstance(error, BodyTooLarge):
         return 413
+    if isinstance(error, SlowBody):
+        return 408
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
@@ -247,11 +256,15 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
 
 async def _on_database_error(request: Request, error: Exception) -> Response:
     """Postgres is away or gave this transaction up: try again. Anything else that it refuses is our mistake."""
-    away = not isinstance(error, DBAPIError) or isinstance(error, OperationalError | InterfaceError)
-    if not away and getattr(error.orig, "sqlstate", "")[:2] not in _SQLSTATES_AWAY:
+    if isinstance(error, DBAPIError) and not _is_away(error):
         raise error
     structlog.get_logger().error("database.unavailable", error_type=type(error).__name__)
     return problem_response(problem_of(DatabaseUnavailable(), trace_id_of(request)))
+
+
+def _is_away(error: DBAPIError) -> bool:
+    known = isinstance(error, OperationalError | InterfaceError)
+    return known or str(getattr(error.orig, "sqlstate", "") or "")[:2] in _SQLSTATES_AWAY
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 import uvicorn
@@ -62,21 +63,32 @@ def schema_head() -> str:
     return str(ScriptDirectory(str(MIGRATIONS)).get_current_head())
 
 
-def main() -> int:
-    """Serve until told to stop."""
-    chosen = settings.load()
-    logs.configure("api")
+async def serve(chosen: settings.Settings) -> None:
+    """Serve until told to stop, then let every connection go."""
     app = bootstrap.build(chosen)
-    uvicorn.run(
-        create_app(app),
-        host=chosen.api.host,
-        port=chosen.api.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=15,
-        h11_max_incomplete_event_size=16 * 1024,
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(app),
+            host=chosen.api.host,
+            port=chosen.api.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=15,
+            timeout_graceful_shutdown=10,
+            h11_max_incomplete_event_size=16 * 1024,
+        )
     )
+    try:
+        await server.serve()
+    finally:
+        await app.aclose()
+
+
+def main() -> int:
+    """Entry of the process."""
+    logs.configure("api")
+    asyncio.run(serve(settings.load()))
     return 0
 
 
