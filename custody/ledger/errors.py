@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from custody.assets.errors import UnknownAsset
-from custody.kernel.errors import Conflict, InvalidInput, NotFound, Refused
+from custody.kernel.errors import Conflict, InvalidInput, NotFound, Refused, Unavailable
 from custody.kernel.money import AmountNotPositive, AmountTooLarge
 
 
@@ -124,6 +124,15 @@ class ChainRefused(Refused):
 
     code = "chain_refused"
     public = "Another command of the same chain was refused. Send the chain again under new ids."
+
+
+class LedgerBusy(Unavailable):
+    """Two transactions waited for each other's accounts, and this one was chosen to give way. It must be rolled back.
+
+    One call to the ledger locks in a fixed order and cannot cause it; transactions that post several times can."""
+
+    code = "ledger_busy"
+    public = "The accounts are in use; repeat the call with the same key."
 
 
 REFUSALS = (

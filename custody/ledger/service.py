@@ -6,6 +6,9 @@ and the same ids may be tried again. A caller that catches the error and commits
 `submit` is for many independent requests: it answers each and raises none, and once committed every answer, refusals as well,
 is the answer to that id for ever.
 
+One call locks all its accounts in a fixed order, so calls never deadlock. A transaction that posts more than once can: give what
+belongs to it in one call where possible. Where not, one of two such transactions gets LedgerBusy and is safe to repeat.
+
 Accounts must be open before money moves. `postings` put an OpenAccount in front of what they post; `open_account` does it alone.
 """
 

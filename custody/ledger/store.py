@@ -10,10 +10,12 @@ from typing import Any, assert_never
 from uuid import UUID
 
 from sqlalchemy import Row, select, text
+from sqlalchemy.exc import DBAPIError
 
 from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.assetid import AssetId, parse_asset_id
 from custody.kernel.ids import TenantId
+from custody.ledger.errors import LedgerBusy
 from custody.ledger.model import (
     Account,
     AccountKey,
@@ -39,6 +41,9 @@ from custody.ledger.model import (
 from custody.ledger.tables import ledger_accounts as accounts
 from custody.ledger.tables import ledger_holds as holds
 
+_GIVEN_WAY = ("40P01", "40001")
+"""deadlock_detected and serialization_failure. Source: PostgreSQL, appendix A."""
+
 _POST = text("SELECT * FROM ledger_post(:tenant, CAST(CAST(:commands AS text) AS jsonb)) ORDER BY ordinal")
 _BALANCE = text("SELECT * FROM ledger_balances WHERE tenant_id = :tenant AND account_id = :account")
 _BALANCES = text(
@@ -58,12 +63,17 @@ _STATEMENT = text(
 
 
 async def post_chains(uow: UnitOfWork, chains: Sequence[Sequence[Command]]) -> list[Outcome]:
-    """Give all chains to the posting function at once. Locks accounts by id, then holds by id."""
+    """Give all chains to the posting function at once. Locks accounts by id, then holds by id. Raises LedgerBusy."""
     commands = [(number, command) for number, chain in enumerate(chains) for command in chain]
     if not commands:
         return []
     encoded = json.dumps([_encode(uow.tenant, number, command) for number, command in commands])
-    rows = await uow.conn.execute(_POST, {"tenant": uow.tenant, "commands": encoded})
+    try:
+        rows = await uow.conn.execute(_POST, {"tenant": uow.tenant, "commands": encoded})
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) in _GIVEN_WAY:
+            raise LedgerBusy from error
+        raise
     return [_outcome(command, row) for (_, command), row in zip(commands, rows, strict=True)]
 
 

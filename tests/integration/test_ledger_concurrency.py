@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
@@ -17,6 +18,7 @@ from custody.kernel.assetid import parse_asset_id
 from custody.kernel.ids import TenantId, derived_uuid, new_uuid
 from custody.kernel.money import Amount
 from custody.ledger import postings, service
+from custody.ledger.errors import LedgerBusy
 from custody.ledger.model import (
     Command,
     ExpireHold,
@@ -67,7 +69,7 @@ def hold(atomic: int) -> Hold:
     )
 
 
-async def submit(database: Database, tenant: TenantId, *chains: list[Command]) -> list[Outcome]:
+async def submit(database: Database, tenant: TenantId, *chains: Sequence[Command]) -> list[Outcome]:
     async with database.unit_of_work(tenant) as uow:
         return await service.submit(uow, chains)
 
@@ -199,3 +201,26 @@ async def test_holds_swept_and_settled_at_once_end_once(database: Database, tena
     results = Counter(o.result.value for o in (*settled, *swept))
     assert results == {"applied": 10, "hold_not_open": 10}
     await check(database, tenant)
+
+
+async def test_a_transaction_that_gives_way_is_told_to_come_back(
+    database: Database, tenant: TenantId
+) -> None:
+    """Two transactions that post twice each, in opposite order: the one case in which Postgres must choose a victim."""
+    met = asyncio.Barrier(2)
+
+    async def post_twice(*commands: Transfer) -> str:
+        try:
+            async with database.unit_of_work(tenant) as uow:
+                await service.post(uow, commands[0])
+                await met.wait()
+                await service.post(uow, commands[1])
+        except LedgerBusy as busy:
+            return busy.code
+        return "committed"
+
+    answers = await asyncio.gather(
+        post_twice(move(0, 1, 1), move(2, 3, 1)), post_twice(move(2, 3, 1), move(0, 1, 1))
+    )
+    assert sorted(answers) == ["committed", "ledger_busy"]
+    assert sum(await check(database, tenant)) == 6000
