@@ -142,6 +142,11 @@ class Server:
                 connection, _ = self._listener.accept()
             except TimeoutError:
                 continue
+            except OSError as error:
+                # Out of descriptors, or the peer is gone already: neither may end the signer.
+                log_event("signer.accept_failed", code=error.errno or 0)
+                self._stopping.wait(_POLL_S)
+                continue
             self._start(connection)
         self._listener.close()
         self._config.socket.unlink(missing_ok=True)

@@ -56,6 +56,8 @@ def finish(
     """
     r = signature[:32]
     s = int.from_bytes(signature[32:], "big")
+    if len(signature) != 64 or not 0 < s < CURVE_ORDER:
+        raise HsmFault("the signature is out of range")
     if s > CURVE_ORDER // 2:
         s = CURVE_ORDER - s
     parity = _recover_parity(r + s.to_bytes(32, "big"), message_of(unsigned), public_key)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from asn1crypto.core import OctetString
 from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 from pkcs11.exceptions import NoSuchKey
 
@@ -113,8 +112,9 @@ def _check_profile(private: Any, curve: str) -> None:
 
 
 def _public_bytes(public: Any, curve: str) -> bytes:
-    """Return the point inside EC_POINT, which is a DER OCTET STRING for both curves."""
-    raw = bytes(OctetString.load(public[Attribute.EC_POINT]).native)
-    if len(raw) != _PUBLIC_SIZE[curve]:
-        raise HsmFault("a public key has the wrong length")
-    return raw
+    """Return the point inside EC_POINT, which is a DER OCTET STRING of less than 128 bytes for both curves."""
+    encoded = bytes(public[Attribute.EC_POINT])
+    size = _PUBLIC_SIZE[curve]
+    if len(encoded) != size + 2 or encoded[:2] != bytes([0x04, size]):
+        raise HsmFault("a public key has an unknown encoding")
+    return encoded[2:]

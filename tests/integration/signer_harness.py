@@ -169,11 +169,11 @@ roles = {json.dumps(self.roles)}
             self.process = None
 
     def stop(self) -> int:
-        """SIGTERM; return the exit code."""
-        self.hang_up()
+        """SIGTERM, while the connection is still open; return the exit code."""
         if self.process is None:
             return 0
         self.process.terminate()
         code = self.process.wait(timeout=30)
+        self.hang_up()
         self.process = None
         return code

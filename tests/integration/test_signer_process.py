@@ -5,6 +5,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -192,6 +193,35 @@ def test_the_same_request_gets_the_same_bytes_also_after_kill_9(
     assert signed(signer.sign(intent, bind_evm(200))) == first
     assert refused(signer.sign(intent, bind_evm(201), "alice", "bob")) == "already_bound"
     assert refused(signer.sign(make_transfer(evm_key, now()), bind_evm(200), "alice", "bob")) == "slot_used"
+
+
+def test_requests_that_race_for_one_nonce_get_one_transaction(
+    signer: SignerProcess, evm_key: KeyView
+) -> None:
+    """Four connections, four different intents, one nonce; and the same intent four times is one transaction."""
+    signer.hang_up()
+    same = make_transfer(evm_key, now())
+    answers: dict[str, list[object]] = {"race": [], "same": []}
+
+    def ask() -> None:
+        client = SignerProcess(signer.directory)
+        client.connect()
+        answers["race"].append(client.sign(make_transfer(evm_key, now()), bind_evm(250), "alice", "bob"))
+        answers["same"].append(client.sign(same, bind_evm(251), "alice", "bob"))
+        client.hang_up()
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    signer.connect()
+    assert sum(isinstance(answer, Signed) for answer in answers["race"]) == 1
+    assert (
+        sorted(answer.code for answer in answers["race"] if isinstance(answer, Refused)) == ["slot_used"] * 3
+    )
+    assert len(answers["same"]) == 4
+    assert len(set(answers["same"])) == 1
 
 
 def test_a_veto_is_final_across_a_restart(signer: SignerProcess, evm_key: KeyView) -> None:

@@ -1,25 +1,20 @@
-"""The way to a signature, refusal by refusal: quorum, veto, time, policy, slots, and the crash between every two steps."""
+"""The way to a signature, refusal by refusal: people, veto, key, network, time, policy version, binding and slots."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from eth_account import Account
 
 from signer.decide import Decider
-from signer.policy import parse_policy
 from signer.protocol import canonical
-from signer.protocol.approvals import Approval
-from signer.protocol.intent import Intent
-from signer.protocol.messages import Binding, CreateKey, Explain, KeyView, Sign, Signed, StellarBinding, Veto
-from signer.record import Record
-from signer.refusal import HsmFault, Refusal
-from tests.fakes.signer_hsm import START, Crash, FakeToken
+from signer.protocol.messages import Sign, Veto
+from signer.refusal import Refusal
+from tests.fakes.signer_desk import Desk, approved, code_of, make_key, request
+from tests.fakes.signer_hsm import START, FakeToken
 from tests.fakes.signer_people import (
     APPROVERS,
-    CUSTOMER,
-    ISSUER,
     RECEIVER,
     approve,
     approver_key,
@@ -29,45 +24,18 @@ from tests.fakes.signer_people import (
     make_payment,
     make_policy,
     make_transfer,
-    make_trust,
-    policy_bytes,
     public_hex,
 )
 
 
-@dataclass
-class Signer:
-    """A signer that can die and start again on the same token and journal."""
-
-    directory: Path
-    token: FakeToken
-    policy: dict[str, object]
-    record: Record | None = None
-
-    def start(self) -> Decider:
-        if self.record is not None:
-            self.record.close()
-            self.record = None
-        self.token.crash_at = 0
-        self.record = Record.open(
-            directory=self.directory,
-            mac=self.token.mac,
-            store=self.token,
-            policy=parse_policy(policy_bytes(self.policy)),
-            clock=self.token.clock,
-        )
-        self.token.calls.clear()
-        return Decider(self.record, self.token)
-
-
 @pytest.fixture
-def make_signer(tmp_path: Path) -> Iterator[Callable[..., Signer]]:
-    made: list[Signer] = []
+def make_signer(tmp_path: Path) -> Iterator[Callable[..., Desk]]:
+    made: list[Desk] = []
 
-    def make(**policy: object) -> Signer:
+    def make(**policy: object) -> Desk:
         directory = tmp_path / str(len(made))
         directory.mkdir()
-        made.append(Signer(directory=directory, token=FakeToken(), policy=make_policy(**policy)))
+        made.append(Desk(directory=directory, token=FakeToken(), policy=make_policy(**policy)))
         return made[-1]
 
     yield make
@@ -77,33 +45,13 @@ def make_signer(tmp_path: Path) -> Iterator[Callable[..., Signer]]:
 
 
 @pytest.fixture
-def signer(make_signer: Callable[..., Signer]) -> Signer:
+def signer(make_signer: Callable[..., Desk]) -> Desk:
     return make_signer()
 
 
 @pytest.fixture
-def decider(signer: Signer) -> Decider:
+def decider(signer: Desk) -> Decider:
     return signer.start()
-
-
-def make_key(decider: Decider, curve: str = "secp256k1", org: str = "acme", vault: str = "hot") -> KeyView:
-    name = f"make-{curve}-{org}-{vault}"
-    return decider.create_key(CreateKey(request_id=name, org=org, vault=vault, curve=curve, label="one"))
-
-
-def request(intent: Intent, approvals: tuple[Approval, ...], binding: Binding) -> Sign:
-    return Sign(intent=canonical.encode(intent), approvals=approvals, binding=binding)
-
-
-def approved(intent: Intent, binding: Binding, *names: str) -> Sign:
-    data = canonical.encode(intent)
-    return Sign(intent=data, approvals=approve(data, *(names or ("alice", "bob"))), binding=binding)
-
-
-def code_of(decider: Decider, asked: Sign) -> str:
-    with pytest.raises(Refusal) as caught:
-        decider.sign(asked)
-    return caught.value.code
 
 
 # --- quorum -------------------------------------------------------------------------------------------------------------
@@ -128,7 +76,7 @@ def test_the_same_person_twice_is_refused(decider: Decider) -> None:
     assert code_of(decider, asked) == "duplicate_approver"
 
 
-def test_two_keys_of_one_person_count_once(make_signer: Callable[..., Signer]) -> None:
+def test_two_keys_of_one_person_count_once(make_signer: Callable[..., Desk]) -> None:
     people = [
         {"id": "alice", "keys": [public_hex(approver_key("alice")), public_hex(approver_key("bob"))],
          "groups": ["treasury"]},
@@ -161,7 +109,7 @@ def test_a_stranger_refuses_the_whole_request(decider: Decider) -> None:
     assert code_of(decider, asked) == "unknown_approver"
 
 
-def test_a_person_of_another_group_does_not_count(make_signer: Callable[..., Signer]) -> None:
+def test_a_person_of_another_group_does_not_count(make_signer: Callable[..., Desk]) -> None:
     groups = {"alice": ["treasury"], "bob": ["treasury"], "carol": ["audit"]}
     people = [{"id": n, "keys": [public_hex(approver_key(n))], "groups": groups[n]} for n in APPROVERS]
     decider = make_signer(approvers=people).start()
@@ -277,7 +225,7 @@ def test_bytes_that_are_no_intent_are_refused(decider: Decider) -> None:
 # --- time and policy version ---------------------------------------------------------------------------------------------
 
 
-def test_the_window_is_closed_below_and_open_above(signer: Signer) -> None:
+def test_the_window_is_closed_below_and_open_above(signer: Desk) -> None:
     decider = signer.start()
     key = make_key(decider)
     intent = make_transfer(key, START, not_before=START + 10, expires_at=START + 20)
@@ -288,7 +236,7 @@ def test_the_window_is_closed_below_and_open_above(signer: Signer) -> None:
     assert decider.sign(approved(late, bind_evm(0)))
 
 
-def test_a_clock_that_runs_backwards_stops_signing(signer: Signer) -> None:
+def test_a_clock_that_runs_backwards_stops_signing(signer: Desk) -> None:
     decider = signer.start()
     key = make_key(decider)
     signer.token.now = START + 100
@@ -298,7 +246,7 @@ def test_a_clock_that_runs_backwards_stops_signing(signer: Signer) -> None:
     assert code_of(decider, approved(intent, bind_evm(0))) == "clock_backwards"
 
 
-def test_the_journal_remembers_the_time_across_a_restart(signer: Signer) -> None:
+def test_the_journal_remembers_the_time_across_a_restart(signer: Desk) -> None:
     decider = signer.start()
     key = make_key(decider)
     signer.token.now = START + 100
@@ -351,7 +299,7 @@ def test_one_nonce_has_one_effect_per_key_and_chain(decider: Decider) -> None:
     assert decider.sign(approved(make_transfer(one, START), bind_evm(8)))
 
 
-def test_a_signed_intent_answers_the_same_for_ever(signer: Signer) -> None:
+def test_a_signed_intent_answers_the_same_for_ever(signer: Desk) -> None:
     decider = signer.start()
     asked = approved(make_transfer(make_key(decider), START), bind_evm(0))
     first = decider.sign(asked)
@@ -367,186 +315,3 @@ def test_an_intent_is_bound_once(decider: Decider) -> None:
     assert code_of(decider, approved(intent, bind_evm(1))) == "already_bound"
     cheaper = replace(bind_evm(0), max_priority_fee_per_gas=0)
     assert code_of(decider, approved(intent, cheaper)) == "already_bound"
-
-
-# --- crashes and faults --------------------------------------------------------------------------------------------------
-
-KINDS = ("payment", "trust", "transfer", "erc20")
-
-
-def make_request(decider: Decider, kind: str) -> Sign:
-    if kind in ("payment", "trust"):
-        key = make_key(decider, "ed25519")
-        intent = make_payment(key, START) if kind == "payment" else make_trust(key, START)
-        return approved(intent, bind_stellar(intent, 1))
-    key = make_key(decider)
-    return approved(make_transfer(key, START) if kind == "transfer" else make_erc20(key, START), bind_evm(0))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("step", range(1, 8))
-def test_a_crash_at_any_step_leaves_one_transaction(signer: Signer, kind: str, step: int) -> None:
-    decider = signer.start()
-    asked = make_request(decider, kind)
-    signer.token.calls.clear()
-    signer.token.crash_at = step
-    with pytest.raises(Crash):
-        decider.sign(asked)
-    assert signer.token.calls == ["mac", "anchor", "destroy", "sign", "mac", "anchor", "destroy"][:step]
-    decider = signer.start()
-    if step > 1:
-        sequence = isinstance(asked.binding, StellarBinding)
-        other = replace(asked.binding, sequence=2) if sequence else replace(asked.binding, nonce=2)
-        assert code_of(decider, replace(asked, binding=other)) == "already_bound"
-    answer = decider.sign(asked)
-    assert isinstance(answer, Signed)
-    assert signer.start().sign(asked) == answer
-
-
-@pytest.mark.parametrize("step", range(1, 8))
-def test_a_crash_while_a_key_is_made_makes_one_key(signer: Signer, step: int) -> None:
-    decider = signer.start()
-    signer.token.crash_at = step
-    with pytest.raises(Crash):
-        make_key(decider)
-    assert signer.token.calls == ["mac", "anchor", "destroy", "generate", "mac", "anchor", "destroy"][:step]
-    key = make_key(signer.start())
-    assert make_key(signer.start()) == key
-    assert len(signer.token.seeds) == 1
-
-
-def test_an_hsm_that_fails_to_sign_can_be_asked_again(signer: Signer) -> None:
-    decider = signer.start()
-    asked = make_request(decider, "transfer")
-    signer.token.failing = "sign"
-    with pytest.raises(HsmFault):
-        decider.sign(asked)
-    signer.token.failing = ""
-    assert decider.sign(asked)
-
-
-def test_an_hsm_that_fails_before_the_journal_leaves_no_trace(signer: Signer) -> None:
-    decider = signer.start()
-    asked = make_request(decider, "transfer")
-    signer.token.failing = "mac"
-    with pytest.raises(HsmFault):
-        decider.sign(asked)
-    signer.token.failing = ""
-    assert decider.sign(replace(asked, binding=bind_evm(5)))
-
-
-def test_an_anchor_that_cannot_be_written_stops_this_process(signer: Signer) -> None:
-    decider = signer.start()
-    asked = make_request(decider, "transfer")
-    signer.token.failing = "anchor"
-    with pytest.raises(HsmFault):
-        decider.sign(asked)
-    signer.token.failing = ""
-    assert code_of(decider, asked) == "journal_fault"
-    assert "sign" not in signer.token.calls
-    assert signer.start().sign(asked)
-
-
-def test_a_second_hand_on_the_journal_or_the_anchor_stops_signing(signer: Signer) -> None:
-    decider = signer.start()
-    asked = make_request(decider, "transfer")
-    journal = signer.directory / "journal.jsonl"
-    with journal.open("ab") as file:
-        file.write(b"x")
-    assert code_of(decider, asked) == "journal_fault"
-    journal.write_bytes(journal.read_bytes()[:-1])
-    assert code_of(decider, asked) == "journal_fault"
-    decider = signer.start()
-    signer.token.anchors = [signer.token.anchors[0][:-1] + b"\x00"]
-    assert code_of(decider, asked) == "anchor_mismatch"
-    assert "sign" not in signer.token.calls
-
-
-# --- rules ---------------------------------------------------------------------------------------------------------------
-
-
-def rule(name: str, **changes: object) -> dict[str, object]:
-    return {
-        "id": name, "org": "*", "vault": "*", "chain": "eip155:31337", "kind": "*", "asset": "*",
-        "destinations": ["*"], "amount_max": str(10**24), "fee_max": str(10**18), "windows": [],
-        "group": "treasury", "threshold": 2, **changes,
-    }  # fmt: skip
-
-
-def explain(decider: Decider, intent: Intent, *names: str) -> tuple[str, str, str, int]:
-    data = canonical.encode(intent)
-    told = decider.explain(Explain(intent=data, approvals=approve(data, *names)))
-    return told.verdict, told.code, told.rule, told.missing
-
-
-def test_rules_deny_first_then_the_first_that_holds_then_no(make_signer: Callable[..., Signer]) -> None:
-    deny = {
-        "id": "burn", "org": "*", "vault": "*", "chain": "*", "kind": "*", "asset": "*",
-        "destinations": [CUSTOMER, "0x6813Eb9362372EEF6200f3b1dbC3f819671cBA69"],
-    }  # fmt: skip
-    small = rule("small", amount_max="100", threshold=1, asset="native")
-    large = rule("large", amount_max="1000", asset="native", destinations=[RECEIVER])
-    decider = make_signer(deny=[deny], allow=[small, large]).start()
-    key = make_key(decider)
-
-    def transfer(amount: int) -> Intent:
-        return make_transfer(key, START, amount=amount)
-
-    assert explain(decider, transfer(100), "bob") == ("allow", "ok", "small", 0)
-    assert explain(decider, transfer(101), "bob") == ("wait", "quorum_missing", "large", 1)
-    assert explain(decider, transfer(1001), "bob", "alice") == ("deny", "over_amount_cap", "large", 0)
-    assert explain(decider, make_erc20(key, START), "bob") == ("deny", "no_rule", "", 0)
-    burnt = make_transfer(key, START, amount=1, destination="0x6813Eb9362372EEF6200f3b1dbC3f819671cBA69")
-    assert explain(decider, burnt, "bob") == ("deny", "denied_by_rule", "burn", 0)
-    assert code_of(decider, approved(burnt, bind_evm(0))) == "denied_by_rule"
-    costly = make_transfer(key, START, amount=1, gas_limit=2**24, max_fee_per_gas=10**12)
-    assert explain(decider, costly, "bob") == ("deny", "over_fee_cap", "large", 0)
-    stellar = make_payment(make_key(decider, "ed25519"), START, asset=f"USDC:{ISSUER}", destination=ISSUER)
-    assert explain(decider, stellar, "bob") == ("deny", "no_rule", "", 0)
-
-
-def test_velocity_counts_what_the_journal_bound(make_signer: Callable[..., Signer]) -> None:
-    windows = [{"seconds": 100, "amount_max": "250"}]
-    signer = make_signer(allow=[rule("capped", asset="native", windows=windows)])
-    decider = signer.start()
-    key = make_key(decider)
-
-    def sign(amount: int, nonce: int) -> Sign:
-        intent = make_transfer(
-            key, START, amount=amount, request_id=f"{nonce:08x}-0000-0000-0000-000000000000"
-        )
-        return approved(intent, bind_evm(nonce))
-
-    decider.sign(sign(200, 0))
-    assert code_of(decider, sign(51, 1)) == "over_velocity"
-    decider = signer.start()
-    assert code_of(decider, sign(51, 1)) == "over_velocity"
-    decider.sign(sign(50, 2))
-    signer.token.now = START + 100
-    assert code_of(decider, sign(51, 1)) == "over_velocity"
-    signer.token.now = START + 101
-    decider.sign(sign(250, 3))
-
-
-def test_a_bound_intent_does_not_count_against_itself(make_signer: Callable[..., Signer]) -> None:
-    windows = [{"seconds": 100, "amount_max": str(10**18)}]
-    signer = make_signer(allow=[rule("capped", asset="native", windows=windows)])
-    decider = signer.start()
-    asked = make_request(decider, "transfer")
-    signer.token.failing = "sign"
-    with pytest.raises(HsmFault):
-        decider.sign(asked)
-    signer.token.failing = ""
-    assert decider.sign(asked)
-
-
-def test_explain_changes_nothing_and_never_raises(signer: Signer) -> None:
-    decider = signer.start()
-    intent = make_transfer(make_key(decider), START)
-    before = (signer.directory / "journal.jsonl").read_bytes()
-    data = canonical.encode(intent)
-    rejected = decider.explain(Explain(intent=data, approvals=approve(data, "bob", decision="reject")))
-    assert (rejected.verdict, rejected.code) == ("deny", "vetoed")
-    assert explain(decider, intent, "mallory")[1] == "unknown_approver"
-    assert explain(decider, intent, "alice", "bob")[0] == "allow"
-    assert (signer.directory / "journal.jsonl").read_bytes() == before

@@ -1,0 +1,83 @@
+"""A signer at its desk: decisions on a software token, with a death and a restart whenever a test wants one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from signer.decide import Decider
+from signer.policy import parse_policy
+from signer.protocol import canonical
+from signer.protocol.approvals import Approval
+from signer.protocol.intent import Intent
+from signer.protocol.messages import Binding, CreateKey, KeyView, Sign
+from signer.record import Record
+from signer.refusal import Refusal
+from tests.fakes.signer_hsm import START, FakeToken
+from tests.fakes.signer_people import (
+    approve,
+    bind_evm,
+    bind_stellar,
+    make_erc20,
+    make_payment,
+    make_transfer,
+    make_trust,
+    policy_bytes,
+)
+
+
+@dataclass
+class Desk:
+    """A signer that can die and start again on the same token and journal."""
+
+    directory: Path
+    token: FakeToken
+    policy: dict[str, object]
+    record: Record | None = None
+
+    def start(self) -> Decider:
+        if self.record is not None:
+            self.record.close()
+            self.record = None
+        self.token.crash_at = 0
+        self.record = Record.open(
+            directory=self.directory,
+            mac=self.token.mac,
+            store=self.token,
+            policy=parse_policy(policy_bytes(self.policy)),
+            clock=self.token.clock,
+        )
+        self.token.calls.clear()
+        return Decider(self.record, self.token)
+
+
+def make_key(decider: Decider, curve: str = "secp256k1", org: str = "acme", vault: str = "hot") -> KeyView:
+    name = f"make-{curve}-{org}-{vault}"
+    return decider.create_key(CreateKey(request_id=name, org=org, vault=vault, curve=curve, label="one"))
+
+
+def request(intent: Intent, approvals: tuple[Approval, ...], binding: Binding) -> Sign:
+    return Sign(intent=canonical.encode(intent), approvals=approvals, binding=binding)
+
+
+def approved(intent: Intent, binding: Binding, *names: str) -> Sign:
+    data = canonical.encode(intent)
+    return Sign(intent=data, approvals=approve(data, *(names or ("alice", "bob"))), binding=binding)
+
+
+def code_of(decider: Decider, asked: Sign) -> str:
+    with pytest.raises(Refusal) as caught:
+        decider.sign(asked)
+    return caught.value.code
+
+
+KINDS = ("payment", "trust", "transfer", "erc20")
+
+
+def make_request(decider: Decider, kind: str) -> Sign:
+    if kind in ("payment", "trust"):
+        key = make_key(decider, "ed25519")
+        intent = make_payment(key, START) if kind == "payment" else make_trust(key, START)
+        return approved(intent, bind_stellar(intent, 1))
+    key = make_key(decider)
+    return approved(make_transfer(key, START) if kind == "transfer" else make_erc20(key, START), bind_evm(0))

@@ -1,0 +1,141 @@
+"""Which rule decides, and what the journal's own counters allow."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from signer.decide import Decider
+from signer.protocol import canonical
+from signer.protocol.intent import Intent
+from signer.protocol.messages import Explain, Sign
+from signer.refusal import HsmFault
+from tests.fakes.signer_desk import Desk, approved, code_of, make_key, make_request
+from tests.fakes.signer_hsm import START, FakeToken
+from tests.fakes.signer_people import (
+    CUSTOMER,
+    ISSUER,
+    RECEIVER,
+    approve,
+    bind_evm,
+    make_erc20,
+    make_payment,
+    make_policy,
+    make_transfer,
+)
+
+
+@pytest.fixture
+def make_signer(tmp_path: Path) -> Iterator[Callable[..., Desk]]:
+    made: list[Desk] = []
+
+    def make(**policy: object) -> Desk:
+        directory = tmp_path / str(len(made))
+        directory.mkdir()
+        made.append(Desk(directory=directory, token=FakeToken(), policy=make_policy(**policy)))
+        return made[-1]
+
+    yield make
+    for signer in made:
+        if signer.record is not None:
+            signer.record.close()
+
+
+@pytest.fixture
+def signer(make_signer: Callable[..., Desk]) -> Desk:
+    return make_signer()
+
+
+@pytest.fixture
+def decider(signer: Desk) -> Decider:
+    return signer.start()
+
+
+# --- rules ---------------------------------------------------------------------------------------------------------------
+
+
+def rule(name: str, **changes: object) -> dict[str, object]:
+    return {
+        "id": name, "org": "*", "vault": "*", "chain": "eip155:31337", "kind": "*", "asset": "*",
+        "destinations": ["*"], "amount_max": str(10**24), "fee_max": str(10**18), "windows": [],
+        "group": "treasury", "threshold": 2, **changes,
+    }  # fmt: skip
+
+
+def explain(decider: Decider, intent: Intent, *names: str) -> tuple[str, str, str, int]:
+    data = canonical.encode(intent)
+    told = decider.explain(Explain(intent=data, approvals=approve(data, *names)))
+    return told.verdict, told.code, told.rule, told.missing
+
+
+def test_rules_deny_first_then_the_first_that_holds_then_no(make_signer: Callable[..., Desk]) -> None:
+    deny = {
+        "id": "burn", "org": "*", "vault": "*", "chain": "*", "kind": "*", "asset": "*",
+        "destinations": [CUSTOMER, "0x6813Eb9362372EEF6200f3b1dbC3f819671cBA69"],
+    }  # fmt: skip
+    small = rule("small", amount_max="100", threshold=1, asset="native")
+    large = rule("large", amount_max="1000", asset="native", destinations=[RECEIVER])
+    decider = make_signer(deny=[deny], allow=[small, large]).start()
+    key = make_key(decider)
+
+    def transfer(amount: int) -> Intent:
+        return make_transfer(key, START, amount=amount)
+
+    assert explain(decider, transfer(100), "bob") == ("allow", "ok", "small", 0)
+    assert explain(decider, transfer(101), "bob") == ("wait", "quorum_missing", "large", 1)
+    assert explain(decider, transfer(1001), "bob", "alice") == ("deny", "over_amount_cap", "large", 0)
+    assert explain(decider, make_erc20(key, START), "bob") == ("deny", "no_rule", "", 0)
+    burnt = make_transfer(key, START, amount=1, destination="0x6813Eb9362372EEF6200f3b1dbC3f819671cBA69")
+    assert explain(decider, burnt, "bob") == ("deny", "denied_by_rule", "burn", 0)
+    assert code_of(decider, approved(burnt, bind_evm(0))) == "denied_by_rule"
+    costly = make_transfer(key, START, amount=1, gas_limit=2**24, max_fee_per_gas=10**12)
+    assert explain(decider, costly, "bob") == ("deny", "over_fee_cap", "large", 0)
+    stellar = make_payment(make_key(decider, "ed25519"), START, asset=f"USDC:{ISSUER}", destination=ISSUER)
+    assert explain(decider, stellar, "bob") == ("deny", "no_rule", "", 0)
+
+
+def test_velocity_counts_what_the_journal_bound(make_signer: Callable[..., Desk]) -> None:
+    windows = [{"seconds": 100, "amount_max": "250"}]
+    signer = make_signer(allow=[rule("capped", asset="native", windows=windows)])
+    decider = signer.start()
+    key = make_key(decider)
+
+    def sign(amount: int, nonce: int) -> Sign:
+        intent = make_transfer(
+            key, START, amount=amount, request_id=f"{nonce:08x}-0000-0000-0000-000000000000"
+        )
+        return approved(intent, bind_evm(nonce))
+
+    decider.sign(sign(200, 0))
+    assert code_of(decider, sign(51, 1)) == "over_velocity"
+    decider = signer.start()
+    assert code_of(decider, sign(51, 1)) == "over_velocity"
+    decider.sign(sign(50, 2))
+    signer.token.now = START + 100
+    assert code_of(decider, sign(51, 1)) == "over_velocity"
+    signer.token.now = START + 101
+    decider.sign(sign(250, 3))
+
+
+def test_a_bound_intent_does_not_count_against_itself(make_signer: Callable[..., Desk]) -> None:
+    windows = [{"seconds": 100, "amount_max": str(10**18)}]
+    signer = make_signer(allow=[rule("capped", asset="native", windows=windows)])
+    decider = signer.start()
+    asked = make_request(decider, "transfer")
+    signer.token.failing = "sign"
+    with pytest.raises(HsmFault):
+        decider.sign(asked)
+    signer.token.failing = ""
+    assert decider.sign(asked)
+
+
+def test_explain_changes_nothing_and_never_raises(signer: Desk) -> None:
+    decider = signer.start()
+    intent = make_transfer(make_key(decider), START)
+    before = (signer.directory / "journal.jsonl").read_bytes()
+    data = canonical.encode(intent)
+    rejected = decider.explain(Explain(intent=data, approvals=approve(data, "bob", decision="reject")))
+    assert (rejected.verdict, rejected.code) == ("deny", "vetoed")
+    assert explain(decider, intent, "mallory")[1] == "unknown_approver"
+    assert explain(decider, intent, "alice", "bob")[0] == "allow"
+    assert (signer.directory / "journal.jsonl").read_bytes() == before
