@@ -2,7 +2,7 @@
 PYTHON_BIN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench lock clean
+.PHONY: help setup demo test lint bench states lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -21,6 +21,9 @@ lint: setup  ## style, types, import contracts, our own rules, migrations and th
 
 bench: setup  ## every bench; each prints a table and writes build/bench/NAME.json
 	@for file in bench/bench_*.py; do echo "== $$file"; $(PYTHON_BIN) -m "bench.$$(basename $$file .py)" || exit 1; done
+
+states: setup  ## draw docs/states.md again from the transition tables
+	@$(PYTHON_BIN) -m scripts.draw_states
 
 lock:  ## resolve the requirement lock files again
 	@scripts/lock
