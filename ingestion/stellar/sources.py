@@ -8,7 +8,7 @@ import binascii
 import gc
 from collections.abc import Sequence
 
-from custody.chains.errors import RpcUnreadable
+from custody.chains.errors import RpcRefused, RpcUnreadable
 from custody.chains.jsonrpc import JsonRpc, require_dict, require_int, require_list, require_str
 from custody.chains.ports import Head
 from custody.chains.stellar.rpc import StellarRpc
@@ -67,10 +67,14 @@ class RpcLedgers:
         method = "getLedgers"
         limit = min(last - first + 1, BATCH_LEDGERS)
         params = {"startLedger": first, "pagination": {"limit": limit}}
-        answer = require_dict(method, await self._rpc.call(method, params))
-        oldest = require_int(method, answer.get("oldestLedger"))
-        if first < oldest:
-            raise HistoryLost(chain=self._chain, wanted=first, oldest=oldest)
+        try:
+            answer = require_dict(method, await self._rpc.call(method, params))
+        except RpcRefused:
+            # The node refuses a start outside of its window; below the window, waiting does not help.
+            oldest = await self.oldest()
+            if first < oldest:
+                raise HistoryLost(chain=self._chain, wanted=first, oldest=oldest) from None
+            raise
         rows = [require_dict(method, row) for row in require_list(method, answer.get("ledgers"))][:limit]
         # Decoding a ledger takes tenths of a second: in a thread, so that signals and health stay answered.
         facts = await asyncio.to_thread(
