@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
 import sys
+from collections.abc import Iterator
 
 import uvicorn
 from alembic.script import ScriptDirectory
@@ -63,10 +66,22 @@ def schema_head() -> str:
     return str(ScriptDirectory(str(MIGRATIONS)).get_current_head())
 
 
+class Server(uvicorn.Server):
+    """Ends in order on a signal. The library would kill its own process by the same signal once more, before we have closed."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take the signals that ask for an end."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+
 async def serve(chosen: settings.Settings) -> None:
     """Serve until told to stop, then let every connection go."""
     app = bootstrap.build(chosen)
-    server = uvicorn.Server(
+    server = Server(
         uvicorn.Config(
             create_app(app),
             host=chosen.api.host,
