@@ -220,7 +220,8 @@ class Decider:
             if bound.unsigned != unsigned:
                 raise Refusal("already_bound", "the intent is bound to other bytes")
             return
-        if (intent.key_id, intent.chain, slot) in state.slots:
+        holder = state.slots.get((intent.key_id, intent.chain, slot))
+        if holder is not None and not _has_lapsed(state.bound[holder].binding, self._record.now()):
             raise Refusal("slot_used", "the key's sequence or nonce belongs to another intent")
         self._record.append(
             Bound(
@@ -283,6 +284,15 @@ class Decider:
             public_key=public_key.hex(),
             address=address_of(key.curve, public_key),
         )
+
+
+def _has_lapsed(binding: Binding, now: int) -> bool:
+    """Whether bytes under this binding can no longer apply, so that their sequence may serve another intent.
+
+    Without this a Stellar account whose transaction missed its window could never send again. Were our clock ahead of the
+    network's, the two transactions would still exclude each other, because they share the sequence. An EVM nonce has no end.
+    """
+    return isinstance(binding, StellarBinding) and now > binding.max_time
 
 
 def _read_intent(data: bytes) -> tuple[Intent, bytes]:

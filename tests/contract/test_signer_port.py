@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -80,6 +83,16 @@ async def test_a_slot_serves_one_intent(bench, chain):
     await bench.signer.sign(one, approvals(one), slot)
     assert await refused(bench.signer.sign(other, approvals(other), slot)) == "slot_used"
     await bench.signer.sign(other, approvals(other), move_slot(slot))
+
+
+async def test_a_sequence_is_free_again_when_the_bytes_that_held_it_have_lapsed(bench):
+    key = await bench.make_key(STELLAR)
+    one, other = make_intent(key, STELLAR), make_intent(key, STELLAR)
+    brief = replace(make_slot(STELLAR, 7), max_time=int(time.time()) + 2)
+    await bench.signer.sign(one, approvals(one), brief)
+    assert await refused(bench.signer.sign(other, approvals(other), make_slot(STELLAR, 7))) == "slot_used"
+    await asyncio.sleep(brief.max_time + 1.1 - time.time())
+    await bench.signer.sign(other, approvals(other), make_slot(STELLAR, 7))
 
 
 async def test_quorum_is_counted_by_the_signer(bench, chain):
