@@ -10,7 +10,7 @@ from tests.architecture.sources import PRODUCT, Source, sources
 LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
 SCALES = re.compile(
-    r"(_s|_ms|_seconds|seconds|timeout|interval|ratio|jitter|delay|backoff|now|deadline|started|monotonic)$"
+    r"(_s|_ms|_at|_seconds|seconds|timeout|interval|ratio|jitter|delay|backoff|now|deadline|started|monotonic)$"
 )
 """Names of durations and moments: the only things that may be floats in a product package."""
 PATIENT = {
