@@ -19,7 +19,8 @@ def draw() -> str:
     """The page."""
     parts = [
         "# State machines\n",
-        "Drawn from `*/transitions.py` by `make states`; the same tables guard the SQL and are tested over every state and event.\n",
+        "Drawn from `*/transitions.py` by `make states`; the same tables guard the SQL and are tested "
+        "over every state and event.\n",
     ]
     for file in sorted(ROOT.glob("custody/*/transitions.py")):
         if file.parent.name == "kernel":
