@@ -97,7 +97,8 @@ async def accepted(
 
 
 async def test_the_application_cannot_write_but_by_posting(app: asyncpg.Connection[Any]) -> None:
-    assert await accepted(app, WRITES, asyncpg.InsufficientPrivilegeError) == []
+    attempts = [*WRITES, "SET ROLE custody_owner", "SET SESSION AUTHORIZATION custody_owner"]
+    assert await accepted(app, attempts, asyncpg.InsufficientPrivilegeError) == []
 
 
 async def test_the_application_cannot_call_what_lies_beneath(app: asyncpg.Connection[Any]) -> None:
