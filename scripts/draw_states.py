@@ -12,6 +12,10 @@ from custody.kernel.transitions import TransitionTable
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "states.md"
+INTRODUCTION = (
+    "Drawn from `*/transitions.py` by `make states`; the same tables guard the SQL and are tested "
+    "over every state and event.\n"
+)
 _ROW = re.compile(r'((?:^\s*#[^\n]*\n)+)\s*Transition\(\s*"(\w+)",\s*"(\w+)",\s*"(\w+)",?\s*\)', re.MULTILINE)
 
 
@@ -19,8 +23,7 @@ def draw() -> str:
     """The page."""
     parts = [
         "# State machines\n",
-        "Drawn from `*/transitions.py` by `make states`; the same tables guard the SQL and are tested "
-        "over every state and event.\n",
+        INTRODUCTION,
     ]
     for file in sorted(ROOT.glob("custody/*/transitions.py")):
         if file.parent.name == "kernel":
