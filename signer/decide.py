@@ -221,7 +221,7 @@ class Decider:
                 raise Refusal("already_bound", "the intent is bound to other bytes")
             return
         holder = state.slots.get((intent.key_id, intent.chain, slot))
-        if holder is not None and not _has_lapsed(state.bound[holder].binding, self._record.now()):
+        if holder is not None and not self._is_free(state.bound[holder]):
             raise Refusal("slot_used", "the key's sequence or nonce belongs to another intent")
         self._record.append(
             Bound(
@@ -240,6 +240,17 @@ class Decider:
                 amount=moved_by(intent),
             )
         )
+
+    def _is_free(self, holder: Bound) -> bool:
+        """Tell whether the intent that holds a slot can no longer take effect, so that the slot may serve another.
+
+        Never signed and never to be: the process died after binding, then the intent expired or was vetoed; its nonce would
+        leave a gap that no later transaction can pass. Or signed for Stellar, and lapsed.
+        """
+        now = self._record.now()
+        if holder.digest in self._record.state.signed:
+            return _has_lapsed(holder.binding, now)
+        return holder.digest in self._record.state.vetoed or now >= canonical.decode(holder.intent).expires_at
 
     def _check_binding_unchanged(self, digest: bytes, binding: Binding) -> None:
         if self._record.state.bound[digest].binding != binding:

@@ -7,13 +7,18 @@ from pathlib import Path
 import pytest
 
 from signer.decide import Decider
-from signer.protocol.messages import Signed, StellarBinding
+from signer.protocol.intent import Intent, StellarPayment
+from signer.protocol.messages import Signed, StellarBinding, Veto
 from signer.refusal import HsmFault
-from tests.fakes.signer_desk import KINDS, Desk, code_of, make_key, make_request
-from tests.fakes.signer_hsm import Crash, FakeToken
+from tests.fakes.signer_desk import KINDS, Desk, approved, code_of, make_key, make_request
+from tests.fakes.signer_hsm import START, Crash, FakeToken
 from tests.fakes.signer_people import (
+    approve,
     bind_evm,
+    bind_stellar,
+    make_payment,
     make_policy,
+    make_transfer,
 )
 
 
@@ -120,3 +125,45 @@ def test_a_second_hand_on_the_journal_or_the_anchor_stops_signing(signer: Desk) 
     signer.token.anchors = [signer.token.anchors[0][:-1] + b"\x00"]
     assert code_of(decider, asked) == "anchor_mismatch"
     assert "sign" not in signer.token.calls
+
+
+@pytest.mark.parametrize("curve", ["ed25519", "secp256k1"])
+@pytest.mark.parametrize("end", ["expiry", "veto"])
+def test_a_slot_whose_intent_can_never_be_signed_is_free_again(signer: Desk, curve: str, end: str) -> None:
+    """Bound, then a death before the signature: the account must not stay stuck at that sequence or nonce."""
+    decider = signer.start()
+    asked = make_request(decider, "payment" if curve == "ed25519" else "transfer")
+    signer.token.crash_at = len(signer.token.calls) + 4
+    with pytest.raises(Crash):
+        decider.sign(asked)
+    assert signer.token.calls[-1] == "sign"
+    decider = signer.start()
+    view = make_key(decider, curve)
+    start = START + 1000 if end == "expiry" else START
+    other: Intent = make_payment(view, start) if curve == "ed25519" else make_transfer(view, start)
+    assert code_of(decider, approved(other, asked.binding)) in ("slot_used", "not_yet", "bad_binding")
+    if end == "veto":
+        decider.veto(Veto(intent=asked.intent, approvals=approve(asked.intent, "carol", decision="reject")))
+    signer.token.now = start
+    binding = bind_stellar(other, 1) if isinstance(other, StellarPayment) else asked.binding
+    decider.sign(approved(other, binding))
+    assert code_of(decider, asked) in ("expired", "vetoed")
+    assert code_of(signer.start(), asked) in ("expired", "vetoed")
+
+
+def test_a_lapsed_stellar_sequence_is_free_again_and_a_signed_nonce_never(signer: Desk) -> None:
+    decider = signer.start()
+    payment, transfer = make_request(decider, "payment"), make_request(decider, "transfer")
+    decider.sign(payment)
+    decider.sign(transfer)
+    assert isinstance(payment.binding, StellarBinding)
+    signer.token.now = payment.binding.max_time
+    later = make_payment(make_key(decider, "ed25519"), signer.token.now)
+    assert code_of(decider, approved(later, bind_stellar(later, 1))) == "slot_used"
+    signer.token.now += 1
+    assert decider.sign(approved(later, bind_stellar(later, 1)))
+    assert decider.sign(payment)
+    assert (
+        code_of(decider, approved(make_transfer(make_key(decider), signer.token.now), bind_evm(0)))
+        == "slot_used"
+    )
