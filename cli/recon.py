@@ -13,6 +13,7 @@ from rich.table import Table
 
 from custody import bootstrap, settings
 from custody.assets import service as assets
+from custody.assets.model import Asset
 from custody.db.session import Database
 from custody.identity import service as identity
 from custody.kernel.assetid import AssetId
@@ -24,7 +25,10 @@ from custody.recon.service import Patience
 from custody.recon.show import show_break, show_row
 from rails.registry import build_rails
 
-Decimals = Mapping[AssetId, int]
+Listed = Mapping[AssetId, Asset]
+
+_LONGEST_WORD = 16
+"""Account names longer than this are shown by their two ends; JSON has them whole."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -54,14 +58,14 @@ async def reconcile(chosen: argparse.Namespace) -> int:
             await recon.run(app.db, tenant, app.clients, rails, clock=app.clock, patience=patience)
             for tenant in tenants
         ]
-        decimals = await _decimals(app.db)
+        listed = await _listed(app.db)
     finally:
         await rails.aclose()
         await app.aclose()
     if chosen.json:
         print(json.dumps(show_all(reports), indent=2))
     else:
-        print_table(reports, decimals, Console())
+        print_table(reports, listed, Console())
     return 1 if any(report.breaks for report in reports) else 0
 
 
@@ -78,7 +82,7 @@ def show_all(reports: list[ReconReport]) -> dict[str, object]:
     }
 
 
-def print_table(reports: list[ReconReport], decimals: Decimals, console: Console) -> None:
+def print_table(reports: list[ReconReport], listed: Listed, console: Console) -> None:
     """Books and outside side by side, then the trial balance, then every break with both figures."""
     table = Table(title="Reconciliation", title_justify="left")
     for heading in ("Tenant", "Where", "Asset"):
@@ -86,38 +90,33 @@ def print_table(reports: list[ReconReport], decimals: Decimals, console: Console
     for heading in ("Books", "Outside", "Difference"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("Compared at")
-    breaks = 0
     for report in reports:
         for row in report.rows:
-            table.add_row(*_cells(report.tenant, row, decimals))
+            table.add_row(*_cells(report.tenant, row, listed))
+        table.add_section()
         for asset, difference in sorted(report.trial_balance.items()):
-            shown = format_units(difference, decimals[asset])
-            table.add_row(str(report.tenant), "trial balance", asset.text, "", "", shown, "")
-        breaks += len(report.breaks)
+            shown = format_units(difference, listed[asset].decimals)
+            where = f"trial balance {asset.chain}"
+            table.add_row(str(report.tenant), where, listed[asset].code, "", "", shown, "")
+        table.add_section()
     console.print(table)
-    for report in reports:
-        for found in report.breaks:
-            console.print(_sentence(report.tenant, found, decimals), markup=False, highlight=False)
-    console.print("no breaks" if breaks == 0 else f"{breaks} breaks")
+    breaks = [(report.tenant, found) for report in reports for found in report.breaks]
+    for tenant, found in breaks:
+        console.print(_sentence(tenant, found, listed), markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{len(breaks)} breaks" if breaks else "no breaks")
 
 
-def _cells(tenant: TenantId, row: ReconRow, decimals: Decimals) -> tuple[str, ...]:
-    places = decimals[row.holding.asset]
-    outside = "?" if row.outside is None else format_units(row.outside, places)
-    difference = "?" if row.difference is None else format_units(row.difference, places)
-    return (
-        str(tenant),
-        row.holding.owner,
-        row.holding.asset.text,
-        format_units(row.books, places),
-        outside,
-        difference,
-        row.at,
-    )
+def _cells(tenant: TenantId, row: ReconRow, listed: Listed) -> tuple[str, ...]:
+    asset = listed[row.holding.asset]
+    outside = "?" if row.outside is None else format_units(row.outside, asset.decimals)
+    difference = "?" if row.difference is None else format_units(row.difference, asset.decimals)
+    where = " ".join(_short(word) for word in row.holding.owner.split(" "))
+    books = format_units(row.books, asset.decimals)
+    return (str(tenant), where, asset.code, books, outside, difference, row.at)
 
 
-def _sentence(tenant: TenantId, found: ReconBreak, decimals: Decimals) -> str:
-    places = decimals[found.asset]
+def _sentence(tenant: TenantId, found: ReconBreak, listed: Listed) -> str:
+    places = listed[found.asset].decimals
     outside = "unknown" if found.outside is None else format_units(found.outside, places)
     return (
         f"BREAK {found.kind.value}: tenant {tenant}, {found.owner}, {found.asset.text}: "
@@ -125,9 +124,13 @@ def _sentence(tenant: TenantId, found: ReconBreak, decimals: Decimals) -> str:
     )
 
 
-async def _decimals(db: Database) -> Decimals:
+def _short(word: str) -> str:
+    return word if len(word) <= _LONGEST_WORD else f"{word[:8]}…{word[-6:]}"
+
+
+async def _listed(db: Database) -> Listed:
     async with db.read(None) as session:
-        return {asset.id: asset.decimals for asset in await assets.list_assets(session)}
+        return {asset.id: asset for asset in await assets.list_assets(session)}
 
 
 def _of(tenant: TenantId, shown: dict[str, object]) -> dict[str, object]:
