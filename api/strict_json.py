@@ -20,12 +20,14 @@ from api.errors import DuplicateKey, MalformedBody, UnsupportedMediaType
 def parse(raw: bytes) -> Any:
     """The JSON value of a body. Raises MalformedBody, DuplicateKey."""
     try:
-        return json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        found = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        _refuse_unstorable(found)
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise MalformedBody from error
     except (ValueError, RecursionError) as error:
         # Python refuses integers of more than 4300 digits, and stops at its own depth of nesting.
         raise MalformedBody("The body is nested too deeply, or a number in it is too long.") from error
+    return found
 
 
 def canonical(value: Any) -> bytes:
@@ -76,3 +78,18 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(text: str) -> Any:
     raise MalformedBody("NaN and Infinity are not JSON.", found=text)
+
+
+def _refuse_unstorable(value: Any) -> None:
+    """Text with a NUL or half a surrogate pair is JSON, but no database and no other UTF-8 reader takes it."""
+    match value:
+        case str():
+            if "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+                raise MalformedBody("A text in the body holds a character that cannot be stored.")
+        case list():
+            for each in value:
+                _refuse_unstorable(each)
+        case dict():
+            for name, each in value.items():
+                _refuse_unstorable(name)
+                _refuse_unstorable(each)

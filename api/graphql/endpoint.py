@@ -15,19 +15,27 @@ from fastapi import APIRouter, Request
 from graphql import GraphQLError
 from pydantic import Field
 from starlette.responses import Response
+from strawberry.schema.exceptions import CannotGetOperationTypeError
 
 from api.auth import Reader
 from api.errors import detail_of, trace_id_of
 from api.graphql.context import Context
 from api.rest.shapes import In, problems
 from api.strict_json import StrictRoute
-from custody.kernel.errors import CustodyError, InvariantViolated
+from custody.kernel.errors import CustodyError, InvalidInput, InvariantViolated
 
 router = APIRouter(tags=["graphql"], route_class=StrictRoute)
 
 GRAPHQL_MEDIA_TYPE = "application/graphql-response+json"
 
 _EXAMPLE = "{ chains { chain cursorHeight lagBlocks } }"
+
+
+class UnknownOperation(InvalidInput):
+    """The document has no operation of this name, or several and none is named."""
+
+    code = "unknown_operation"
+    public = "The document has no such operation, or several of which none is named."
 
 
 class GraphQLIn(In):
@@ -44,12 +52,15 @@ async def graphql(body: GraphQLIn, request: Request, caller: Reader) -> Response
     """Run one query. Everything it reads is of one snapshot of the database."""
     schema: strawberry.Schema = request.app.state.graphql
     async with caller.read() as session:
-        result = await schema.execute(
-            body.query,
-            variable_values=body.variables,
-            operation_name=body.operation_name,
-            context_value=Context(caller, session),
-        )
+        try:
+            result = await schema.execute(
+                body.query,
+                variable_values=body.variables,
+                operation_name=body.operation_name,
+                context_value=Context(caller, session),
+            )
+        except CannotGetOperationTypeError as error:
+            raise UnknownOperation(operation=body.operation_name) from error
     answer: dict[str, object] = {}
     if result.errors:
         trace_id = trace_id_of(request)

@@ -167,7 +167,9 @@ async def test_what_costs_too_much_is_refused_before_it_runs(api: Harness) -> No
     tokens = "{ assets { " + "id " * 1001 + "} }"
     broken = "{ assets { id "
     unknown = "{ asset { id } }"
-    for query in (deep, aliases, tokens, broken, unknown):
+    writing = 'mutation { createCustomer(name: "x") { id } }'
+    watching = "subscription { balances { id } }"
+    for query in (deep, aliases, tokens, broken, unknown, writing, watching):
         answer = await api.http.post("/graphql", json={"query": query}, headers=api.headers())
         assert answer.status_code == 400, query[:60]
         assert answer.json()["errors"][0]["extensions"]["code"] == "invalid_query"

@@ -79,7 +79,19 @@ def test_a_parser_error_gets_the_field_it_came_from() -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"{", b"\xff", b"[NaN]", b"[Infinity]", b"[" * 200_000, b"9" * 5000, b"{} {}"]
+    "raw",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b"[NaN]",
+        b"[Infinity]",
+        b"[" * 200_000,
+        b"9" * 5000,
+        b"{} {}",
+        b'["\\u0000"]',
+        b'{"\\ud800": 1}',
+    ],
 )
 def test_what_is_not_json_is_refused(raw: bytes) -> None:
     with pytest.raises(MalformedBody):
