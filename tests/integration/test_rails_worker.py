@@ -15,7 +15,7 @@ from custody.identity import service as identity
 from custody.kernel.clock import FixedClock
 from custody.kernel.ids import TenantId
 from custody.payouts import service as payouts
-from custody.payouts.model import Payout, PayoutAttempt
+from custody.payouts.model import Payout, PayoutAttempt, RailEvent
 from custody.receipts import service as receipts
 from devnet.bank.ibans import (
     GARBLED,
@@ -231,6 +231,21 @@ async def test_several_workers_send_each_payout_once(scene: Scene) -> None:
     for payout in requested:
         await scene.work_until(payout, "settled")
     assert sorted(await scene.payments_at_bank()) == sorted(-100 - n for n in range(6))
+
+
+async def test_expiring_leases_and_callbacks_at_one_moment_do_not_block_each_other(scene: Scene) -> None:
+    requested = [await scene.fiat.request(100 + n) for n in range(8)]
+    for _ in requested:
+        await scene.claim()
+    scene.clock.advance(21)
+    news = [scene.fiat.news(payout, RailEvent.SETTLED) for payout in reversed(requested)]
+    await asyncio.gather(
+        *(intake.apply(scene.fiat.database, scene.clock, [fact]) for fact in news),
+        *(scene.worker.lose_expired(scene.fiat.tenant) for _ in range(4)),
+    )
+    states = {(await scene.fiat.get(payout.id)).state for payout in requested}
+    assert states == {"settled"}
+    assert (await scene.fiat.books())["trial"] == 0
 
 
 async def test_every_tenant_is_served_and_the_loop_stops_when_told(scene: Scene, database: Database) -> None:
