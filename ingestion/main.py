@@ -10,7 +10,8 @@ import asyncio
 import logging
 import signal
 import sys
-from typing import assert_never
+from collections.abc import Mapping, MutableMapping
+from typing import Any, assert_never
 
 import structlog
 from sqlalchemy.exc import DBAPIError
@@ -139,11 +140,16 @@ def configure_logs() -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.EventRenamer("event"),
+            event_first,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
     )
+
+
+def event_first(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """A line is read from its left end: what happened, then the rest."""
+    return {"event": fields["event"], **fields}
 
 
 async def _reach(source: ChainSource, stop: asyncio.Event) -> bool:
