@@ -21,6 +21,7 @@ from api.auth import Authenticated, Caller, requires
 from api.deps import metrics_of, route_of
 from api.strict_json import fingerprint, parse
 from custody.db.session import UnitOfWork
+from custody.events.trace import current_trace
 from custody.idempotency import service as idempotency
 from custody.idempotency.model import Replay
 from custody.identity.model import Principal
@@ -76,7 +77,7 @@ class Command(Caller):
 
     async def wake(self, job: str, object_id: UUID) -> None:
         """Tell the worker that there is something to do. Best effort: a sweep finds it anyway."""
-        await self.app.waker.wake(job, self.principal.tenant, object_id)
+        await self.app.waker.wake(job, self.principal.tenant, object_id, current_trace())
 
     async def _fingerprint(self) -> bytes:
         raw = await self.request.body()

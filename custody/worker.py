@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 from custody.bootstrap import App, build
 from custody.db.session import Database
 from custody.events.relay import relay
+from custody.events.trace import traced
 from custody.events.wakeup import QUEUE, Waker, dump_job, load_job, redis_settings
 from custody.identity.service import list_tenants
 from custody.kernel.errors import CustodyError
@@ -87,15 +88,18 @@ async def adopt_policy(means: Means) -> None:
             _log.info("policy.adopted", version=policy.version, policy_hash=policy.policy_hash)
 
 
-async def advance_withdrawal(ctx: dict[Any, Any], tenant: int, withdrawal_id: str) -> str:
+async def advance_withdrawal(
+    ctx: dict[Any, Any], tenant: int, withdrawal_id: str, trace_id: str | None = None
+) -> str:
     """arq job: take the withdrawal's next steps. The arguments are ids; everything else is read from Postgres."""
     means: Means = ctx["means"]
-    try:
-        return await execution.advance(means, TenantId(tenant), WithdrawalId(UUID(withdrawal_id)))
-    except CustodyError as error:
-        # Left to the sweep, which comes by again and reports.
-        _log.warning("withdrawal.stopped", withdrawal_id=withdrawal_id, error=str(error))
-        return "stopped"
+    with traced(trace_id):
+        try:
+            return await execution.advance(means, TenantId(tenant), WithdrawalId(UUID(withdrawal_id)))
+        except CustodyError as error:
+            # Left to the sweep, which comes by again and reports.
+            _log.warning("withdrawal.stopped", withdrawal_id=withdrawal_id, error=str(error))
+            return "stopped"
 
 
 async def _listen(means: Means, stop: asyncio.Event) -> None:

@@ -24,3 +24,5 @@ class Event:
     """What it is about."""
     data: dict[str, object]
     """A whole snapshot of what changed, in JSON values."""
+    trace_id: str | None
+    """Correlation id of the request or job that caused it."""

@@ -12,6 +12,7 @@ from custody.events.catalog import EVENTS
 from custody.events.errors import UnknownEvent
 from custody.events.model import Event
 from custody.events.tables import outbox
+from custody.events.trace import current_trace
 from custody.kernel.ids import EventId, TenantId, new_uuid
 
 
@@ -21,7 +22,12 @@ async def emit(uow: UnitOfWork, event_type: str, object_id: UUID, data: Mapping[
         raise UnknownEvent(type=event_type)
     await uow.conn.execute(
         insert(outbox).values(
-            tenant_id=uow.tenant, id=new_uuid(), type=event_type, object_id=object_id, data=dict(data)
+            tenant_id=uow.tenant,
+            id=new_uuid(),
+            type=event_type,
+            object_id=object_id,
+            data=dict(data),
+            trace_id=current_trace(),
         )
     )
 
@@ -46,6 +52,7 @@ async def take_unrelayed(uow: UnitOfWork, limit: int) -> list[Event]:
             type=row.type,
             object_id=row.object_id,
             data=row.data,
+            trace_id=row.trace_id,
         )
         for row in rows
     ]

@@ -19,5 +19,5 @@ async def relay(database: Database, waker: Waker, tenant: TenantId) -> int:
     for event in events:
         job = EVENTS[event.type]
         if job is not None:
-            await waker.wake(job, event.tenant, event.object_id)
+            await waker.wake(job, event.tenant, event.object_id, event.trace_id)
     return len(events)

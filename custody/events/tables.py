@@ -17,6 +17,7 @@ outbox = Table(
     text_column("type"),
     uuid_column("object_id"),
     Column("data", JSONB, nullable=False),
+    text_column("trace_id", nullable=True),
     created_at(),
     utc_column("relayed_at", nullable=True),
     Index("ix_outbox_tenant_id_sequence", "tenant_id", "sequence"),

@@ -1,6 +1,7 @@
 """Wake the worker sooner than its sweeper would. Best effort: nothing is lost when nobody hears it.
 
-One of the two files that know arq (the other is `custody/worker.py`). A job carries ids only; the work stands in Postgres.
+One of the two files that know arq (the other is `custody/worker.py`). A job carries ids only, of object and
+cause; the work stands in Postgres.
 """
 
 from __future__ import annotations
@@ -49,14 +50,14 @@ def load_job(data: bytes) -> dict[str, Any]:
 
 
 class Waker:
-    """Puts a job's name and two ids into Redis, or gives up quietly."""
+    """Puts a job's name and ids into Redis, or gives up quietly."""
 
     def __init__(self, redis_url: str) -> None:
         """Connects on first use, and again after any failure."""
         self._settings = redis_settings(redis_url)
         self._pool: ArqRedis | None = None
 
-    async def wake(self, job: str, tenant: TenantId, object_id: UUID) -> bool:
+    async def wake(self, job: str, tenant: TenantId, object_id: UUID, trace_id: str | None = None) -> bool:
         """Whether the wake-up was handed over. False means that the sweeper will find the work instead."""
         try:
             async with asyncio.timeout(2):
@@ -67,7 +68,7 @@ class Waker:
                         job_serializer=dump_job,
                         job_deserializer=load_job,
                     )
-                await self._pool.enqueue_job(job, int(tenant), str(object_id))
+                await self._pool.enqueue_job(job, int(tenant), str(object_id), trace_id)
         except (RedisError, OSError, TimeoutError) as error:
             self._pool = None
             _log.warning("wakeup.skipped", job=job, object_id=str(object_id), reason=type(error).__name__)

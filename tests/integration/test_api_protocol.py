@@ -7,11 +7,17 @@ import base64
 import hashlib
 import hmac
 from collections.abc import AsyncIterator
+from uuid import UUID
 
 import pytest
 
 from custody.db.session import Database
+from custody.events import outbox
+from custody.events.relay import relay
+from custody.events.trace import traced
+from custody.events.wakeup import Waker
 from custody.kernel.clock import SystemClock
+from custody.kernel.ids import TenantId, show_id
 from tests.integration.api_harness import CALLBACK_SECRET, FUNDS, STRANGER, XLM, Harness, running
 
 CUSTOMER = {"name": "Grace", "external_ref": "grace"}
@@ -215,6 +221,30 @@ async def test_the_correlation_id_goes_in_and_out(api: Harness) -> None:
     assert given.headers["x-request-id"] == "trace.42"
     assert wild.headers["x-request-id"] != "a b"
     assert refused.json()["trace_id"] == refused.headers["x-request-id"] == "trace.43"
+
+
+async def test_the_correlation_id_goes_on_with_what_the_request_caused(api: Harness) -> None:
+    heard: list[tuple[str, str | None]] = []
+
+    class Listener(Waker):
+        async def wake(
+            self, job: str, tenant: TenantId, object_id: UUID, trace_id: str | None = None
+        ) -> bool:
+            heard.append((job, trace_id))
+            return True
+
+    body = {"wallet_id": api.tenant.wallet, "asset": XLM.text, "amount": "1", "destination": STRANGER}
+    headers = api.headers() | {"X-Request-Id": "trace-99"}
+    asked = (await api.http.post("/v1/withdrawals", json=body, headers=headers)).json()
+    async with api.app.db.unit_of_work(api.tenant.id) as uow:
+        events = await outbox.take_unrelayed(uow, 100)
+    caused = [event.trace_id for event in events if asked["id"] == show_id("wdr", event.object_id)]
+    assert caused == ["trace-99"]
+    async with api.app.db.unit_of_work(api.tenant.id) as uow:
+        with traced("trace-100"):
+            await outbox.emit(uow, "withdrawal.approved", UUID(int=1), {})
+    await relay(api.app.db, Listener("redis://127.0.0.1:1/0"), api.tenant.id)
+    assert heard == [("advance_withdrawal", "trace-100")]
 
 
 READS = [
