@@ -21,6 +21,8 @@ from devnet.secrets import secret_file, write_private
 from devnet.users import SystemUser, give, reachable, unprivileged
 
 SUPERUSER = "postgres"
+_HOME_NAME = "custody-devnet-postgres"
+_COPY_NAME = "custody-devnet-pginstall"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,13 +102,15 @@ def create_cluster(state: Path, port: int, *, durable: bool) -> Postgres:
     needs can seldom reach a checkout of root's. Raises StackError.
     """
     user = unprivileged("nobody")
+    if user is not None:
+        _sweep()
     home = _home(state, user)
     data = home / "data"
     password = secret_file(state / "postgres.password")
     install = _install_for(user)
     cluster = Postgres(install=install, data=data, port=port, password=password, user=user, durable=durable)
     if not (data / "PG_VERSION").exists():
-        _initialise(cluster, home)
+        _initialise(cluster, home, state)
     cluster.forget_lock()
     return cluster
 
@@ -122,11 +126,20 @@ def _home(state: Path, user: SystemUser | None) -> Path:
     if user is None:
         return state / "postgres"
     name = hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"custody-devnet-postgres-{name}"
+    return Path(tempfile.gettempdir()) / f"{_HOME_NAME}-{name}"
 
 
-def _initialise(cluster: Postgres, home: Path) -> None:
+def _sweep() -> None:
+    """Remove the data of stacks whose state folder is gone: temporary folders of tests, deleted checkouts."""
+    for home in Path(tempfile.gettempdir()).glob(f"{_HOME_NAME}-*"):
+        owner = home / "owner"
+        if owner.exists() and not Path(owner.read_text(encoding="utf-8")).exists():
+            shutil.rmtree(home, ignore_errors=True)
+
+
+def _initialise(cluster: Postgres, home: Path, state: Path) -> None:
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (home / "owner").write_text(str(state.resolve()), encoding="utf-8")
     password_file = home / "superuser"
     write_private(password_file, cluster.password)
     give(home, cluster.user)
@@ -160,21 +173,27 @@ def _install_for(user: SystemUser | None) -> Path:
         return installed
     stamp = (installed / "bin" / "postgres").stat()
     name = hashlib.sha256(f"{installed} {stamp.st_size} {stamp.st_mtime_ns}".encode()).hexdigest()[:12]
-    copy = Path(tempfile.gettempdir()) / f"custody-devnet-pginstall-{name}"
+    copy = Path(tempfile.gettempdir()) / f"{_COPY_NAME}-{name}"
     if not copy.exists():
         # Copied aside and renamed, so that two stacks that start at once never see half of it.
-        building = Path(tempfile.mkdtemp(prefix=copy.name, dir=copy.parent))
-        shutil.copytree(
-            installed, building / "install", symlinks=True, ignore=shutil.ignore_patterns("include")
-        )
-        (building / "install").chmod(0o755)
+        building = Path(tempfile.mkdtemp(prefix=f"{copy.name}-", dir=copy.parent))
+        _copy_wheel(installed.parent, building)
         try:
-            (building / "install").rename(copy)
+            building.rename(copy)
         except OSError as error:
+            shutil.rmtree(building)
             if not copy.exists():
                 raise StackError(f"cannot prepare {copy}: {error}") from error
-        shutil.rmtree(building)
-    return copy
+    return copy / installed.parent.name / installed.name
+
+
+def _copy_wheel(package: Path, target: Path) -> None:
+    """The package's servers and, beside it as the wheel has them, the libraries that they were linked against."""
+    skip = shutil.ignore_patterns("include", "__pycache__", "*.py")
+    for folder in (package, package.with_name(f"{package.name}.libs")):
+        if folder.exists():
+            shutil.copytree(folder, target / folder.name, symlinks=True, ignore=skip)
+    target.chmod(0o755)
 
 
 def _installed() -> Path:

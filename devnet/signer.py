@@ -17,6 +17,7 @@ def prepare_signer(places: Places, socket: Path, user: SystemUser | None) -> tup
     journal = folder / "journal"
     journal.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
+    give(folder, user)
     token = create_token(folder / "hsm", user)
     policy = folder / "policy.json"
     if not policy.exists():

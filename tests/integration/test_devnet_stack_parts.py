@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -245,3 +246,21 @@ def test_missing_softhsm_says_what_to_install(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     with pytest.raises(StackError, match="apt-get install softhsm2"):
         softhsm.create_token(tmp_path / "hsm")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs Postgres as another user")
+def test_postgres_runs_from_a_checkout_that_only_root_can_enter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clone below a private folder: the unprivileged user cannot reach the wheel and gets a copy that works."""
+    monkeypatch.setattr("devnet.postgres.reachable", lambda *_: False)
+    monkeypatch.setattr("tempfile.tempdir", "/tmp")
+    monkeypatch.setattr("devnet.postgres._COPY_NAME", f"custody-test-pginstall-{os.getpid()}")
+    copies = Path("/tmp")
+    try:
+        with throwaway_postgres() as cluster:
+            assert cluster.install.is_relative_to(copies)
+            assert cluster.run_sql("SELECT 1").strip() == "1"
+    finally:
+        for copy in copies.glob(f"custody-test-pginstall-{os.getpid()}-*"):
+            shutil.rmtree(copy)
