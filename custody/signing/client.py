@@ -1,8 +1,8 @@
 """The only way to the signer: one request on one connection over a Unix socket, with three ways to end.
 
-Done returns a value. Refused raises SignerRefused and is final. Unknown raises SigningUnknown: the request was sent and the
-answer was lost, so the same request has to be made again (the signer's journal makes it the same answer). A connection that
-could not be opened raises SignerUnreachable: nothing was asked.
+Done returns a value. Refused raises SignerRefused, which judges the request and is final. Unknown raises SigningUnknown: the
+request was sent and the answer was lost, so the same request has to be made again (the signer's journal makes it the same
+answer). SignerUnreachable and SignerUndecided say that nothing was done; the same request may be made later.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from custody.chains.address import curve_of
 from custody.kernel.assetid import ChainId
 from custody.kernel.ids import TenantId
 from custody.policy.model import AllowRule, ApprovalPolicy, Approver, Decision, Scope, Window
-from custody.signing.errors import SignerContradicted, SignerRefused, SignerUnreachable, SigningUnknown
+from custody.signing.errors import SignerContradicted, SignerUnreachable, SigningUnknown, refusal
 from custody.signing.intents import digest, org_name
 from custody.signing.model import SignedTransaction, SignerHealth, SignerKey, Slot, StellarSlot
 from signer.protocol import messages
@@ -30,7 +30,7 @@ _Answer = TypeVar("_Answer")
 class SignerClient:
     """Speaks `signer.protocol` to one signer. Safe to share between tasks."""
 
-    def __init__(self, socket: str, *, timeout_s: float = 10.0, connections: int = 8) -> None:
+    def __init__(self, socket: str, *, timeout_s: float = 10.0, connections: int = 4) -> None:
         """`socket` is the Unix socket's path; `timeout_s` bounds opening and then answering; `connections` are open at once."""
         self._socket = socket
         self._timeout_s = timeout_s
@@ -83,7 +83,7 @@ class SignerClient:
     async def _ask(self, request: messages.Request, shape: type[_Answer]) -> _Answer:
         answer = await self._exchange(messages.dump(request))
         if isinstance(answer, messages.Refused):
-            raise SignerRefused(reason=answer.code, text=answer.text)
+            raise refusal(answer.code, answer.text)
         if not isinstance(answer, shape):
             raise SignerContradicted(asked=type(request).__name__, answered=type(answer).__name__)
         return answer

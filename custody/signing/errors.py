@@ -22,6 +22,16 @@ class SigningUnknown(Unavailable):
     public = "The signer has not answered; its answer will be asked for again."
 
 
+class SignerUndecided(Unavailable):
+    """The signer declined for a reason that says nothing about the request: it is busy, misconfigured, or unwell.
+
+    `values["reason"]` is its code. The same request may be carried out later.
+    """
+
+    code = "signer_undecided"
+    public = "The signer cannot answer now."
+
+
 class SignerRefused(Refused):
     """The signer understood and declined. `values["reason"]` is its code."""
 
@@ -52,3 +62,24 @@ class InvalidDecision(InvalidInput):
 
     code = "invalid_decision"
     public = "The decision is not validly signed by an approver."
+
+
+_UNDECIDED = frozenset(
+    {
+        "busy",
+        "forbidden",
+        "malformed_message",
+        "not_yet",
+        "clock_backwards",
+        "hsm_fault",
+        "journal_fault",
+        "anchor_mismatch",
+    }
+)
+"""Codes of the signer that do not judge the request. Source: signer/protocol/SPEC.md section 5."""
+
+
+def refusal(reason: str, text: str = "") -> SignerRefused | SignerUndecided:
+    """The error that stands for a refusal of the signer."""
+    kind = SignerUndecided if reason in _UNDECIDED else SignerRefused
+    return kind(reason=reason, text=text)

@@ -50,20 +50,6 @@ _SEND_AGAIN_S = {
 """When to send the same bytes again. None of the answers is a proof: only our own ingestion ends an attempt."""
 _SEND_AGAIN_MAX_S = 60
 
-_NOT_DECIDED = frozenset(
-    {
-        "busy",
-        "forbidden",
-        "malformed_message",
-        "not_yet",
-        "clock_backwards",
-        "hsm_fault",
-        "journal_fault",
-        "anchor_mismatch",
-    }
-)
-"""Refusals that say nothing about the intent: the same request may be signed later."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
@@ -85,7 +71,7 @@ async def advance(means: Means, tenant: TenantId, withdrawal_id: WithdrawalId) -
         try:
             went_on = await _step(means, tenant, withdrawal, attempt)
         except Unavailable as error:
-            _log.info("withdrawal.waits", withdrawal_id=str(withdrawal_id), reason=error.code)
+            _log.info("withdrawal.waits", withdrawal_id=str(withdrawal_id), reason=str(error))
             await _look_again(means, tenant, withdrawal, _RETRY_S)
             went_on = False
         if not went_on:
@@ -105,7 +91,8 @@ async def advance_due(means: Means, tenant: TenantId, *, limit: int = 100, at_on
                 await advance(means, tenant, withdrawal_id)
             except (CustodyError, SQLAlchemyError) as error:
                 withdrawal, _ = await _load(means, tenant, withdrawal_id)
-                await _look_again(means, tenant, withdrawal, _SEND_AGAIN_MAX_S)
+                contradiction = isinstance(error, CustodyError)
+                await _look_again(means, tenant, withdrawal, _SEND_AGAIN_MAX_S if contradiction else _RETRY_S)
                 return Failure(withdrawal_id=withdrawal_id, error=error)
         return None
 
@@ -270,7 +257,7 @@ async def _refused(
     _log.warning("withdrawal.sign_refused", withdrawal_id=str(withdrawal.id), reason=reason)
     if reason == "already_bound":
         raise SlotContested(withdrawal=str(withdrawal.id), sequence=attempt.sequence)
-    if reason in _NOT_DECIDED or (reason == "slot_used" and stellar):
+    if reason == "slot_used" and stellar:
         await _look_again(means, tenant, withdrawal, _RETRY_S)
         return False
     another_slot = (reason == "bad_binding" and stellar) or (reason == "slot_used" and not stellar)
@@ -320,9 +307,6 @@ async def _veto(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bool:
     try:
         await means.signer.veto(withdrawal.intent, decisions)
     except SignerRefused as refusal:
-        if refusal.reason in _NOT_DECIDED:
-            await _look_again(means, tenant, withdrawal, _RETRY_S)
-            return False
         if refusal.reason == "already_signed":
             raise SlotContested(
                 "a rejected withdrawal has been signed", withdrawal=str(withdrawal.id)

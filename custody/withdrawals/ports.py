@@ -18,7 +18,7 @@ from custody.signing.model import SignedTransaction, SignerHealth, Slot
 
 
 class Signer(Protocol):
-    """The signer as withdrawals see it. Each call returns, raises SignerRefused, or raises an Unavailable: outcome unknown."""
+    """The signer as withdrawals see it. Each call returns, raises SignerRefused, or an Unavailable: not known, or not now."""
 
     async def health(self) -> SignerHealth:
         """Whether it can sign."""

@@ -15,7 +15,13 @@ from custody.kernel.clock import Clock
 from custody.policy.evaluate import evaluate
 from custody.policy.model import ApprovalPolicy, Decision, Standing, Word
 from custody.signing import intents
-from custody.signing.errors import InvalidDecision, SignerRefused, SignerUnreachable, SigningUnknown
+from custody.signing.errors import (
+    InvalidDecision,
+    SignerRefused,
+    SignerUnreachable,
+    SigningUnknown,
+    refusal,
+)
 from custody.signing.model import SignedTransaction, SignerHealth, Slot, StellarSlot
 from tests.fakes.faults import Faults
 
@@ -58,7 +64,7 @@ class FakeSigner:
         self.faults.reach("before sign")
         self._reach()
         if self.refuses_with:
-            raise SignerRefused(reason=self.refuses_with, text="")
+            raise refusal(self.refuses_with)
         signed = self._journaled(intent, slot) or self._decide(intent, decisions, slot)
         self.faults.reach("after sign")
         if self.loses_answers:
@@ -94,7 +100,7 @@ class FakeSigner:
         ]
         for applies, code in refusals:
             if applies():
-                raise SignerRefused(reason=code, text="")
+                raise refusal(code)
         ends = slot.max_time if isinstance(slot, StellarSlot) else 2**62
         tx = json.dumps({"fields": fields, "slot": asdict(slot)}, sort_keys=True).encode()
         shown = hashlib.sha256(tx).hexdigest()

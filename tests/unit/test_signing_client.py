@@ -19,6 +19,7 @@ from custody.signing.errors import (
     InvalidIntent,
     SignerContradicted,
     SignerRefused,
+    SignerUndecided,
     SignerUnreachable,
     SigningUnknown,
 )
@@ -123,6 +124,8 @@ async def test_request_holds_the_intent_the_decisions_and_the_slot(tmp_path: Pat
     ("body", "error"),
     [
         (messages.dump(messages.Refused(code="vetoed", text="no")), SignerRefused),
+        (messages.dump(messages.Refused(code="busy", text="")), SignerUndecided),
+        (messages.dump(messages.Refused(code="hsm_fault", text="")), SignerUndecided),
         (messages.dump(messages.Vetoed(intent_digest="00")), SignerContradicted),
         (signed_for(b"another"), SignerContradicted),
         (b"{}", SigningUnknown),
