@@ -264,3 +264,19 @@ def test_postgres_runs_from_a_checkout_that_only_root_can_enter(
     finally:
         for copy in copies.glob(f"custody-test-pginstall-{os.getpid()}-*"):
             shutil.rmtree(copy)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root keeps Postgres's data away from its state folder")
+def test_data_of_a_state_folder_that_is_gone_is_swept(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    port = ports.choose_port("postgres", None, set(), print)
+    left = create_cluster(gone, port, durable=False)
+    assert left.data.exists()
+    shutil.rmtree(gone)
+    here = tmp_path / "here"
+    here.mkdir()
+    kept = create_cluster(here, port, durable=False)
+    assert not left.data.exists()
+    assert kept.data.exists()
+    delete_cluster(here)
