@@ -16,7 +16,6 @@ COMMANDS = {
     "tenants": "tenants",
     "approve": "approve",
     "recon": "recon",
-    "keys": "keys",
     "audit": "audit",
 }
 """Subcommand to the module of `cli` that brings it, in the order of the help text."""
