@@ -17,7 +17,6 @@ from sqlalchemy.exc import DBAPIError
 from custody.chains.ports import Head
 from custody.db.session import Database
 from custody.identity import service as identity
-from custody.kernel.clock import Clock
 from custody.kernel.errors import Unavailable
 from ingestion import cursor, effects
 from ingestion.errors import BrokenHashChain, InconsistentNode, ReorgTooDeep
@@ -72,7 +71,6 @@ class Loop:
         stop: asyncio.Event,
         metrics: Metrics,
         status: Status,
-        clock: Clock,
     ) -> None:
         """`stop` ends the loop after the transaction at hand."""
         self._db = db
@@ -83,7 +81,6 @@ class Loop:
         self._stop = stop
         self._metrics = metrics
         self._status = status
-        self._clock = clock
         self._settled: Position | None = None
 
     async def run(self) -> None:
@@ -131,7 +128,7 @@ class Loop:
             tip = each.ref
         if tip is not None:
             await self._settle(tip)
-            self._metrics.stands_at(tip.height, head.height, tip.closed_at, self._clock.now())
+            self._metrics.stands_at(tip.height, head.height, tip.closed_at)
         return bool(facts)
 
     async def _first(self) -> int:

@@ -71,7 +71,7 @@ async def follow(url: str, settings: ChainSettings, health: tuple[str, int] | No
         loop.add_signal_handler(name, stop.set)
     db = Database(url, pool_size=POOL_SIZE)
     source = build_source(settings, db)
-    metrics = Metrics(source.chain)
+    metrics = Metrics(source.chain, SystemClock())
     status = Status(started_at=loop.time())
     server = None if health is None else await serve(status, metrics, *health)
     try:
@@ -119,7 +119,6 @@ async def run_worker(
             stop=stop,
             metrics=metrics,
             status=status,
-            clock=SystemClock(),
         ).run()
 
 

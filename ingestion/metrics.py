@@ -7,21 +7,25 @@ from datetime import datetime
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from custody.kernel.assetid import ChainId
+from custody.kernel.clock import Clock
 from ingestion.effects import Tally
 
 
 class Metrics:
     """Gauges and counters of one chain, in a registry of their own."""
 
-    def __init__(self, chain: ChainId) -> None:
-        """Every series carries the chain's id."""
+    def __init__(self, chain: ChainId, clock: Clock) -> None:
+        """Every series carries the chain's id. The age of the newest block is taken by `clock` whenever it is asked for."""
         self._chain = chain
+        self._clock = clock
+        self._closed_at: datetime | None = None
         self.registry = CollectorRegistry()
         labels = ["chain"]
         self._cursor = self._gauge("cursor_height", "Newest block that is booked.", labels)
         self._head = self._gauge("head_height", "Newest block that the node has.", labels)
         self._lag_blocks = self._gauge("lag_blocks", "Blocks between the two.", labels)
         self._lag_seconds = self._gauge("lag_seconds", "Age of the newest booked block.", labels)
+        self._lag_seconds.labels(chain).set_function(self._age_s)
         self._last_block = self._gauge(
             "last_block_timestamp_seconds", "Chain time of the newest booked block.", labels
         )
@@ -40,12 +44,12 @@ class Metrics:
         """Note whether this worker holds the lease."""
         self._leased.labels(self._chain).set(int(held))
 
-    def stands_at(self, height: int, head: int, closed_at: datetime, now: datetime) -> None:
+    def stands_at(self, height: int, head: int, closed_at: datetime) -> None:
         """Note where ingestion and the chain stand."""
         self._cursor.labels(self._chain).set(height)
         self._head.labels(self._chain).set(head)
         self._lag_blocks.labels(self._chain).set(max(0, head - height))
-        self._lag_seconds.labels(self._chain).set(max(0, int((now - closed_at).total_seconds())))
+        self._closed_at = closed_at
         self._last_block.labels(self._chain).set(int(closed_at.timestamp()))
 
     def booked(self, tally: Tally) -> None:
@@ -67,6 +71,12 @@ class Metrics:
     def text(self) -> bytes:
         """All series in Prometheus' text format."""
         return generate_latest(self.registry)
+
+    def _age_s(self) -> float:
+        """Also true while the node is away and nothing else moves. -1 before the first block."""
+        if self._closed_at is None:
+            return -1
+        return max(0.0, (self._clock.now() - self._closed_at).total_seconds())
 
     def _gauge(self, name: str, what: str, labels: list[str]) -> Gauge:
         return Gauge(f"custody_ingestion_{name}", what, labels, registry=self.registry)

@@ -115,9 +115,8 @@ def build_loop(
         pace=Pace(confirmations=confirmations, start_height=0, poll_interval_s=0.01),
         fence=fence,
         stop=stop or asyncio.Event(),
-        metrics=Metrics(source.chain),
+        metrics=Metrics(source.chain, SystemClock()),
         status=Status(),
-        clock=SystemClock(),
     )
 
 

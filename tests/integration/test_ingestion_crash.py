@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from stellar_sdk import IdMemo
 from custody.chains.jsonrpc import JsonRpc
 from custody.db.session import Database
 from custody.kernel.assetid import ChainId, parse_asset_id
+from custody.kernel.clock import FixedClock
 from custody.kernel.ids import TenantId
 from custody.settings import ChainSettings
 from devnet.stellar.network import LocalNetwork
@@ -168,7 +170,8 @@ async def test_a_second_worker_waits_for_the_lease_and_goes_on_when_it_is_free(
     )
     stop = asyncio.Event()
     status = Status()
-    metrics = Metrics(CHAIN)
+    clock = FixedClock(datetime(2100, 1, 1, tzinfo=UTC))
+    metrics = Metrics(CHAIN, clock)
     async with Lease(desk.db, CHAIN) as first:
         assert await first.take()
         second = asyncio.create_task(
@@ -183,6 +186,8 @@ async def test_a_second_worker_waits_for_the_lease_and_goes_on_when_it_is_free(
     async with asyncio.timeout(10):
         await second
     shown = metrics.text().decode()
+    age = float(shown.split(f'custody_ingestion_lag_seconds{{chain="{CHAIN}"}} ')[1].split()[0])
+    assert age == clock.now().timestamp() - served.network.latest.close_time
     assert f'custody_ingestion_cursor_height{{chain="{CHAIN}"}}' in shown
     assert f'custody_ingestion_lag_blocks{{chain="{CHAIN}"}} 0.0' in shown
 
