@@ -15,6 +15,8 @@ from strawberry.extensions import (
 )
 from strawberry.schema.config import StrawberryConfig
 
+from api.graphql import connections, movements, parties, query, records
+from api.graphql.descriptions import describe
 from api.graphql.movements import Deposit, Payout, Transfer, Withdrawal
 from api.graphql.parties import Customer, DepositAddress, Wallet
 from api.graphql.query import Query
@@ -33,6 +35,7 @@ class Schema(strawberry.Schema):
 
 def build_schema(*, introspection: bool) -> strawberry.Schema:
     """The schema with its limits on what one query may cost."""
+    describe(connections, movements, parties, query, records)
     limits: list[Callable[[], SchemaExtension]] = [
         partial(QueryDepthLimiter, max_depth=DEPTH_MAX),
         partial(MaxAliasesLimiter, max_alias_count=ALIASES_MAX),

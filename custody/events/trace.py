@@ -1,4 +1,4 @@
-"""The correlation id of what is going on: bound by the edge for a request and by the worker for a job, and part of every log line."""
+"""The correlation id of what is going on, bound by the edge for a request and by the worker for a job; part of every log line."""
 
 from __future__ import annotations
 
