@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from custody.kernel.assetid import AssetId
@@ -87,7 +87,7 @@ class BlockFacts:
     movements: tuple[Movement, ...] = ()
     departures: tuple[Departure, ...] = ()
     transactions: tuple[ChainTransaction, ...] = ()
-    discrepancies: tuple[Discrepancy, ...] = field(default=())
+    discrepancies: tuple[Discrepancy, ...] = ()
     """Must be empty for our accounts, or nothing of the block is booked."""
 
     def accounts(self) -> frozenset[str]:
