@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from custody.bootstrap import App
@@ -39,23 +40,30 @@ class ChainStatus:
 
 
 async def chain_statuses(app: App, tenant: TenantId | None = None) -> list[ChainStatus]:
-    """All configured chains; with a tenant, also up to where its own books are final.
-
-    The nodes are asked at the same time and outside of any transaction.
-    """
-    heads = await asyncio.gather(*(_head(client) for client in app.clients.values()))
+    """All configured chains; with a tenant, also up to where its own books are final."""
+    heads = await ask_heads(app)
     async with app.db.read(tenant) as session:
-        return [
-            await _status(session, chain, head, known=tenant is not None)
-            for chain, head in zip(app.clients, heads, strict=True)
-        ]
+        return await load_statuses(session, heads, of_tenant=tenant is not None)
+
+
+async def ask_heads(app: App) -> dict[ChainId, int | None]:
+    """The heads that the nodes tell, all asked at the same time. Talks to the network: never inside a transaction."""
+    heads = await asyncio.gather(*(_head(client) for client in app.clients.values()))
+    return dict(zip(app.clients, heads, strict=True))
+
+
+async def load_statuses(
+    session: ReadSession, heads: Mapping[ChainId, int | None], *, of_tenant: bool
+) -> list[ChainStatus]:
+    """Where our own ingestion stands beside these heads; with the session's tenant's final heights where it has a tenant."""
+    return [await _status(session, chain, head, of_tenant=of_tenant) for chain, head in heads.items()]
 
 
 async def _status(
-    session: ReadSession, chain: ChainId, head_height: int | None, *, known: bool
+    session: ReadSession, chain: ChainId, head_height: int | None, *, of_tenant: bool
 ) -> ChainStatus:
     position = await cursor.load(session, chain)
-    final = await deposits.final_height(session, chain) if known else None
+    final = await deposits.final_height(session, chain) if of_tenant else None
     return ChainStatus(
         chain=chain,
         cursor_height=None if position is None else position.height,

@@ -56,7 +56,7 @@ class Edge:
             nonlocal status, begun
             if message["type"] == "http.response.start":
                 status, begun = message["status"], True
-                message = {**message, "headers": [*message["headers"], (b"x-request-id", trace_id.encode())]}
+                message = {**message, "headers": [*message["headers"], *_always(trace_id)]}
             await send(message)
 
         with structlog.contextvars.bound_contextvars(trace_id=trace_id):
@@ -108,6 +108,15 @@ class Edge:
                 status=status,
                 elapsed_ms=round(elapsed_s * 1000),
             )
+
+
+def _always(trace_id: str) -> list[tuple[bytes, bytes]]:
+    """Headers of every response: what to quote to support, and that money's figures are nobody's to keep or to guess types of."""
+    return [
+        (b"x-request-id", trace_id.encode()),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+    ]
 
 
 def _trace_id(scope: Scope) -> str:

@@ -81,9 +81,10 @@ class Server(uvicorn.Server):
 async def serve(chosen: settings.Settings) -> None:
     """Serve until told to stop, then let every connection go."""
     app = bootstrap.build(chosen)
+    api = create_app(app)
     server = Server(
         uvicorn.Config(
-            create_app(app),
+            api,
             host=chosen.api.host,
             port=chosen.api.port,
             log_config=None,
@@ -97,6 +98,7 @@ async def serve(chosen: settings.Settings) -> None:
     try:
         await server.serve()
     finally:
+        await api.state.rails.aclose()
         await app.aclose()
 
 

@@ -17,7 +17,7 @@ from custody.approvals import service as approvals
 from custody.assets import service as assets
 from custody.assets.model import Asset
 from custody.db.session import ReadSession
-from custody.kernel.assetid import AssetId
+from custody.kernel.assetid import AssetId, ChainId
 from custody.kernel.ids import CustomerId, WalletId, WithdrawalId
 from custody.ledger import history
 from custody.ledger.model import AccountKind, Balance
@@ -34,9 +34,10 @@ WALLETS_MAX = 100
 class Context:
     """Lives as long as one request."""
 
-    def __init__(self, caller: Caller, session: ReadSession) -> None:
-        """`session` is the request's one read transaction, of the caller's tenant."""
+    def __init__(self, caller: Caller, session: ReadSession, heads: Mapping[ChainId, int | None]) -> None:
+        """`session` is the request's one read transaction, of the caller's tenant; `heads` what nodes said before it began."""
         self.caller = caller
+        self.heads = heads
         self._session = session
         self._turn = asyncio.Lock()
         self._assets: dict[AssetId, Asset] | None = None

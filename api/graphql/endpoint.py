@@ -18,6 +18,7 @@ from starlette.responses import Response
 from strawberry.schema.exceptions import CannotGetOperationTypeError
 
 from api.auth import Reader
+from api.chain_status import ask_heads
 from api.errors import detail_of, trace_id_of
 from api.graphql.context import Context
 from api.rest.shapes import In, problems
@@ -51,13 +52,15 @@ class GraphQLIn(In):
 async def graphql(body: GraphQLIn, request: Request, caller: Reader) -> Response:
     """Run one query. Everything it reads is of one snapshot of the database."""
     schema: strawberry.Schema = request.app.state.graphql
+    # Asked before the transaction begins, and only when the document can want it: no network call runs inside one.
+    heads = await ask_heads(caller.app) if "chains" in body.query else {}
     async with caller.read() as session:
         try:
             result = await schema.execute(
                 body.query,
                 variable_values=body.variables,
                 operation_name=body.operation_name,
-                context_value=Context(caller, session),
+                context_value=Context(caller, session, heads),
             )
         except CannotGetOperationTypeError as error:
             raise UnknownOperation(operation=body.operation_name) from error

@@ -7,7 +7,7 @@ from uuid import UUID
 import strawberry
 from strawberry.types import Info
 
-from api.chain_status import chain_statuses
+from api.chain_status import load_statuses
 from api.graphql.connections import FIRST_DEFAULT, After, Connection, First, UnknownNodeKind, checked, connect
 from api.graphql.context import Context
 from api.graphql.movements import (
@@ -233,8 +233,9 @@ class Query:
     @strawberry.field
     async def chains(self, info: Ctx) -> list[Chain]:
         """All configured chains."""
-        caller = info.context.caller
-        return [show_chain(status) for status in await chain_statuses(caller.app, caller.principal.tenant)]
+        async with info.context.turn() as session:
+            found = await load_statuses(session, info.context.heads, of_tenant=True)
+        return [show_chain(status) for status in found]
 
 
 def _wallet_filter(text: strawberry.ID | None) -> WalletId | None:
