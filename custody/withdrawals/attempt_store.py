@@ -183,13 +183,13 @@ def inclusion(seen: OwnTransaction) -> dict[str, Any]:
     }
 
 
-async def load_included(uow: UnitOfWork, chain: ChainId, *, up_to: int) -> list[Attempt]:
+async def load_included(uow: UnitOfWork, chain: ChainId, height: int) -> list[Attempt]:
     """Attempts in blocks up to this height whose end is not booked yet."""
     return await _select(
         uow,
         attempts.c.chain == chain,
         attempts.c.state == "included",
-        attempts.c.height <= up_to,
+        attempts.c.height <= height,
     )
 
 

@@ -71,9 +71,22 @@ async def lapse_due(uow: UnitOfWork, chain: ChainId, height_final: int) -> None:
     strays. Call it after `observe_transaction` of the same blocks. Idempotent.
     """
     await store.raise_height(uow, chain, height_final)
-    await _end_included(uow, await attempt_store.load_included(uow, chain, up_to=height_final))
-    await _end_lapsed(uow, await attempt_store.load_lapsed(uow, chain, height_final))
-    await _book_strays(uow, await stray_store.load_final(uow, chain, height_final))
+    included = await _with_withdrawals(uow, await attempt_store.load_included(uow, chain, height_final))
+    lapsed = await _with_withdrawals(uow, await attempt_store.load_lapsed(uow, chain, height_final))
+    strays = await stray_store.load_final(uow, chain, height_final)
+    commands = [
+        *(command for pair in included for command in _ending(*pair)),
+        *(command for withdrawal, _ in lapsed for command in release(withdrawal)),
+        *(command for stray in strays for command in _stray_fee(stray)),
+    ]
+    if commands:
+        await ledger.post(uow, *commands)
+    for withdrawal, attempt in included:
+        await _end(uow, withdrawal, attempt)
+    for withdrawal, attempt in lapsed:
+        await _lapse(uow, withdrawal, attempt)
+    for stray in strays:
+        await stray_store.change(uow, stray, "book")
 
 
 async def orphan_above(uow: UnitOfWork, chain: ChainId, height: int) -> None:
@@ -116,42 +129,36 @@ def release(withdrawal: Withdrawal) -> tuple[Command, ...]:
     return postings.withdrawal_released(withdrawal_id=withdrawal.id)
 
 
-async def _end_included(uow: UnitOfWork, attempts: Sequence[Attempt]) -> None:
-    pairs = [(await _lock(uow, attempt), attempt) for attempt in attempts]
-    commands: list[Command] = []
-    for withdrawal, attempt in pairs:
-        if not attempt.succeeded:
-            commands += release(withdrawal)
-        elif withdrawal.kind == "payment":
-            commands += postings.withdrawal_settled(withdrawal_id=withdrawal.id)
-        commands += _fee(attempt.chain, attempt.tx_hash, attempt.vault_id, attempt.fee_paid)
-    if commands:
-        await ledger.post(uow, *commands)
-    for withdrawal, attempt in pairs:
-        detail = {"tx_hash": attempt.tx_hash, "height": attempt.height, "fee": str(attempt.fee_paid)}
-        if attempt.succeeded:
-            await attempt_store.change_attempt(uow, attempt, "confirm")
-            await move(uow, withdrawal, "settle", actor=INGESTION, detail=detail)
-        else:
-            await attempt_store.change_attempt(uow, attempt, "fail")
-            await move(uow, withdrawal, "fail", actor=INGESTION, reason="failed_on_chain", detail=detail)
+def _ending(withdrawal: Withdrawal, attempt: Attempt) -> tuple[Command, ...]:
+    """The postings of a final transaction: the hold is posted or given back, the fee is booked in any case."""
+    if not attempt.succeeded:
+        held = release(withdrawal)
+    elif withdrawal.kind == "payment":
+        held = postings.withdrawal_settled(withdrawal_id=withdrawal.id)
+    else:
+        held = ()
+    return held + _fee(attempt.chain, attempt.tx_hash, attempt.vault_id, attempt.fee_paid)
 
 
-async def _end_lapsed(uow: UnitOfWork, attempts: Sequence[Attempt]) -> None:
-    pairs = [(await _lock(uow, attempt), attempt) for attempt in attempts]
-    commands = [command for withdrawal, _ in pairs for command in release(withdrawal)]
-    if commands:
-        await ledger.post(uow, *commands)
-    for withdrawal, attempt in pairs:
-        await attempt_store.change_attempt(uow, attempt, "lapse", holds_slot=False)
-        await move(
-            uow,
-            withdrawal,
-            "lapse",
-            actor=INGESTION,
-            reason="lapsed",
-            detail={"tx_hash": attempt.tx_hash, "max_ledger": attempt.max_ledger},
-        )
+async def _end(uow: UnitOfWork, withdrawal: Withdrawal, attempt: Attempt) -> None:
+    detail = {"tx_hash": attempt.tx_hash, "height": attempt.height, "fee": str(attempt.fee_paid)}
+    if attempt.succeeded:
+        await attempt_store.change_attempt(uow, attempt, "confirm")
+        await move(uow, withdrawal, "settle", actor=INGESTION, detail=detail)
+    else:
+        await attempt_store.change_attempt(uow, attempt, "fail")
+        await move(uow, withdrawal, "fail", actor=INGESTION, reason="failed on chain", detail=detail)
+
+
+async def _lapse(uow: UnitOfWork, withdrawal: Withdrawal, attempt: Attempt) -> None:
+    await attempt_store.change_attempt(uow, attempt, "lapse", holds_slot=False)
+    detail = {"tx_hash": attempt.tx_hash, "max_ledger": attempt.max_ledger}
+    await move(uow, withdrawal, "lapse", actor=INGESTION, reason="lapsed", detail=detail)
+
+
+async def _with_withdrawals(uow: UnitOfWork, attempts: Sequence[Attempt]) -> list[tuple[Withdrawal, Attempt]]:
+    """Each attempt with its withdrawal, locked, in the order of the withdrawals' ids."""
+    return [(await _lock(uow, attempt), attempt) for attempt in attempts]
 
 
 async def _observe_stray(uow: UnitOfWork, seen: OwnTransaction) -> None:
@@ -172,12 +179,8 @@ async def _observe_stray(uow: UnitOfWork, seen: OwnTransaction) -> None:
     await audit.record(uow, INGESTION, "vault.unknown_transaction", vault, detail)
 
 
-async def _book_strays(uow: UnitOfWork, strays: Sequence[Stray]) -> None:
-    for stray in strays:
-        commands = _fee(stray.chain, stray.tx_hash, stray.vault_id, stray.fee_paid)
-        if commands:
-            await ledger.post(uow, *commands)
-        await stray_store.change(uow, stray, "book")
+def _stray_fee(stray: Stray) -> tuple[Command, ...]:
+    return _fee(stray.chain, stray.tx_hash, stray.vault_id, stray.fee_paid)
 
 
 def _fee(chain: ChainId, tx_hash: str | None, vault_id: VaultId, fee_paid: int | None) -> tuple[Command, ...]:
