@@ -1,4 +1,4 @@
-"""What the signer does with a request. Read it aloud: every way to a signature goes through `Decider.sign`.
+"""What the signer does with a request. Read it aloud: every way to a transaction's signature goes through `Decider.sign`.
 
 One lock makes decisions one after another, so that two requests can neither share a slot nor slip under a
 limit together.
@@ -11,11 +11,13 @@ from typing import Protocol
 
 from signer.build import evm, stellar
 from signer.build.address import address_of, check_addresses, curve_of
+from signer.checkpoints import sign_checkpoint
 from signer.facts import Bound, IntentVetoed, KeyCreated, KeyReserved, TransactionSigned
 from signer.limits import Ruling, denied, rule_on
 from signer.policy import asset_of, moved_by
 from signer.protocol import canonical
 from signer.protocol.approvals import Approval
+from signer.protocol.checkpoint import VAULT as CHECKPOINTS
 from signer.protocol.intent import Intent, StellarChangeTrust, StellarPayment
 from signer.protocol.messages import (
     CURVES,
@@ -27,7 +29,9 @@ from signer.protocol.messages import (
     KeyList,
     KeyView,
     Sign,
+    SignCheckpoint,
     Signed,
+    SignedCheckpoint,
     StellarBinding,
     Veto,
     Vetoed,
@@ -97,6 +101,12 @@ class Decider:
             )
             return Vetoed(intent_digest=digest.hex())
 
+    def sign_checkpoint(self, request: SignCheckpoint) -> SignedCheckpoint:
+        """Sign the head of a seal chain. Idempotent for the newest. Raises Refusal or HsmFault."""
+        with self._lock:
+            self._record.check_sound()
+            return sign_checkpoint(self._record, self._keys.sign, request)
+
     def explain(self, request: Explain) -> Explained:
         """Tell which rule decides now and what is missing; changes nothing."""
         intent, digest = _read_intent(request.intent)
@@ -126,6 +136,8 @@ class Decider:
                 )
         if request.curve not in CURVES:
             raise Refusal("bad_request", "the curve is ed25519 or secp256k1")
+        if request.vault == CHECKPOINTS and request.curve != "ed25519":
+            raise Refusal("bad_request", "a checkpoint key is an ed25519 key")
         with self._lock:
             self._record.check_sound()
             reserved = self._reserve_key(request)
@@ -166,6 +178,8 @@ class Decider:
         public_key = state.public_keys.get(intent.key_id)
         if key is None or public_key is None or (key.org, key.vault) != (intent.org, intent.vault):
             raise Refusal("unknown_key", "the key is not one of this org and vault")
+        if key.vault == CHECKPOINTS:
+            raise Refusal("key_purpose", "a checkpoint key signs no transaction, whatever the policy says")
         if key.curve != curve_of(intent) or address_of(key.curve, public_key) != intent.source:
             raise Refusal("source_mismatch", "the source is not the key's address on this chain")
         check_addresses(intent)

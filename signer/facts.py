@@ -80,11 +80,30 @@ class IntentVetoed:
     approval: Approval
 
 
-Fact = PolicyAdopted | KeyReserved | KeyCreated | Bound | TransactionSigned | IntentVetoed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointSigned:
+    """The key vouched for this head of the org's seal chain; it signs nothing below it any more."""
+
+    key_id: str
+    org: str
+    sequence: int
+    hash: bytes
+    signature: bytes
+
+
+Fact = PolicyAdopted | KeyReserved | KeyCreated | Bound | TransactionSigned | IntentVetoed | CheckpointSigned
 
 _FACTS: Mapping[str, type[Any]] = {
     shape.__name__: shape
-    for shape in (PolicyAdopted, KeyReserved, KeyCreated, Bound, TransactionSigned, IntentVetoed)
+    for shape in (
+        PolicyAdopted,
+        KeyReserved,
+        KeyCreated,
+        Bound,
+        TransactionSigned,
+        IntentVetoed,
+        CheckpointSigned,
+    )
 }
 
 
@@ -118,6 +137,9 @@ class State:
     spending: dict[tuple[str, str, str, str], list[tuple[int, int]]] = field(default_factory=dict)
     """(org, vault, chain, asset) to (time, amount), oldest first."""
 
+    checkpoints: dict[str, CheckpointSigned] = field(default_factory=dict)
+    """The newest by key id."""
+
     def learn(self, at: int, fact: Fact) -> None:
         """Fold one fact, written at unix second `at`, into the state."""
         match fact:
@@ -137,6 +159,8 @@ class State:
                 self.signed[fact.digest] = fact
             case IntentVetoed():
                 self.vetoed.add(fact.digest)
+            case CheckpointSigned():
+                self.checkpoints[fact.key_id] = fact
 
     def spent(self, account: tuple[str, str, str, str], since: int) -> int:
         """Return what was bound for (org, vault, chain, asset) at or after unix second `since`."""

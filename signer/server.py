@@ -31,6 +31,7 @@ from signer.protocol.messages import (
     Response,
     RuleView,
     Sign,
+    SignCheckpoint,
     Veto,
     WindowView,
     dump,
@@ -51,26 +52,34 @@ def answer(decider: Decider, policy: Policy, roles: frozenset[str], request: Req
         case Sign():
             _demand(roles, _REQUESTER)
             return decider.sign(request)
+        case SignCheckpoint():
+            _demand(roles, _REQUESTER)
+            return decider.sign_checkpoint(request)
         case Veto():
             _demand(roles, _REQUESTER)
             return decider.veto(request)
         case CreateKey():
             _demand(roles, _OPERATOR)
             return decider.create_key(request)
-        case Explain():
+        case _:
             _demand(roles, _ANY)
+            return _show(decider, policy, request)
+
+
+def _show(
+    decider: Decider, policy: Policy, request: Explain | PublicKey | ListKeys | GetPolicy | Health
+) -> Response:
+    """Answer what changes nothing."""
+    match request:
+        case Explain():
             return decider.explain(request)
         case PublicKey():
-            _demand(roles, _ANY)
             return decider.public_key(request.key_id)
         case ListKeys():
-            _demand(roles, _ANY)
             return decider.list_keys(request.org)
         case GetPolicy():
-            _demand(roles, _ANY)
             return view_policy(policy)
         case Health():
-            _demand(roles, _ANY)
             return decider.health()
         case _:
             assert_never(request)

@@ -116,6 +116,19 @@ class Sign:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignCheckpoint:
+    """Sign the head of an organisation's seal chain. Role: requester. The newest may be asked for again."""
+
+    key_id: str
+    """A key of the vault "checkpoints"."""
+    org: str
+    sequence: int
+    """Number of the seal, from 1; per key it only rises."""
+    hash: bytes
+    """Hash of the seal, 32 bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HealthView:
     """The signer is ready."""
 
@@ -261,6 +274,19 @@ class Signed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignedCheckpoint:
+    """The signature under a checkpoint; answers SignCheckpoint."""
+
+    key_id: str
+    sequence: int
+    hash: bytes
+    public_key: str
+    """Hex, 32 bytes."""
+    signature: bytes
+    """Ed25519, 64 bytes, over the message of SPEC.md section 7."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
     """The request was refused and changed nothing beyond the journal. SPEC.md section 5 lists the codes."""
 
@@ -269,16 +295,28 @@ class Refused:
     """One sentence for operators; never internals."""
 
 
-Request = Health | CreateKey | PublicKey | ListKeys | GetPolicy | Explain | Veto | Sign
-Response = HealthView | KeyView | KeyList | PolicyView | Explained | Vetoed | Signed | Refused
+Request = Health | CreateKey | PublicKey | ListKeys | GetPolicy | Explain | Veto | Sign | SignCheckpoint
+Response = (
+    HealthView | KeyView | KeyList | PolicyView | Explained | Vetoed | Signed | SignedCheckpoint | Refused
+)
 
 _REQUESTS: Mapping[str, type[Any]] = {
     shape.__name__: shape
-    for shape in (Health, CreateKey, PublicKey, ListKeys, GetPolicy, Explain, Veto, Sign)
+    for shape in (Health, CreateKey, PublicKey, ListKeys, GetPolicy, Explain, Veto, Sign, SignCheckpoint)
 }
 _RESPONSES: Mapping[str, type[Any]] = {
     shape.__name__: shape
-    for shape in (HealthView, KeyView, KeyList, PolicyView, Explained, Vetoed, Signed, Refused)
+    for shape in (
+        HealthView,
+        KeyView,
+        KeyList,
+        PolicyView,
+        Explained,
+        Vetoed,
+        Signed,
+        SignedCheckpoint,
+        Refused,
+    )
 }
 
 

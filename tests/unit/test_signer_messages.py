@@ -19,7 +19,9 @@ from signer.protocol.messages import (
     KeyView,
     Refused,
     Sign,
+    SignCheckpoint,
     Signed,
+    SignedCheckpoint,
     StellarBinding,
     Veto,
     dump,
@@ -43,6 +45,7 @@ KEY = KeyView(key_id="0" * 32, org="o", vault="v", curve="ed25519", label="l", p
         Veto(intent=b"x", approvals=(APPROVAL,)),
         Sign(intent=b"x", approvals=(APPROVAL, APPROVAL), binding=STELLAR),
         Sign(intent=b"", approvals=(), binding=EVM),
+        SignCheckpoint(key_id="0" * 32, org="o", sequence=2**63 - 1, hash=bytes(32)),
     ],
 )
 def test_requests_survive_the_round_trip(request_: Health) -> None:
@@ -56,6 +59,7 @@ def test_requests_survive_the_round_trip(request_: Health) -> None:
         KEY,
         Signed(tx=bytes(range(256)), tx_hash="ab", intent_digest="cd"),
         Refused(code="no_rule", text="é"),
+        SignedCheckpoint(key_id="0", sequence=1, hash=bytes(32), public_key="ab", signature=bytes(64)),
         Explained(
             verdict="wait", code="quorum_missing", rule="r", group="g", threshold=2,
             counted=("a",), missing=1, intent_digest="",
