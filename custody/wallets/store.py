@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -217,7 +218,7 @@ async def find_wallet_of(session: ReadSession, vault_id: VaultId, tag: int | Non
                 deposit_addresses,
                 (deposit_addresses.c.tenant_id == vaults.c.tenant_id)
                 & (deposit_addresses.c.vault_id == vaults.c.id)
-                & (deposit_addresses.c.tag == tag),
+                & (deposit_addresses.c.tag == (None if tag is None else Decimal(tag))),
             )
         )
         .where(vaults.c.tenant_id == session.tenant, vaults.c.id == vault_id)

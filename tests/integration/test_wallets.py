@@ -18,7 +18,7 @@ from custody.wallets.errors import (
     UnknownCustomer,
     UnknownWallet,
 )
-from custody.wallets.model import DepositAddress, Vault, Wallet
+from custody.wallets.model import MAX_TAG, DepositAddress, Vault, Wallet
 
 STELLAR = ChainId("stellar:devnet")
 EVM = ChainId("eip155:31337")
@@ -93,6 +93,8 @@ async def test_an_arrival_belongs_to_its_tags_wallet_and_else_to_nobody(
         )
         assert await wallets.attribute(uow, vault.id, tag) == wallet.id
         assert await wallets.attribute(uow, vault.id, tag + 1) is None
+        # Any sender can choose any 64-bit number.
+        assert await wallets.attribute(uow, vault.id, MAX_TAG) is None
         assert await wallets.attribute(uow, vault.id, None) is None
 
 
