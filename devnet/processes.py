@@ -48,6 +48,7 @@ class ManagedProcess:
         self.log_path = log_path
         self._watchdog = watchdog
         self._process: subprocess.Popen[bytes] | None = None
+        self._asked_to_end = False
 
     @property
     def pid(self) -> int | None:
@@ -73,6 +74,7 @@ class ManagedProcess:
                 group=user.gid if user else None,
                 extra_groups=[] if user else None,
             )
+        self._asked_to_end = False
         self._watchdog.began(self._process.pid)
 
     def wait_ready(self) -> None:
@@ -93,29 +95,35 @@ class ManagedProcess:
 
     def kill(self) -> None:
         """SIGKILL to it and to everything that it started; returns when it is gone."""
-        self._end(signal.SIGKILL, grace_s=10.0)
+        if self.pid is not None:
+            _kill_group(self.pid)
+        self._finish(grace_s=10.0)
+
+    def ask_to_end(self) -> None:
+        """Ask it to end, once, and go on: `stop` then waits. So several processes end at the same time."""
+        if self._process is not None and self._process.poll() is None and not self._asked_to_end:
+            # To the process alone: Postgres wants the signal at its head, and tells its children itself.
+            self._process.send_signal(self.spec.stop_signal)
+            self._asked_to_end = True
 
     def stop(self, grace_s: float = 10.0) -> None:
-        """Ask it to end, and kill it when it has not after the grace."""
-        self._end(self.spec.stop_signal, grace_s)
+        """Ask it to end, and kill it with its children when it has not after the grace."""
+        self.ask_to_end()
+        self._finish(grace_s)
 
-    def _end(self, number: signal.Signals, grace_s: float) -> None:
+    def _finish(self, grace_s: float) -> None:
         if self._process is None:
             return
         group = self._process.pid
-        if self._process.poll() is None:
-            # Postgres takes SIGINT at its head only; a SIGKILL must reach the children too.
-            if number == signal.SIGKILL:
-                _kill_group(group)
-            else:
-                self._process.send_signal(number)
-            try:
-                self._process.wait(grace_s)
-            except subprocess.TimeoutExpired:
-                _kill_group(group)
-                self._process.wait()
+        try:
+            self._process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            _kill_group(group)
+            self._process.wait()
         _kill_group(group)
         self._watchdog.ended(group)
+        # Forgotten, so that a second stop cannot hit a stranger who got the same number.
+        self._process = None
 
     def _log_end(self, lines: int = 15) -> str:
         if not self.log_path.exists():

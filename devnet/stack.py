@@ -162,6 +162,10 @@ class Stack:
         """End everything, last started first. Safe to repeat, and without effect on a stack that was left to itself."""
         if self._processes:
             self.places.record.unlink(missing_ok=True)
+        # The product ends at once and before the world around it does, so that nobody misses anybody.
+        for name in PRODUCT:
+            if name in self._processes:
+                self._processes[name].ask_to_end()
         for process in reversed(self._processes.values()):
             process.stop()
         self._watchdog.close()
