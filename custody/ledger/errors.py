@@ -14,6 +14,27 @@ class InsufficientFunds(Refused):
     public = "The available balance does not cover the amount. Fund the wallet or ask for less."
 
 
+class ExceedsCeiling(Refused):
+    """The account's balance with what may still come in would be above its ceiling. `account` says which."""
+
+    code = "exceeds_ceiling"
+    public = "The account may not hold that much. Send less, or use another account."
+
+
+class LimitsExcludeZero(InvalidInput):
+    """A new account has nothing in it, so its floor is at most zero and its ceiling at least zero; neither beyond a uint256."""
+
+    code = "limits_exclude_zero"
+    public = "The floor must be zero or less and the ceiling zero or more."
+
+
+class AccountExistsDifferent(Conflict):
+    """The account was opened with other limits, which do not change."""
+
+    code = "account_exists_different"
+    public = "The account exists with another floor or ceiling."
+
+
 class AccountClosed(Refused):
     """A closed account takes part in nothing."""
 
@@ -137,6 +158,8 @@ class LedgerBusy(Unavailable):
 
 REFUSALS = (
     InsufficientFunds,
+    ExceedsCeiling,
+    AccountExistsDifferent,
     AccountClosed,
     AccountFrozen,
     AccountNotFrozen,

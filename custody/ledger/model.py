@@ -15,7 +15,8 @@ from uuid import UUID
 
 from custody.kernel.assetid import AssetId
 from custody.kernel.ids import TenantId, derived_uuid
-from custody.kernel.money import Amount, AssetMismatch
+from custody.kernel.money import MAX_ATOMIC, Amount, AssetMismatch
+from custody.ledger.errors import LimitsExcludeZero
 
 
 class AccountKind(StrEnum):
@@ -46,7 +47,7 @@ class Side(StrEnum):
 
 
 class Guard(StrEnum):
-    """When an account refuses to fall below its floor of zero."""
+    """When an account refuses to fall below its floor."""
 
     ALWAYS = "always"
     """By any transfer or hold."""
@@ -103,6 +104,10 @@ class Account:
     """Where its balance grows."""
     guard: Guard
     """When it refuses to go below zero."""
+    floor: int
+    """What its guard keeps: available money never falls below this. Zero, or below it where an overdraft is granted."""
+    ceiling: int | None
+    """What balance and incoming holds together never exceed. None for no limit."""
     state: str
     """A state of `transitions.ACCOUNTS`."""
     version: int
@@ -116,6 +121,15 @@ class OpenAccount:
 
     key: AccountKey
     """Which. Its asset must be listed."""
+    floor: int | None = None
+    """Atomic units, zero or less; None for zero, or for whatever it was opened with. Given otherwise to an account that is there,
+    it is refused: limits do not change."""
+    ceiling: int | None = None
+    """Atomic units, zero or more; None for no limit, or for whatever it was opened with."""
+
+    def __post_init__(self) -> None:
+        if not -MAX_ATOMIC <= (self.floor or 0) <= 0 <= (self.ceiling or 0) <= MAX_ATOMIC:
+            raise LimitsExcludeZero("", floor=self.floor, ceiling=self.ceiling)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +160,9 @@ class _Movement:
 class Transfer(_Movement):
     """Move money now."""
 
+    effective_at: datetime | None = None
+    """Value date: from when it counts, which may be past or future. None for the time of booking."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold(_Movement):
@@ -167,6 +184,8 @@ class PostHold:
     """How much; None for all that remains."""
     final: bool = False
     """Whether what remains after this is released. Without it, the rest stays held."""
+    effective_at: datetime | None = None
+    """Value date of what is posted. None for the time of booking."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +218,8 @@ class Reverse:
     """The caller's id of this command."""
     transfer_id: UUID
     """Id of the Transfer or PostHold command."""
+    effective_at: datetime | None = None
+    """Value date of the mirror. None for the time of booking."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +257,8 @@ class ResultCode(StrEnum):
     """The account was never opened."""
     UNKNOWN_ASSET = "unknown_asset"
     """An account cannot be opened in an asset that is not listed."""
+    ACCOUNT_EXISTS_DIFFERENT = "account_exists_different"
+    """The account was opened with other limits."""
     ASSET_MISMATCH = "asset_mismatch"
     """The two accounts hold different assets."""
     ACCOUNT_CLOSED = "account_closed"
@@ -248,6 +271,8 @@ class ResultCode(StrEnum):
     """Only an account without balance and holds can be closed."""
     INSUFFICIENT_FUNDS = "insufficient_funds"
     """Less is available than is asked for."""
+    EXCEEDS_CEILING = "exceeds_ceiling"
+    """The balance with what may still come in would be above the account's ceiling."""
     HOLD_NOT_FOUND = "hold_not_found"
     """No such hold."""
     HOLD_NOT_OPEN = "hold_not_open"
@@ -347,6 +372,8 @@ class Entry:
     """What was held from the account after it."""
     booked_at: datetime
     """When it was booked."""
+    effective_at: datetime
+    """Its value date."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,9 +89,13 @@ def _keys(commands: Sequence[Command]) -> list[AccountKey]:
     return keys
 
 
-async def open_account(uow: UnitOfWork, key: AccountKey) -> Account:
-    """The account of this key, opened if it is new. Idempotent. Raises UnknownAsset."""
-    await post(uow, OpenAccount(key=key))
+async def open_account(
+    uow: UnitOfWork, key: AccountKey, *, floor: int | None = None, ceiling: int | None = None
+) -> Account:
+    """The account of this key, opened if it is new. Idempotent. Raises UnknownAsset, AccountExistsDifferent, LimitsExcludeZero.
+
+    Set no ceiling where facts of the outside world are booked: a deposit that has happened cannot be refused."""
+    await post(uow, OpenAccount(key=key, floor=floor, ceiling=ceiling))
     account = await store.load_account(uow, key)
     if account is None:
         raise InvariantViolated("an account just opened is missing", asset=key.asset.text, owner=key.owner)
@@ -130,6 +134,11 @@ async def balance_at(session: ReadSession, key: AccountKey, booked_at: datetime)
     """What the books said of the account at a moment: the balance after the last entry booked at or before it."""
     found = await store.load_balance_at(session, key, booked_at)
     return found or PastBalance(version=0, posted=0, pending_out=0)
+
+
+async def balance_at_effective(session: ReadSession, key: AccountKey, effective_at: datetime) -> int:
+    """The balance by value date: the sum of all entries, whenever booked, that take effect at or before the moment."""
+    return await store.load_balance_at_effective(session, key, effective_at)
 
 
 async def statement(

@@ -55,6 +55,7 @@ _OWN_BALANCES = text(
     "AND owner IS NULL ORDER BY asset"
 )
 _BALANCE_AT = text("SELECT * FROM ledger_balance_at(:tenant, :account, :at)")
+_BALANCE_AT_EFFECTIVE = text("SELECT ledger_balance_at_effective(:tenant, :account, :at)")
 _TRIAL_BALANCE = text("SELECT asset, difference FROM ledger_trial_balance WHERE tenant_id = :tenant")
 _STATEMENT = text(
     "SELECT * FROM ledger_entries WHERE tenant_id = :tenant AND account_id = :account AND version > :after "
@@ -81,7 +82,7 @@ def _encode(tenant: TenantId, number: int, command: Command) -> dict[str, object
     """The command as the posting function reads it. Its content but for chain, id and as_of is what a repeated id must match."""
     fields: dict[str, object]
     match command:
-        case OpenAccount(key=key):
+        case OpenAccount(key=key, floor=floor, ceiling=ceiling):
             return {
                 "chain": number,
                 "kind": "open",
@@ -89,21 +90,24 @@ def _encode(tenant: TenantId, number: int, command: Command) -> dict[str, object
                 "account_kind": key.kind.value,
                 "owner": None if key.owner is None else str(key.owner),
                 "asset": key.asset.text,
+                "floor": floor,
+                "ceiling": ceiling,
             }
-        case Transfer():
-            fields = {"kind": "transfer", **_movement(tenant, command)}
+        case Transfer(effective_at=effective_at):
+            fields = {"kind": "transfer", **_movement(tenant, command), "effective_at": _moment(effective_at)}
         case Hold(expires_at=expires_at):
             fields = {"kind": "hold", **_movement(tenant, command), "expires_at": _moment(expires_at)}
-        case PostHold(hold_id=hold_id, amount=amount, final=final):
+        case PostHold(hold_id=hold_id, amount=amount, final=final, effective_at=effective_at):
             fields = {"kind": "post_hold", "hold": str(hold_id), "final": final}
+            fields["effective_at"] = _moment(effective_at)
             fields["amount"] = None if amount is None else amount.atomic
             fields["asset"] = None if amount is None else amount.asset.text
         case VoidHold(hold_id=hold_id):
             fields = {"kind": "void_hold", "hold": str(hold_id)}
         case ExpireHold(hold_id=hold_id, as_of=as_of):
             fields = {"kind": "expire_hold", "hold": str(hold_id), "as_of": _moment(as_of)}
-        case Reverse(transfer_id=transfer_id):
-            fields = {"kind": "reverse", "target": str(transfer_id)}
+        case Reverse(transfer_id=transfer_id, effective_at=effective_at):
+            fields = {"kind": "reverse", "target": str(transfer_id), "effective_at": _moment(effective_at)}
         case ChangeAccount(key=key, event=event):
             fields = {"kind": event, "account": str(key.id_for(tenant))}
         case _:
@@ -158,6 +162,8 @@ async def load_account(session: ReadSession, key: AccountKey) -> Account | None:
         key=key,
         normal_side=Side(row.normal_side),
         guard=Guard(row.guard),
+        floor=int(row.floor),
+        ceiling=row.ceiling,
         state=row.state,
         version=row.version,
     )
@@ -216,6 +222,7 @@ async def load_entries(session: ReadSession, key: AccountKey, after_version: int
             balance=int(row.balance),
             held=int(row.held),
             booked_at=row.booked_at,
+            effective_at=row.effective_at,
         )
         for row in rows
     ]
@@ -230,6 +237,14 @@ async def load_balance_at(session: ReadSession, key: AccountKey, at: datetime) -
     if row is None:
         return None
     return PastBalance(version=row.version, posted=int(row.balance), pending_out=int(row.held))
+
+
+async def load_balance_at_effective(session: ReadSession, key: AccountKey, at: datetime) -> int:
+    """The balance of everything whose value date is at or before a moment; 0 for an account never opened."""
+    rows = await session.conn.execute(
+        _BALANCE_AT_EFFECTIVE, {"tenant": session.tenant, "account": key.id_for(session.tenant), "at": at}
+    )
+    return int(rows.scalar_one() or 0)
 
 
 async def load_trial_balance(session: ReadSession) -> dict[AssetId, int]:

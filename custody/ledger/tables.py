@@ -14,6 +14,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy import func as sql
+from sqlalchemy.types import UserDefinedType
 
 from custody.db.base import metadata
 from custody.db.columns import (
@@ -30,6 +31,17 @@ from custody.db.columns import (
 from custody.ledger.model import AccountKind, Guard, Side
 from custody.ledger.transitions import ACCOUNTS, HOLDS
 
+
+class TransactionNumber(UserDefinedType[str]):
+    """Postgres's 64-bit transaction number, xid8: never reused."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        """The type's name in SQL."""
+        return "xid8"
+
+
 ledger_accounts = Table(
     "ledger_accounts",
     metadata,
@@ -41,6 +53,7 @@ ledger_accounts = Table(
     choice_column("normal_side", tuple(Side)),
     choice_column("guard", tuple(Guard)),
     amount_column("floor", server_default=text("0")),
+    amount_column("ceiling", nullable=True),
     state_column("state", ACCOUNTS),
     Column("version", BigInteger, nullable=False, server_default=text("0")),
     amount_column("debits_posted", server_default=text("0")),
@@ -83,6 +96,9 @@ ledger_transfers = Table(
     amount_column("credit_balance"),
     amount_column("credit_held"),
     utc_column("booked_at"),
+    utc_column("effective_at"),
+    Column("batch_id", BigInteger, nullable=False),
+    Column("leaf", Integer, nullable=False),
     Index("uq_ledger_transfers_debit_version", "tenant_id", "debit_account", "debit_version", unique=True),
     Index("uq_ledger_transfers_credit_version", "tenant_id", "credit_account", "credit_version", unique=True),
     Index(
@@ -93,10 +109,42 @@ ledger_transfers = Table(
         postgresql_where=text("kind = 'reverse'"),
     ),
     Index("ix_ledger_transfers_reference", "tenant_id", "reference"),
+    Index("uq_ledger_transfers_leaf", "tenant_id", "batch_id", "leaf", unique=True),
+    Index(
+        "ix_ledger_transfers_debit_dated",
+        "tenant_id",
+        "debit_account",
+        "effective_at",
+        postgresql_where=text("effective_at <> booked_at"),
+    ),
+    Index(
+        "ix_ledger_transfers_credit_dated",
+        "tenant_id",
+        "credit_account",
+        "effective_at",
+        postgresql_where=text("effective_at <> booked_at"),
+    ),
 )
 """One row per applied command that moved or reserved money; append-only. The row carries both legs, so that a sum other than zero
 cannot be expressed. `posted` moved from debit to credit; `pending` is the change of what is held between the two. `chain_id`
-is the first command of its chain; `target_id` the hold that was ended or the transfer that was reversed."""
+is the first command of its chain; `target_id` the hold that was ended or the transfer that was reversed. `effective_at` is the
+value date, as a rule the time of booking. `leaf` is its place, from 0, in the tree of its batch."""
+
+ledger_batches = Table(
+    "ledger_batches",
+    metadata,
+    tenant_column(),
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("xid", TransactionNumber, nullable=False, server_default=text("pg_current_xact_id()")),
+    Column("transfers", Integer, nullable=False),
+    Column("root", LargeBinary, nullable=False),
+    utc_column("booked_at"),
+    CheckConstraint("transfers > 0", name="not_empty"),
+    CheckConstraint("length(root) = 32", name="root_length"),
+)
+"""One row per call that wrote transfers; append-only. `root` is the Merkle root over their leaves (`leaves.py`), written in their
+own transaction. Numbers come from one sequence and may have gaps; `xid` tells a reader which batches can no longer be joined by
+others that commit late: those below the oldest transaction still running."""
 
 ledger_holds = Table(
     "ledger_holds",

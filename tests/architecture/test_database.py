@@ -30,6 +30,7 @@ HISTORY = {
     "assets",
     "audit_entries",
     "idempotency_keys",
+    "ledger_batches",
     "ledger_commands",
     "ledger_transfers",
     "rail_observations",

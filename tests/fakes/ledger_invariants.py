@@ -36,9 +36,17 @@ INVARIANTS = {
         WHERE balance <> balance_before + CASE WHEN grows THEN posted ELSE -posted END
            OR held <> held_before + CASE WHEN grows THEN 0 ELSE pending END
            OR booked_at < booked_before""",
-    "a guarded account was at no version below zero, holds included": """
+    "a guarded account was at no version below its floor, holds included": """
         SELECT e.account_id FROM ledger_entries e JOIN ledger_accounts a ON a.id = e.account_id
-        WHERE a.guard = 'always' AND e.balance - e.held < 0""",
+        WHERE a.guard = 'always' AND e.balance - e.held < a.floor""",
+    "no account is above its ceiling": """
+        SELECT b.account_id FROM ledger_balances b JOIN ledger_accounts a ON a.id = b.account_id
+        WHERE b.posted + b.pending_in > a.ceiling""",
+    "every batch has as many transfers as it says, its leaves counted from zero": """
+        SELECT coalesce(b.id, t.batch_id) FROM ledger_batches b
+        FULL JOIN (SELECT batch_id, count(*) AS n, min(leaf) AS low, max(leaf) AS high, max(booked_at) AS booked_at
+                     FROM ledger_transfers GROUP BY batch_id) t ON t.batch_id = b.id
+        WHERE (b.transfers, 0, b.transfers - 1, b.booked_at) IS DISTINCT FROM (t.n, t.low, t.high, t.booked_at)""",
     "open holds are what is pending": """
         SELECT a.id FROM ledger_accounts a
         LEFT JOIN (SELECT id, sum(d) AS d, sum(c) AS c FROM (

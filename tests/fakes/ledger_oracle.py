@@ -44,10 +44,16 @@ class Books:
     credits_held: int = 0
     version: int = 0
     state: str = "open"
+    floor: int = 0
+    ceiling: int | None = None
 
     @property
     def balance(self) -> int:
         return (self.debits - self.credits) * (1 if self.key.kind in DEBIT_NORMAL else -1)
+
+    @property
+    def incoming(self) -> int:
+        return self.debits_held if self.key.kind in DEBIT_NORMAL else self.credits_held
 
     @property
     def held(self) -> int:
@@ -101,7 +107,7 @@ class Oracle:
                 failed, self.state = True, before
                 for index, earlier in enumerate(chain[:n]):
                     if isinstance(earlier, m.OpenAccount):
-                        self.state.accounts.setdefault(earlier.key, Books(earlier.key))
+                        self.state.accounts.setdefault(earlier.key, opened(earlier))
                     elif earlier.id in fresh:
                         answers[index] = Answer("chain_refused")
         self.recorded |= {id_: (body, answers[n]) for id_, (body, n) in fresh.items()}
@@ -115,9 +121,11 @@ class Oracle:
 
     def _apply(self, command: m.Command) -> Answer:
         match command:
-            case m.OpenAccount(key=key):
+            case m.OpenAccount(key=key, floor=floor, ceiling=ceiling):
                 require(key.asset in self.listed, "unknown_asset")
-                self.state.accounts.setdefault(key, Books(key))
+                account = self.state.accounts.setdefault(key, opened(command))
+                require(floor in (None, account.floor), "account_exists_different")
+                require(ceiling in (None, account.ceiling), "account_exists_different")
                 return Answer("applied")
             case m.ChangeAccount(key=key, event=event):
                 account = self._account(key)
@@ -176,7 +184,9 @@ class Oracle:
             fullest = max(debit.debits + debit.debits_held, credit.credits + credit.credits_held)
             require(fullest + wanted <= MAX_ATOMIC, "amount_too_large")
             guarded = [a for a in lowered if a.key.kind in (GUARDED_FROM_HOLDS if pending else GUARDED)]
-            require(all(a.balance - a.held >= wanted for a in guarded), "insufficient_funds")
+            require(all(a.balance - a.held - wanted >= a.floor for a in guarded), "insufficient_funds")
+            raised = [a for a in (debit, credit) if a not in lowered and a.ceiling is not None]
+            require(all(a.balance + a.incoming + wanted <= a.ceiling for a in raised), "exceeds_ceiling")
         debit.debits, credit.credits = debit.debits + posted, credit.credits + posted
         debit.debits_held, credit.credits_held = debit.debits_held + pending, credit.credits_held + pending
         debit.version, credit.version = debit.version + 1, credit.version + 1
@@ -186,6 +196,10 @@ class Oracle:
     def _account(self, key: m.AccountKey) -> Books:
         require(key in self.state.accounts, "unknown_account")
         return self.state.accounts[key]
+
+
+def opened(command: m.OpenAccount) -> Books:
+    return Books(command.key, floor=command.floor or 0, ceiling=command.ceiling)
 
 
 def require(condition: bool, code: str) -> None:

@@ -21,7 +21,7 @@ from custody.ledger.transitions import ACCOUNTS, HOLDS
 
 XLM = parse_asset_id("stellar:devnet/native")
 ANNA, VAULT = derived_uuid("anna"), derived_uuid("vault")
-TABLES = ["ledger_accounts", "ledger_transfers", "ledger_holds", "ledger_commands"]
+TABLES = ["ledger_accounts", "ledger_transfers", "ledger_holds", "ledger_commands", "ledger_batches"]
 WRITES = [
     statement.format(table)
     for table in TABLES
@@ -111,6 +111,11 @@ async def test_history_refuses_even_its_owner(owner: asyncpg.Connection[Any]) ->
         statement.format(table)
         for table in ("ledger_transfers", "ledger_commands")
         for statement in ("UPDATE {0} SET kind = 'x'", "DELETE FROM {0}", "TRUNCATE {0}")
+    ]
+    changes += [
+        "UPDATE ledger_batches SET transfers = 1",
+        "DELETE FROM ledger_batches",
+        "TRUNCATE ledger_batches",
     ]
     changes += [
         f"{verb} {t}" for t in ("ledger_accounts", "ledger_holds") for verb in ("DELETE FROM", "TRUNCATE")

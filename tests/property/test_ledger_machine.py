@@ -76,6 +76,7 @@ KEYS = [k for keys in ACCOUNTS.values() for k in keys]
 
 assets_drawn = st.sampled_from([XLM] * 40 + [EUR] * 10 + [UNLISTED])
 small = st.integers(1, 12)
+ceilings = st.sampled_from([None, None, None, 60])
 edges = st.sampled_from(
     [0, -1, 2**63 - 1, 2**63, 2**63 + 1, 2**127, 2**128, 2**256 - 2, 2**256 - 1, 2**256, 10**78]
 )
@@ -152,14 +153,18 @@ class LedgerMachine(RuleBasedStateMachine):
             targets = [i for k in (Transfer, PostHold, Hold, Reverse) for i in self.ids(k)]
             return Reverse(id=command_id, transfer_id=data.draw(st.sampled_from(targets)))
         if choice == 12 or data.draw(numbers) > 10:
-            return OpenAccount(key=data.draw(st.sampled_from(KEYS[:-2] * 6 + KEYS)))
+            limits = data.draw(st.sampled_from([None, None, None, -15, 0])), data.draw(ceilings)
+            key = data.draw(st.sampled_from(KEYS[:-2] * 6 + KEYS))
+            return OpenAccount(key=key, floor=limits[0], ceiling=limits[1])
         event = data.draw(st.sampled_from(["freeze", "unfreeze", "unfreeze", "close"]))
         return ChangeAccount(id=command_id, key=data.draw(st.sampled_from(KEYS)), event=event)  # type: ignore[arg-type]  # one of the three events
 
     @initialize(skipped=st.none() | st.sampled_from(KEYS))
     def open_all(self, skipped: AccountKey | None) -> None:
         opened = [k for k in ACCOUNTS[XLM] + ACCOUNTS[EUR] if k != skipped]
-        self.enqueue(*(OpenAccount(key=k) for k in opened))
+        for k in opened:
+            limited = k.owner == derived_uuid("bert")
+            self.enqueue(OpenAccount(key=k, floor=-15 if limited else None, ceiling=60 if limited else None))
         for n in (1, 0, 1, 0):
             self.fund(20, ACCOUNTS[XLM][n], ACCOUNTS[XLM][2])
         self.fund(20, *ACCOUNTS[EUR])

@@ -57,6 +57,8 @@ EUROS = [
     postings.wallet_account(derived_uuid("wallet", 0), EUR),
     postings.bank_account(derived_uuid("bank"), EUR),
 ]
+LIMITS = {WALLETS[3]: {"floor": -25, "ceiling": 60}, EUROS[1]: {"ceiling": 40}}
+"""Accounts that may be overdrawn so far, and must not hold more."""
 EDGES = (0, -1, 2**63, 2**128, 2**256 - 1, 2**256)
 
 
@@ -72,7 +74,9 @@ class Stream:
     def first_money(self) -> list[Command]:
         """Open most accounts, and give the wallets something to move."""
         keys = self.chance.sample(WALLETS + OTHERS, 7)
-        self.past += [OpenAccount(key=key) for key in {*keys, *EUROS, WALLETS[0], OTHERS[0]}]
+        self.past += [
+            OpenAccount(key=key, **LIMITS.get(key, {})) for key in {*keys, *EUROS, WALLETS[0], OTHERS[0]}
+        ]
         self.past.append(
             Transfer(
                 id=self.new_id(),
@@ -123,9 +127,12 @@ class Stream:
             "reference": derived_uuid("reference"),
         }
         if self.chance.random() < 0.5:
-            return Transfer(**common)  # type: ignore[arg-type]  # the fields above
+            return Transfer(**common, effective_at=self.dated())  # type: ignore[arg-type]  # the fields above
         hours = self.chance.choice((None, 0, 1, 2))
         return Hold(**common, expires_at=None if hours is None else DAWN + timedelta(hours=hours))  # type: ignore[arg-type]  # the fields above
+
+    def dated(self) -> datetime | None:
+        return None if self.chance.random() < 0.7 else DAWN - timedelta(days=self.chance.randint(-9, 3650))
 
     def hold_id(self) -> UUID:
         open_holds = [id_ for id_, hold in self.oracle.state.holds.items() if hold.remaining]
@@ -143,7 +150,8 @@ class Stream:
         if self.chance.random() < 0.1:
             asset = self.chance.choice((XLM, EUR))
         amount = None if self.chance.random() < 0.3 else Amount(asset, self.amount() // 2)
-        return PostHold(id=self.new_id(), hold_id=hold_id, amount=amount, final=self.chance.random() < 0.3)
+        final, dated = self.chance.random() < 0.3, self.dated()
+        return PostHold(id=self.new_id(), hold_id=hold_id, amount=amount, final=final, effective_at=dated)
 
     def end_hold(self) -> Command:
         if self.chance.random() < 0.5:
@@ -153,7 +161,8 @@ class Stream:
 
     def reverse(self) -> Command:
         moved = list(self.oracle.state.moved)[-10:]
-        return Reverse(id=self.new_id(), transfer_id=self.chance.choice([*moved, *self.tried(Transfer)]))
+        target = self.chance.choice([*moved, *self.tried(Transfer)])
+        return Reverse(id=self.new_id(), transfer_id=target, effective_at=self.dated())
 
     def open(self) -> Command:
         strange = self.chance.random() < 0.1
@@ -162,7 +171,9 @@ class Stream:
             if strange
             else WALLETS + OTHERS + EUROS
         )
-        return OpenAccount(key=self.chance.choice(keys))
+        key = self.chance.choice(keys)
+        limits: dict[str, int] = LIMITS.get(key, {}) if self.chance.random() < 0.8 else {"ceiling": 70}
+        return OpenAccount(key=key, **limits)
 
     def change(self) -> Command:
         key = self.chance.choice(WALLETS + OTHERS)

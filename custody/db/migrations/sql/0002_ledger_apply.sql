@@ -23,11 +23,12 @@ DECLARE
   -- c_: the commands as given, by ordinal.
   c_chain int[]; c_id uuid[]; c_kind text[]; c_hash bytea[]; c_account uuid[]; c_debit uuid[]; c_credit uuid[];
   c_amount numeric[]; c_code text[]; c_reference uuid[]; c_expires timestamptz[]; c_hold uuid[]; c_target uuid[];
-  c_final boolean[]; c_as_of timestamptz[]; c_asset text[]; c_count int; c_first jsonb;
+  c_final boolean[]; c_as_of timestamptz[]; c_asset text[]; c_effective timestamptz[]; c_floor numeric[]; c_ceiling numeric[];
+  c_count int; c_first jsonb;
   -- a_: the locked accounts, by slot; a_map leads from id to slot.
   a_id uuid[]; a_asset int[]; a_credit_normal boolean[]; a_guard text[]; a_state text[]; a_version bigint[];
   a_dp numeric[]; a_cp numeric[]; a_dh numeric[]; a_ch numeric[];  -- debits and credits, posted and held
-  a_map jsonb; a_floor numeric[];
+  a_map jsonb; a_floor numeric[]; a_ceiling numeric[];
   a_new uuid[] := '{}'; a_new_map jsonb;  -- accounts that this call opens: not there before their open command's turn
   -- h_: holds that are touched or would be made, by slot. A slot of a hold not yet made has h_exists false.
   h_id uuid[]; h_debit uuid[]; h_credit uuid[]; h_amount numeric[]; h_posted numeric[]; h_remaining numeric[]; h_state text[];
@@ -40,30 +41,33 @@ DECLARE
   -- r_: what is answered and written, by ordinal.
   r_result text[]; r_new boolean[]; r_account uuid[]; r_d int[]; r_c int[]; r_posted numeric[]; r_pending numeric[];
   r_dv bigint[]; r_cv bigint[]; r_db numeric[]; r_cb numeric[]; r_dheld numeric[]; r_cheld numeric[];
-  r_code text[]; r_reference uuid[]; r_target uuid[]; r_old text[]; r_head uuid[];
+  r_code text[]; r_reference uuid[]; r_target uuid[]; r_old text[]; r_head uuid[]; r_leaf int[];
   v_now timestamptz; v_chain int; v_start int := 1; v_failed boolean := false; v_head uuid; v_ids uuid[];
   v_result text; v_account uuid; v_posted numeric; v_pending numeric; d int; c int; h int; t int; k int; j int;
+  v_fraction boolean; v_leaf int := 0; v_leaf_start int := 0; v_batch bigint; v_level bytea[]; v_size int;
 BEGIN
   SELECT count(*), array_agg(x.chain ORDER BY x.n), array_agg(x.id ORDER BY x.n), array_agg(x.kind ORDER BY x.n),
          array_agg(sha256(convert_to((x.body - '{chain,id,as_of}'::text[])::text, 'UTF8')) ORDER BY x.n),
          array_agg(x.account ORDER BY x.n), array_agg(x.debit ORDER BY x.n), array_agg(x.credit ORDER BY x.n),
-         array_agg(x.amount ORDER BY x.n), array_agg(x.code ORDER BY x.n), array_agg(x.reference ORDER BY x.n),
+         array_agg(trunc(x.amount) ORDER BY x.n), array_agg(x.code ORDER BY x.n), array_agg(x.reference ORDER BY x.n),
          array_agg(x.expires_at ORDER BY x.n), array_agg(x.hold ORDER BY x.n), array_agg(x.target ORDER BY x.n),
          array_agg(coalesce(x.final, false) ORDER BY x.n), array_agg(x.as_of ORDER BY x.n),
-         array_agg(x.asset ORDER BY x.n)
+         array_agg(x.asset ORDER BY x.n), array_agg(x.effective_at ORDER BY x.n), array_agg(x.floor ORDER BY x.n),
+         array_agg(x.ceiling ORDER BY x.n), bool_or(x.amount <> trunc(x.amount))
     INTO c_count, c_chain, c_id, c_kind, c_hash, c_account, c_debit, c_credit, c_amount, c_code, c_reference,
-         c_expires, c_hold, c_target, c_final, c_as_of, c_asset
+         c_expires, c_hold, c_target, c_final, c_as_of, c_asset, c_effective, c_floor, c_ceiling, v_fraction
     FROM ROWS FROM (
            jsonb_to_recordset(p_commands) AS (
              chain int, id uuid, kind text, account uuid, debit uuid, credit uuid, amount numeric, code text, reference uuid,
-             expires_at timestamptz, hold uuid, target uuid, final boolean, as_of timestamptz, asset text),
+             expires_at timestamptz, hold uuid, target uuid, final boolean, as_of timestamptz, asset text,
+             effective_at timestamptz, floor numeric, ceiling numeric),
            jsonb_array_elements(p_commands)
          ) WITH ORDINALITY AS x(chain, id, kind, account, debit, credit, amount, code, reference,
-                                expires_at, hold, target, final, as_of, asset, body, n);
+                                expires_at, hold, target, final, as_of, asset, effective_at, floor, ceiling, body, n);
   IF c_count = 0 THEN
     RETURN;
   END IF;
-  IF EXISTS (SELECT FROM unnest(c_amount) AS x(amount) WHERE x.amount <> trunc(x.amount)) THEN
+  IF v_fraction THEN
     RAISE EXCEPTION 'an amount is not a whole number of atomic units' USING ERRCODE = 'invalid_parameter_value';
   END IF;
   IF EXISTS (SELECT FROM unnest(c_id, c_kind) AS x(id, kind) WHERE (x.id IS NULL) <> (x.kind = 'open')) THEN
@@ -88,9 +92,10 @@ BEGIN
              WHERE o.tenant_id = p_tenant AND o.id = y.id LIMIT 1) AS m) AS x(id)
    WHERE x.id IS NOT NULL;
   SELECT array_agg(o.id), array_agg(o.asset_id), array_agg(o.normal_side = 'credit'), array_agg(o.guard), array_agg(o.floor),
+         array_agg(o.ceiling),
          array_agg(o.state), array_agg(o.version), array_agg(o.debits_posted), array_agg(o.credits_posted),
          array_agg(o.debits_pending), array_agg(o.credits_pending), max(o.booked_at)
-    INTO a_id, a_asset, a_credit_normal, a_guard, a_floor, a_state, a_version, a_dp, a_cp, a_dh, a_ch, v_now
+    INTO a_id, a_asset, a_credit_normal, a_guard, a_floor, a_ceiling, a_state, a_version, a_dp, a_cp, a_dh, a_ch, v_now
     FROM (SELECT y.id FROM unnest(v_ids) AS y(id) ORDER BY y.id) AS x, LATERAL (
            SELECT a.* FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = x.id LIMIT 1 FOR UPDATE) AS o;
   -- Taken with all locks held, and never before what these accounts have seen: along versions, time does not run backwards.
@@ -149,9 +154,10 @@ BEGIN
   r_posted := array_fill(0::numeric, ARRAY[c_count]);      r_pending := array_fill(0::numeric, ARRAY[c_count]);
   r_db := array_fill(NULL::numeric, ARRAY[c_count]);       r_cb := array_fill(NULL::numeric, ARRAY[c_count]);
   r_dheld := array_fill(NULL::numeric, ARRAY[c_count]);    r_cheld := array_fill(NULL::numeric, ARRAY[c_count]);
+  r_leaf := array_fill(NULL::int, ARRAY[c_count]);
   FOR i IN 1 .. c_count LOOP
     IF c_chain[i] IS DISTINCT FROM v_chain THEN
-      v_chain := c_chain[i]; v_start := i; v_failed := false; v_head := NULL;
+      v_chain := c_chain[i]; v_start := i; v_failed := false; v_head := NULL; v_leaf_start := v_leaf;
     END IF;
     v_head := coalesce(v_head, c_id[i]);
     r_head[i] := v_head;
@@ -170,7 +176,12 @@ BEGIN
       IF a_new_map ? c_account[i]::text THEN
         a_map := a_map || jsonb_build_object(c_account[i]::text, a_new_map -> c_account[i]::text);
       END IF;
-      v_result := CASE WHEN a_map ? c_account[i]::text THEN 'applied' ELSE 'unknown_asset' END;
+      k := (a_map ->> c_account[i]::text)::int;
+      v_result := CASE
+        WHEN k IS NULL THEN 'unknown_asset'
+        WHEN c_floor[i] <> a_floor[k] OR c_ceiling[i] IS NOT NULL AND c_ceiling[i] IS DISTINCT FROM a_ceiling[k]
+          THEN 'account_exists_different'
+        ELSE 'applied' END;
       v_account := c_account[i];
     ELSE
       r_new[i] := true;
@@ -256,15 +267,19 @@ BEGIN
           WHEN a_credit_normal[d] AND (a_guard[d] = 'always' OR (a_guard[d] = 'holds' AND v_pending > 0))
                AND a_cp[d] - a_dp[d] - a_dh[d] - v_posted - v_pending < a_floor[d] THEN 'insufficient_funds'
           WHEN NOT a_credit_normal[c] AND (a_guard[c] = 'always' OR (a_guard[c] = 'holds' AND v_pending > 0))
-               AND a_dp[c] - a_cp[c] - a_ch[c] - v_posted - v_pending < a_floor[c] THEN 'insufficient_funds_counter' END;
+               AND a_dp[c] - a_cp[c] - a_ch[c] - v_posted - v_pending < a_floor[c] THEN 'insufficient_funds_counter'
+          -- What may still come in counts as in, so that a hold once made can be posted.
+          WHEN NOT a_credit_normal[d] AND a_dp[d] - a_cp[d] + a_dh[d] + v_posted + v_pending > a_ceiling[d] THEN 'exceeds_ceiling'
+          WHEN a_credit_normal[c] AND a_cp[c] - a_dp[c] + a_ch[c] + v_posted + v_pending > a_ceiling[c]
+            THEN 'exceeds_ceiling_counter' END;
         v_account := CASE v_result
           WHEN 'account_closed' THEN CASE WHEN a_state[d] = 'closed' THEN a_id[d] ELSE a_id[c] END
           WHEN 'account_frozen' THEN CASE WHEN a_credit_normal[d] AND a_state[d] = 'frozen' THEN a_id[d] ELSE a_id[c] END
           WHEN 'insufficient_funds' THEN a_id[d]
-          WHEN 'insufficient_funds_counter' THEN a_id[c] END;
-        IF v_result = 'insufficient_funds_counter' THEN
-          v_result := 'insufficient_funds';
-        END IF;
+          WHEN 'exceeds_ceiling' THEN a_id[d]
+          WHEN 'insufficient_funds_counter' THEN a_id[c]
+          WHEN 'exceeds_ceiling_counter' THEN a_id[c] END;
+        v_result := replace(v_result, '_counter', '');
       END IF;
 
       -- From here it must succeed.
@@ -273,6 +288,7 @@ BEGIN
         a_dp[d] := a_dp[d] + v_posted;   a_cp[c] := a_cp[c] + v_posted;
         a_dh[d] := a_dh[d] + v_pending;  a_ch[c] := a_ch[c] + v_pending;
         a_version[d] := a_version[d] + 1; a_version[c] := a_version[c] + 1;
+        r_leaf[i] := v_leaf; v_leaf := v_leaf + 1;
         r_d[i] := d; r_c[i] := c; r_posted[i] := v_posted; r_pending[i] := v_pending;
         r_dv[i] := a_version[d]; r_cv[i] := a_version[c];
         r_db[i] := CASE WHEN a_credit_normal[d] THEN a_cp[d] - a_dp[d] ELSE a_dp[d] - a_cp[d] END;
@@ -303,7 +319,7 @@ BEGIN
 
     -- A refusal takes back what its chain did before it.
     IF v_result <> 'applied' AND NOT v_failed THEN
-      v_failed := true;
+      v_failed := true; v_leaf := v_leaf_start;
       FOR u IN REVERSE i - 1 .. v_start LOOP
         IF r_new[u] AND r_old[u] IS NOT NULL THEN
           a_state[r_d[u]] := r_old[u];
@@ -342,15 +358,41 @@ BEGIN
          state = x.state, booked_at = v_now
     FROM unnest(a_id, a_dp, a_cp, a_dh, a_ch, a_version, a_state) AS x(id, dp, cp, dh, ch, version, state)
    WHERE a.tenant_id = p_tenant AND a.id = x.id AND (a.version <> x.version OR a.state <> x.state);
-  INSERT INTO ledger_transfers (tenant_id, id, chain_id, kind, code, reference, debit_account, credit_account, posted, pending,
-                                target_id, debit_version, debit_balance, debit_held, credit_version, credit_balance, credit_held,
-                                booked_at)
-  SELECT p_tenant, x.id, x.head, x.kind, x.code, x.reference, a_id[x.d], a_id[x.c], x.posted, x.pending, x.target,
-         x.dv, x.db, x.dheld, x.cv, x.cb, x.cheld, v_now
-    FROM unnest(c_id, c_kind, r_head, r_code, r_reference, r_d, r_c, r_posted, r_pending, r_target, r_dv, r_db, r_dheld,
-                r_cv, r_cb, r_cheld, r_new, r_result)
-         AS x(id, kind, head, code, reference, d, c, posted, pending, target, dv, db, dheld, cv, cb, cheld, new, result)
-   WHERE x.new AND x.result = 'applied' AND x.c IS NOT NULL ORDER BY x.id;
+  IF v_leaf > 0 THEN
+    v_batch := nextval('ledger_batch_numbers');
+    INSERT INTO ledger_transfers (tenant_id, id, chain_id, kind, code, reference, debit_account, credit_account, posted, pending,
+                                  target_id, debit_version, debit_balance, debit_held, credit_version, credit_balance, credit_held,
+                                  booked_at, effective_at, batch_id, leaf)
+    SELECT p_tenant, x.id, x.head, x.kind, x.code, x.reference, a_id[x.d], a_id[x.c], x.posted, x.pending, x.target,
+           x.dv, x.db, x.dheld, x.cv, x.cb, x.cheld, v_now, coalesce(x.effective, v_now), v_batch, x.leaf
+      FROM unnest(c_id, c_kind, r_head, r_code, r_reference, r_d, r_c, r_posted, r_pending, r_target, r_dv, r_db, r_dheld,
+                  r_cv, r_cb, r_cheld, c_effective, r_leaf, r_new, r_result)
+           AS x(id, kind, head, code, reference, d, c, posted, pending, target, dv, db, dheld, cv, cb, cheld, effective, leaf, new,
+                result)
+     WHERE x.new AND x.result = 'applied' AND x.leaf IS NOT NULL ORDER BY x.leaf;
+    -- The batch's Merkle root, as custody/ledger/leaves.py describes it: leaves in order, then level upon level in place.
+    SELECT array_agg(sha256('\x00'::bytea || convert_to(concat_ws('|', 'ledger-transfer-v1', p_tenant, x.id, x.head, x.kind, x.code,
+             x.reference, a_id[x.d], a_id[x.c], x.posted, x.pending, coalesce(x.target::text, ''), x.dv, x.db, x.dheld,
+             x.cv, x.cb, x.cheld, (extract(epoch FROM v_now) * 1000000)::bigint,
+             (extract(epoch FROM coalesce(x.effective, v_now)) * 1000000)::bigint), 'UTF8')) ORDER BY x.leaf)
+      INTO v_level
+      FROM unnest(c_id, c_kind, r_head, r_code, r_reference, r_d, r_c, r_posted, r_pending, r_target, r_dv, r_db, r_dheld,
+                  r_cv, r_cb, r_cheld, c_effective, r_leaf, r_new, r_result)
+           AS x(id, kind, head, code, reference, d, c, posted, pending, target, dv, db, dheld, cv, cb, cheld, effective, leaf, new,
+                result)
+     WHERE x.new AND x.result = 'applied' AND x.leaf IS NOT NULL;
+    v_size := v_leaf;
+    WHILE v_size > 1 LOOP
+      FOR u IN 1 .. v_size / 2 LOOP
+        v_level[u] := sha256('\x01'::bytea || v_level[2 * u - 1] || v_level[2 * u]);
+      END LOOP;
+      IF v_size % 2 = 1 THEN
+        v_level[v_size / 2 + 1] := v_level[v_size];
+      END IF;
+      v_size := (v_size + 1) / 2;
+    END LOOP;
+    INSERT INTO ledger_batches (tenant_id, id, transfers, root, booked_at) VALUES (p_tenant, v_batch, v_leaf, v_level[1], v_now);
+  END IF;
   IF h_id IS NOT NULL THEN
     UPDATE ledger_holds o
        SET posted = x.posted, remaining = x.remaining, state = x.state, changed_at = v_now

@@ -28,19 +28,22 @@ BEGIN
 END $$;
 
 -- next statement
--- The accounts named by the open commands of a batch, where they do not exist yet. Sides and guards follow from the kind, here only.
--- Answers the ids of those that are new.
+-- The accounts named by the open commands of a batch, where they do not exist yet. Sides and guards follow from the kind, here only;
+-- limits are those of the first command that opens it. Answers the ids of those that are new.
 CREATE FUNCTION ledger_open(p_tenant integer, p_commands jsonb) RETURNS SETOF uuid LANGUAGE sql AS $$
-  INSERT INTO ledger_accounts (tenant_id, id, kind, owner, asset_id, normal_side, guard)
+  INSERT INTO ledger_accounts (tenant_id, id, kind, owner, asset_id, normal_side, guard, floor, ceiling)
   SELECT DISTINCT ON (x.account) p_tenant, x.account, x.account_kind, x.owner, s.number,
          CASE WHEN x.account_kind IN ('vault', 'bank', 'network_fees') THEN 'debit' ELSE 'credit' END,
          CASE WHEN x.account_kind IN ('wallet', 'suspense') THEN 'always'
-              WHEN x.account_kind IN ('vault', 'bank') THEN 'holds' ELSE 'never' END
-    FROM jsonb_to_recordset(p_commands) AS x(kind text, account uuid, account_kind text, owner uuid, asset text)
+              WHEN x.account_kind IN ('vault', 'bank') THEN 'holds' ELSE 'never' END,
+         coalesce(x.floor, 0), x.ceiling
+    FROM ROWS FROM (jsonb_to_recordset(p_commands) AS (
+           kind text, account uuid, account_kind text, owner uuid, asset text, floor numeric, ceiling numeric)
+         ) WITH ORDINALITY AS x(kind, account, account_kind, owner, asset, floor, ceiling, n)
     JOIN assets s ON s.id = x.asset
    WHERE x.kind = 'open'
      AND NOT EXISTS (SELECT FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = x.account)
-   ORDER BY x.account
+   ORDER BY x.account, x.n
   ON CONFLICT DO NOTHING
   RETURNING id
 $$;
@@ -50,12 +53,12 @@ $$;
 CREATE VIEW ledger_entries WITH (security_invoker = true) AS
   SELECT t.tenant_id, t.debit_account AS account_id, t.debit_version AS version, t.id AS transfer_id, 'debit' AS side,
          t.credit_account AS counter_account, t.kind, t.code, t.reference, t.posted, t.pending, t.posted AS signed,
-         t.debit_balance AS balance, t.debit_held AS held, t.booked_at
+         t.debit_balance AS balance, t.debit_held AS held, t.booked_at, t.effective_at
     FROM ledger_transfers t
   UNION ALL
   SELECT t.tenant_id, t.credit_account, t.credit_version, t.id, 'credit',
          t.debit_account, t.kind, t.code, t.reference, t.posted, t.pending, -t.posted,
-         t.credit_balance, t.credit_held, t.booked_at
+         t.credit_balance, t.credit_held, t.booked_at, t.effective_at
     FROM ledger_transfers t;
 
 -- next statement
@@ -100,3 +103,19 @@ BEGIN
   RETURN QUERY SELECT e.version, e.balance, e.held, e.booked_at FROM ledger_entries e
                 WHERE e.tenant_id = p_tenant AND e.account_id = p_account AND e.version = v_low;
 END $$;
+
+-- next statement
+-- The balance of an account by value date: what was booked by then, less what takes effect later, and what was booked later and takes
+-- effect by then. Only entries whose two times differ need a look beyond the bisection, and each leg has a partial index over those.
+CREATE FUNCTION ledger_balance_at_effective(p_tenant integer, p_account uuid, p_at timestamptz) RETURNS numeric
+LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+  SELECT coalesce((SELECT b.balance FROM ledger_balance_at(p_tenant, p_account, p_at) AS b), 0)
+         + CASE a.normal_side WHEN 'debit' THEN 1 ELSE -1 END * (
+             coalesce((SELECT sum(CASE WHEN t.effective_at <= p_at THEN t.posted ELSE -t.posted END) FROM ledger_transfers t
+                        WHERE t.tenant_id = p_tenant AND t.debit_account = p_account AND t.effective_at <> t.booked_at
+                          AND (t.effective_at <= p_at) <> (t.booked_at <= p_at)), 0)
+             - coalesce((SELECT sum(CASE WHEN t.effective_at <= p_at THEN t.posted ELSE -t.posted END) FROM ledger_transfers t
+                          WHERE t.tenant_id = p_tenant AND t.credit_account = p_account AND t.effective_at <> t.booked_at
+                            AND (t.effective_at <= p_at) <> (t.booked_at <= p_at)), 0))
+    FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = p_account
+$$;

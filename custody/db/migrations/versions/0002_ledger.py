@@ -10,6 +10,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.types import UserDefinedType
 
 from custody.db.ddl import APP_ROLE, append_only, function_for_app, grant, tenant_isolation
 
@@ -20,7 +21,16 @@ depends_on = None
 
 SQL = Path(__file__).parent.parent / "sql"
 
-TABLES = ("ledger_accounts", "ledger_transfers", "ledger_holds", "ledger_commands")
+TABLES = ("ledger_accounts", "ledger_transfers", "ledger_holds", "ledger_commands", "ledger_batches")
+
+
+class TransactionNumber(UserDefinedType[str]):
+    """Postgres's 64-bit transaction number: never reused, unlike xid."""
+
+    cache_ok = True
+
+    def get_col_spec(self) -> str:
+        return "xid8"
 
 
 def upgrade() -> None:
@@ -28,8 +38,9 @@ def upgrade() -> None:
     transfers()
     holds()
     commands()
+    batches()
     tenant_isolation(*TABLES)
-    append_only("ledger_transfers", "ledger_commands")
+    append_only("ledger_transfers", "ledger_commands", "ledger_batches")
     no_removal("ledger_accounts", "ledger_holds")
     grant("SELECT", *TABLES)
     functions()
@@ -54,6 +65,7 @@ def accounts() -> None:
         sa.Column("normal_side", sa.Text, nullable=False),
         sa.Column("guard", sa.Text, nullable=False),
         money("floor", server_default=sa.text("0")),
+        sa.Column("ceiling", sa.Numeric(78, 0), nullable=True),
         sa.Column("state", sa.Text, nullable=False, server_default=sa.text("'open'")),
         sa.Column("version", sa.BigInteger, nullable=False, server_default=sa.text("0")),
         money("debits_posted", server_default=sa.text("0")),
@@ -73,6 +85,13 @@ def accounts() -> None:
         sa.CheckConstraint("normal_side IN ('debit', 'credit')", name="normal_side_known"),
         sa.CheckConstraint("guard IN ('always', 'holds', 'never')", name="guard_known"),
         sa.CheckConstraint("state IN ('open', 'frozen', 'closed')", name="state_known"),
+        sa.CheckConstraint("floor <= 0 AND ceiling >= 0", name="limits_hold_zero"),
+        sa.CheckConstraint(
+            "ceiling >= CASE normal_side "
+            "WHEN 'credit' THEN credits_posted - debits_posted + credits_pending "
+            "ELSE debits_posted - credits_posted + debits_pending END",
+            name="balance_below_ceiling",
+        ),
         sa.CheckConstraint(
             "least(debits_posted, credits_posted, debits_pending, credits_pending, version) >= 0",
             name="counters_not_negative",
@@ -120,6 +139,9 @@ def transfers() -> None:
         money("credit_balance"),
         money("credit_held"),
         moment("booked_at"),
+        moment("effective_at"),
+        sa.Column("batch_id", sa.BigInteger, nullable=False),
+        sa.Column("leaf", sa.Integer, nullable=False),
         sa.PrimaryKeyConstraint("tenant_id", "id", name="pk_ledger_transfers"),
         sa.CheckConstraint("debit_account <> credit_account", name="accounts_differ"),
         sa.CheckConstraint("code ~ '^[a-z][a-z_]{0,39}$'", name="code_form"),
@@ -156,6 +178,16 @@ def transfers() -> None:
         postgresql_where=sa.text("kind = 'reverse'"),
     )
     op.create_index("ix_ledger_transfers_reference", "ledger_transfers", ["tenant_id", "reference"])
+    op.create_index(
+        "uq_ledger_transfers_leaf", "ledger_transfers", ["tenant_id", "batch_id", "leaf"], unique=True
+    )
+    for side in ("debit", "credit"):
+        op.create_index(
+            f"ix_ledger_transfers_{side}_dated",
+            "ledger_transfers",
+            ["tenant_id", f"{side}_account", "effective_at"],
+            postgresql_where=sa.text("effective_at <> booked_at"),
+        )
 
 
 def holds() -> None:
@@ -204,6 +236,22 @@ def commands() -> None:
     )
 
 
+def batches() -> None:
+    op.execute("CREATE SEQUENCE ledger_batch_numbers")
+    op.create_table(
+        "ledger_batches",
+        sa.Column("tenant_id", sa.Integer, nullable=False),
+        sa.Column("id", sa.BigInteger, nullable=False, autoincrement=False),
+        sa.Column("xid", TransactionNumber, nullable=False, server_default=sa.text("pg_current_xact_id()")),
+        sa.Column("transfers", sa.Integer, nullable=False),
+        sa.Column("root", sa.LargeBinary, nullable=False),
+        moment("booked_at"),
+        sa.PrimaryKeyConstraint("tenant_id", "id", name="pk_ledger_batches"),
+        sa.CheckConstraint("transfers > 0", name="not_empty"),
+        sa.CheckConstraint("length(root) = 32", name="root_length"),
+    )
+
+
 def no_removal(*tables: str) -> None:
     """Balances and holds change, through the posting function; their rows are never removed, by anybody."""
     for table in tables:
@@ -226,6 +274,7 @@ def functions() -> None:
         op.execute(f"REVOKE ALL ON FUNCTION {internal} FROM PUBLIC")
     function_for_app("ledger_post(integer, jsonb)")
     function_for_app("ledger_balance_at(integer, uuid, timestamptz)")
+    function_for_app("ledger_balance_at_effective(integer, uuid, timestamptz)")
     op.execute(f"GRANT SELECT ON ledger_entries, ledger_balances, ledger_trial_balance TO {APP_ROLE}")
 
 
