@@ -214,6 +214,18 @@ def price_caps(intent: bytes) -> tuple[int, int]:
     return value.max_fee_per_gas, value.max_priority_fee_per_gas
 
 
+def evm_spend(intent: bytes, price: int) -> int:
+    """Wei that the sender must hold for this intent at `price` wei per gas: value and all of the gas. Raises InvalidIntent."""
+    value = _decode(intent)
+    match value:
+        case EvmTransfer():
+            return value.amount + value.gas_limit * price
+        case EvmErc20Transfer():
+            return value.gas_limit * price
+        case _:
+            raise InvalidIntent(reason="not_evm", field="chain")
+
+
 def verify_decision(intent: bytes, policy: ApprovalPolicy, decision: Decision) -> Approver:
     """The person who validly decided about this intent.
 

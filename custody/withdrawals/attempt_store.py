@@ -12,7 +12,7 @@ from custody.kernel.assetid import ChainId
 from custody.kernel.errors import IllegalTransition
 from custody.kernel.ids import AttemptId, VaultId, WithdrawalId
 from custody.withdrawals.model import Attempt, OwnTransaction
-from custody.withdrawals.tables import OPEN_ATTEMPT, attempts
+from custody.withdrawals.tables import OPEN_ATTEMPT, attempts, withdrawals
 from custody.withdrawals.transitions import ATTEMPTS
 
 IN_FLIGHT = ("reserved", "signed", "broadcast")
@@ -115,6 +115,25 @@ async def taken_slots(session: ReadSession, vault_id: VaultId, at_least: int) ->
         )
     )
     return set(rows.scalars())
+
+
+async def load_commitments(session: ReadSession, vault_id: VaultId) -> list[tuple[bytes, int]]:
+    """Intent and fee bid of every attempt of a vault that may still reach a block."""
+    rows = await session.conn.execute(
+        select(withdrawals.c.intent, attempts.c.fee_bid)
+        .join_from(
+            attempts,
+            withdrawals,
+            (withdrawals.c.tenant_id == attempts.c.tenant_id)
+            & (withdrawals.c.id == attempts.c.withdrawal_id),
+        )
+        .where(
+            attempts.c.tenant_id == session.tenant,
+            attempts.c.vault_id == vault_id,
+            attempts.c.state.in_(IN_FLIGHT),
+        )
+    )
+    return [(row.intent, row.fee_bid) for row in rows]
 
 
 async def released_until(session: ReadSession, vault_id: VaultId, sequence: int) -> int:

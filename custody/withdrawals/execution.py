@@ -15,12 +15,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from custody.approvals import service as approvals
 from custody.chains.address import STELLAR, namespace
-from custody.chains.ports import SubmissionStatus
+from custody.chains.ports import ChainClient, FeeQuote, SubmissionStatus
 from custody.db.session import UnitOfWork
+from custody.kernel.assetid import native
 from custody.kernel.errors import CustodyError, InvariantViolated, Unavailable
 from custody.kernel.ids import AttemptId, TenantId, WithdrawalId, new_uuid
 from custody.ledger import service as ledger
-from custody.settings import ChainSettings
 from custody.signing import intents
 from custody.signing.errors import SignerRefused
 from custody.signing.model import EvmSlot, SignedTransaction, Slot, StellarSlot
@@ -59,6 +59,20 @@ class Failure:
     """Which."""
     error: Exception
     """Why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What a node said about a vault just before a reservation."""
+
+    head: int
+    """Newest block."""
+    sequence: int
+    """Next sequence number or nonce."""
+    holds: int
+    """Atomic units of the chain's own currency."""
+    quote: FeeQuote
+    """Going price."""
 
 
 async def advance(means: Means, tenant: TenantId, withdrawal_id: WithdrawalId) -> str:
@@ -124,13 +138,7 @@ async def _reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bo
     async with means.db.read(tenant) as session:
         vault = await wallets.get_vault(session, withdrawal.vault_id)
     await means.signer.health()
-    client = means.clients[vault.chain]
-    head, sequence, quote = (
-        await client.head(),
-        await client.next_sequence(vault.account),
-        await client.fees(),
-    )
-    chain = means.settings.chain(vault.chain)
+    asked = await _ask(means.clients[vault.chain], vault)
     async with means.db.unit_of_work(tenant) as uow:
         await uow.lock(f"slots/{tenant}/{vault.id}")
         locked = await store.lock_withdrawal(uow, withdrawal.id)
@@ -142,28 +150,37 @@ async def _reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bo
             await _close(uow, locked)
             return False
         if namespace(vault.chain) == STELLAR:
-            if await store.first_in_line(uow, vault.id) != withdrawal.id:
-                chosen: Slot | Wait = Wait(reason="not_its_turn", look_in_s=5)
-            else:
-                view = StellarView(
-                    next_sequence=sequence,
-                    head=head.height,
-                    own_height=await store.load_height(uow, vault.chain),
-                    in_flight=await attempt_store.count_in_flight(uow, vault.id),
-                    taken=await attempt_store.taken_slots(uow, vault.id, sequence),
-                    released_until=await attempt_store.released_until(uow, vault.id, sequence),
-                    quote=quote,
-                )
-                chosen = _choose_stellar(means, withdrawal, chain, view)
+            chosen = await _choose_stellar(uow, means, locked, vault, asked)
         else:
-            taken = await attempt_store.taken_slots(uow, vault.id, sequence)
-            chosen = _choose_evm(withdrawal, EvmView(next_nonce=sequence, taken=taken, quote=quote))
+            chosen = await _choose_evm(uow, locked, vault, asked)
         return await _write_slot(uow, locked, vault, chosen)
 
 
-def _choose_stellar(
-    means: Means, withdrawal: Withdrawal, chain: ChainSettings, view: StellarView
+async def _ask(client: ChainClient, vault: Vault) -> _Asked:
+    """What the node says now. Network only."""
+    return _Asked(
+        head=(await client.head()).height,
+        sequence=await client.next_sequence(vault.account),
+        holds=(await client.balance(vault.account, native(vault.chain), None)).amount,
+        quote=await client.fees(),
+    )
+
+
+async def _choose_stellar(
+    uow: UnitOfWork, means: Means, withdrawal: Withdrawal, vault: Vault, asked: _Asked
 ) -> Slot | Wait:
+    if await store.first_in_line(uow, vault.id) != withdrawal.id:
+        return Wait(reason="not_its_turn", look_in_s=5)
+    chain = means.settings.chain(vault.chain)
+    view = StellarView(
+        next_sequence=asked.sequence,
+        head=asked.head,
+        own_height=await store.load_height(uow, vault.chain),
+        in_flight=await attempt_store.count_in_flight(uow, vault.id),
+        taken=await attempt_store.taken_slots(uow, vault.id, asked.sequence),
+        released_until=await attempt_store.released_until(uow, vault.id, asked.sequence),
+        quote=asked.quote,
+    )
     return choose_stellar(
         view,
         max_fee=intents.price_caps(withdrawal.intent)[0],
@@ -174,9 +191,21 @@ def _choose_stellar(
     )
 
 
-def _choose_evm(withdrawal: Withdrawal, view: EvmView) -> Slot | Wait:
+async def _choose_evm(uow: UnitOfWork, withdrawal: Withdrawal, vault: Vault, asked: _Asked) -> Slot | Wait:
     price, tip = intents.price_caps(withdrawal.intent)
-    return choose_evm(view, max_fee_per_gas=price, max_priority_fee_per_gas=tip)
+    committed = await attempt_store.load_commitments(uow, vault.id)
+    view = EvmView(
+        next_nonce=asked.sequence,
+        taken=await attempt_store.taken_slots(uow, vault.id, asked.sequence),
+        spendable=asked.holds - sum(intents.evm_spend(intent, bid) for intent, bid in committed),
+        quote=asked.quote,
+    )
+    return choose_evm(
+        view,
+        spend_at=lambda bid: intents.evm_spend(withdrawal.intent, bid),
+        max_fee_per_gas=price,
+        max_priority_fee_per_gas=tip,
+    )
 
 
 async def _write_slot(uow: UnitOfWork, withdrawal: Withdrawal, vault: Vault, chosen: Slot | Wait) -> bool:

@@ -5,7 +5,7 @@ The caller asks the chain first (network), then decides here inside the transact
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from custody.chains.ports import FeeQuote
@@ -55,6 +55,8 @@ class EvmView:
     """By the node, pending transactions included, asked just before."""
     taken: Collection[int]
     """Nonces that attempts hold."""
+    spendable: int
+    """Wei of the vault by the node, less what attempts in flight may take."""
     quote: FeeQuote
     """Going price."""
 
@@ -83,11 +85,18 @@ def choose_stellar(
     )
 
 
-def choose_evm(view: EvmView, *, max_fee_per_gas: int, max_priority_fee_per_gas: int) -> EvmSlot | Wait:
+def choose_evm(
+    view: EvmView,
+    *,
+    spend_at: Callable[[int], int],
+    max_fee_per_gas: int,
+    max_priority_fee_per_gas: int,
+) -> EvmSlot | Wait:
     """The lowest nonce that the chain has not used and no attempt holds: a gap, left by a refusal, is filled first.
 
-    Waits when the cap is below the going price, since a nonce once signed blocks all later ones until it is mined. The quote
-    leaves room for a rising base fee, so half of it is the least that is taken.
+    A nonce once signed blocks all later ones until it is mined. So it waits while the cap is below the going price (the quote
+    leaves room for a rising base fee; half of it is the least that is taken), and while the vault cannot pay for value and gas,
+    of which `spend_at` tells the sum at a price per gas: the node would not take the transaction.
     """
     if max_fee_per_gas * 2 < view.quote.max_fee_per_gas_wei:
         return Wait(reason="fee_over_cap", look_in_s=10)
@@ -95,6 +104,8 @@ def choose_evm(view: EvmView, *, max_fee_per_gas: int, max_priority_fee_per_gas:
     while nonce in view.taken:
         nonce += 1
     price = min(max(view.quote.max_fee_per_gas_wei, 1), max_fee_per_gas)
+    if view.spendable < spend_at(price):
+        return Wait(reason="vault_lacks_gas", look_in_s=15)
     return EvmSlot(
         nonce=nonce,
         max_fee_per_gas=price,

@@ -26,6 +26,7 @@ class FakeChain:
         self.stellar = chain.startswith("stellar:")
         self.faults = faults
         self.height = 100
+        self.holds = 10**24
         self.next: Counter[str] = Counter()
         self.pool: dict[str, dict[str, Any]] = {}
         self.included: list[OwnTransaction] = []
@@ -72,7 +73,7 @@ class FakeChain:
         return Head(height=self.height, hash=f"{self.height:064x}")
 
     async def balance(self, account: str, asset: AssetId, height: int | None) -> ChainBalance:
-        return ChainBalance(amount=0, height=self.height)
+        return ChainBalance(amount=self.holds, height=self.height)
 
     async def fees(self) -> FeeQuote:
         if self.stellar:

@@ -178,6 +178,15 @@ async def test_evm_vault_has_many_in_flight_and_fills_a_gap_first(world: World):
     assert [each.sequence for each in world.chains[EVM].included] == [0, 1]
 
 
+async def test_evm_vault_that_cannot_pay_all_its_gas_signs_no_more(world: World):
+    made = [await world.request(ETH, approve=("alice", "bob")) for _ in range(2)]
+    spend = 1000 + 21_000 * 20
+    world.chains[EVM].holds = 2 * spend - 1
+    assert [await world.advance(each) for each in made] == ["broadcasting", "approved"]
+    world.chains[EVM].holds = 2 * spend
+    assert await world.advance(made[1]) == "broadcasting"
+
+
 async def test_lapsed_attempt_is_proved_by_our_own_height_only(world: World):
     chain = world.chains[STELLAR]
     made = await world.request(approve=("alice", "bob"))
