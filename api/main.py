@@ -15,14 +15,14 @@ import uvicorn
 from alembic.script import ScriptDirectory
 from fastapi import FastAPI
 
-from api import errors, health, logs
+from api import errors, health
 from api.edge import Edge
 from api.graphql import endpoint as graphql_endpoint
 from api.graphql.schema import build_schema
 from api.metrics import Metrics
 from api.openapi import describe
 from api.rest import router as rest
-from custody import bootstrap, settings
+from custody import bootstrap, logs, settings
 from custody.db.provision import MIGRATIONS
 from rails.registry import build_rails
 

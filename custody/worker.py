@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -18,6 +17,7 @@ import structlog
 from arq.worker import Worker, func
 from redis.exceptions import RedisError
 
+from custody import logs
 from custody.bootstrap import App, build
 from custody.db.session import Database
 from custody.events.relay import relay
@@ -168,16 +168,7 @@ async def _main() -> None:
 
 def main() -> None:
     """Entry of the process."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-    )
+    logs.configure("worker")
     asyncio.run(_main())
 
 

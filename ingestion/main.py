@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import signal
 import sys
-from collections.abc import Mapping, MutableMapping
-from typing import Any, assert_never
+from typing import assert_never
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from custody import logs
 from custody.db.session import Database
 from custody.kernel.clock import SystemClock
 from custody.kernel.errors import CustodyError, Unavailable
@@ -45,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--health-port", type=int, help="serve /livez, /readyz and /metrics there")
     args = parser.parse_args(argv)
     settings = load()
-    configure_logs()
+    logs.configure("ingestion")
     try:
         chain = settings.chain(args.chain)
     except LookupError as error:
@@ -131,24 +130,6 @@ def build_source(settings: ChainSettings, db: Database) -> ChainSource:
             return evm.build_source(settings, db)
         case _:
             assert_never(settings.kind)
-
-
-def configure_logs() -> None:
-    """One JSON object a line, event name first."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            event_first,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-    )
-
-
-def event_first(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    """A line is read from its left end: what happened, then the rest."""
-    return {"event": fields["event"], **fields}
 
 
 async def _reach(source: ChainSource, stop: asyncio.Event) -> bool:

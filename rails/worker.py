@@ -16,6 +16,7 @@ from datetime import timedelta
 
 import structlog
 
+from custody import logs
 from custody.db.session import Database
 from custody.identity import service as identity
 from custody.kernel.clock import Clock, SystemClock
@@ -141,15 +142,7 @@ async def run(worker: Worker, interval_s: float, stop: asyncio.Event) -> None:
 async def main() -> int:
     """Serve until SIGTERM or SIGINT, finishing the round under way."""
     settings = load()
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ]
-    )
+    logs.configure("rails")
     db = Database(settings.database.url.get_secret_value(), pool_size=settings.database.pool_size)
     rails = build_rails(settings.rails)
     slowest = max((rail.timeout_s for rail in settings.rails.values()), default=0)

@@ -16,7 +16,6 @@ from api.errors import (
     problem_of,
     status_of,
 )
-from api.logs import strike_out_secrets
 from api.paging import next_cursor, page_of, parse_id_cursor, parse_number_cursor, show_cursor
 from api.strict_json import canonical, fingerprint, parse
 from custody.idempotency.errors import KeyReused
@@ -33,6 +32,7 @@ from custody.kernel.errors import (
     Unavailable,
 )
 from custody.kernel.money import MalformedAmount, parse_positive
+from custody.logs import strike_out_secrets
 
 SOME_ID = UUID("0192f0a8-1c7a-7d10-b5b0-c8e6f7a1d2c3")
 
