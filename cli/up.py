@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import signal
 import sys
@@ -10,10 +11,15 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from rich.console import Console
+
+from cli.welcome import show_welcome
 from devnet.config import ROOT, Places
 from devnet.processes import StackError
 from devnet.record import RunningProcess, end_leftovers, load_record
 from devnet.stack import Options, Stack
+from devnet.story.cast import hand_out_keys
+from devnet.story.client import StoryError
 
 _LOOK_EVERY_S = 0.5
 
@@ -45,14 +51,16 @@ def run_up(chosen: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _end)
     stack = Stack(chosen.state_dir, Options(fixed_ports=True, keep_state=chosen.keep_state), _say)
     try:
-        stack.up()
-        _show(stack.places)
+        ends = stack.up()
+        if not (stack.places.state / "keys").exists():
+            asyncio.run(hand_out_keys(ends, stack.places.state))
+        show_welcome(ends, stack.places, Console(soft_wrap=True))
         if chosen.detach:
             stack.detach()
             return 0
         print("Ctrl-C ends the stack.", flush=True)
         _hold(stack)
-    except StackError as error:
+    except (StackError, StoryError) as error:
         print(f"up: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, Ended):

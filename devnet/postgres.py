@@ -106,6 +106,9 @@ def create_cluster(state: Path, port: int, *, durable: bool) -> Postgres:
         _sweep()
     home = _home(state, user)
     data = home / "data"
+    if home.exists() and not (state / "postgres.password").exists():
+        # The state folder was removed by hand; its data lives elsewhere and nobody knows its password any more.
+        shutil.rmtree(home)
     password = secret_file(state / "postgres.password")
     install = _install_for(user)
     cluster = Postgres(install=install, data=data, port=port, password=password, user=user, durable=durable)

@@ -11,7 +11,7 @@ import pytest
 from custody.db.session import Database
 from custody.identity import service as identity
 from custody.kernel.ids import TenantId
-from tests.postgres import Cluster, start_cluster, stop_cluster
+from tests.postgres import Cluster, running_cluster
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,9 +28,8 @@ def fixtures() -> Path:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A real Postgres for this test process."""
-    started = start_cluster()
-    yield started
-    stop_cluster(started)
+    with running_cluster() as started:
+        yield started
 
 
 @pytest.fixture

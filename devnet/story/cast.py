@@ -72,29 +72,42 @@ class Cast:
 
 
 async def gather_cast(ends: Endpoints, state: Path) -> Cast:
-    """Create the tenant and everybody's API keys, as an operator does: by the command line, secrets into files."""
-    keys = state / "keys"
-    shutil.rmtree(keys, ignore_errors=True)
-    keys.mkdir(mode=0o700, parents=True)
-    created = json.loads(await custody(ends, "tenants", "create", "demo"))
-    tenant = str(created["tenant"])
-    scopes = {
-        "operator": ("read", "operate"),
-        "app": ("read", "write"),
-        **dict.fromkeys(APPROVERS, ("read", "approve")),
-    }
-    for subject, granted in scopes.items():
-        wanted = [word for scope in granted for word in ("--scope", scope)]
-        await custody(
-            ends,
-            *("tenants", "issue-key", "--tenant", tenant, "--subject", subject, *wanted),
-            *("--out", str(keys / subject)),
-        )
+    """Everybody, with keys of their own."""
+    keys = await hand_out_keys(ends, state)
     return Cast(
         ends=ends,
         state=state,
         operator=Api(ends.api_url, secret_of(keys / "operator")),
         app=Api(ends.api_url, secret_of(keys / "app")),
+    )
+
+
+async def hand_out_keys(ends: Endpoints, state: Path) -> Path:
+    """Create the tenant and everybody's API keys, as an operator does: by the command line, secrets into files. Their folder."""
+    keys = state / "keys"
+    shutil.rmtree(keys, ignore_errors=True)
+    keys.mkdir(mode=0o700, parents=True)
+    created = json.loads(await custody(ends, "tenants", "create", "demo"))
+    scopes = {
+        "operator": ("read", "operate"),
+        "app": ("read", "write"),
+        **dict.fromkeys(APPROVERS, ("read", "approve")),
+    }
+    await asyncio.gather(
+        *(
+            issue_key(ends, str(created["tenant"]), subject, granted, keys / subject)
+            for subject, granted in scopes.items()
+        )
+    )
+    return keys
+
+
+async def issue_key(ends: Endpoints, tenant: str, subject: str, scopes: tuple[str, ...], out: Path) -> None:
+    """An API key of this subject, its secret in a file of its own."""
+    wanted = [word for scope in scopes for word in ("--scope", scope)]
+    await custody(
+        ends,
+        *("tenants", "issue-key", "--tenant", tenant, "--subject", subject, *wanted, "--out", str(out)),
     )
 
 
