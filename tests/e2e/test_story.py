@@ -1,4 +1,4 @@
-"""The demo is the main job: it must end well on a machine of its own, and also when every product process may die at any moment."""
+"""The demo is the main job: it must end well, also when every product process may die at any moment."""
 
 from __future__ import annotations
 
