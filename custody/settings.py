@@ -193,4 +193,7 @@ def load() -> Settings:
             f"  {'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}"
             for item in error.errors(include_input=False, include_url=False)
         ]
+        file = Path(os.environ.get(CONFIG_VARIABLE, "custody.toml"))
+        if not file.exists():
+            lines = [f"  there is no file {file}: set {CONFIG_VARIABLE} to the path of the configuration file"]
         raise SystemExit("configuration refused:\n" + "\n".join(lines)) from None

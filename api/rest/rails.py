@@ -7,19 +7,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import structlog
 from fastapi import APIRouter, Path, Request
 from pydantic import Field
 
 from api.deps import app_of, rails_of
 from api.rest.shapes import Out, problems
-from custody.banking import service as banking
-from custody.bootstrap import App
 from custody.kernel.errors import NotFound
-from custody.payouts import service as payouts
-from custody.payouts.model import RailObservation
-from custody.receipts import service as receipts
-from rails.base import Observation
+from rails import intake
 
 router = APIRouter(prefix="/v1/rails", tags=["rails"])
 
@@ -46,20 +40,6 @@ async def receive_callback(
     if rail not in known.ids:
         raise NoSuchRail(rail=rail)
     observations = known.get(rail).parse_callback(dict(request.headers), await request.body())
-    for observation in observations:
-        await _apply(app_of(request), observation)
+    app = app_of(request)
+    await intake.apply(app.db, app.clock, observations)
     return CallbackOut(received=len(observations))
-
-
-async def _apply(app: App, observation: Observation) -> None:
-    """Apply one fact in a transaction of the tenant whose account it names."""
-    async with app.db.read(None) as session:
-        account = await banking.find_bank_account(session, observation.rail, observation.account_iban)
-    async with app.db.unit_of_work(account.tenant) as uow:
-        if isinstance(observation, RailObservation):
-            result = (await payouts.observe(uow, observation, app.clock.now())).value
-        else:
-            result = (await receipts.observe(uow, observation)).outcome.value
-    structlog.get_logger().info(
-        "rail.observed", rail=observation.rail, external_event_id=observation.external_event_id, result=result
-    )
