@@ -15,18 +15,22 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from api.errors import DuplicateKey, MalformedBody, UnsupportedMediaType
+from custody.kernel.jsontext import nests_too_deeply
 
 
 def parse(raw: bytes) -> Any:
     """The JSON value of a body. Raises MalformedBody, DuplicateKey."""
     try:
-        found = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        text = raw.decode("utf-8")
+        if nests_too_deeply(text):
+            raise MalformedBody("The body is nested too deeply.")
+        found = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
         _refuse_unstorable(found)
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise MalformedBody from error
-    except (ValueError, RecursionError) as error:
-        # Python refuses integers of more than 4300 digits, and stops at its own depth of nesting.
-        raise MalformedBody("The body is nested too deeply, or a number in it is too long.") from error
+    except ValueError as error:
+        # Python refuses integers of more than 4300 digits.
+        raise MalformedBody("A number in the body is too long.") from error
     return found
 
 

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from custody.banking.model import BankStatement, EntryKind, StatementEntry
 from custody.kernel.assetid import FIAT, AssetId
+from custody.kernel.jsontext import nests_too_deeply
 from custody.kernel.money import Amount
 from custody.payouts.model import PaymentInstruction, RailEvent, RailObservation
 from custody.receipts.model import BankReceipt
@@ -47,7 +48,8 @@ def payment_order(instruction: PaymentInstruction) -> dict[str, str]:
 def read_object(raw: bytes) -> Json:
     """A JSON object. Raises Unreadable."""
     try:
-        found = json.loads(raw)
+        told = raw.decode("utf-8")
+        found = None if nests_too_deeply(told) else json.loads(told)
     except ValueError as wrong:
         raise Unreadable("not JSON") from wrong
     return _object(found)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import subprocess
+import sys
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -31,9 +34,11 @@ from custody.kernel.errors import (
     Unauthenticated,
     Unavailable,
 )
+from custody.kernel.jsontext import nests_too_deeply
 from custody.kernel.money import MalformedAmount, parse_positive
 from custody.logs import strike_out_secrets
 
+ROOT = Path(__file__).parent.parent.parent
 SOME_ID = UUID("0192f0a8-1c7a-7d10-b5b0-c8e6f7a1d2c3")
 
 
@@ -102,6 +107,39 @@ def test_what_is_not_json_is_refused(raw: bytes) -> None:
 def test_a_repeated_key_is_refused_at_any_depth_and_in_any_spelling(raw: bytes) -> None:
     with pytest.raises(DuplicateKey):
         parse(raw)
+
+
+HOSTILE = """
+import sys
+import eth_account  # raises the recursion limit, as in every process that speaks to an EVM chain
+from api.errors import MalformedBody
+from api.strict_json import parse
+from rails.sandbox import wire
+
+assert sys.getrecursionlimit() > 50_000
+for raw in (b"[" * 500_000, b'{"a":' * 200_000, b"[" * 400_000 + b"]" * 400_000, b'["' + b"[" * 90 + b'",' + b"[" * 90):
+    for read, refusal in ((parse, MalformedBody), (wire.read_object, wire.Unreadable)):
+        try:
+            read(raw)
+        except refusal:
+            continue
+        raise SystemExit("taken")
+assert parse(b'["' + b"{" * 500 + b'"]') == ["{" * 500]
+assert parse(b"[" * 64 + b"]" * 64)
+"""
+
+
+def test_nesting_never_ends_the_process() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HOSTILE], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("tail", ['"' * 40_000, "\\" * 40_000, '"' + "\\" * 40_001, '"\\"' * 20_000])
+def test_nesting_of_text_that_is_no_json_is_measured_in_one_pass(tail: str) -> None:
+    assert nests_too_deeply("[" * 65 + tail)
+    assert not nests_too_deeply("[" * 64 + '"' + "[" * 9 + tail)
 
 
 def test_equal_bodies_have_one_spelling_and_one_fingerprint() -> None:
