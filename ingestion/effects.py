@@ -183,7 +183,7 @@ async def _observe_movements(
 
 def _count_unexplained(chain: ChainId, facts: BlockFacts, ours: Mapping[str, VaultRef]) -> int:
     """Money that left a vault in somebody else's transaction is not booked: reconciliation shows it, and operators are told."""
-    sent = {(each.tx_hash, each.account) for each in facts.transactions}
+    sent = {(each.carrier_hash, each.account) for each in facts.transactions}
     strange = [
         each for each in facts.departures if each.account in ours and (each.tx_hash, each.account) not in sent
     ]

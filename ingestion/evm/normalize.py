@@ -183,6 +183,7 @@ def _transaction(tx: Mapping[str, Any], receipt: Mapping[str, Any]) -> ChainTran
     layer_one = parse_quantity(RECEIPT, receipt.get("l1Fee") or "0x0")
     return ChainTransaction(
         tx_hash=tx["hash"].lower(),
+        carrier_hash=tx["hash"].lower(),
         account=checksum(str(tx["from"])),
         succeeded=_succeeded(receipt),
         fee_atomic=gas * price + layer_one,

@@ -37,6 +37,8 @@ class TransactionPart:
 class Sender:
     """Who stands behind a transaction."""
 
+    tx_hash: str
+    """Of what the sender signed: the inner transaction of a fee bump, else the transaction itself."""
     account: str
     """Source of the (inner) transaction: whose sequence number it used."""
     fee_account: str
@@ -195,7 +197,8 @@ def _transactions(part: TransactionPart, sender: Sender, events: list[TokenEvent
         xdr.TransactionResultCode.txFEE_BUMP_INNER_SUCCESS,
     )
     own = ChainTransaction(
-        tx_hash=part.tx_hash,
+        tx_hash=sender.tx_hash,
+        carrier_hash=part.tx_hash,
         account=sender.account,
         succeeded=succeeded,
         fee_atomic=fee if sender.fee_account == sender.account else 0,
@@ -205,6 +208,7 @@ def _transactions(part: TransactionPart, sender: Sender, events: list[TokenEvent
         return [own]
     payer = ChainTransaction(
         tx_hash=part.tx_hash,
+        carrier_hash=part.tx_hash,
         account=sender.fee_account,
         succeeded=succeeded,
         fee_atomic=fee,
@@ -226,6 +230,7 @@ def _sender(envelope: xdr.TransactionEnvelope, network_id: bytes) -> tuple[str, 
         if inner is None:
             raise UnreadableLedger(reason="a fee bump around no transaction")
         sender = Sender(
+            tx_hash=_hash(network_id, xdr.EnvelopeType.ENVELOPE_TYPE_TX, inner.tx.to_xdr_bytes()),
             account=_account(inner.tx.source_account),
             fee_account=_account(bump.fee_source),
             sequence=inner.tx.seq_num.sequence_number.int64,
@@ -245,8 +250,8 @@ def _sender(envelope: xdr.TransactionEnvelope, network_id: bytes) -> tuple[str, 
         sequence, body = old.seq_num.sequence_number.int64, bytes(4) + old.to_xdr_bytes()
     else:
         raise UnreadableLedger(reason="an envelope of unknown type")
-    sender = Sender(account=source, fee_account=source, sequence=sequence)
-    return _hash(network_id, xdr.EnvelopeType.ENVELOPE_TYPE_TX, body), sender
+    tx_hash = _hash(network_id, xdr.EnvelopeType.ENVELOPE_TYPE_TX, body)
+    return tx_hash, Sender(tx_hash=tx_hash, account=source, fee_account=source, sequence=sequence)
 
 
 def _hash(network_id: bytes, kind: xdr.EnvelopeType, body: bytes) -> str:

@@ -132,7 +132,10 @@ def test_the_outer_account_of_a_fee_bump_pays_and_the_inner_one_sends(town: Town
     assert by_account[ada.public_key].sequence == inner.transaction.sequence
     assert by_account[carol.public_key].fee_atomic > 0
     assert by_account[carol.public_key].sequence == 0
-    assert {each.tx_hash for each in facts.transactions} == {outer.hash_hex()}
+    # Whoever wraps what we signed, our own name for it must be found: else it would be proved absent although it paid.
+    assert by_account[ada.public_key].tx_hash == inner.hash_hex()
+    assert by_account[carol.public_key].tx_hash == outer.hash_hex()
+    assert {each.carrier_hash for each in facts.transactions} == {outer.hash_hex()}
     assert [each.tag for each in facts.movements] == ([9] if amount == "1" else [])
 
 

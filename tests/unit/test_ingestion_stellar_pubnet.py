@@ -83,7 +83,7 @@ def test_a_real_ledger_becomes_proved_facts_with_every_sender_found(number: int)
     facts = normalize(meta.to_xdr_bytes(), ChainId("stellar:pubnet"), passphrase, EventReader(passphrase))
     assert facts.ref.height == number
     assert facts.discrepancies == ()
-    assert {each.tx_hash for each in facts.transactions} == {wanted["hash"] for wanted in expected}
+    assert {each.carrier_hash for each in facts.transactions} == {wanted["hash"] for wanted in expected}
     arrivals = [
         event for wanted in expected for event in wanted["events"] if event["type"] in ("transfer", "mint")
     ]
