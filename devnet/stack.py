@@ -64,7 +64,7 @@ class Options:
     """Let Postgres wait for the disk on commit; benches want it, tests do not."""
     close_every_ms: int = 1000
     """How often the local Stellar network closes a ledger."""
-    intent_valid_s: int = 30
+    intent_valid_s: int = 900
     """How long approvers have."""
 
 
