@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from strawberry.dataloader import DataLoader
 
 from api.auth import Caller
+from api.graphql.limits import Budget
 from custody.approvals import service as approvals
 from custody.assets import service as assets
 from custody.assets.model import Asset
@@ -38,6 +39,7 @@ class Context:
         """`session` is the request's one read transaction, of the caller's tenant; `heads` what nodes said before it began."""
         self.caller = caller
         self.heads = heads
+        self.budget = Budget()
         self._session = session
         self._turn = asyncio.Lock()
         self._assets: dict[AssetId, Asset] | None = None
@@ -78,8 +80,11 @@ class Context:
 
     async def _load_wallets_of(self, ids: list[CustomerId]) -> list[list[Wallet]]:
         async with self._turn:
-            found = await wallets.list_wallets(self._session, ids, None, WALLETS_MAX * len(ids))
-        return [[row for row in found if row.customer_id == each][:WALLETS_MAX] for each in ids]
+            found = await wallets.list_wallets_of(self._session, ids, WALLETS_MAX)
+        of_customer: dict[CustomerId, list[Wallet]] = {each: [] for each in ids}
+        for row in found:
+            of_customer[row.customer_id].append(row)
+        return [of_customer[each] for each in ids]
 
     async def _load_addresses(self, ids: list[WalletId]) -> list[list[DepositAddress]]:
         async with self._turn:

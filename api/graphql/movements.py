@@ -110,6 +110,7 @@ class Withdrawal(Node):
     async def approvals(self, info: Info[Context, None]) -> list[Approval]:
         """Decisions so far, oldest first."""
         found = await info.context.decisions.load(self.model.digest)
+        info.context.budget.spend(len(found))
         return [
             Approval(
                 approver=each.approver,
@@ -123,6 +124,8 @@ class Withdrawal(Node):
     @strawberry.field
     async def attempts(self, info: Info[Context, None]) -> list[Attempt]:
         """Transactions, oldest first."""
+        found = await info.context.attempts.load(self.model.id)
+        info.context.budget.spend(len(found))
         return [
             Attempt(
                 number=each.number,
@@ -132,7 +135,7 @@ class Withdrawal(Node):
                 height=None if each.height is None else str(each.height),
                 fee_atomic=None if each.fee_paid is None else str(each.fee_paid),
             )
-            for each in await info.context.attempts.load(self.model.id)
+            for each in found
         ]
 
 

@@ -78,18 +78,22 @@ class Wallet(Node):
     async def customer(self, info: Info[Context, None]) -> Customer | None:
         """Whose it is."""
         found = await info.context.customers.load(self.model.customer_id)
+        info.context.budget.spend(1)
         return None if found is None else show_customer(found)
 
     @strawberry.field
     async def balances(self, info: Info[Context, None]) -> list[Balance]:
         """What it holds, per asset."""
         held = await info.context.balances.load(self.model.id)
+        info.context.budget.spend(len(held))
         return [show_balance(await info.context.asset(balance.key.asset), balance) for balance in held]
 
     @strawberry.field
     async def addresses(self, info: Info[Context, None]) -> list[DepositAddress]:
         """Where outsiders send money for it."""
-        return [show_address(address) for address in await info.context.addresses.load(self.model.id)]
+        found = await info.context.addresses.load(self.model.id)
+        info.context.budget.spend(len(found))
+        return [show_address(address) for address in found]
 
 
 @strawberry.type
@@ -105,7 +109,9 @@ class Customer(Node):
     @strawberry.field
     async def wallets(self, info: Info[Context, None]) -> list[Wallet]:
         """Their wallets, oldest first; at most a hundred."""
-        return [show_wallet(wallet) for wallet in await info.context.wallets_of.load(self.key)]
+        found = await info.context.wallets_of.load(self.key)
+        info.context.budget.spend(len(found))
+        return [show_wallet(wallet) for wallet in found]
 
 
 def show_asset(asset: AssetModel) -> Asset:

@@ -111,7 +111,7 @@ class Query:
         """Wallets of all customers, oldest first."""
         start = parse_id_cursor("wallets", after)
         async with info.context.turn() as session:
-            found = await wallets.list_wallets(session, None, start, checked(first) + 1)
+            found = await wallets.list_wallets(session, start, checked(first) + 1)
         return connect("wallets", found, first, after, key=lambda row: row.id, show=show_wallet)
 
     @strawberry.field

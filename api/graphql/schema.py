@@ -17,6 +17,7 @@ from strawberry.schema.config import StrawberryConfig
 
 from api.graphql import connections, movements, parties, query, records
 from api.graphql.descriptions import describe
+from api.graphql.limits import SelectionLimiter
 from api.graphql.movements import Deposit, Payout, Transfer, Withdrawal
 from api.graphql.parties import Customer, DepositAddress, Wallet
 from api.graphql.query import Query
@@ -40,6 +41,7 @@ def build_schema(*, introspection: bool) -> strawberry.Schema:
         partial(QueryDepthLimiter, max_depth=DEPTH_MAX),
         partial(MaxAliasesLimiter, max_alias_count=ALIASES_MAX),
         partial(MaxTokensLimiter, max_token_count=TOKENS_MAX),
+        SelectionLimiter,
     ]
     if not introspection:
         limits.append(DisableIntrospection)

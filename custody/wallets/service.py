@@ -134,11 +134,16 @@ async def find_wallets(session: ReadSession, ids: Collection[WalletId]) -> list[
     return await store.load_wallets_of_ids(session, ids)
 
 
-async def list_wallets(
-    session: ReadSession, customer_ids: Collection[CustomerId] | None, after: UUID | None, limit: int
+async def list_wallets(session: ReadSession, after: UUID | None, limit: int) -> list[Wallet]:
+    """Wallets of all customers, oldest first."""
+    return await store.load_wallets(session, after, limit)
+
+
+async def list_wallets_of(
+    session: ReadSession, customer_ids: Collection[CustomerId], most_of_each: int
 ) -> list[Wallet]:
-    """Wallets, oldest first, of some customers or (None) of all."""
-    return await store.load_wallets(session, customer_ids, after, limit)
+    """The oldest wallets of each of these customers, oldest first."""
+    return await store.load_wallets_of_customers(session, customer_ids, most_of_each)
 
 
 async def get_vault(session: ReadSession, vault_id: VaultId) -> Vault:

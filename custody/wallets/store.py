@@ -87,16 +87,28 @@ async def load_wallet(session: ReadSession, wallet_id: WalletId) -> Wallet | Non
     return None if row is None else _wallet(row)
 
 
-async def load_wallets(
-    session: ReadSession, customer_ids: Collection[CustomerId] | None, after: UUID | None, limit: int
-) -> list[Wallet]:
-    """Wallets by id, of some customers or of all."""
+async def load_wallets(session: ReadSession, after: UUID | None, limit: int) -> list[Wallet]:
+    """Wallets of all customers, by id."""
     query = select(wallets).where(wallets.c.tenant_id == session.tenant)
-    if customer_ids is not None:
-        query = query.where(wallets.c.customer_id.in_(list(customer_ids)))
     if after is not None:
         query = query.where(wallets.c.id > after)
     rows = await session.conn.execute(query.order_by(wallets.c.id).limit(limit))
+    return [_wallet(row) for row in rows]
+
+
+async def load_wallets_of_customers(
+    session: ReadSession, customer_ids: Collection[CustomerId], most_of_each: int
+) -> list[Wallet]:
+    """The first wallets of each of these customers, by id."""
+    place = func.row_number().over(partition_by=wallets.c.customer_id, order_by=wallets.c.id)
+    placed = (
+        select(wallets, place.label("place"))
+        .where(wallets.c.tenant_id == session.tenant, wallets.c.customer_id.in_(list(customer_ids)))
+        .subquery()
+    )
+    rows = await session.conn.execute(
+        select(placed).where(placed.c.place <= most_of_each).order_by(placed.c.id)
+    )
     return [_wallet(row) for row in rows]
 
 

@@ -1,0 +1,68 @@
+"""A hostile client with a valid key: queries that multiply, and what it may learn or spoil for others."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from custody.db.session import Database
+from custody.kernel.ids import CustomerId, WalletId, new_uuid, parse_id, show_id
+from custody.wallets import service as wallets
+from tests.integration.api_harness import Harness, running
+
+ROOT = Path(__file__).parent.parent.parent
+NESTED = """{ wallets(first: 100) { edges { node { customer { wallets { customer { wallets { customer { wallets {
+  id } } } } } } } } } }"""
+FAN_OUT = """
+import asyncio
+from api.graphql.schema import build_schema
+
+fragments = " ".join(f"fragment F{n} on Query {{ ...F{n + 1} ...F{n + 1} }}" for n in range(60))
+document = "{ ...F0 } " + fragments + " fragment F60 on Query { chains { chain } }"
+result = asyncio.run(build_schema(introspection=False).execute(document))
+print([error.message for error in result.errors])
+"""
+
+
+@pytest.fixture
+async def api(database: Database) -> AsyncIterator[Harness]:
+    async with running(database) as harness:
+        yield harness
+
+
+def test_fragments_that_multiply_are_refused_before_anything_follows_them() -> None:
+    # A process of its own: without the limit it never ends.
+    done = subprocess.run(
+        [sys.executable, "-c", FAN_OUT], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout.strip() == "['The document selects more than 1000 fields.']", done.stderr
+
+
+async def test_lists_within_lists_end_at_a_budget(api: Harness) -> None:
+    await add_wallets(api, CustomerId(parse_id("cus", api.tenant.customer)), 60)
+    answer = await api.graphql(NESTED)
+    assert {error["extensions"]["code"] for error in answer["errors"]} == {"query_too_costly"}
+
+
+async def test_customers_with_many_wallets_hide_no_others(api: Harness) -> None:
+    customer = CustomerId(new_uuid())
+    async with api.app.db.unit_of_work(api.tenant.id) as uow:
+        await wallets.create_customer(uow, "test", customer, name="Late", external_ref="late")
+    await add_wallets(api, CustomerId(parse_id("cus", api.tenant.customer)), 210)
+    await add_wallets(api, customer, 1)
+    answer = await api.graphql("{ customers { edges { node { id wallets { id } } } } }")
+    shown = {
+        edge["node"]["id"]: len(edge["node"]["wallets"]) for edge in answer["data"]["customers"]["edges"]
+    }
+    assert shown == {api.tenant.customer: 100, show_id("cus", customer): 1}
+
+
+async def add_wallets(api: Harness, customer: CustomerId, count: int) -> None:
+    """Wallets of this customer."""
+    async with api.app.db.unit_of_work(api.tenant.id) as uow:
+        for number in range(count):
+            await wallets.create_wallet(uow, "test", WalletId(new_uuid()), customer, f"w{number}")
