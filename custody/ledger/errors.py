@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from custody.assets.errors import UnknownAsset
-from custody.kernel.errors import Conflict, InvalidInput, NotFound, Refused, Unavailable
+from custody.kernel.errors import Conflict, InvalidInput, InvariantViolated, NotFound, Refused, Unavailable
 from custody.kernel.money import AmountNotPositive, AmountTooLarge
 
 
@@ -154,6 +154,33 @@ class LedgerBusy(Unavailable):
 
     code = "ledger_busy"
     public = "The accounts are in use; repeat the call with the same key."
+
+
+class PostingFailed(InvariantViolated):
+    """The posting function raised instead of answering: a bug of ours, or a database that is not ours. Nothing was done."""
+
+    code = "posting_failed"
+
+
+class LedgerOverloaded(Unavailable):
+    """The queue of postings is full. Nothing of this request was queued."""
+
+    code = "ledger_overloaded"
+    public = "Too many postings are waiting; repeat the call with the same key in a moment."
+
+
+class LedgerStopping(Unavailable):
+    """The process is about to end and takes no more postings. Nothing of this request was queued."""
+
+    code = "ledger_stopping"
+    public = "The service is restarting; repeat the call with the same key in a moment."
+
+
+class LedgerOutcomeUnknown(Unavailable):
+    """The process stopped before the answer came. The same ids, given again, learn what became of them and do nothing twice."""
+
+    code = "ledger_outcome_unknown"
+    public = "The outcome is not known yet; repeat the call with the same key."
 
 
 REFUSALS = (

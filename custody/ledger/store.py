@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
-from decimal import Decimal
-from typing import Any, assert_never
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, select, text
@@ -14,35 +12,23 @@ from sqlalchemy.exc import DBAPIError
 
 from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.assetid import AssetId, parse_asset_id
-from custody.kernel.ids import TenantId
 from custody.ledger.errors import LedgerBusy
 from custody.ledger.model import (
     Account,
     AccountKey,
     AccountKind,
     Balance,
-    ChangeAccount,
     Command,
     Entry,
-    ExpireHold,
     Guard,
-    Hold,
-    OpenAccount,
     OpenHold,
     Outcome,
     PastBalance,
-    PostHold,
-    ResultCode,
-    Reverse,
     Side,
-    Transfer,
-    VoidHold,
 )
 from custody.ledger.tables import ledger_accounts as accounts
 from custody.ledger.tables import ledger_holds as holds
-
-_GIVEN_WAY = ("40P01", "40001")
-"""deadlock_detected and serialization_failure. Source: PostgreSQL, appendix A."""
+from custody.ledger.wire import GIVEN_WAY, encode, outcome
 
 _POST = text("SELECT * FROM ledger_post(:tenant, CAST(CAST(:commands AS text) AS jsonb)) ORDER BY ordinal")
 _BALANCE = text("SELECT * FROM ledger_balances WHERE tenant_id = :tenant AND account_id = :account")
@@ -65,86 +51,16 @@ _STATEMENT = text(
 
 async def post_chains(uow: UnitOfWork, chains: Sequence[Sequence[Command]]) -> list[Outcome]:
     """Give all chains to the posting function at once. Locks accounts by id, then holds by id. Raises LedgerBusy."""
-    commands = [(number, command) for number, chain in enumerate(chains) for command in chain]
+    commands = [command for chain in chains for command in chain]
     if not commands:
         return []
-    encoded = json.dumps([_encode(uow.tenant, number, command) for number, command in commands])
     try:
-        rows = await uow.conn.execute(_POST, {"tenant": uow.tenant, "commands": encoded})
+        rows = await uow.conn.execute(_POST, {"tenant": uow.tenant, "commands": encode(uow.tenant, chains)})
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) in _GIVEN_WAY:
+        if getattr(error.orig, "sqlstate", None) in GIVEN_WAY:
             raise LedgerBusy from error
         raise
-    return [_outcome(command, row) for (_, command), row in zip(commands, rows, strict=True)]
-
-
-def _encode(tenant: TenantId, number: int, command: Command) -> dict[str, object]:
-    """The command as the posting function reads it. Its content but for chain, id and as_of is what a repeated id must match."""
-    fields: dict[str, object]
-    match command:
-        case OpenAccount(key=key, floor=floor, ceiling=ceiling):
-            return {
-                "chain": number,
-                "kind": "open",
-                "account": str(key.id_for(tenant)),
-                "account_kind": key.kind.value,
-                "owner": None if key.owner is None else str(key.owner),
-                "asset": key.asset.text,
-                "floor": floor,
-                "ceiling": ceiling,
-            }
-        case Transfer(effective_at=effective_at):
-            fields = {"kind": "transfer", **_movement(tenant, command), "effective_at": _moment(effective_at)}
-        case Hold(expires_at=expires_at):
-            fields = {"kind": "hold", **_movement(tenant, command), "expires_at": _moment(expires_at)}
-        case PostHold(hold_id=hold_id, amount=amount, final=final, effective_at=effective_at):
-            fields = {"kind": "post_hold", "hold": str(hold_id), "final": final}
-            fields["effective_at"] = _moment(effective_at)
-            fields["amount"] = None if amount is None else amount.atomic
-            fields["asset"] = None if amount is None else amount.asset.text
-        case VoidHold(hold_id=hold_id):
-            fields = {"kind": "void_hold", "hold": str(hold_id)}
-        case ExpireHold(hold_id=hold_id, as_of=as_of):
-            fields = {"kind": "expire_hold", "hold": str(hold_id), "as_of": _moment(as_of)}
-        case Reverse(transfer_id=transfer_id, effective_at=effective_at):
-            fields = {"kind": "reverse", "target": str(transfer_id), "effective_at": _moment(effective_at)}
-        case ChangeAccount(key=key, event=event):
-            fields = {"kind": event, "account": str(key.id_for(tenant))}
-        case _:
-            assert_never(command)
-    return {"chain": number, "id": str(command.id), **fields}
-
-
-def _movement(tenant: TenantId, command: Transfer | Hold) -> dict[str, object]:
-    return {
-        "debit": str(command.debit.id_for(tenant)),
-        "credit": str(command.credit.id_for(tenant)),
-        "amount": command.amount.atomic,
-        "code": command.code.value,
-        "reference": str(command.reference),
-    }
-
-
-def _moment(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat()
-
-
-def _outcome(command: Command, row: Row[Any]) -> Outcome:
-    return Outcome(
-        command_id=None if isinstance(command, OpenAccount) else command.id,
-        result=ResultCode(row.result),
-        replayed=row.replayed,
-        account_id=row.account_id,
-        debit_version=row.debit_version,
-        debit_balance=_int(row.debit_balance),
-        credit_version=row.credit_version,
-        credit_balance=_int(row.credit_balance),
-        booked_at=row.booked_at,
-    )
-
-
-def _int(value: Decimal | None) -> int | None:
-    return None if value is None else int(value)
+    return [outcome(command, row) for command, row in zip(commands, rows.mappings(), strict=True)]
 
 
 async def load_account(session: ReadSession, key: AccountKey) -> Account | None:

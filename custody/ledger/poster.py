@@ -1,0 +1,204 @@
+"""Many requests, one commit: postings wait here for the call before them to end, and then go together.
+
+There is no timer. While one batch is being committed the next one gathers, so that batches grow with the load and a lone request
+never waits. Requests wait in this process, not in Postgres, where waiters would hold connections and locks.
+
+A batch is of one tenant. Every request in it is one chain, answered by itself. When the connection is lost with a batch under
+way, nobody knows whether it was committed; it is sent again as it was, and its ids see to it that nothing is done twice. Its
+outcomes may then say `replayed` although their callers asked once.
+
+Two lanes: bulk work fills what interactive requests leave, never more than a part of a batch, so that it cannot make them wait
+long; every few batches it goes first, so that it moves on under any load.
+
+Everything it touches is an argument (the channel, the pause between attempts), so that a seeded simulation can drive it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from custody.kernel.ids import TenantId
+from custody.ledger.channel import Channel, ChannelLost
+from custody.ledger.errors import (
+    LedgerBusy,
+    LedgerOutcomeUnknown,
+    LedgerOverloaded,
+    LedgerStopping,
+    PostingFailed,
+)
+from custody.ledger.model import Command, Outcome
+
+BULK_TURN = 4
+"""Every so many batches, bulk work goes first."""
+
+
+class Lane(Enum):
+    """How patient a request is."""
+
+    INTERACTIVE = "interactive"
+    """Somebody waits for it."""
+    BULK = "bulk"
+    """An import or a run of payouts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How much is taken at once, and how much may wait."""
+
+    batch: int = 500
+    """Commands in one call to the ledger. A longer chain goes alone."""
+    bulk: int = 250
+    """Of which at most so many from the bulk lane."""
+    queued: int = 10_000
+    """Commands that may wait, over both lanes; beyond that, requests are turned away."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Request:
+    """One chain and who waits for its answer."""
+
+    commands: tuple[Command, ...]
+    answer: asyncio.Future[tuple[Outcome, ...]]
+
+
+Queue = OrderedDict[TenantId, deque[_Request]]
+"""A lane: tenants take turns, a tenant's requests keep their order."""
+
+
+class Poster:
+    """Gathers chains into batches and posts them one batch after the other over one channel."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Channel]],
+        pause: Callable[[int], Awaitable[None]],
+        bounds: Bounds | None = None,
+    ) -> None:
+        """`connect` opens a channel or raises ChannelLost; `pause(attempt)` waits before an attempt is repeated."""
+        self._connect = connect
+        self._pause = pause
+        self._bounds = bounds or Bounds()
+        self._lanes: dict[Lane, Queue] = {lane: OrderedDict() for lane in Lane}
+        self._queued = 0
+        self._batches = 0
+        self._stopping = False
+        self._work = asyncio.Event()
+        self._channel: Channel | None = None
+
+    async def submit(
+        self, tenant: TenantId, *commands: Command, lane: Lane = Lane.INTERACTIVE
+    ) -> tuple[Outcome, ...]:
+        """Post one chain and wait for its outcomes; a refusal is an outcome. Idempotent by the commands' ids.
+
+        Raises LedgerOverloaded, LedgerStopping and PostingFailed (nothing was done), LedgerOutcomeUnknown (ask again with the
+        same ids). A caller that is cancelled while its chain still waits takes it back; later than that it is carried out.
+        """
+        if not commands:
+            return ()
+        if self._stopping:
+            raise LedgerStopping
+        if self._queued and self._queued + len(commands) > self._bounds.queued:
+            raise LedgerOverloaded("", queued=self._queued)
+        request = _Request(commands, asyncio.get_running_loop().create_future())
+        self._lanes[lane].setdefault(tenant, deque()).append(request)
+        self._queued += len(commands)
+        self._work.set()
+        return await request.answer
+
+    @property
+    def queued(self) -> int:
+        """Commands that wait to be taken into a batch."""
+        return self._queued
+
+    def stop(self) -> None:
+        """Take no more; `run` ends when what waits has been answered."""
+        self._stopping = True
+        self._work.set()
+
+    async def run(self) -> None:
+        """Post until stopped. Cancelled, it leaves every request that is not answered with LedgerOutcomeUnknown."""
+        taken: list[_Request] = []
+        try:
+            while True:
+                while not self._queued and not self._stopping:
+                    self._work.clear()
+                    await self._work.wait()
+                tenant, taken = self._take()
+                if tenant is not None:
+                    await self._post(tenant, taken)
+                elif self._stopping:
+                    return
+        finally:
+            self._stopping = True
+            waiting = [request for lane in self._lanes.values() for line in lane.values() for request in line]
+            for request in (*taken, *waiting):
+                if not request.answer.done():
+                    request.answer.set_exception(LedgerOutcomeUnknown())
+            await self._hang_up()
+
+    def _take(self) -> tuple[TenantId | None, list[_Request]]:
+        """The next batch: of the tenant whose turn it is, interactive requests first."""
+        self._batches += 1
+        order = [Lane.INTERACTIVE, Lane.BULK]
+        if self._batches % BULK_TURN == 0:
+            order.reverse()
+        tenant = next((next(iter(self._lanes[lane])) for lane in order if self._lanes[lane]), None)
+        if tenant is None:
+            return None, []
+        bounds, taken, size = self._bounds, list[_Request](), 0
+        for lane in order:
+            limit = bounds.batch if lane is Lane.INTERACTIVE else min(bounds.batch, size + bounds.bulk)
+            line = self._lanes[lane].pop(tenant, None) or deque()
+            while line and (not taken or size + len(line[0].commands) <= limit):
+                request = line.popleft()
+                self._queued -= len(request.commands)
+                if not request.answer.cancelled():
+                    taken.append(request)
+                    size += len(request.commands)
+            if line:
+                self._lanes[lane][tenant] = line
+        return tenant, taken
+
+    async def _post(self, tenant: TenantId, requests: list[_Request]) -> None:
+        """Post until the outcome is known. A batch that cannot be posted at all is cut in two, so that one bad request
+        spoils only its own answer."""
+        if not requests:
+            return
+        try:
+            outcomes = iter(await self._answered(tenant, requests))
+        except PostingFailed as error:
+            if len(requests) > 1:
+                middle = len(requests) // 2
+                await self._post(tenant, requests[:middle])
+                await self._post(tenant, requests[middle:])
+            elif not requests[0].answer.done():
+                requests[0].answer.set_exception(error)
+            return
+        for request in requests:
+            answer = tuple(next(outcomes) for _ in request.commands)
+            if not request.answer.done():
+                request.answer.set_result(answer)
+
+    async def _answered(self, tenant: TenantId, requests: list[_Request]) -> list[Outcome]:
+        """The outcomes of all commands. Sends the same ids again, as often as it takes, while it cannot know."""
+        attempt = 0
+        while True:
+            try:
+                if self._channel is None:
+                    self._channel = await self._connect()
+                return await self._channel.post(tenant, [request.commands for request in requests])
+            except LedgerBusy:
+                pass  # rolled back, nothing was done: the same call again may do it
+            except ChannelLost:
+                await self._hang_up()
+            attempt += 1
+            await self._pause(attempt)
+
+    async def _hang_up(self) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
