@@ -57,7 +57,7 @@ class ChainTransaction:
     """A transaction from the view of one account that sent it or paid its fee."""
 
     tx_hash: str
-    """The name that its sender gave it. Anybody may wrap a signed Stellar transaction into a fee bump of another hash (CAP-15)."""
+    """The name that its sender gave it. Anybody may wrap what is signed on Stellar into a fee bump of another name (CAP-15)."""
     carrier_hash: str
     """The name under which the block holds it: the same, or that of the fee bump around it."""
     account: str

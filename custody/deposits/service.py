@@ -27,6 +27,7 @@ from custody.ledger import postings
 from custody.ledger import service as ledger
 from custody.ledger.errors import InsufficientFunds
 from custody.ledger.model import Command
+from custody.ledger.transitions import ACCOUNTS
 from custody.wallets import service as wallets
 from custody.wallets.model import VaultRef
 
@@ -170,8 +171,15 @@ async def _attribute(session: ReadSession, vault_id: VaultId, tag: int | None) -
 
 
 async def _decide(uow: UnitOfWork, deposit: Deposit) -> Deposit:
-    """The deposit as it will be: credited to a wallet or suspended. Asked again: the address may be younger than the money."""
+    """The deposit as it will be: credited to a wallet or suspended. Asked again: the address may be younger than the money.
+
+    A closed account takes nothing, but what has happened must be booked: it is suspended like money that names nobody.
+    """
     wallet_id = deposit.wallet_id or await _attribute(uow, deposit.vault_id, deposit.transfer.tag)
+    if wallet_id is not None:
+        account = await ledger.find_account(uow, postings.wallet_account(wallet_id, deposit.transfer.asset))
+        if account is not None and account.state in ACCOUNTS.terminal:
+            wallet_id = None
     event = "suspend" if wallet_id is None else "credit"
     return replace(deposit, wallet_id=wallet_id, state=DEPOSITS.target(deposit.state, event))
 

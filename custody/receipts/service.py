@@ -6,10 +6,12 @@ from custody.audit import service as audit
 from custody.banking import service as banking
 from custody.db.session import ReadSession, UnitOfWork
 from custody.events import outbox
+from custody.kernel.assetid import AssetId
 from custody.kernel.errors import InvariantViolated
 from custody.kernel.ids import BankAccountId, ReceiptId, WalletId, derived_uuid
 from custody.ledger import postings
 from custody.ledger import service as ledger
+from custody.ledger.transitions import ACCOUNTS
 from custody.receipts import store
 from custody.receipts.errors import ReceiptContradicts, UnknownReceipt
 from custody.receipts.model import BankReceipt, Receipt
@@ -29,7 +31,7 @@ async def observe(uow: UnitOfWork, told: BankReceipt) -> Receipt:
         )
     named = await store.find_wallets(uow, find_references(told.remittance))
     # Text that names two wallets names none: a person has to read it.
-    wallet_id = named[0] if len(named) == 1 else None
+    wallet_id = await _open_or_none(uow, named[0], told.amount.asset) if len(named) == 1 else None
     receipt_id = ReceiptId(derived_uuid("receipt", uow.tenant, told.rail, told.external_ref))
     written = await store.insert_receipt(uow, receipt_id, account.id, wallet_id, told)
     receipt = await store.load_receipt(uow, receipt_id)
@@ -76,6 +78,12 @@ async def list_receipts(
 async def booked_receipts(session: ReadSession, bank_account_id: BankAccountId) -> list[tuple[str, int]]:
     """The bank's id and minor units of everything booked as arrived on a bank account."""
     return await store.load_of_account(session, bank_account_id)
+
+
+async def _open_or_none(uow: UnitOfWork, wallet_id: WalletId, asset: AssetId) -> WalletId | None:
+    """A closed account takes nothing, but what has arrived must be booked: it is suspended."""
+    account = await ledger.find_account(uow, postings.wallet_account(wallet_id, asset))
+    return None if account is not None and account.state in ACCOUNTS.terminal else wallet_id
 
 
 async def _announce(uow: UnitOfWork, receipt: Receipt) -> None:

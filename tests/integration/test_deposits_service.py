@@ -18,6 +18,7 @@ from custody.kernel.ids import AddressId, CustomerId, TenantId, VaultId, WalletI
 from custody.kernel.money import Amount
 from custody.ledger import postings
 from custody.ledger import service as ledger
+from custody.ledger.model import ChangeAccount, OpenAccount
 from custody.wallets import service as wallets
 from custody.wallets.model import DepositAddress, Vault, VaultRef
 
@@ -252,3 +253,22 @@ async def test_another_tenant_sees_no_deposit(
         assert await deposits.list_deposits(uow) == []
         assert await deposits.credit_final(uow, CHAIN, 100) == 0
         assert await deposits.orphan(uow, CHAIN, 0) == []
+
+
+async def test_money_for_a_closed_account_is_suspended_and_stops_nobody_elses(
+    database: Database, tenant: TenantId, vault: VaultRef
+) -> None:
+    closed = postings.wallet_account(OTHER_WALLET, XLM)
+    async with database.unit_of_work(tenant) as uow:
+        await add_tag(uow, 8, OTHER_WALLET)
+        close = ChangeAccount(id=derived_uuid("close"), key=closed, event="close")
+        await ledger.post(uow, OpenAccount(key=closed), close)
+        await deposits.observe(uow, vault, arrival(tag=8))
+        await deposits.observe(uow, vault, arrival(tx_hash="02"))
+    async with database.unit_of_work(tenant) as uow:
+        assert await deposits.credit_final(uow, CHAIN, 100) == 2
+    assert await balance_of(database, tenant, WALLET) == 500
+    async with database.read(tenant) as session:
+        assert (await ledger.balance(session, postings.suspense_account(XLM))).posted == 500
+        found = await deposits.list_deposits(session)
+    assert [(each.state, each.wallet_id) for each in found] == [("suspended", None), ("credited", WALLET)]

@@ -16,6 +16,9 @@ from custody.kernel.assetid import parse_asset_id
 from custody.kernel.clock import FixedClock
 from custody.kernel.ids import CustomerId, TenantId, WalletId, new_uuid
 from custody.kernel.money import Amount
+from custody.ledger import service as ledger
+from custody.ledger.model import ChangeAccount, OpenAccount
+from custody.ledger.postings import wallet_account
 from custody.receipts import service as receipts
 from custody.receipts.errors import ReceiptContradicts, UnknownReceipt
 from custody.receipts.model import BankReceipt, Receipt, ReceiptOutcome
@@ -151,3 +154,13 @@ async def test_arrivals_are_history(fiat: Fiat, table: str, sql: str) -> None:
     with pytest.raises(DBAPIError):
         async with fiat.database.unit_of_work(fiat.tenant) as uow:
             await uow.conn.execute(text(sql.format(table)))
+
+
+async def test_money_for_a_closed_account_is_suspended(fiat: Fiat) -> None:
+    key = wallet_account(fiat.wallet_id, EUR)
+    async with fiat.database.unit_of_work(fiat.tenant) as uow:
+        close = ChangeAccount(id=new_uuid(), key=key, event="close")
+        await ledger.post(uow, OpenAccount(key=key), close)
+    told = await fiat.fund(700)
+    assert (told.outcome, told.wallet_id) == (ReceiptOutcome.SUSPENDED, None)
+    assert (await fiat.books())["suspense"] == 700
