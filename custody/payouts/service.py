@@ -159,7 +159,10 @@ async def claim_resend(
 async def record_submission(
     uow: UnitOfWork, attempt: PayoutAttempt, report: SubmissionReport, now: datetime
 ) -> Payout:
-    """Write how a sending ended. What a callback told meanwhile stands."""
+    """Write how a sending ended. What a callback told meanwhile stands.
+
+    A sending that was given up for lost and followed by a newer one can no longer say that nothing will be paid.
+    """
     payout = await _locked(uow, attempt.payout_id)
     values: dict[str, object]
     match report:
@@ -176,6 +179,8 @@ async def record_submission(
             event, outcome, detail = "lose", "lost", cause
             values = {"next_poll_at": now + poll_delay(payout.polls)}
     await store.close_attempt(uow, payout.id, attempt.number, outcome, detail)
+    if event in ("reject", "lose") and await store.last_attempt(uow, payout.id) > attempt.number:
+        return payout
     return await _take_news(uow, payout, event, values)
 
 

@@ -100,12 +100,7 @@ async def move(uow: UnitOfWork, payout: Payout, event: str, values: dict[str, ob
 
 async def open_attempt(uow: UnitOfWork, payout_id: PayoutId, reference: str, lease_until: datetime) -> int:
     """Write down the next sending. Returns its number."""
-    last = await uow.conn.execute(
-        select(func.coalesce(func.max(payout_attempts.c.number), 0)).where(
-            payout_attempts.c.tenant_id == uow.tenant, payout_attempts.c.payout_id == payout_id
-        )
-    )
-    number = int(last.scalar_one()) + 1
+    number = await last_attempt(uow, payout_id) + 1
     await uow.conn.execute(
         insert(payout_attempts).values(
             tenant_id=uow.tenant,
@@ -116,6 +111,16 @@ async def open_attempt(uow: UnitOfWork, payout_id: PayoutId, reference: str, lea
         )
     )
     return number
+
+
+async def last_attempt(uow: UnitOfWork, payout_id: PayoutId) -> int:
+    """Number of the newest sending; 0 before the first."""
+    last = await uow.conn.execute(
+        select(func.coalesce(func.max(payout_attempts.c.number), 0)).where(
+            payout_attempts.c.tenant_id == uow.tenant, payout_attempts.c.payout_id == payout_id
+        )
+    )
+    return int(last.scalar_one())
 
 
 async def close_attempt(uow: UnitOfWork, payout_id: PayoutId, number: int, outcome: str, detail: str) -> None:
