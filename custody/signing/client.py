@@ -16,10 +16,23 @@ from custody.chains.address import curve_of
 from custody.kernel.assetid import ChainId
 from custody.kernel.ids import TenantId
 from custody.policy.model import AllowRule, ApprovalPolicy, Approver, Decision, Scope, Window
-from custody.signing.errors import SignerContradicted, SignerUnreachable, SigningUnknown, refusal
+from custody.signing.errors import (
+    SignerContradicted,
+    SignerRefused,
+    SignerUnreachable,
+    SigningUnknown,
+    refusal,
+)
 from custody.signing.intents import digest, org_name
-from custody.signing.model import SignedTransaction, SignerHealth, SignerKey, Slot, StellarSlot
-from signer.protocol import messages
+from custody.signing.model import (
+    CheckpointSignature,
+    SignedTransaction,
+    SignerHealth,
+    SignerKey,
+    Slot,
+    StellarSlot,
+)
+from signer.protocol import checkpoint, messages
 from signer.protocol.approvals import Approval
 from signer.protocol.wire import FRAME_MAX, MalformedMessage
 
@@ -79,6 +92,43 @@ class SignerClient:
         _check_digest(intent, signed.intent_digest)
         shown = signed.tx_hash if isinstance(slot, StellarSlot) else f"0x{signed.tx_hash}"
         return SignedTransaction(tx=signed.tx, tx_hash=shown)
+
+    async def checkpoint_key(self, *, request_id: UUID, tenant: TenantId) -> str:
+        """The id of a key that signs the tenant's checkpoints and nothing else. Idempotent by `request_id`."""
+        request = messages.CreateKey(
+            request_id=str(request_id),
+            org=org_name(tenant),
+            vault=checkpoint.VAULT,
+            curve="ed25519",
+            label=checkpoint.VAULT,
+        )
+        view = await self._ask(request, messages.KeyView)
+        return view.key_id
+
+    async def find_checkpoint_key(self, tenant: TenantId, key_id: str) -> bytes | None:
+        """The public key behind this id, or None when it is not a checkpoint key of the tenant."""
+        try:
+            view = await self._ask(messages.PublicKey(key_id=key_id), messages.KeyView)
+        except SignerRefused as error:
+            if error.reason == "unknown_key":
+                return None
+            raise
+        ours = (view.org, view.vault) == (org_name(tenant), checkpoint.VAULT)
+        return bytes.fromhex(view.public_key) if ours else None
+
+    async def sign_checkpoint(
+        self, *, tenant: TenantId, key_id: str, sequence: int, seal_hash: bytes
+    ) -> CheckpointSignature:
+        """A signature under a seal. Idempotent for the newest; the key never signs another hash under the same number."""
+        request = messages.SignCheckpoint(
+            key_id=key_id, org=org_name(tenant), sequence=sequence, hash=seal_hash
+        )
+        signed = await self._ask(request, messages.SignedCheckpoint)
+        if (signed.key_id, signed.sequence, signed.hash) != (key_id, sequence, seal_hash):
+            raise SignerContradicted("the answer is about another checkpoint", sequence=sequence)
+        return CheckpointSignature(
+            key_id=key_id, public_key=bytes.fromhex(signed.public_key), signature=signed.signature
+        )
 
     async def _ask(self, request: messages.Request, shape: type[_Answer]) -> _Answer:
         answer = await self._exchange(messages.dump(request))

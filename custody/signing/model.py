@@ -59,6 +59,18 @@ class SignedTransaction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointSignature:
+    """The signature of a checkpoint key under a seal of the ledger."""
+
+    key_id: str
+    """CKA_ID of the key, hexadecimal."""
+    public_key: bytes
+    """Ed25519, 32 bytes."""
+    signature: bytes
+    """Ed25519, 64 bytes, over `checkpoints.message_of`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SignerHealth:
     """The signer is able to sign."""
 

@@ -1,0 +1,82 @@
+"""Seal and have it signed: the row first, the signer between two transactions, safe to repeat at any point."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from custody.db.session import Database
+from custody.kernel.errors import InvariantViolated
+from custody.kernel.ids import TenantId, derived_uuid
+from custody.seals import chain, service
+from custody.seals.model import Checkpoint, Seal
+from custody.seals.ports import CheckpointSigner
+from custody.signing.checkpoints import message_of
+
+_SEALS_AT_ONCE = 100
+
+
+class SignatureWrong(InvariantViolated):
+    """The signer answered a signature that does not verify. Nothing is kept."""
+
+    code = "checkpoint_signature_wrong"
+
+
+async def seal_and_sign(
+    db: Database, signer: CheckpointSigner, tenant: TenantId, key_id: str | None = None
+) -> list[Seal]:
+    """Seal everything that can be sealed, then sign every seal that waits; returns the seals made.
+
+    `key_id` names another checkpoint key than the one that signed last: the way on after the loss of sealed rows was accepted.
+    """
+    made = []
+    while True:
+        async with db.unit_of_work(tenant) as uow:
+            seal = await service.seal_next(uow)
+        if seal is None:
+            break
+        made.append(seal)
+    await _sign_waiting(db, signer, tenant, key_id)
+    return made
+
+
+async def _sign_waiting(db: Database, signer: CheckpointSigner, tenant: TenantId, key_id: str | None) -> None:
+    while True:
+        async with db.read(tenant) as session:
+            waiting = await service.unsigned(session, _SEALS_AT_ONCE)
+            key_id = key_id or await service.signing_key(session)
+        if not waiting:
+            return
+        if key_id is None:
+            key_id = await signer.checkpoint_key(request_id=key_request(tenant), tenant=tenant)
+        for seal in waiting:
+            await _sign(db, signer, seal, key_id)
+
+
+async def _sign(db: Database, signer: CheckpointSigner, seal: Seal, key_id: str) -> None:
+    signed = await signer.sign_checkpoint(
+        tenant=seal.tenant, key_id=key_id, sequence=seal.sequence, seal_hash=seal.hash
+    )
+    checkpoint = Checkpoint(
+        tenant=seal.tenant,
+        sequence=seal.sequence,
+        key_id=signed.key_id,
+        public_key=signed.public_key,
+        signature=signed.signature,
+    )
+    if not chain.is_signed(checkpoint, message_of(seal.tenant, seal.sequence, seal.hash)):
+        raise SignatureWrong(tenant=seal.tenant, sequence=seal.sequence)
+    async with db.unit_of_work(seal.tenant) as uow:
+        await service.record_checkpoint(uow, checkpoint)
+
+
+def key_request(tenant: TenantId, reason: str = "first") -> UUID:
+    """Under which request a tenant's checkpoint key is created, so that repeating the call creates no second one."""
+    return derived_uuid("checkpoint-key", tenant, reason)
+
+
+async def trusted_keys(db: Database, signer: CheckpointSigner, tenant: TenantId) -> frozenset[bytes]:
+    """The public keys that the signer vouches for, of those that are said to have signed this tenant's checkpoints."""
+    async with db.read(tenant) as session:
+        named = await service.key_ids(session)
+    found = [await signer.find_checkpoint_key(tenant, key_id) for key_id in named]
+    return frozenset(key for key in found if key is not None)

@@ -1,0 +1,75 @@
+"""Seals, the batches in them, and the signatures under them. History: nothing in these tables changes."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, CheckConstraint, Column, Integer, LargeBinary, Table
+
+from custody.db.base import metadata
+from custody.db.columns import amount_column, tenant_column, text_column, utc_column
+
+
+def _number(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False)
+
+
+def _digest(name: str) -> Column[bytes]:
+    return Column(name, LargeBinary, nullable=False)
+
+
+ledger_seals = Table(
+    "ledger_seals",
+    metadata,
+    tenant_column(),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    _number("from_batch"),
+    _number("to_batch"),
+    _number("from_xid"),
+    _number("to_xid"),
+    Column("batches", Integer, nullable=False),
+    _digest("root"),
+    _digest("previous"),
+    _digest("hash"),
+    utc_column("sealed_at"),
+    CheckConstraint("sequence > 0", name="sequence_positive"),
+    CheckConstraint("batches > 0 AND from_batch <= to_batch AND from_xid < to_xid", name="not_empty"),
+    CheckConstraint("length(root) = 32 AND length(previous) = 32 AND length(hash) = 32", name="hash_lengths"),
+)
+"""One row per seal. It holds every batch whose transaction's number is from `from_xid` up to but not including `to_xid`."""
+
+ledger_sealed_batches = Table(
+    "ledger_sealed_batches",
+    metadata,
+    tenant_column(),
+    Column("batch_id", BigInteger, primary_key=True, autoincrement=False),
+    _number("sequence"),
+    _digest("leaves"),
+    CheckConstraint("length(leaves) > 0 AND length(leaves) % 8 = 0", name="leaves_length"),
+)
+"""One row per sealed batch: in which seal, and the first 8 bytes of each of its leaves, to name a transfer that was altered."""
+
+ledger_checkpoints = Table(
+    "ledger_checkpoints",
+    metadata,
+    tenant_column(),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    text_column("key_id"),
+    _digest("public_key"),
+    _digest("signature"),
+    CheckConstraint("length(public_key) = 32 AND length(signature) = 64", name="lengths"),
+)
+"""One row per signature under a seal."""
+
+ledger_liabilities = Table(
+    "ledger_liabilities",
+    metadata,
+    tenant_column(),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    text_column("asset", primary_key=True),
+    amount_column("total"),
+    _digest("root"),
+    _digest("secret"),
+    CheckConstraint("total >= 0", name="total_not_negative"),
+    CheckConstraint("length(root) = 32 AND length(secret) = 32", name="lengths"),
+)
+"""One row per asset and signed seal for which a tree of liabilities was made. `secret` salts its leaves, so that the same tree
+can be made again and a wallet's proof tells nothing about other wallets."""
