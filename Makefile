@@ -22,6 +22,9 @@ lint: setup  ## style, types, import contracts, our own rules, migrations and th
 bench: setup  ## every bench; each prints a table and writes build/bench/NAME.json
 	@for file in bench/bench_*.py; do echo "== $$file"; $(PYTHON_BIN) -m "bench.$$(basename $$file .py)" || exit 1; done
 
+bench-%: setup
+	@$(PYTHON_BIN) -m bench.bench_$* $(ARGS)
+
 states: setup  ## draw docs/states.md again from the transition tables
 	@$(PYTHON_BIN) -m scripts.draw_states
 
