@@ -177,6 +177,11 @@ async def _observe_stray(uow: UnitOfWork, seen: OwnTransaction) -> None:
     }
     await outbox.emit(uow, "vault.unknown_transaction", vault, detail)
     await audit.record(uow, INGESTION, "vault.unknown_transaction", vault, detail)
+    # Its bytes may have been stored meanwhile by a worker that could not see this row yet. Both sides look again with the audit
+    # chain locked, so that one of them sees the other's work.
+    stored = await attempt_store.find_by_hash(uow, seen.chain, seen.tx_hash)
+    if stored is not None:
+        await claim_stray(uow, await _lock(uow, stored), stored)
 
 
 def _stray_fee(stray: Stray) -> tuple[Command, ...]:

@@ -139,15 +139,24 @@ async def look_again(uow: UnitOfWork, seen: Withdrawal, look_in_s: int | None) -
 
 
 async def make_first_in_line_due(uow: UnitOfWork, vault_id: VaultId) -> None:
-    """A vault may be free: whoever has waited longest for it is due now."""
+    """A vault may be free: whoever has waited longest for it is due now.
+
+    Never waits: the caller may hold the audit chain, for which whoever holds that row may wait. A row that somebody is working on
+    is looked at again soon anyway.
+    """
     following = await first_in_line(uow, vault_id)
-    await uow.conn.execute(
-        update(withdrawals)
+    free = (
+        select(withdrawals.c.id)
         .where(
             withdrawals.c.tenant_id == uow.tenant,
             withdrawals.c.id == following,
             withdrawals.c.state.in_(_IN_LINE),
         )
+        .with_for_update(skip_locked=True)
+    )
+    await uow.conn.execute(
+        update(withdrawals)
+        .where(withdrawals.c.tenant_id == uow.tenant, withdrawals.c.id.in_(free.scalar_subquery()))
         .values(next_step_at=func.clock_timestamp())
     )
 

@@ -1,0 +1,92 @@
+"""Withdrawals when ingestion and others hold each other's rows: no waiting in a circle, no transaction that nobody recognises."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from custody.audit import service as audit
+from custody.db.session import Database
+from custody.kernel.ids import TenantId, new_uuid
+from custody.withdrawals import service as withdrawals
+from custody.withdrawals import store
+from tests.fakes.faults import Crash
+from tests.fakes.withdrawal_world import ETH, EVM, FUNDS, STELLAR, World
+
+
+@pytest.fixture
+async def world(database: Database, tenant: TenantId) -> World:
+    return await World(db=database, tenant=tenant).open()
+
+
+async def test_ingestion_waits_for_nobody_who_waits_for_the_audit_log(world: World) -> None:
+    """Two endings in one transaction: the second one wakes a withdrawal that somebody is just cancelling."""
+    paid = [await world.request(ETH, approve=("alice", "bob")) for _ in range(2)]
+    for each in paid:
+        await world.advance(each)
+    waiting = await world.request(ETH, approve=("alice", "bob"))
+    seen = world.chains[EVM].close_block()
+    locked, audited = asyncio.Event(), asyncio.Event()
+
+    async def cancel() -> None:
+        async with world.db.unit_of_work(world.tenant) as uow:
+            await store.lock_withdrawal(uow, waiting.id)
+            locked.set()
+            await audited.wait()
+            await withdrawals.cancel(uow, world.principal, waiting.id)
+
+    async def ingest() -> None:
+        async with world.db.unit_of_work(world.tenant) as uow:
+            await locked.wait()
+            await audit.record(uow, "test", "test.first", new_uuid(), {})
+            audited.set()
+            for each in seen:
+                await withdrawals.observe_transaction(uow, each)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(cancel())
+        group.create_task(ingest())
+    assert [await world.state(each) for each in (*paid, waiting)] == ["confirming", "confirming", "cancelled"]
+
+
+async def test_bytes_stored_while_their_block_is_taken_in_are_recognised(world: World) -> None:
+    """Somebody sent the signer's bytes for us; the worker stores them in the moment in which ingestion sees them."""
+    made = await world.request(approve=("alice", "bob"))
+    world.faults.arm("after sign")
+    with pytest.raises(Crash):
+        await world.advance(made)
+    signed = world.signer.journal[made.digest][1]
+    await world.chains[STELLAR].submit(signed.tx, signed.tx_hash)
+    seen = world.chains[STELLAR].close_block()
+    async with world.db.unit_of_work(world.tenant) as uow:
+        for each in seen:
+            await withdrawals.observe_transaction(uow, each)
+        storing = asyncio.create_task(world.advance(made))
+        await asyncio.sleep(0.5)
+    await storing
+    async with world.db.unit_of_work(world.tenant) as uow:
+        await withdrawals.lapse_due(uow, STELLAR, 200)
+    assert await world.state(made) == "settled"
+    assert await world.money() == (FUNDS - 1000, 0, FUNDS - 1100, 100)
+
+
+async def test_bytes_stored_just_before_their_block_is_taken_in_are_recognised(world: World) -> None:
+    """The other way round: ingestion asks before the worker's transaction is over, and the worker before ingestion's is."""
+    made = await world.request(approve=("alice", "bob"))
+    world.faults.arm("after sign")
+    with pytest.raises(Crash):
+        await world.advance(made)
+    signed = world.signer.journal[made.digest][1]
+    await world.chains[STELLAR].submit(signed.tx, signed.tx_hash)
+    async with world.db.unit_of_work(world.tenant) as uow:
+        await audit.record(uow, "test", "test.first", new_uuid(), {})
+        storing = asyncio.create_task(world.advance(made))
+        await asyncio.sleep(0.5)
+        ingesting = asyncio.create_task(world.ingest(STELLAR, final=0))
+        await asyncio.sleep(0.5)
+    await asyncio.gather(storing, ingesting)
+    assert await world.state(made) == "confirming"
+    await world.ingest(STELLAR, final=200)
+    assert await world.state(made) == "settled"
+    assert await world.money() == (FUNDS - 1000, 0, FUNDS - 1100, 100)
