@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sys
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
+from cli.platform import run_on_platform
 from custody import bootstrap, settings
 from custody.assets import service as assets
 from custody.assets.model import Asset
@@ -37,11 +37,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--tenant", type=int, help="only the tenant of this number")
     parser.add_argument("--looks", type=int, default=20, help="how often to look again at what differs")
-    parser.set_defaults(run=lambda chosen: asyncio.run(reconcile(chosen)))
+    parser.set_defaults(run=lambda chosen: run_on_platform(reconcile(chosen), "recon"))
 
 
 async def reconcile(chosen: argparse.Namespace) -> int:
-    """0 when all is equal, 1 when there is a break, 2 when the tenant does not exist."""
+    """0 when all is equal, 1 when there is a break, 2 when the tenant does not exist or a part is away."""
     configured = settings.load()
     app = bootstrap.build(configured)
     rails = build_rails(configured.rails)

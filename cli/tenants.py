@@ -6,11 +6,11 @@ A key's secret is written to a file that only its owner can read; it is never pr
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 from pathlib import Path
 
+from cli.platform import run_on_platform
 from custody import bootstrap, settings
 from custody.identity import service as identity
 from custody.identity.model import SCOPES
@@ -24,8 +24,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     verbs = parser.add_subparsers(dest="verb", required=True)
     create = verbs.add_parser("create", help="create a tenant, or find it by its name")
     create.add_argument("name")
-    create.set_defaults(run=lambda chosen: asyncio.run(create_tenant(chosen.name)))
-    verbs.add_parser("list", help="list the tenants").set_defaults(run=lambda _: asyncio.run(list_tenants()))
+    create.set_defaults(run=lambda chosen: run_on_platform(create_tenant(chosen.name), "tenants"))
+    verbs.add_parser("list", help="list the tenants").set_defaults(
+        run=lambda _: run_on_platform(list_tenants(), "tenants")
+    )
     key = verbs.add_parser("issue-key", help="issue an API key into a file")
     key.add_argument("--tenant", type=int, required=True, help="the tenant's number")
     key.add_argument("--subject", required=True, help="the person or machine that the key speaks for")
@@ -34,8 +36,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     key.add_argument("--out", type=Path, required=True, help="file for the secret; must not exist")
     key.set_defaults(
-        run=lambda chosen: asyncio.run(
-            issue_key(TenantId(chosen.tenant), chosen.subject, chosen.scope, chosen.out)
+        run=lambda chosen: run_on_platform(
+            issue_key(TenantId(chosen.tenant), chosen.subject, chosen.scope, chosen.out), "tenants"
         )
     )
 
