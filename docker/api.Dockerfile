@@ -11,6 +11,7 @@ COPY signer/__init__.py /app/signer/__init__.py
 COPY signer/protocol /app/signer/protocol
 COPY custody /app/custody
 COPY rails /app/rails
+COPY ingestion /app/ingestion
 COPY api /app/api
 WORKDIR /app
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 CUSTODY_CONFIG=/etc/custody/custody.toml

@@ -8,6 +8,8 @@ RUN groupadd --gid 10000 custody-socket \
 COPY signer/__init__.py /app/signer/__init__.py
 COPY signer/protocol /app/signer/protocol
 COPY custody /app/custody
+# Of ingestion only the description of its tables.
+COPY ingestion/__init__.py ingestion/tables.py /app/ingestion/
 WORKDIR /app
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 10006:10000

