@@ -57,6 +57,23 @@ def test_glossary_knows_every_state_machine() -> None:
         assert f"**{context}**" in glossary
 
 
+def test_glossary_knows_the_words_of_sending_and_sealing() -> None:
+    glossary = (ROOT / "docs/glossary.md").read_text()
+    for word in ("slot", "attempt", "stray", "veto", "lapse", "batch", "seal", "checkpoint"):
+        assert f"**{word}**" in glossary, word
+
+
+def test_threat_model_names_tests_that_exist() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/threat-model.md").read_text()))
+    there = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^ *(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
+    }
+    assert len(named) > 20
+    assert named - there == set()
+
+
 def test_glossary_says_each_word_once() -> None:
     words = re.findall(r"^\| \*\*([^*]+)\*\*", (ROOT / "docs/glossary.md").read_text(), re.MULTILINE)
     assert len(words) == len(set(words))
