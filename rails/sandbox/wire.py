@@ -18,6 +18,7 @@ from custody.receipts.model import BankReceipt
 Json = Mapping[str, object]
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,30})")
+_NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _EVENTS = {
     "accepted": RailEvent.ACCEPTED,
@@ -122,6 +123,9 @@ def text(container: Json, name: str) -> str:
     found = container.get(name)
     if not isinstance(found, str):
         raise Unreadable(f"{name} is missing or no text")
+    # JSON may name both by escapes; no database column holds either.
+    if _NO_TEXT.search(found):
+        raise Unreadable(f"{name} holds a NUL or half a character")
     return found
 
 
