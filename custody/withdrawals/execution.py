@@ -15,9 +15,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from custody.approvals import service as approvals
 from custody.chains.address import STELLAR, namespace
+from custody.chains.errors import UnsupportedChain
 from custody.chains.ports import ChainClient, FeeQuote, SubmissionStatus
 from custody.db.session import UnitOfWork
-from custody.kernel.assetid import native
+from custody.kernel.assetid import ChainId, native
 from custody.kernel.errors import CustodyError, InvariantViolated, Unavailable
 from custody.kernel.ids import AttemptId, TenantId, WithdrawalId, new_uuid
 from custody.ledger import service as ledger
@@ -138,7 +139,7 @@ async def _reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bo
     async with means.db.read(tenant) as session:
         vault = await wallets.get_vault(session, withdrawal.vault_id)
     await means.signer.health()
-    asked = await _ask(means.clients[vault.chain], vault)
+    asked = await _ask(_client(means, vault.chain), vault)
     async with means.db.unit_of_work(tenant) as uow:
         await uow.lock(f"slots/{tenant}/{vault.id}")
         locked = await store.lock_withdrawal(uow, withdrawal.id)
@@ -317,7 +318,7 @@ async def _send(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
                 return True
             if now.state == "signed":
                 await attempt_store.change_attempt(uow, now, "send")
-    submission = await means.clients[attempt.chain].submit(attempt.tx, attempt.tx_hash)
+    submission = await _client(means, attempt.chain).submit(attempt.tx, attempt.tx_hash)
     answer = f"{submission.status.value} {submission.code}".strip()
     again_s = min(_SEND_AGAIN_S[submission.status] * 2 ** min(attempt.sends, 5), _SEND_AGAIN_MAX_S)
     _log.info("withdrawal.broadcast", withdrawal_id=str(withdrawal.id), tx=attempt.tx_hash, answer=answer)
@@ -358,6 +359,13 @@ async def _load(
 async def _look_again(means: Means, tenant: TenantId, seen: Withdrawal, look_in_s: int | None) -> None:
     async with means.db.unit_of_work(tenant) as uow:
         await store.look_again(uow, seen, look_in_s)
+
+
+def _client(means: Means, chain: ChainId) -> ChainClient:
+    client = means.clients.get(chain)
+    if client is None:
+        raise UnsupportedChain(chain=chain)
+    return client
 
 
 def _given(attempt: Attempt | None) -> Attempt:

@@ -9,8 +9,8 @@ import pytest
 from custody.audit import service as audit
 from custody.db.session import Database
 from custody.kernel.ids import TenantId, new_uuid
+from custody.withdrawals import execution, store
 from custody.withdrawals import service as withdrawals
-from custody.withdrawals import store
 from tests.fakes.faults import Crash
 from tests.fakes.withdrawal_world import ETH, EVM, FUNDS, STELLAR, World
 
@@ -90,3 +90,12 @@ async def test_bytes_stored_just_before_their_block_is_taken_in_are_recognised(w
     await world.ingest(STELLAR, final=200)
     assert await world.state(made) == "settled"
     assert await world.money() == (FUNDS - 1000, 0, FUNDS - 1100, 100)
+
+
+async def test_a_chain_that_is_not_configured_stops_only_its_own_withdrawals(world: World) -> None:
+    stranded = await world.request(ETH, approve=("alice", "bob"))
+    other = await world.request(approve=("alice", "bob"))
+    del world.chains[EVM]
+    failures = await execution.advance_due(world.means, world.tenant)
+    assert [each.withdrawal_id for each in failures] == [stranded.id]
+    assert [await world.state(each) for each in (stranded, other)] == ["approved", "broadcasting"]
