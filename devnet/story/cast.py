@@ -7,16 +7,17 @@ import json
 import os
 import shutil
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from devnet.config import APPROVERS, ROOT, Endpoints
-from devnet.story.client import Api, StoryError, until
+from devnet.story.client import PATIENCE_S, Api, StoryError, until
 
 COMMAND_S = 90.0
 """Longest that any command of the demo may take."""
-TRIES = 6
-"""How often an approver runs the command before giving up."""
+REFUSED = "the API refused (4"
+"""What the approver's command says when trying again would not help."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,14 +52,7 @@ class Cast:
                 *("--key-file", str(self.state / "approvers" / f"{name}.pem")),
                 *("--approver", name, "--yes", *word, withdrawal_id),
             )
-            for _ in range(TRIES - 1):
-                try:
-                    await custody(self.ends, *argv)
-                    break
-                except StoryError:
-                    await asyncio.sleep(1)
-            else:
-                await custody(self.ends, *argv)
+            await persist(self.ends, *argv)
 
     async def reaches(self, withdrawal_id: str, state: str) -> dict[str, object]:
         """Wait until a withdrawal is in this state."""
@@ -114,6 +108,20 @@ async def issue_key(ends: Endpoints, tenant: str, subject: str, scopes: tuple[st
 def secret_of(path: Path) -> str:
     """An API key's secret from its file."""
     return path.read_text(encoding="ascii").strip()
+
+
+async def persist(ends: Endpoints, *argv: str) -> None:
+    """Run a command again until somebody answers it. Raises StoryError when it is refused or nobody ever answers."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            await custody(ends, *argv)
+        except StoryError as error:
+            if REFUSED in str(error) or time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(1)
+        else:
+            return
 
 
 async def custody(ends: Endpoints, *argv: str, may_fail: bool = False) -> str:

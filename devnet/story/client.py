@@ -17,7 +17,7 @@ import httpx
 Json = dict[str, Any]
 _T = TypeVar("_T")
 
-PATIENCE_S = 90.0
+PATIENCE_S = 120.0
 """How long a person of the demo waits for anything before calling it broken."""
 
 

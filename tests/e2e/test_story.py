@@ -15,10 +15,9 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
 
 def test_the_demo_ends_with_books_that_equal_chain_and_bank(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
     done = run("cli.main", "demo", "--state-dir", str(tmp_path / "state"))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "breaks: 0" in done.stdout
+    assert "no breaks" in done.stdout
 
 
 def test_killing_processes_never_changes_the_final_balances() -> None:
