@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Literal
 from uuid import UUID
 
@@ -89,7 +90,13 @@ class AccountKey:
 
     def id_for(self, tenant: TenantId) -> UUID:
         """The account's id, which follows from the key, so that no lookup is needed to post."""
-        return derived_uuid("ledger.account", tenant, self.kind.value, self.owner, self.asset.text)
+        return _account_id(tenant, self.kind, self.owner, self.asset)
+
+
+@lru_cache(maxsize=50_000)
+def _account_id(tenant: TenantId, kind: AccountKind, owner: UUID | None, asset: AssetId) -> UUID:
+    """Remembered: accounts are named far more often than opened, and hashing names is a good part of what posting costs here."""
+    return derived_uuid("ledger.account", tenant, kind.value, owner, asset.text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,7 +44,7 @@ DECLARE
   r_code text[]; r_reference uuid[]; r_target uuid[]; r_old text[]; r_head uuid[]; r_leaf int[];
   v_now timestamptz; v_chain int; v_start int := 1; v_failed boolean := false; v_head uuid; v_ids uuid[];
   v_result text; v_account uuid; v_posted numeric; v_pending numeric; d int; c int; h int; t int; k int; j int;
-  v_fraction boolean; v_leaf int := 0; v_leaf_start int := 0; v_batch bigint; v_level bytea[]; v_size int;
+  v_fraction boolean; v_leaf int := 0; v_leaf_start int := 0; v_batch bigint; v_micros bigint; v_twins boolean; v_level bytea[]; v_size int;
 BEGIN
   SELECT count(*), array_agg(x.chain ORDER BY x.n), array_agg(x.id ORDER BY x.n), array_agg(x.kind ORDER BY x.n),
          array_agg(sha256(convert_to((x.body - '{chain,id,as_of}'::text[])::text, 'UTF8')) ORDER BY x.n),
@@ -53,9 +53,9 @@ BEGIN
          array_agg(x.expires_at ORDER BY x.n), array_agg(x.hold ORDER BY x.n), array_agg(x.target ORDER BY x.n),
          array_agg(coalesce(x.final, false) ORDER BY x.n), array_agg(x.as_of ORDER BY x.n),
          array_agg(x.asset ORDER BY x.n), array_agg(x.effective_at ORDER BY x.n), array_agg(x.floor ORDER BY x.n),
-         array_agg(x.ceiling ORDER BY x.n), bool_or(x.amount <> trunc(x.amount))
+         array_agg(x.ceiling ORDER BY x.n), bool_or(x.amount <> trunc(x.amount)), count(DISTINCT x.id) < count(x.id)
     INTO c_count, c_chain, c_id, c_kind, c_hash, c_account, c_debit, c_credit, c_amount, c_code, c_reference,
-         c_expires, c_hold, c_target, c_final, c_as_of, c_asset, c_effective, c_floor, c_ceiling, v_fraction
+         c_expires, c_hold, c_target, c_final, c_as_of, c_asset, c_effective, c_floor, c_ceiling, v_fraction, v_twins
     FROM ROWS FROM (
            jsonb_to_recordset(p_commands) AS (
              chain int, id uuid, kind text, account uuid, debit uuid, credit uuid, amount numeric, code text, reference uuid,
@@ -142,8 +142,10 @@ BEGIN
     INTO p_map, p_hash, p_result, p_account
     FROM (SELECT m.*, row_number() OVER () AS n FROM (SELECT DISTINCT y.id FROM unnest(c_id) AS y(id)) AS x, LATERAL (
             SELECT q.* FROM ledger_commands q WHERE q.tenant_id = p_tenant AND q.id = x.id LIMIT 1) AS m) AS o;
-  SELECT coalesce(jsonb_object_agg(o.id::text, o.n), '{}') INTO c_first
-    FROM (SELECT x.id, min(x.n) AS n FROM unnest(c_id) WITH ORDINALITY AS x(id, n) WHERE x.id IS NOT NULL GROUP BY x.id) AS o;
+  IF v_twins THEN
+    SELECT jsonb_object_agg(o.id::text, o.n) INTO c_first
+      FROM (SELECT x.id, min(x.n) AS n FROM unnest(c_id) WITH ORDINALITY AS x(id, n) WHERE x.id IS NOT NULL GROUP BY x.id) AS o;
+  END IF;
 
   r_result := array_fill(NULL::text, ARRAY[c_count]);      r_new := array_fill(false, ARRAY[c_count]);
   r_account := array_fill(NULL::uuid, ARRAY[c_count]);     r_target := array_fill(NULL::uuid, ARRAY[c_count]);
@@ -164,8 +166,13 @@ BEGIN
     v_result := NULL; v_account := NULL; v_posted := 0; v_pending := 0; d := NULL; c := NULL; h := NULL; t := NULL;
 
     -- Known already: recorded by an earlier call, or earlier in this one.
-    k := (p_map ->> c_id[i]::text)::int;
-    j := (c_first ->> c_id[i]::text)::int;
+    k := NULL; j := NULL;
+    IF p_hash IS NOT NULL THEN
+      k := (p_map ->> c_id[i]::text)::int;
+    END IF;
+    IF v_twins THEN
+      j := (c_first ->> c_id[i]::text)::int;
+    END IF;
     IF k IS NOT NULL THEN
       v_result := CASE WHEN p_hash[k] = c_hash[i] THEN p_result[k] ELSE 'transfer_exists_different' END;
       v_account := CASE WHEN p_hash[k] = c_hash[i] THEN p_account[k] END;
@@ -307,7 +314,10 @@ BEGIN
         ELSIF t IS NOT NULL THEN
           t_reversed[t] := true;
         END IF;
-        k := (t_map ->> c_id[i]::text)::int;
+        k := NULL;
+        IF t_id IS NOT NULL THEN
+          k := (t_map ->> c_id[i]::text)::int;
+        END IF;
         IF k IS NOT NULL THEN
           t_kind[k] := c_kind[i]; t_debit[k] := a_id[d]; t_credit[k] := a_id[c]; t_posted[k] := v_posted;
           t_code[k] := r_code[i]; t_reference[k] := r_reference[i]; t_exists[k] := true; t_reversed[k] := false;
@@ -360,27 +370,25 @@ BEGIN
    WHERE a.tenant_id = p_tenant AND a.id = x.id AND (a.version <> x.version OR a.state <> x.state);
   IF v_leaf > 0 THEN
     v_batch := nextval('ledger_batch_numbers');
-    INSERT INTO ledger_transfers (tenant_id, id, chain_id, kind, code, reference, debit_account, credit_account, posted, pending,
-                                  target_id, debit_version, debit_balance, debit_held, credit_version, credit_balance, credit_held,
-                                  booked_at, effective_at, batch_id, leaf)
-    SELECT p_tenant, x.id, x.head, x.kind, x.code, x.reference, a_id[x.d], a_id[x.c], x.posted, x.pending, x.target,
-           x.dv, x.db, x.dheld, x.cv, x.cb, x.cheld, v_now, coalesce(x.effective, v_now), v_batch, x.leaf
-      FROM unnest(c_id, c_kind, r_head, r_code, r_reference, r_d, r_c, r_posted, r_pending, r_target, r_dv, r_db, r_dheld,
-                  r_cv, r_cb, r_cheld, c_effective, r_leaf, r_new, r_result)
-           AS x(id, kind, head, code, reference, d, c, posted, pending, target, dv, db, dheld, cv, cb, cheld, effective, leaf, new,
-                result)
-     WHERE x.new AND x.result = 'applied' AND x.leaf IS NOT NULL ORDER BY x.leaf;
-    -- The batch's Merkle root, as custody/ledger/leaves.py describes it: leaves in order, then level upon level in place.
-    SELECT array_agg(sha256('\x00'::bytea || convert_to(concat_ws('|', 'ledger-transfer-v1', p_tenant, x.id, x.head, x.kind, x.code,
-             x.reference, a_id[x.d], a_id[x.c], x.posted, x.pending, coalesce(x.target::text, ''), x.dv, x.db, x.dheld,
-             x.cv, x.cb, x.cheld, (extract(epoch FROM v_now) * 1000000)::bigint,
-             (extract(epoch FROM coalesce(x.effective, v_now)) * 1000000)::bigint), 'UTF8')) ORDER BY x.leaf)
-      INTO v_level
-      FROM unnest(c_id, c_kind, r_head, r_code, r_reference, r_d, r_c, r_posted, r_pending, r_target, r_dv, r_db, r_dheld,
-                  r_cv, r_cb, r_cheld, c_effective, r_leaf, r_new, r_result)
-           AS x(id, kind, head, code, reference, d, c, posted, pending, target, dv, db, dheld, cv, cb, cheld, effective, leaf, new,
-                result)
-     WHERE x.new AND x.result = 'applied' AND x.leaf IS NOT NULL;
+    v_micros := extract(epoch FROM v_now) * 1000000;
+    -- Each leaf is made of the row as it was stored; then level upon level in place, as custody/ledger/leaves.py describes.
+    WITH written AS (
+      INSERT INTO ledger_transfers AS w (tenant_id, id, chain_id, kind, code, reference, debit_account, credit_account, posted,
+                                         pending, target_id, debit_version, debit_balance, debit_held, credit_version, credit_balance,
+                                         credit_held, booked_at, effective_at, batch_id, leaf)
+      SELECT p_tenant, x.id, x.head, x.kind, x.code, x.reference, a_id[x.d], a_id[x.c], x.posted, x.pending, x.target,
+             x.dv, x.db, x.dheld, x.cv, x.cb, x.cheld, v_now, coalesce(x.effective, v_now), v_batch, x.leaf
+        FROM unnest(c_id, c_kind, r_head, r_code, r_reference, r_d, r_c, r_posted, r_pending, r_target, r_dv, r_db, r_dheld,
+                    r_cv, r_cb, r_cheld, c_effective, r_leaf, r_new, r_result)
+             AS x(id, kind, head, code, reference, d, c, posted, pending, target, dv, db, dheld, cv, cb, cheld, effective, leaf, new,
+                  result)
+       WHERE x.new AND x.result = 'applied' AND x.leaf IS NOT NULL ORDER BY x.leaf
+      RETURNING w.leaf, sha256('\x00'::bytea || convert_to(concat_ws('|', 'ledger-transfer-v1', w.tenant_id, w.id, w.chain_id, w.kind,
+                  w.code, w.reference, w.debit_account, w.credit_account, w.posted, w.pending, coalesce(w.target_id::text, ''),
+                  w.debit_version, w.debit_balance, w.debit_held, w.credit_version, w.credit_balance, w.credit_held, v_micros,
+                  CASE w.effective_at WHEN v_now THEN v_micros ELSE (extract(epoch FROM w.effective_at) * 1000000)::bigint END
+                ), 'UTF8')) AS hash)
+    SELECT array_agg(y.hash ORDER BY y.leaf) INTO v_level FROM written AS y;
     v_size := v_leaf;
     WHILE v_size > 1 LOOP
       FOR u IN 1 .. v_size / 2 LOOP
