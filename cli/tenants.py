@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cli.platform import run_on_platform
 from custody import bootstrap, settings
+from custody.audit import service as audit
 from custody.identity import service as identity
 from custody.identity.model import SCOPES
 from custody.kernel.errors import CustodyError
@@ -75,6 +76,8 @@ async def issue_key(tenant: TenantId, subject: str, scopes: list[str], out: Path
                 print(f"there is no tenant {tenant}")
                 return 2
             issued = await identity.issue_api_key(uow, subject, scopes)
+            granted = {"subject": subject, "scopes": sorted(set(scopes))}
+            await audit.record(uow, f"operator:uid-{os.getuid()}", "api_key.issue", issued.id, granted)
             # Inside the transaction: a file that cannot be written must leave no key behind.
             write_secret(out, issued.secret)
     except (OSError, CustodyError) as error:

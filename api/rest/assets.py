@@ -13,8 +13,10 @@ from api.rest.shapes import COMMAND_PROBLEMS, READ_PROBLEMS, AssetText, In, Out,
 from api.strict_json import StrictRoute
 from custody.assets import service as assets
 from custody.assets.model import Asset
+from custody.audit import service as audit
 from custody.db.session import UnitOfWork
 from custody.kernel.assetid import parse_asset_id
+from custody.kernel.ids import derived_uuid
 
 router = APIRouter(prefix="/v1/assets", tags=["assets"], route_class=StrictRoute)
 
@@ -43,7 +45,13 @@ async def register_asset(body: AssetIn, command: Operate) -> Response:
         asset_id = parse_asset_id(body.id)
 
     async def effect(uow: UnitOfWork) -> AssetOut:
-        return show_asset(await assets.register(uow, asset_id, body.code, body.decimals))
+        is_new = await assets.find(uow, asset_id) is None
+        asset = await assets.register(uow, asset_id, body.code, body.decimals)
+        if is_new:
+            told = {"asset": asset_id.text, "code": asset.code, "decimals": asset.decimals}
+            named = derived_uuid("asset", asset_id.text)
+            await audit.record(uow, command.principal.subject, "asset.register", named, told)
+        return show_asset(asset)
 
     return await command.run(effect)
 

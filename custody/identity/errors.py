@@ -24,3 +24,10 @@ class UnknownScope(InvalidInput):
 
     code = "unknown_scope"
     public = "No such scope."
+
+
+class MalformedSubject(InvalidInput):
+    """A key was asked for in a name that audit and intents could not carry."""
+
+    code = "malformed_subject"
+    public = "A subject is 1 to 64 ASCII letters, digits and ._:@-, and begins with a letter or digit."

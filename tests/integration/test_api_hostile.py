@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -10,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from custody.db.session import Database
+from custody.identity import service as identity
+from custody.identity.errors import MalformedSubject
 from custody.kernel.ids import CustomerId, WalletId, new_uuid, parse_id, show_id
 from custody.wallets import service as wallets
 from tests.integration.api_harness import Harness, running
+from tests.integration.test_operator import CONFIGURATION, custody
 
 ROOT = Path(__file__).parent.parent.parent
 NESTED = """{ wallets(first: 100) { edges { node { customer { wallets { customer { wallets { customer { wallets {
@@ -66,3 +71,34 @@ async def add_wallets(api: Harness, customer: CustomerId, count: int) -> None:
     async with api.app.db.unit_of_work(api.tenant.id) as uow:
         for number in range(count):
             await wallets.create_wallet(uow, "test", WalletId(new_uuid()), customer, f"w{number}")
+
+
+@pytest.mark.parametrize("subject", ["Ada Lovelace", "ada\n", "", "é", "a" * 65, "a/b"])
+async def test_a_key_is_issued_only_to_a_subject_that_an_intent_can_name(api: Harness, subject: str) -> None:
+    with pytest.raises(MalformedSubject):
+        async with api.app.db.unit_of_work(api.tenant.id) as uow:
+            await identity.issue_api_key(uow, subject, ["read"])
+
+
+async def test_listing_an_asset_is_audited_once(api: Harness) -> None:
+    body = {"id": "fiat/CHF", "code": "CHF", "decimals": 2}
+    for _ in range(2):
+        assert (await api.post("/v1/assets", body)).status_code == 201
+    entries = (await api.get("/v1/audit-events", limit="100")).json()["data"]
+    found = [entry for entry in entries if entry["action"] == "asset.register"]
+    assert [(entry["actor"], entry["detail"]["asset"]) for entry in found] == [("acme-all", "fiat/CHF")]
+
+
+async def test_issuing_a_key_is_audited_without_its_secret(
+    api: Harness, app_dsn: str, tmp_path: Path
+) -> None:
+    configuration, out = tmp_path / "custody.toml", tmp_path / "key"
+    configuration.write_text(CONFIGURATION.format(url=app_dsn))
+    issue = ("tenants", "issue-key", "--tenant", str(api.tenant.id), "--scope", "read", "--out", str(out))
+    done = await asyncio.to_thread(custody, configuration, *issue, "--subject", "new-app")
+    assert done.returncode == 0, done.stderr
+    entries = (await api.get("/v1/audit-events", limit="100")).json()["data"]
+    entry = next(entry for entry in entries if entry["action"] == "api_key.issue")
+    assert entry["detail"] == {"subject": "new-app", "scopes": ["read"]}
+    secret = out.read_text().strip()
+    assert secret not in json.dumps(entries) + done.stdout + done.stderr
