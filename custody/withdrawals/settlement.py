@@ -86,7 +86,7 @@ async def lapse_due(uow: UnitOfWork, chain: ChainId, height_final: int) -> None:
     for withdrawal, attempt in lapsed:
         await _lapse(uow, withdrawal, attempt)
     for stray in strays:
-        await stray_store.change(uow, stray, "book")
+        await _change_stray(uow, stray, "book")
 
 
 async def orphan_above(uow: UnitOfWork, chain: ChainId, height: int) -> None:
@@ -98,7 +98,7 @@ async def orphan_above(uow: UnitOfWork, chain: ChainId, height: int) -> None:
         )
         await move(uow, withdrawal, "orphan", actor=INGESTION, detail={"tx_hash": attempt.tx_hash})
     for stray in await stray_store.load_above(uow, chain, height):
-        await stray_store.change(uow, stray, "orphan")
+        await _change_stray(uow, stray, "orphan")
 
 
 async def claim_stray(uow: UnitOfWork, withdrawal: Withdrawal, attempt: Attempt) -> None:
@@ -108,7 +108,7 @@ async def claim_stray(uow: UnitOfWork, withdrawal: Withdrawal, attempt: Attempt)
     stray = await stray_store.find(uow, attempt.chain, attempt.tx_hash)
     if stray is None:
         return
-    await stray_store.change(uow, stray, "match")
+    await _change_stray(uow, stray, "match")
     seen = OwnTransaction(
         chain=stray.chain,
         height=stray.height,
@@ -182,6 +182,17 @@ async def _observe_stray(uow: UnitOfWork, seen: OwnTransaction) -> None:
     stored = await attempt_store.find_by_hash(uow, seen.chain, seen.tx_hash)
     if stored is not None:
         await claim_stray(uow, await _lock(uow, stored), stored)
+
+
+async def _change_stray(uow: UnitOfWork, stray: Stray, event: str) -> None:
+    await stray_store.change(uow, stray, event)
+    detail = {
+        "chain": str(stray.chain),
+        "tx_hash": stray.tx_hash,
+        "height": stray.height,
+        "fee": str(stray.fee_paid),
+    }
+    await audit.record(uow, INGESTION, f"vault.unknown_transaction.{event}", stray.vault_id, detail)
 
 
 def _stray_fee(stray: Stray) -> tuple[Command, ...]:

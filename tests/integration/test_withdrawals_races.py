@@ -11,8 +11,9 @@ from custody.db.session import Database
 from custody.kernel.ids import TenantId, new_uuid
 from custody.withdrawals import execution, store
 from custody.withdrawals import service as withdrawals
+from custody.withdrawals.model import OwnTransaction
 from tests.fakes.faults import Crash
-from tests.fakes.withdrawal_world import ETH, EVM, FUNDS, STELLAR, World
+from tests.fakes.withdrawal_world import ETH, EVM, FUNDS, START, STELLAR, VAULT_ACCOUNT, World
 
 
 @pytest.fixture
@@ -99,3 +100,35 @@ async def test_a_chain_that_is_not_configured_stops_only_its_own_withdrawals(wor
     failures = await execution.advance_due(world.means, world.tenant)
     assert [each.withdrawal_id for each in failures] == [stranded.id]
     assert [await world.state(each) for each in (stranded, other)] == ["approved", "broadcasting"]
+
+
+async def test_a_fee_is_booked_although_the_vault_has_promised_everything_it_holds(world: World) -> None:
+    made = [await world.request(amount=FUNDS // 2, approve=("alice", "bob")) for _ in range(2)]
+    await world.advance(made[0])
+    await world.ingest(STELLAR)
+    assert [await world.state(each) for each in made] == ["settled", "approved"]
+    assert await world.money() == (FUNDS // 2, FUNDS // 2, FUNDS // 2 - 100, 100)
+
+
+async def test_every_change_of_a_transaction_that_nobody_asked_for_is_audited(world: World) -> None:
+    seen = OwnTransaction(
+        chain=EVM,
+        height=102,
+        tx_hash="0x" + "ab" * 32,
+        account=VAULT_ACCOUNT[EVM],
+        succeeded=True,
+        fee_atomic=100,
+        sequence=9,
+        occurred_at=START,
+    )
+    async with world.db.unit_of_work(world.tenant) as uow:
+        await withdrawals.observe_transaction(uow, seen)
+        await withdrawals.orphan_above(uow, EVM, 101)
+        await withdrawals.observe_transaction(uow, seen)
+        await withdrawals.lapse_due(uow, EVM, 102)
+    async with world.db.read(world.tenant) as session:
+        entries = await audit.page(session, 0, 100)
+        await audit.verify(session)
+    told = [each.action.removeprefix("vault.unknown_transaction") for each in entries]
+    assert [each for each in told if not each[:1].isalpha()] == ["", ".orphan", "", ".book"]
+    assert await world.money(ETH) == (FUNDS, 0, FUNDS - 100, 100)
