@@ -109,7 +109,7 @@ def normalize(
 ) -> BlockFacts:
     """What the block did to our vaults. `receipts` holds those of `relevant_hashes`; their logs are the logs that count.
 
-    Raises RpcUnreadable when a receipt is missing or belongs to another block.
+    Raises RpcUnreadable when a receipt belongs to another block or to another transaction.
     """
     ref = block_ref(block)
     watched = {each.lower() for each in ours}
@@ -122,6 +122,8 @@ def normalize(
             continue
         if _hash(RECEIPT, receipt.get("blockHash")) != ref.hash:
             raise RpcUnreadable(method=RECEIPT, reason="a receipt of another block")
+        if _hash(RECEIPT, receipt.get("transactionHash")) != tx["hash"].lower():
+            raise RpcUnreadable(method=RECEIPT, reason="a receipt of another transaction")
         for movement, departure in _moved(chain, tx, receipt):
             if movement is not None and movement.account.lower() in watched:
                 movements.append(movement)

@@ -112,3 +112,11 @@ def test_a_receipt_of_another_block_is_refused(recorded: dict[str, Any]) -> None
     everybody = named_accounts(recorded["block"], [])
     with pytest.raises(RpcUnreadable):
         normalize(MAINNET, recorded["block"], {receipt["transactionHash"]: receipt}, everybody)
+
+
+def test_a_receipt_of_another_transaction_is_refused(recorded: dict[str, Any]) -> None:
+    """A node that mixes up its answers must not decide whether our own transaction succeeded."""
+    first, second = recorded["receipts"][:2]
+    everybody = named_accounts(recorded["block"], [])
+    with pytest.raises(RpcUnreadable):
+        normalize(MAINNET, recorded["block"], {first["transactionHash"]: second}, everybody)
