@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from cli.platform import FAILED, run_on_platform
 from custody import bootstrap, settings
 from custody.audit import service as audit
 from custody.bootstrap import App
@@ -63,14 +64,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _run(work: Awaitable[int]) -> int:
-    async def awaited() -> int:
-        return await work
+    return run_on_platform(_named(work), "audit")
 
+
+async def _named(work: Awaitable[int]) -> int:
+    """The work's exit code; 1 with the row's name when history was altered."""
     try:
-        return asyncio.run(awaited())
+        return await work
     except CustodyError as error:
-        print(error, file=sys.stderr)
-        return 1
+        print(f"custody audit: {error}", file=sys.stderr)
+        return 1 if isinstance(error, HistoryAltered | CheckpointUntrusted) else FAILED
 
 
 async def _each_tenant(work: Callable[[App, TenantId], Awaitable[bool]]) -> int:

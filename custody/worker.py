@@ -24,9 +24,11 @@ from custody.events.relay import relay
 from custody.events.trace import traced
 from custody.events.wakeup import QUEUE, Waker, dump_job, load_job, redis_settings
 from custody.identity.service import list_tenants
-from custody.kernel.errors import CustodyError
+from custody.kernel.errors import CustodyError, Unavailable
 from custody.kernel.ids import TenantId, WithdrawalId
 from custody.policy import service as policies
+from custody.seals import execution as sealing
+from custody.seals.ports import CheckpointSigner
 from custody.settings import load
 from custody.withdrawals import execution
 from custody.withdrawals import service as withdrawals
@@ -36,6 +38,8 @@ _log = structlog.get_logger(__name__)
 
 _POLICY_EVERY_S = 5.0
 """How often the signer is asked which policy is in force."""
+_SEAL_EVERY_S = 60.0
+"""How often what is booked is sealed. Each seal is one entry of the signer's journal."""
 _RELAY_EVERY_S = 0.2
 """How often the outbox is looked at for wake-ups."""
 _REDIS_AGAIN_S = 2.0
@@ -44,12 +48,16 @@ _JOB_TIMEOUT_S = 120
 _JOBS_AT_ONCE = 16
 
 
-async def run(means: Means, waker: Waker, stop: asyncio.Event) -> None:
-    """Work until told to stop, then finish the rounds that are begun."""
+async def run(
+    means: Means, waker: Waker, stop: asyncio.Event, checkpoints: CheckpointSigner | None = None
+) -> None:
+    """Work until told to stop, then finish the rounds that are begun. Without `checkpoints` nothing is sealed."""
     async with asyncio.TaskGroup() as group:
         group.create_task(_repeat("policy", _POLICY_EVERY_S, stop, lambda: adopt_policy(means)))
         group.create_task(_repeat("sweep", means.settings.sweep_interval_s, stop, lambda: sweep(means)))
         group.create_task(_repeat("relay", _RELAY_EVERY_S, stop, lambda: relay_all(means.db, waker)))
+        if checkpoints is not None:
+            group.create_task(_repeat("seal", _SEAL_EVERY_S, stop, lambda: seal_all(means.db, checkpoints)))
         group.create_task(_listen(means, stop))
 
 
@@ -69,6 +77,24 @@ async def sweep(means: Means) -> None:
             _log.error(
                 "withdrawal.stopped", withdrawal_id=str(failure.withdrawal_id), error=str(failure.error)
             )
+
+
+async def seal_all(db: Database, signer: CheckpointSigner) -> None:
+    """Seal what every tenant has booked and have it signed. One tenant's trouble does not keep the others waiting."""
+    async with db.read(None) as session:
+        tenants = await list_tenants(session)
+    for tenant in tenants:
+        try:
+            made = await sealing.seal_and_sign(db, signer, tenant)
+        except Unavailable as error:
+            # What is sealed waits for its signature: the signer is away, or the tenant has no key in it yet.
+            _log.warning("seals.waiting", tenant=tenant, error=str(error))
+            continue
+        except CustodyError as error:
+            _log.error("seals.stopped", tenant=tenant, error=str(error))
+            continue
+        if made:
+            _log.info("seals.sealed", tenant=tenant, sequence=made[-1].sequence)
 
 
 async def relay_all(db: Database, waker: Waker) -> None:
@@ -161,7 +187,7 @@ async def _main() -> None:
         loop.add_signal_handler(number, stop.set)
     app = build(load())
     try:
-        await run(build_means(app), app.waker, stop)
+        await run(build_means(app), app.waker, stop, app.signer)
     finally:
         await app.aclose()
 

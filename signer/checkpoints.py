@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from signer.facts import CheckpointSigned, State
 from signer.protocol.checkpoint import VAULT, checkpoint_message
-from signer.protocol.messages import SignCheckpoint, SignedCheckpoint
+from signer.protocol.messages import CreateKey, SignCheckpoint, SignedCheckpoint
 from signer.record import Record
 from signer.refusal import HsmFault, Refusal
 
@@ -52,6 +52,18 @@ def sign_checkpoint(record: Record, sign: SignMessage, request: SignCheckpoint) 
     )
     record.append(signed)
     return _view(signed, public_key)
+
+
+def check_first_key(state: State, request: CreateKey) -> None:
+    """Raise Refusal("forbidden") unless this is, or repeats, the first checkpoint key of an org that has another key.
+
+    So a requester needs no operator to begin with, and cannot fill the token with keys.
+    """
+    if request.request_id in state.key_requests:
+        return
+    vaults = [key.vault for key in state.reserved.values() if key.org == request.org]
+    if not vaults or VAULT in vaults:
+        raise Refusal("forbidden", "a requester creates the first checkpoint key of an org that has a key")
 
 
 def _key_of(state: State, request: SignCheckpoint) -> bytes:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from signer.build import evm, stellar
 from signer.build.address import address_of, check_addresses, curve_of
-from signer.checkpoints import sign_checkpoint
+from signer.checkpoints import check_first_key, sign_checkpoint
 from signer.facts import Bound, IntentVetoed, KeyCreated, KeyReserved, TransactionSigned
 from signer.limits import Ruling, denied, rule_on
 from signer.policy import asset_of, moved_by
@@ -129,6 +129,21 @@ class Decider:
 
     def create_key(self, request: CreateKey) -> KeyView:
         """Generate a key pair in the HSM. Idempotent by `request_id`; its id is journaled before it exists."""
+        self._check_key_request(request)
+        with self._lock:
+            self._record.check_sound()
+            return self._create_key(request)
+
+    def create_first_checkpoint_key(self, request: CreateKey) -> KeyView:
+        """The same on behalf of a requester, who gets one checkpoint key for an org that has a key, and no more."""
+        self._check_key_request(request)
+        with self._lock:
+            self._record.check_sound()
+            check_first_key(self._record.state, request)
+            return self._create_key(request)
+
+    @staticmethod
+    def _check_key_request(request: CreateKey) -> None:
         for value in (request.request_id, request.org, request.vault, request.label):
             if not _NAME.fullmatch(value):
                 raise Refusal(
@@ -138,14 +153,14 @@ class Decider:
             raise Refusal("bad_request", "the curve is ed25519 or secp256k1")
         if request.vault == CHECKPOINTS and request.curve != "ed25519":
             raise Refusal("bad_request", "a checkpoint key is an ed25519 key")
-        with self._lock:
-            self._record.check_sound()
-            reserved = self._reserve_key(request)
-            if reserved.key_id not in self._record.state.public_keys:
-                name = f"{reserved.org}/{reserved.vault}/{reserved.curve}/{reserved.label}"
-                public_key = self._keys.generate(bytes.fromhex(reserved.key_id), name, reserved.curve)
-                self._record.append(KeyCreated(key_id=reserved.key_id, public_key=public_key))
-            return self._view(reserved)
+
+    def _create_key(self, request: CreateKey) -> KeyView:
+        reserved = self._reserve_key(request)
+        if reserved.key_id not in self._record.state.public_keys:
+            name = f"{reserved.org}/{reserved.vault}/{reserved.curve}/{reserved.label}"
+            public_key = self._keys.generate(bytes.fromhex(reserved.key_id), name, reserved.curve)
+            self._record.append(KeyCreated(key_id=reserved.key_id, public_key=public_key))
+        return self._view(reserved)
 
     def public_key(self, key_id: str) -> KeyView:
         """Return one key; raises Refusal("unknown_key")."""

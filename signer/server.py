@@ -15,6 +15,7 @@ from signer.config import Config
 from signer.decide import Decider
 from signer.log import log_event
 from signer.policy import Policy
+from signer.protocol.checkpoint import VAULT as CHECKPOINTS
 from signer.protocol.messages import (
     ApproverView,
     CreateKey,
@@ -59,6 +60,9 @@ def answer(decider: Decider, policy: Policy, roles: frozenset[str], request: Req
             _demand(roles, _REQUESTER)
             return decider.veto(request)
         case CreateKey():
+            if request.vault == CHECKPOINTS and not roles & _OPERATOR:
+                _demand(roles, _REQUESTER)
+                return decider.create_first_checkpoint_key(request)
             _demand(roles, _OPERATOR)
             return decider.create_key(request)
         case _:

@@ -13,7 +13,7 @@ class CheckpointSigner(Protocol):
     """The signer, as far as checkpoints go."""
 
     async def checkpoint_key(self, *, request_id: UUID, tenant: TenantId) -> str:
-        """The id of a checkpoint key of the tenant, created at the first call with this `request_id`."""
+        """The id of a checkpoint key of the tenant, created at the first call with this `request_id`. The tenant has a vault."""
         ...
 
     async def find_checkpoint_key(self, tenant: TenantId, key_id: str) -> bytes | None:

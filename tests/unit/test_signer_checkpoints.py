@@ -187,6 +187,30 @@ def test_only_a_requester_asks_for_checkpoints(decider: Decider, role: str) -> N
     assert isinstance(signed, SignedCheckpoint)
 
 
+def test_a_requester_creates_the_first_checkpoint_key_of_a_known_org_and_no_other_key(
+    decider: Decider,
+) -> None:
+    policy = parse_policy(policy_bytes(make_policy()))
+
+    def create(request_id: str, role: str = "requester", vault: str = "checkpoints") -> object:
+        asked = CreateKey(request_id=request_id, org="acme", vault=vault, curve="ed25519", label="l")
+        return answer(decider, policy, frozenset({role}), asked)
+
+    def forbidden(*words: str) -> bool:
+        with pytest.raises(Refusal) as caught:
+            create(*words)
+        return caught.value.code == "forbidden"
+
+    assert forbidden("first")  # nobody knows the org yet
+    make_key(decider)
+    assert forbidden("first", "observer")
+    assert forbidden("hot", "requester", "hot")
+    first = create("first")
+    assert create("first") == first
+    assert forbidden("second")
+    assert create("second", "operator") != first
+
+
 # --- memory -------------------------------------------------------------------------------------------------------------
 
 
