@@ -7,15 +7,25 @@ from pydantic import Field
 from starlette.responses import Response
 
 from api.auth import Reader
+from api.deps import rails_of
+from api.errors import at
 from api.idempotency import Operate
 from api.rest.shapes import COMMAND_PROBLEMS, READ_PROBLEMS, AssetText, In, Out, PageOut, load_asset
 from api.strict_json import StrictRoute
 from custody.banking import service as banking
 from custody.banking.model import BankAccount
 from custody.db.session import UnitOfWork
+from custody.kernel.errors import InvalidInput
 from custody.kernel.ids import show_id
 
 router = APIRouter(prefix="/v1/bank-accounts", tags=["bank accounts"], route_class=StrictRoute)
+
+
+class UnknownRail(InvalidInput):
+    """No rail of this name is configured: payouts from the account would wait for ever."""
+
+    code = "unknown_rail"
+    public = "No such rail is configured."
 
 
 class BankAccountIn(In):
@@ -42,6 +52,9 @@ class BankAccountOut(Out):
 @router.post("", status_code=201, response_model=BankAccountOut, responses=COMMAND_PROBLEMS)
 async def add_bank_account(body: BankAccountIn, command: Operate) -> Response:
     """Register an account."""
+    with at("/rail"):
+        if body.rail not in rails_of(command.request).ids:
+            raise UnknownRail(rail=body.rail)
 
     async def effect(uow: UnitOfWork) -> BankAccountOut:
         asset = await load_asset(uow, body.asset)

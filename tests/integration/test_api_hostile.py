@@ -80,6 +80,14 @@ async def test_a_key_is_issued_only_to_a_subject_that_an_intent_can_name(api: Ha
             await identity.issue_api_key(uow, subject, ["read"])
 
 
+async def test_a_bank_account_needs_a_rail_that_is_configured(api: Harness) -> None:
+    body = {"rail": "sandbix", "iban": "DE75512108001245126199", "asset": "fiat/EUR", "name": "Main"}
+    answer = await api.post("/v1/bank-accounts", body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "unknown_rail")
+    assert answer.json()["errors"] == [{"pointer": "/rail", "code": "unknown_rail"}]
+    assert (await api.post("/v1/bank-accounts", body | {"rail": "sandbox"})).status_code == 201
+
+
 async def test_listing_an_asset_is_audited_once(api: Harness) -> None:
     body = {"id": "fiat/CHF", "code": "CHF", "decimals": 2}
     for _ in range(2):
