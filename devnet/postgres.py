@@ -78,10 +78,12 @@ class Postgres:
         For making databases and for looking inside; it neither needs nor disturbs an event loop.
         """
         command = [str(_installed() / "bin" / "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]
+        place = ["-h", HOST, "-p", str(self.port), "-U", SUPERUSER, "-d", database]
         done = subprocess.run(
-            [*command, "-d", self.dsn(database=database), "-f", "-"],
+            [*command, *place, "-f", "-"],
             input=sql,
-            env=_environment(),
+            # Not among the arguments: every user of the machine can list those.
+            env=_environment() | {"PGPASSWORD": self.password},
             capture_output=True,
             text=True,
             check=False,

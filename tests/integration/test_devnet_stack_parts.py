@@ -280,3 +280,11 @@ def test_data_of_a_state_folder_that_is_gone_is_swept(tmp_path: Path) -> None:
     assert not left.data.exists()
     assert kept.data.exists()
     delete_cluster(here)
+
+
+def test_no_password_stands_in_the_list_of_processes() -> None:
+    with throwaway_postgres() as server:
+        # psql's own arguments, told by a shell that it starts.
+        shown = server.run_sql("\\! ps -ww -o args= -p $PPID\n")
+    assert "psql" in shown
+    assert server.password not in shown
