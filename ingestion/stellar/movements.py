@@ -252,7 +252,9 @@ def _data(value: xdr.SCVal) -> tuple[int, int | None, str] | None:
     if named.u64 is not None:
         return amount, named.u64.uint64, ""
     if named.str is not None:
-        return amount, None, "text:" + named.str.sc_string.decode("utf-8", "backslashreplace")
+        # Senders choose these bytes. A NUL, which no database column holds, is written like a byte that is not UTF-8.
+        text = named.str.sc_string.decode("utf-8", "backslashreplace").replace("\x00", r"\x00")
+        return amount, None, f"text:{text}"
     if named.bytes is not None:
         return amount, None, "hash:" + named.bytes.sc_bytes.hex()
     return amount, None, ""

@@ -89,7 +89,7 @@ async def test_arrivals_are_credited_by_tag_and_memo_and_books_equal_the_chain(
         outsider.pay(payer, vault.account, 70, memo=IdMemo(to_bob.tag))
         # The muxed id of the address counts, not the memo.
         outsider.pay(payer, to_ada.address, 3, memo=IdMemo(to_bob.tag))
-        outsider.pay(payer, vault.account, 11, memo=TextMemo("for Ada, please"))
+        outsider.pay(payer, vault.account, 11, memo=TextMemo(b"for Ada\x00"))
         outsider.pay(payer, vault.account, 13, memo=HashMemo(b"\x07" * 32))
         outsider.pay(payer, vault.account, 17, memo=IdMemo(2**64 - 1))
 
@@ -103,7 +103,7 @@ async def test_arrivals_are_credited_by_tag_and_memo_and_books_equal_the_chain(
     found = await desk.deposits()
     assert {each.state for each in found} == {"credited", "suspended"}
     assert [each.transfer.memo for each in found if each.transfer.memo] == [
-        "text:for Ada, please",
+        r"text:for Ada\x00",
         "hash:" + "07" * 32,
     ]
     client = StellarRpc(CHAIN, JsonRpc(served.url), served.network.passphrase)
