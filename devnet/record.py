@@ -5,9 +5,11 @@ A process counts as ours only while its number and its time of birth both match:
 
 from __future__ import annotations
 
+import fcntl
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import IO
 
 from devnet.processes import birth
 from devnet.watchdog import end_groups
@@ -69,3 +71,19 @@ def running(name: str, pid: int) -> RunningProcess | None:
     """This process as the record keeps it, None when it is gone already."""
     began = birth(pid)
     return None if began is None else RunningProcess(name=name, pid=pid, birth=began)
+
+
+def take_place(state: Path) -> IO[str] | None:
+    """Keep others from starting a stack in this state folder until the file is closed or we end; None when somebody else does.
+
+    The record appears only with the first process; this holds from the first moment. It stands beside the folder, which a new
+    stack removes, and our children do not inherit it.
+    """
+    state.parent.mkdir(parents=True, exist_ok=True)
+    file = state.with_name(f"{state.name}.lock").open("w", encoding="ascii")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 from devnet import anvil, specs, valkey
 from devnet.config import (
@@ -30,7 +31,7 @@ from devnet.config import (
 from devnet.ports import choose_port
 from devnet.postgres import Postgres, create_cluster, delete_cluster
 from devnet.processes import ManagedProcess, ProcessSpec, StackError, Watchdog, answers
-from devnet.record import StackRecord, end_leftovers, load_record, running
+from devnet.record import StackRecord, end_leftovers, load_record, running, take_place
 from devnet.secrets import secret_file, write_private
 from devnet.signer import prepare_signer
 
@@ -85,6 +86,7 @@ class Stack:
         self._taken: set[int] = set()
         self._postgres: Postgres | None = None
         self._endpoints: Endpoints | None = None
+        self._place: IO[str] | None = None
 
     def __enter__(self) -> Stack:
         return self
@@ -116,6 +118,9 @@ class Stack:
     def up(self) -> Endpoints:
         """Start everything. Raises StackError with one sentence; what was started is then ended again."""
         begun = time.monotonic()
+        self._place = self._place or take_place(self.places.state)
+        if self._place is None:
+            raise StackError(f"a stack runs already in {self.places.state}: `custody down` ends it")
         try:
             self._clear()
             ports = {name: self._port(name) for name in FIXED_PORTS}
@@ -172,12 +177,19 @@ class Stack:
         self._processes.clear()
         self._taken.clear()
         self._postgres = self._endpoints = None
+        self._leave_place()
 
     def detach(self) -> None:
         """Leave everything running when this process ends; `custody down` ends it."""
         self._save(supervised=False)
         self._watchdog.detach()
         self._processes.clear()
+        self._leave_place()
+
+    def _leave_place(self) -> None:
+        if self._place is not None:
+            self._place.close()
+            self._place = None
 
     def _clear(self) -> None:
         """End what an earlier run left behind and, unless it shall be continued, forget its state."""

@@ -18,8 +18,9 @@ import pytest
 from devnet import ports, softhsm
 from devnet.postgres import create_cluster, delete_cluster
 from devnet.processes import ManagedProcess, NotReady, ProcessSpec, StackError, Watchdog, birth
-from devnet.record import RunningProcess, StackRecord, end_leftovers, load_record, running
+from devnet.record import RunningProcess, StackRecord, end_leftovers, load_record, running, take_place
 from devnet.secrets import secret_file, write_private
+from devnet.stack import Stack
 from devnet.throwaway import throwaway_postgres
 from devnet.users import SystemUser, reachable
 
@@ -288,3 +289,18 @@ def test_no_password_stands_in_the_list_of_processes() -> None:
         shown = server.run_sql("\\! ps -ww -o args= -p $PPID\n")
     assert "psql" in shown
     assert server.password not in shown
+
+
+def test_a_second_start_leaves_one_alone_that_is_still_preparing(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "precious").touch()
+    preparing = take_place(state)
+    assert preparing is not None
+    with pytest.raises(StackError, match="runs already"):
+        Stack(state, say=lambda _: None).up()
+    assert (state / "precious").exists()
+    preparing.close()
+    again = take_place(state)
+    assert again is not None
+    again.close()
