@@ -9,6 +9,8 @@ import re
 import secrets
 
 _DIGITS = 18
+_LONGEST = 25
+"""Characters of the longest reference."""
 _FORM = re.compile(r"RF[0-9]{2}[0-9A-Z]{1,21}")
 
 
@@ -42,8 +44,10 @@ def find_references(remittance: str) -> tuple[str, ...]:
         if not word.startswith("RF"):
             continue
         joined = ""
-        for piece in words[start:]:
+        for piece in words[start : start + _LONGEST]:
             joined += piece
+            if len(joined) > _LONGEST:
+                break
             if is_reference(joined):
                 found[joined] = None
     return tuple(found)

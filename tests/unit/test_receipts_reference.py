@@ -50,3 +50,7 @@ def test_a_reference_is_found_however_it_is_spelt(spelling: str, spaced: bool, l
 @pytest.mark.parametrize("text", ["", "rent november", "RF00", "RF18539007547035", "RF", "R F18539007547034"])
 def test_no_reference_is_found_where_there_is_none(text: str) -> None:
     assert find_references(text) == ()
+
+
+def test_a_text_full_of_beginnings_holds_no_reference() -> None:
+    assert find_references("RF " * 100_000) == ()
