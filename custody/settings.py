@@ -195,5 +195,7 @@ def load() -> Settings:
         ]
         file = Path(os.environ.get(CONFIG_VARIABLE, "custody.toml"))
         if not file.exists():
-            lines = [f"  there is no file {file}: set {CONFIG_VARIABLE} to the path of the configuration file"]
+            lines = [
+                f"  there is no file {file}: set {CONFIG_VARIABLE} to the path of the configuration file"
+            ]
         raise SystemExit("configuration refused:\n" + "\n".join(lines)) from None

@@ -21,6 +21,8 @@ _MODULES = (
     "/usr/local/lib/softhsm/libsofthsm2.so",
 )
 """Where Debian, Fedora and Homebrew put the PKCS#11 module."""
+MAKE_TOKEN = Path(__file__).resolve().parent.parent / "docker" / "make-token.py"
+"""Shared with the signer's test image."""
 MISSING = "SoftHSM is missing: install it with `apt-get install softhsm2` (Debian, Ubuntu) or `brew install softhsm` (macOS)."
 
 
@@ -39,8 +41,8 @@ class Token:
 
 def create_token(folder: Path, user: SystemUser | None = None, label: str = "custody") -> Token:
     """The token in this folder, initialised when it is new. Files belong to `user`. Raises StackError."""
-    module, tool = find_module(), shutil.which("softhsm2-util", path=_search_path())
-    if module is None or tool is None:
+    module = find_module()
+    if module is None or shutil.which("softhsm2-util", path=_search_path()) is None:
         raise StackError(MISSING)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     tokens, conf, pin_file = folder / "tokens", folder / "softhsm2.conf", folder / "pin"
@@ -55,19 +57,18 @@ def create_token(folder: Path, user: SystemUser | None = None, label: str = "cus
         "slots.removable = false",
     ]
     write_private(conf, "\n".join(lines) + "\n", user)
-    pin, so_pin = secret_file(pin_file, user), secret_file(folder / "so-pin", user)
-    give(folder, user)
+    so_pin_file = folder / "so-pin"
+    for secret in (pin_file, so_pin_file):
+        secret_file(secret, user)
+    # The PINs go by file and terminal, so that no list of processes shows them.
     done = subprocess.run(
-        # SoftHSM's tool takes the PINs as arguments only; on the local stack they protect nothing of worth.
-        [tool, "--init-token", "--free", "--label", label, "--pin", pin, "--so-pin", so_pin],
-        env={"SOFTHSM2_CONF": str(conf), "PATH": os.defpath},
+        [sys.executable, "-I", str(MAKE_TOKEN), label, str(pin_file), str(so_pin_file)],
+        env={"SOFTHSM2_CONF": str(conf), "PATH": _search_path()},
         capture_output=True,
         text=True,
         check=False,
-        user=user.uid if user else None,
-        group=user.gid if user else None,
-        extra_groups=[] if user else None,
     )
+    give(folder, user)
     if done.returncode != 0:
         raise StackError(f"softhsm2-util could not make a token: {(done.stderr or done.stdout).strip()}")
     return token

@@ -12,6 +12,7 @@ RUN groupadd --gid 10000 custody-socket \
  && install -d -o 10001 -g 10000 -m 0750 /run/custody-signer
 COPY docker/softhsm2.conf docker/signer.toml /etc/custody-signer/
 COPY --chmod=0755 docker/signer-entrypoint /usr/local/bin/signer-entrypoint
+COPY docker/make-token.py /usr/local/lib/make-token.py
 COPY signer /app/signer
 WORKDIR /app
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 SOFTHSM2_CONF=/etc/custody-signer/softhsm2.conf
