@@ -38,6 +38,12 @@ _MAX_ANSWER_BYTES = 16 * 1024 * 1024
 _PAYMENT_EVENTS = frozenset({"payment.settled", "payment.rejected", "payment.returned"})
 
 
+_FORM_ERRORS = frozenset(
+    {"bad_fields", "bad_amount", "bad_reference", "bad_currency", "bad_iban", "unknown_account"}
+)
+"""The bank's documented words for orders that it can never take. Any other 4xx may come from anything on the way."""
+
+
 class BadCallbackSecret(ValueError):
     """The configured secret is not `whsec_` and base64 of at least 24 bytes. Source: Standard Webhooks 1.0."""
 
@@ -155,7 +161,11 @@ def _read_submission(answer: httpx.Response, order: Mapping[str, str]) -> Submis
             if wire.text(body, name) != asked:
                 return Mismatched(field=name, external_ref=external_ref)
         return Accepted(external_ref=external_ref)
-    if answer.status_code in (400, 404, 422):
+    if answer.status_code == 422 and wire.text(body, "status") == "refused":
+        if wire.text(body, "end_to_end_id") != order["end_to_end_id"]:
+            raise wire.Unreadable("a refusal of another reference")
+        return Declined(code=wire.text(body, "code"))
+    if answer.status_code in (400, 404) and body.get("code") in _FORM_ERRORS:
         return Declined(code=wire.text(body, "code"))
     if answer.status_code == 409:
         # Another order stands at the bank under our reference: nobody can say what will be paid.
