@@ -40,6 +40,12 @@ class StackRecord:
     urls: dict[str, str] = field(default_factory=dict)
     """Name to address, for people."""
 
+    def kept_alive(self) -> bool:
+        """Whether somebody wants it to run: its supervisor lives, or it was left to itself on purpose and still runs."""
+        if self.supervisor is not None:
+            return self.supervisor.alive()
+        return any(process.alive() for process in self.processes)
+
     def save(self, path: Path) -> None:
         """Replace the record in one step."""
         partial = path.with_suffix(".partial")

@@ -195,7 +195,7 @@ class Stack:
         """End what an earlier run left behind and, unless it shall be continued, forget its state."""
         record = load_record(self.places.record)
         if record is not None:
-            if record.supervisor is not None and record.supervisor.alive():
+            if record.kept_alive():
                 raise StackError(f"a stack runs already in {self.places.state}: `custody down` ends it")
             for name in end_leftovers(record):
                 self._say(f"ended {name}, which an earlier run had left behind")

@@ -108,6 +108,10 @@ def test_command_leaves_a_stack_running_and_ends_it(tmp_path: Path) -> None:
     assert record is not None
     with urllib.request.urlopen(record.urls["api"] + "/livez", timeout=10) as answer:
         assert answer.status == 200
+    # A stack that was left running is not ended, nor its state forgotten, by starting another one in its place.
+    for again in (("up",), ("demo",)):
+        refused = custody(*again)
+        assert (refused.returncode, "a stack runs already" in refused.stderr) == (1, True)
     assert custody("status").returncode == 0
     down = custody("down")
     assert down.returncode == 0, down.stdout + down.stderr
