@@ -44,11 +44,6 @@ def signer(tmp_path: Path) -> Iterator[Desk]:
         desk.record.close()
 
 
-@pytest.fixture
-def decider(signer: Desk) -> Decider:
-    return signer.start()
-
-
 def checkpoint_key(decider: Decider, org: str = "acme") -> KeyView:
     return make_key(decider, "ed25519", org=org, vault="checkpoints")
 

@@ -1,51 +1,21 @@
 """A signer that dies between any two steps, or whose HSM fails there, still makes one transaction or none."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from signer.decide import Decider
 from signer.protocol.intent import Intent, StellarPayment
 from signer.protocol.messages import Signed, StellarBinding, Veto
 from signer.refusal import HsmFault
 from tests.fakes.signer_desk import KINDS, Desk, approved, code_of, make_key, make_request
-from tests.fakes.signer_hsm import START, Crash, FakeToken
+from tests.fakes.signer_hsm import START, Crash
 from tests.fakes.signer_people import (
     approve,
     bind_evm,
     bind_stellar,
     make_payment,
-    make_policy,
     make_transfer,
 )
-
-
-@pytest.fixture
-def make_signer(tmp_path: Path) -> Iterator[Callable[..., Desk]]:
-    made: list[Desk] = []
-
-    def make(**policy: object) -> Desk:
-        directory = tmp_path / str(len(made))
-        directory.mkdir()
-        made.append(Desk(directory=directory, token=FakeToken(), policy=make_policy(**policy)))
-        return made[-1]
-
-    yield make
-    for signer in made:
-        if signer.record is not None:
-            signer.record.close()
-
-
-@pytest.fixture
-def signer(make_signer: Callable[..., Desk]) -> Desk:
-    return make_signer()
-
-
-@pytest.fixture
-def decider(signer: Desk) -> Decider:
-    return signer.start()
 
 
 @pytest.mark.parametrize("kind", KINDS)

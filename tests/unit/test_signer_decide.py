@@ -1,8 +1,7 @@
 """The way to a signature, refusal by refusal: people, veto, key, network, time, policy version, binding and slots."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from eth_account import Account
@@ -12,7 +11,7 @@ from signer.protocol import canonical
 from signer.protocol.messages import Sign, Veto
 from signer.refusal import Refusal
 from tests.fakes.signer_desk import Desk, approved, code_of, make_key, request
-from tests.fakes.signer_hsm import START, FakeToken
+from tests.fakes.signer_hsm import START
 from tests.fakes.signer_people import (
     APPROVERS,
     RECEIVER,
@@ -22,37 +21,9 @@ from tests.fakes.signer_people import (
     bind_stellar,
     make_erc20,
     make_payment,
-    make_policy,
     make_transfer,
     public_hex,
 )
-
-
-@pytest.fixture
-def make_signer(tmp_path: Path) -> Iterator[Callable[..., Desk]]:
-    made: list[Desk] = []
-
-    def make(**policy: object) -> Desk:
-        directory = tmp_path / str(len(made))
-        directory.mkdir()
-        made.append(Desk(directory=directory, token=FakeToken(), policy=make_policy(**policy)))
-        return made[-1]
-
-    yield make
-    for signer in made:
-        if signer.record is not None:
-            signer.record.close()
-
-
-@pytest.fixture
-def signer(make_signer: Callable[..., Desk]) -> Desk:
-    return make_signer()
-
-
-@pytest.fixture
-def decider(signer: Desk) -> Decider:
-    return signer.start()
-
 
 # --- quorum -------------------------------------------------------------------------------------------------------------
 

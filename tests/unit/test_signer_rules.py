@@ -1,7 +1,6 @@
 """Which rule decides, and what the journal's own counters allow."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -11,7 +10,7 @@ from signer.protocol.intent import Intent
 from signer.protocol.messages import Explain, Sign
 from signer.refusal import HsmFault
 from tests.fakes.signer_desk import Desk, approved, code_of, make_key, make_request
-from tests.fakes.signer_hsm import START, FakeToken
+from tests.fakes.signer_hsm import START
 from tests.fakes.signer_people import (
     CUSTOMER,
     ISSUER,
@@ -20,36 +19,8 @@ from tests.fakes.signer_people import (
     bind_evm,
     make_erc20,
     make_payment,
-    make_policy,
     make_transfer,
 )
-
-
-@pytest.fixture
-def make_signer(tmp_path: Path) -> Iterator[Callable[..., Desk]]:
-    made: list[Desk] = []
-
-    def make(**policy: object) -> Desk:
-        directory = tmp_path / str(len(made))
-        directory.mkdir()
-        made.append(Desk(directory=directory, token=FakeToken(), policy=make_policy(**policy)))
-        return made[-1]
-
-    yield make
-    for signer in made:
-        if signer.record is not None:
-            signer.record.close()
-
-
-@pytest.fixture
-def signer(make_signer: Callable[..., Desk]) -> Desk:
-    return make_signer()
-
-
-@pytest.fixture
-def decider(signer: Desk) -> Decider:
-    return signer.start()
-
 
 # --- rules ---------------------------------------------------------------------------------------------------------------
 
