@@ -1,7 +1,8 @@
 """What a block means for the tenants: the calls into `custody`, in the transactions that ingestion opens.
 
 A block's transaction observes; finality books, in one transaction per tenant, so that each tenant's books and the height they
-stand at change together. Tenants are taken in the order of their ids. Ledger locks come before the audit lock, as everywhere.
+stand at change together. Tenants are taken in the order of their ids. One posting per tenant: who posts
+twice in one transaction may wait in a circle with others.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from custody.deposits.model import Observation, ObservedTransfer
 from custody.identity import service as identity
 from custody.kernel.assetid import ChainId
 from custody.kernel.ids import TenantId
+from custody.ledger import service as ledger
 from custody.wallets import service as wallets
 from custody.wallets.model import VaultRef
 from custody.withdrawals import service as withdrawals
@@ -93,7 +95,6 @@ async def take_back(uow: UnitOfWork, chain: ChainId, tenants: list[TenantId], fo
                 height_ingested=fork.height,
                 ingested_at=fork.closed_at,
             )
-        await deposits.announce(uow, gone)
         touched += len(gone)
     return touched
 
@@ -103,13 +104,16 @@ async def _settle_tenant(uow: UnitOfWork, chain: ChainId, tip: BlockRef, confirm
     final = final_height(tip.height, confirmations, None if before is None else before.height)
     if before is not None and (before.height, before.ingested_height) == (final, tip.height):
         return 0
-    booked = await deposits.book_final(uow, chain, final)
-    await withdrawals.lapse_due(uow, chain, final)
+    ending = await withdrawals.find_final(uow, chain, final)
+    booking = await deposits.find_final(uow, chain, final)
+    if commands := (*ending.commands, *booking.commands):
+        await ledger.post(uow, *commands)
+    await withdrawals.end(uow, ending)
+    await deposits.book(uow, booking)
     await deposits.record_heights(
         uow, chain, height_final=final, height_ingested=tip.height, ingested_at=tip.closed_at
     )
-    await deposits.announce(uow, booked)
-    return len(booked)
+    return len(booking.deposits)
 
 
 def _demand_proof(facts: BlockFacts, refs: Mapping[str, VaultRef]) -> None:

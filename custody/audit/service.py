@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from custody.audit.model import AuditEntry
 from custody.audit.tables import audit_entries as entries
 from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.errors import InvariantViolated
+from custody.kernel.ids import TenantId
 
 
 class AuditChainBroken(InvariantViolated):
@@ -25,27 +27,9 @@ class AuditChainBroken(InvariantViolated):
 async def record(
     uow: UnitOfWork, actor: str, action: str, object_id: UUID, detail: Mapping[str, object]
 ) -> None:
-    """Append one entry. Locks the tenant's chain until the transaction ends: call it late in a transaction."""
-    await uow.lock(f"audit/{uow.tenant}")
-    last = await uow.conn.execute(
-        select(entries.c.sequence, entries.c.hash)
-        .where(entries.c.tenant_id == uow.tenant)
-        .order_by(entries.c.sequence.desc())
-        .limit(1)
-    )
-    head = last.one_or_none()
-    sequence, previous = (1, GENESIS) if head is None else (head.sequence + 1, head.hash)
-    now = (await uow.conn.execute(select(func.clock_timestamp()))).scalar_one()
-    values: dict[str, Any] = {
-        "sequence": sequence,
-        "occurred_at": now,
-        "actor": actor,
-        "action": action,
-        "object_id": object_id,
-        "detail": dict(detail),
-    }
-    await uow.conn.execute(
-        insert(entries).values(tenant_id=uow.tenant, hash=entry_hash(previous, **values), **values)
+    """Append one entry when the transaction commits, after those recorded before it. Takes no lock until then."""
+    uow.gather(_append).append(
+        _Note(tenant=uow.tenant, actor=actor, action=action, object_id=object_id, detail=dict(detail))
     )
 
 
@@ -78,6 +62,52 @@ async def verify(session: ReadSession, batch: int = 1000) -> int:
                 raise AuditChainBroken(sequence=entry.sequence)
             previous, length = entry.hash, entry.sequence
     return length
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Note:
+    """An entry that has no place in its chain yet."""
+
+    tenant: TenantId
+    actor: str
+    action: str
+    object_id: UUID
+    detail: dict[str, object]
+
+
+async def _append(uow: UnitOfWork, notes: list[_Note]) -> None:
+    """Link what the transaction did to each tenant's chain, locking its head until the commit; tenants by id."""
+    for tenant in sorted({note.tenant for note in notes}):
+        if tenant != uow.tenant:
+            await uow.act_for(tenant)
+        await _append_for(uow, [note for note in notes if note.tenant == tenant])
+
+
+async def _append_for(uow: UnitOfWork, notes: list[_Note]) -> None:
+    await uow.lock(f"audit/{uow.tenant}")
+    last = await uow.conn.execute(
+        select(entries.c.sequence, entries.c.hash)
+        .where(entries.c.tenant_id == uow.tenant)
+        .order_by(entries.c.sequence.desc())
+        .limit(1)
+    )
+    head = last.one_or_none()
+    sequence, previous = (0, GENESIS) if head is None else (head.sequence, head.hash)
+    now = (await uow.conn.execute(select(func.clock_timestamp()))).scalar_one()
+    rows = []
+    for note in notes:
+        sequence += 1
+        values: dict[str, Any] = {
+            "sequence": sequence,
+            "occurred_at": now,
+            "actor": note.actor,
+            "action": note.action,
+            "object_id": note.object_id,
+            "detail": note.detail,
+        }
+        previous = entry_hash(previous, **values)
+        rows.append({"tenant_id": uow.tenant, "hash": previous, **values})
+    await uow.conn.execute(insert(entries), rows)
 
 
 def _entry(row: Row[Any]) -> AuditEntry:

@@ -7,8 +7,9 @@ the tables that belong to nobody (tenants, assets, cursors) and no tenant's row.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import orjson
 from sqlalchemy import text
@@ -16,6 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from custody.kernel.errors import InvariantViolated
 from custody.kernel.ids import TenantId
+
+_T = TypeVar("_T")
 
 
 class ReadSession:
@@ -43,6 +46,24 @@ class ReadSession:
 
 class UnitOfWork(ReadSession):
     """One transaction that may write. It commits when its context ends without an error."""
+
+    def __init__(self, conn: AsyncConnection, tenant: TenantId | None) -> None:
+        """See ReadSession."""
+        super().__init__(conn, tenant)
+        self._gathered: dict[Callable[[UnitOfWork, list[Any]], Awaitable[None]], list[Any]] = {}
+
+    def gather(self, conclude: Callable[[UnitOfWork, list[_T]], Awaitable[None]]) -> list[_T]:
+        """What `conclude` will be given just before the commit: the same list on every call with the same function.
+
+        For work under a lock that everybody wants, such as the head of the audit chain: taken last and briefly, whatever order a
+        use case does the rest in, so that nobody waits in a circle.
+        """
+        return self._gathered.setdefault(conclude, [])
+
+    async def conclude(self) -> None:
+        """Do what was gathered. The transaction's opener calls it, last."""
+        for conclude, gathered in self._gathered.items():
+            await conclude(self, gathered)
 
     async def lock(self, name: str) -> None:
         """Wait for the advisory lock of this name and hold it until the transaction ends."""
@@ -74,6 +95,7 @@ class Database:
             if tenant is not None:
                 await uow.act_for(tenant)
             yield uow
+            await uow.conclude()
 
     @asynccontextmanager
     async def read(self, tenant: TenantId | None) -> AsyncIterator[ReadSession]:

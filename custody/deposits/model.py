@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from custody.kernel.assetid import AssetId, ChainId
 from custody.kernel.ids import DepositId, VaultId, WalletId
+from custody.ledger.model import Command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +72,16 @@ class Deposit:
     """When we first recorded it."""
     changed_at: datetime
     """When its state last changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Booking:
+    """What a final height decides about deposits, before it is posted."""
+
+    deposits: tuple[Deposit, ...]
+    """In the state and with the wallet that they will have."""
+    commands: tuple[Command, ...]
+    """What the ledger is to post for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ both vaults agree with the chain whoever sent it. Without a tag or a deposit vau
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
@@ -17,7 +17,7 @@ from custody.audit import service as audit
 from custody.db.session import ReadSession, UnitOfWork
 from custody.deposits import store
 from custody.deposits.errors import CreditSpent, DepositExistsDifferent, UnknownDeposit
-from custody.deposits.model import Deposit, FinalHeight, Observation, ObservedTransfer
+from custody.deposits.model import Booking, Deposit, FinalHeight, Observation, ObservedTransfer
 from custody.deposits.transitions import DEPOSITS
 from custody.events import outbox
 from custody.kernel.assetid import ChainId
@@ -61,39 +61,31 @@ async def observe(uow: UnitOfWork, vault: VaultRef, transfer: ObservedTransfer) 
     return Observation.KNOWN
 
 
-async def book_final(uow: UnitOfWork, chain: ChainId, height_final: int) -> list[Deposit]:
-    """Book every deposit of the tenant whose block is final: to its wallet, or to suspense. Idempotent.
+async def find_final(uow: UnitOfWork, chain: ChainId, height_final: int) -> Booking:
+    """Decide about every deposit of the tenant whose block is final: to its wallet, or to suspense. Idempotent.
 
-    Only the ledger and the deposits change here; the caller passes what is returned to `announce` once all other ledger work of
-    the transaction is done, because the audit chain is locked last.
+    The caller posts the commands, together with all else that the same height decides, and then calls `book`: who posts twice in
+    one transaction may wait in a circle with others.
     """
     due = await store.lock_final(uow, chain, height_final)
     decided = [await _decide(uow, deposit) for deposit in due]
-    commands = [command for deposit in decided for command in _posting(deposit)]
-    if commands:
-        await ledger.post(uow, *commands)
-    for deposit in decided:
+    return Booking(
+        deposits=tuple(decided),
+        commands=tuple(command for deposit in decided for command in _posting(deposit)),
+    )
+
+
+async def book(uow: UnitOfWork, booking: Booking) -> None:
+    """The commands are posted: the deposits are credited or suspended, and everybody is told."""
+    for deposit in booking.deposits:
         await store.move(uow, deposit.id, _EVENT_OF[deposit.state], deposit.wallet_id)
-    return decided
-
-
-async def announce(uow: UnitOfWork, changed: Sequence[Deposit]) -> None:
-    """Tell outsiders and examiners of deposits that were booked or taken back. Locks the audit chain."""
-    for deposit in changed:
-        await _tell(uow, deposit.state, deposit.id, deposit.transfer, deposit.wallet_id)
-
-
-async def credit_final(uow: UnitOfWork, chain: ChainId, height_final: int) -> int:
-    """`book_final` and `announce` in one, for a transaction that does nothing else. Returns how many were booked."""
-    booked = await book_final(uow, chain, height_final)
-    await announce(uow, booked)
-    return len(booked)
+        await _tell_of(uow, deposit)
 
 
 async def orphan(uow: UnitOfWork, chain: ChainId, height_above: int) -> list[Deposit]:
     """Take back every deposit of the tenant above a height: its block was replaced. Booked ones get a mirror posting.
 
-    The caller passes what is returned to `announce`. Raises CreditSpent when a wallet no longer holds what has to be taken back.
+    Raises CreditSpent when a wallet no longer holds what has to be taken back.
     """
     changed = []
     for deposit in await store.lock_above(uow, chain, height_above):
@@ -102,6 +94,7 @@ async def orphan(uow: UnitOfWork, chain: ChainId, height_above: int) -> list[Dep
             await _mirror(uow, deposit)
         await store.move(uow, deposit.id, event, deposit.wallet_id)
         changed.append(replace(deposit, state=DEPOSITS.target(deposit.state, event)))
+        await _tell_of(uow, changed[-1])
     return changed
 
 
@@ -203,6 +196,10 @@ async def _mirror(uow: UnitOfWork, deposit: Deposit) -> None:
         await ledger.post(uow, *postings.deposit_reversed(deposit_id=posting_id(deposit)))
     except InsufficientFunds as error:
         raise CreditSpent(deposit_id=deposit.id, wallet_id=deposit.wallet_id) from error
+
+
+async def _tell_of(uow: UnitOfWork, deposit: Deposit) -> None:
+    await _tell(uow, deposit.state, deposit.id, deposit.transfer, deposit.wallet_id)
 
 
 async def _tell(

@@ -1,6 +1,6 @@
 """One move of a payout and all that goes with it: state, books, event, audit, in one transaction.
 
-Locks: the payout's row first (taken by the caller), then ledger accounts, then the audit chain.
+Locks: the payout's row first (taken by the caller), then ledger accounts.
 """
 
 from __future__ import annotations

@@ -187,7 +187,7 @@ async def record_submission(
 async def lose_expired(uow: UnitOfWork, now: datetime, limit: int = 100) -> int:
     """Sendings whose worker died: nobody knows whether they left, so their payouts become unknown. Returns how many."""
     expired = sorted(await store.expired_attempts(uow, now, limit))
-    # All rows are locked before the first move, because a move locks the audit chain, which every other writer takes last.
+    # Rows are locked in the order of their ids, before the first move takes ledger accounts.
     found = [(await _locked(uow, payout_id), number) for payout_id, number in expired]
     for payout, number in found:
         await store.close_attempt(uow, payout.id, number, "lost", "lease expired")

@@ -32,7 +32,7 @@ from custody.withdrawals.errors import SlotContested, UnknownWithdrawal
 from custody.withdrawals.model import Attempt, Withdrawal
 from custody.withdrawals.moves import WORKER, move
 from custody.withdrawals.ports import Means
-from custody.withdrawals.settlement import claim_stray, release
+from custody.withdrawals.settlement import claim_stray, lock_hash, release
 from custody.withdrawals.slots import EvmView, StellarView, Wait, choose_evm, choose_stellar
 from custody.withdrawals.transitions import ATTEMPTS
 
@@ -262,6 +262,7 @@ async def _sign(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
     except SignerRefused as refusal:
         return await _refused(means, tenant, withdrawal, attempt, refusal.reason)
     async with means.db.unit_of_work(tenant) as uow:
+        await lock_hash(uow, attempt.chain, signed.tx_hash)
         locked = await store.lock_withdrawal(uow, withdrawal.id)
         if locked is not None and locked.state == withdrawal.state:
             await _store_bytes(uow, locked, attempt, signed)

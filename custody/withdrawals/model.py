@@ -8,6 +8,7 @@ from typing import Literal
 
 from custody.kernel.assetid import AssetId, ChainId
 from custody.kernel.ids import AttemptId, PrincipalId, VaultId, WalletId, WithdrawalId
+from custody.ledger.model import Command
 from custody.policy.model import Decision, Verdict
 
 MemoType = Literal["none", "id", "text", "hash"]
@@ -176,6 +177,20 @@ class Stray:
     """Stellar sequence number or EVM nonce."""
     occurred_at: datetime
     """Time of the block."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """What a final height decides about withdrawals, before it is posted."""
+
+    included: tuple[tuple[Withdrawal, Attempt], ...]
+    """Those whose transaction is in a final block, succeeded or failed."""
+    lapsed: tuple[tuple[Withdrawal, Attempt], ...]
+    """Those whose transaction can no longer be included."""
+    strays: tuple[Stray, ...]
+    """Transactions that nobody asked for, whose fee was paid all the same."""
+    commands: tuple[Command, ...]
+    """What the ledger is to post for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,4 @@
-"""One state change of a withdrawal: the guarded row, the event for whoever waits, and the entry for examiners, together.
-
-Audit entries lock the tenant's audit chain until the transaction ends, so ledger postings come before moves in every use case.
-"""
+"""One state change of a withdrawal: the guarded row, the event for whoever waits, and the entry for examiners, together."""
 
 from __future__ import annotations
 

@@ -49,16 +49,17 @@ from custody.withdrawals.model import (
     WithdrawalView,
 )
 from custody.withdrawals.moves import announce, move, snapshot
-from custody.withdrawals.settlement import lapse_due, observe_transaction, orphan_above, release
+from custody.withdrawals.settlement import end, find_final, observe_transaction, orphan_above, release
 from custody.withdrawals.transitions import WITHDRAWALS
 
 __all__ = [
     "cancel",
     "decide",
     "due",
+    "end",
     "expire_due",
+    "find_final",
     "get",
-    "lapse_due",
     "list_attempts",
     "list_withdrawals",
     "observe_transaction",

@@ -1,7 +1,7 @@
 """What our own ingestion tells: a transaction of ours is in a block, a block is final, a block was replaced.
 
-Nothing else ends a withdrawal whose bytes exist. All of it runs inside the block's transaction; ledger postings come first, moves
-after them, because moves lock the audit chain.
+Nothing else ends a withdrawal whose bytes exist. All of it runs inside the block's transaction, or in the one that books what
+became final.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from custody.kernel.errors import InvariantViolated
 from custody.kernel.ids import VaultId, derived_uuid
 from custody.kernel.money import Amount
 from custody.ledger import postings
-from custody.ledger import service as ledger
 from custody.ledger.model import Command
 from custody.wallets import service as wallets
 from custody.withdrawals import attempt_store, store, stray_store
 from custody.withdrawals.errors import UnknownWithdrawal
-from custody.withdrawals.model import Attempt, OwnTransaction, Stray, Withdrawal
+from custody.withdrawals.model import Attempt, Ending, OwnTransaction, Stray, Withdrawal
 from custody.withdrawals.moves import INGESTION, move
 from custody.withdrawals.transitions import ATTEMPTS
 
@@ -31,8 +30,10 @@ async def observe_transaction(uow: UnitOfWork, seen: OwnTransaction) -> None:
     """A vault of the transaction's tenant sent this, and our own ingestion saw it in a block. Idempotent by hash and height.
 
     A transaction that no attempt explains is kept as a stray and told to operators; it does not stop ingestion. Raises
-    InvariantViolated when a transaction that was proved absent, or that has ended otherwise, appears.
+    InvariantViolated when a transaction that was proved absent, or that has ended otherwise, appears. Locks the hash, then the
+    withdrawal.
     """
+    await lock_hash(uow, seen.chain, seen.tx_hash)
     found = await attempt_store.find_by_hash(uow, seen.chain, seen.tx_hash)
     if found is None:
         await _observe_stray(uow, seen)
@@ -64,28 +65,36 @@ async def include(uow: UnitOfWork, withdrawal: Withdrawal, attempt: Attempt, see
     )
 
 
-async def lapse_due(uow: UnitOfWork, chain: ChainId, height_final: int) -> None:
-    """Every block of this chain up to this height is ingested and final: end what it decides.
+async def find_final(uow: UnitOfWork, chain: ChainId, height_final: int) -> Ending:
+    """Every block of this chain up to this height is ingested and final: what that decides. Idempotent.
 
-    Settles or fails what is included up to there, fails Stellar attempts that can no longer be included, books the fees of
-    strays. Call it after `observe_transaction` of the same blocks. Idempotent.
+    Finds what is included up to there, the Stellar attempts that can no longer be included, and the fees of strays. Call it after
+    `observe_transaction` of the same blocks, post the commands together with all else that the height decides, then call `end`.
+    Locks the withdrawals.
     """
     await store.raise_height(uow, chain, height_final)
     included = await _with_withdrawals(uow, await attempt_store.load_included(uow, chain, height_final))
     lapsed = await _with_withdrawals(uow, await attempt_store.load_lapsed(uow, chain, height_final))
     strays = await stray_store.load_final(uow, chain, height_final)
-    commands = [
-        *(command for pair in included for command in _ending(*pair)),
-        *(command for withdrawal, _ in lapsed for command in release(withdrawal)),
-        *(command for stray in strays for command in _stray_fee(stray)),
-    ]
-    if commands:
-        await ledger.post(uow, *commands)
-    for withdrawal, attempt in included:
+    return Ending(
+        included=tuple(included),
+        lapsed=tuple(lapsed),
+        strays=tuple(strays),
+        commands=(
+            *(command for pair in included for command in _ending(*pair)),
+            *(command for withdrawal, _ in lapsed for command in release(withdrawal)),
+            *(command for stray in strays for command in _stray_fee(stray)),
+        ),
+    )
+
+
+async def end(uow: UnitOfWork, ending: Ending) -> None:
+    """The commands are posted: withdrawals settle, fail or lapse."""
+    for withdrawal, attempt in ending.included:
         await _end(uow, withdrawal, attempt)
-    for withdrawal, attempt in lapsed:
+    for withdrawal, attempt in ending.lapsed:
         await _lapse(uow, withdrawal, attempt)
-    for stray in strays:
+    for stray in ending.strays:
         await _change_stray(uow, stray, "book")
 
 
@@ -99,6 +108,12 @@ async def orphan_above(uow: UnitOfWork, chain: ChainId, height: int) -> None:
         await move(uow, withdrawal, "orphan", actor=INGESTION, detail={"tx_hash": attempt.tx_hash})
     for stray in await stray_store.load_above(uow, chain, height):
         await _change_stray(uow, stray, "orphan")
+
+
+async def lock_hash(uow: UnitOfWork, chain: ChainId, tx_hash: str) -> None:
+    """Wait for whoever stores or observes this very transaction. Both sides lock before they look, and before they lock any row,
+    so that the second of them sees the work of the first."""
+    await uow.lock(f"transaction/{chain}/{tx_hash}")
 
 
 async def claim_stray(uow: UnitOfWork, withdrawal: Withdrawal, attempt: Attempt) -> None:
@@ -177,11 +192,6 @@ async def _observe_stray(uow: UnitOfWork, seen: OwnTransaction) -> None:
     }
     await outbox.emit(uow, "vault.unknown_transaction", vault, detail)
     await audit.record(uow, INGESTION, "vault.unknown_transaction", vault, detail)
-    # Its bytes may have been stored meanwhile by a worker that could not see this row yet. Both sides look again with the audit
-    # chain locked, so that one of them sees the other's work.
-    stored = await attempt_store.find_by_hash(uow, seen.chain, seen.tx_hash)
-    if stored is not None:
-        await claim_stray(uow, await _lock(uow, stored), stored)
 
 
 async def _change_stray(uow: UnitOfWork, stray: Stray, event: str) -> None:

@@ -141,8 +141,8 @@ async def look_again(uow: UnitOfWork, seen: Withdrawal, look_in_s: int | None) -
 async def make_first_in_line_due(uow: UnitOfWork, vault_id: VaultId) -> None:
     """A vault may be free: whoever has waited longest for it is due now.
 
-    Never waits: the caller may hold the audit chain, for which whoever holds that row may wait. A row that somebody is working on
-    is looked at again soon anyway.
+    Never waits: the caller holds other withdrawals, and whoever holds that row may wait for one of them. A row that somebody is
+    working on is looked at again soon anyway.
     """
     following = await first_in_line(uow, vault_id)
     free = (

@@ -40,6 +40,7 @@ from custody.withdrawals.ports import Means
 from signer.protocol.approvals import approval_message
 from tests.fakes.chain import FakeChain
 from tests.fakes.faults import Faults
+from tests.fakes.finality import lapse_due
 from tests.fakes.signer import FakeSigner
 
 STELLAR = ChainId("stellar:devnet")
@@ -256,7 +257,8 @@ class World:
         async with self.db.unit_of_work(self.tenant) as uow:
             for each in seen:
                 await withdrawals.observe_transaction(uow, each)
-            await withdrawals.lapse_due(uow, chain, client.height if final is None else final)
+        async with self.db.unit_of_work(self.tenant) as uow:
+            await lapse_due(uow, chain, client.height if final is None else final)
         return client.height
 
     async def state(self, withdrawal: Withdrawal) -> str:

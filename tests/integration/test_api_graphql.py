@@ -14,6 +14,7 @@ from custody.deposits.model import ObservedTransfer
 from custody.kernel.ids import VaultId, parse_id
 from custody.wallets import service as wallets
 from custody.wallets.model import VaultRef
+from tests.fakes.finality import credit_final
 from tests.integration.api_harness import FUNDS, STELLAR, STRANGER, XLM, Harness, running
 
 WALLET = """
@@ -142,7 +143,7 @@ async def test_a_deposit_is_seen_with_its_wallet(api: Harness) -> None:
     async with api.app.db.unit_of_work(api.tenant.id) as uow:
         account = (await wallets.get_vault(uow, vault)).account
         await deposits.observe(uow, VaultRef(tenant=api.tenant.id, vault_id=vault, account=account), arrival)
-        await deposits.credit_final(uow, STELLAR, 9)
+        await credit_final(uow, STELLAR, 9)
     query = "{ deposits { edges { node { id state height occurredAt amount { atomic } wallet { id } } } } }"
     ((edge,),) = [(await api.graphql(query))["data"]["deposits"]["edges"]]
     assert edge["node"]["state"] == "credited"

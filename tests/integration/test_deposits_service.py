@@ -21,6 +21,7 @@ from custody.ledger import service as ledger
 from custody.ledger.model import ChangeAccount, OpenAccount
 from custody.wallets import service as wallets
 from custody.wallets.model import DepositAddress, Vault, VaultRef
+from tests.fakes.finality import credit_final
 
 CHAIN = ChainId("stellar:devnet")
 XLM = parse_asset_id("stellar:devnet/native")
@@ -101,11 +102,11 @@ async def test_a_deposit_is_credited_once_and_only_when_its_block_is_final(
     for expected in (Observation.RECORDED, Observation.KNOWN):
         async with database.unit_of_work(tenant) as uow:
             assert await deposits.observe(uow, vault, arrival()) is expected
-            assert await deposits.credit_final(uow, CHAIN, 99) == 0
+            assert await credit_final(uow, CHAIN, 99) == 0
     assert await balance_of(database, tenant, WALLET) == 0
     for booked in (1, 0):
         async with database.unit_of_work(tenant) as uow:
-            assert await deposits.credit_final(uow, CHAIN, 100) == booked
+            assert await credit_final(uow, CHAIN, 100) == booked
     assert await balance_of(database, tenant, WALLET) == 500
     async with database.read(tenant) as session:
         found = await deposits.list_deposits(session)
@@ -121,7 +122,7 @@ async def test_one_transaction_may_bring_several_deposits(
     async with database.unit_of_work(tenant) as uow:
         for operation in (1, 2, 3):
             await deposits.observe(uow, vault, arrival(ordinal=operation << 16, amount=operation))
-        assert await deposits.credit_final(uow, CHAIN, 100) == 3
+        assert await credit_final(uow, CHAIN, 100) == 3
     assert await balance_of(database, tenant, WALLET) == 6
 
 
@@ -131,7 +132,7 @@ async def test_money_that_names_nobody_goes_to_suspense(
 ) -> None:
     async with database.unit_of_work(tenant) as uow:
         await deposits.observe(uow, vault, arrival(tag=tag, memo="text:hello"))
-        await deposits.credit_final(uow, CHAIN, 100)
+        await credit_final(uow, CHAIN, 100)
     async with database.read(tenant) as session:
         suspense = await ledger.balance(session, postings.suspense_account(XLM))
         found = await deposits.list_deposits(session, states=["suspended"])
@@ -145,7 +146,7 @@ async def test_an_address_issued_before_finality_is_still_credited(
     async with database.unit_of_work(tenant) as uow:
         await deposits.observe(uow, vault, arrival(tag=8))
         await add_tag(uow, 8, OTHER_WALLET)
-        await deposits.credit_final(uow, CHAIN, 100)
+        await credit_final(uow, CHAIN, 100)
     assert await balance_of(database, tenant, OTHER_WALLET) == 500
 
 
@@ -178,10 +179,10 @@ async def test_an_orphaned_observation_is_included_again_as_the_same_deposit(
         await deposits.observe(uow, vault, arrival())
         assert await deposits.orphan(uow, CHAIN, 100) == []
         assert [each.state for each in await deposits.orphan(uow, CHAIN, 99)] == ["orphaned"]
-        assert await deposits.credit_final(uow, CHAIN, 200) == 0
+        assert await credit_final(uow, CHAIN, 200) == 0
         moved = arrival(height=101, block_hash="bb")
         assert await deposits.observe(uow, vault, moved) is Observation.RECORDED
-        assert await deposits.credit_final(uow, CHAIN, 101) == 1
+        assert await credit_final(uow, CHAIN, 101) == 1
         found = await deposits.list_deposits(uow)
     assert [(each.state, each.inclusion, each.transfer.block_hash) for each in found] == [
         ("credited", 2, "bb")
@@ -196,7 +197,7 @@ async def test_a_transaction_executed_anew_with_another_amount_is_another_deposi
         await deposits.observe(uow, vault, arrival())
         await deposits.orphan(uow, CHAIN, 99)
         await deposits.observe(uow, vault, arrival(height=101, block_hash="bb", amount=499))
-        await deposits.credit_final(uow, CHAIN, 101)
+        await credit_final(uow, CHAIN, 101)
         found = await deposits.list_deposits(uow)
     assert [(each.state, each.transfer.amount) for each in found] == [("orphaned", 500), ("credited", 499)]
     assert await balance_of(database, tenant, WALLET) == 499
@@ -208,14 +209,14 @@ async def test_a_credit_that_the_chain_takes_back_is_mirrored_and_may_come_again
     async with database.unit_of_work(tenant) as uow:
         await deposits.observe(uow, vault, arrival())
         await deposits.observe(uow, vault, arrival(ordinal=2, tag=None))
-        await deposits.credit_final(uow, CHAIN, 100)
+        await credit_final(uow, CHAIN, 100)
     async with database.unit_of_work(tenant) as uow:
         gone = await deposits.orphan(uow, CHAIN, 99)
         assert [each.state for each in gone] == ["reversed", "reversed"]
     assert await balance_of(database, tenant, WALLET) == 0
     async with database.unit_of_work(tenant) as uow:
         await deposits.observe(uow, vault, arrival(height=102, block_hash="cc"))
-        await deposits.credit_final(uow, CHAIN, 102)
+        await credit_final(uow, CHAIN, 102)
         trial = await ledger.trial_balance(uow)
         suspense = await ledger.balance(uow, postings.suspense_account(XLM))
     assert await balance_of(database, tenant, WALLET) == 500
@@ -228,7 +229,7 @@ async def test_a_reversal_of_money_already_used_stops_instead_of_going_below_zer
 ) -> None:
     async with database.unit_of_work(tenant) as uow:
         await deposits.observe(uow, vault, arrival())
-        await deposits.credit_final(uow, CHAIN, 100)
+        await credit_final(uow, CHAIN, 100)
         await ledger.post(
             uow,
             *postings.wallet_transfer(
@@ -251,7 +252,7 @@ async def test_another_tenant_sees_no_deposit(
         await deposits.observe(uow, vault, arrival())
     async with database.unit_of_work(other_tenant) as uow:
         assert await deposits.list_deposits(uow) == []
-        assert await deposits.credit_final(uow, CHAIN, 100) == 0
+        assert await credit_final(uow, CHAIN, 100) == 0
         assert await deposits.orphan(uow, CHAIN, 0) == []
 
 
@@ -266,7 +267,7 @@ async def test_money_for_a_closed_account_is_suspended_and_stops_nobody_elses(
         await deposits.observe(uow, vault, arrival(tag=8))
         await deposits.observe(uow, vault, arrival(tx_hash="02"))
     async with database.unit_of_work(tenant) as uow:
-        assert await deposits.credit_final(uow, CHAIN, 100) == 2
+        assert await credit_final(uow, CHAIN, 100) == 2
     assert await balance_of(database, tenant, WALLET) == 500
     async with database.read(tenant) as session:
         assert (await ledger.balance(session, postings.suspense_account(XLM))).posted == 500

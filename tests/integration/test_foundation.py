@@ -131,6 +131,19 @@ async def test_the_audit_chain_verifies_and_shows_an_edit(
             await audit.verify(session)
 
 
+async def test_who_records_an_entry_keeps_nobody_from_recording_one(
+    database: Database, tenant: TenantId
+) -> None:
+    """The audit chain is locked at the commit alone, so that no use case can wait for it while others wait for the use case."""
+    async with asyncio.timeout(20), database.unit_of_work(tenant) as slow:
+        await audit.record(slow, "alice", "thing.begin", new_uuid(), {})
+        async with database.unit_of_work(tenant) as quick:
+            await audit.record(quick, "bob", "thing.do", new_uuid(), {})
+    async with database.read(tenant) as session:
+        assert [each.actor for each in await audit.page(session, 0, 10)] == ["bob", "alice"]
+        assert await audit.verify(session) == 2
+
+
 @pytest.mark.parametrize("table", ["audit_entries", "idempotency_keys"])
 @pytest.mark.parametrize("sql", ["UPDATE {} SET tenant_id = 1", "DELETE FROM {}", "TRUNCATE {}"])
 async def test_history_cannot_be_changed_even_by_its_owner(

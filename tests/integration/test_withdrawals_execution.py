@@ -16,6 +16,7 @@ from custody.withdrawals import service as withdrawals
 from custody.withdrawals.errors import SlotContested
 from custody.withdrawals.model import OwnTransaction
 from tests.fakes.faults import Crash
+from tests.fakes.finality import lapse_due
 from tests.fakes.withdrawal_world import (
     ETH,
     EVM,
@@ -245,10 +246,10 @@ async def test_reorganisation_puts_a_transaction_back_in_flight(world: World):
     async with world.db.unit_of_work(world.tenant) as uow:
         moved = make_seen(seen.tx_hash, height + 3, seen.sequence, chain=EVM)
         await withdrawals.observe_transaction(uow, moved)
-        await withdrawals.lapse_due(uow, EVM, height + 2)
+        await lapse_due(uow, EVM, height + 2)
     assert await world.state(made) == "confirming"
     async with world.db.unit_of_work(world.tenant) as uow:
-        await withdrawals.lapse_due(uow, EVM, height + 3)
+        await lapse_due(uow, EVM, height + 3)
     assert await world.state(made) == "settled"
     assert await world.money(ETH) == PAID
 
@@ -259,7 +260,7 @@ async def test_the_same_block_again_changes_nothing(world: World):
     await world.ingest(STELLAR)
     async with world.db.unit_of_work(world.tenant) as uow:
         await withdrawals.observe_transaction(uow, world.chains[STELLAR].included[0])
-        await withdrawals.lapse_due(uow, STELLAR, world.chains[STELLAR].height)
+        await lapse_due(uow, STELLAR, world.chains[STELLAR].height)
     assert await world.money() == PAID
 
 
@@ -268,7 +269,7 @@ async def test_transaction_that_nobody_asked_for_is_booked_and_told(world: World
     async with world.db.unit_of_work(world.tenant) as uow:
         for _ in range(2):
             await withdrawals.observe_transaction(uow, seen)
-            await withdrawals.lapse_due(uow, STELLAR, 102)
+            await lapse_due(uow, STELLAR, 102)
     assert await world.money() == (FUNDS, 0, FUNDS - 100, 100)
 
 

@@ -28,6 +28,7 @@ from custody.withdrawals.errors import (
     WithdrawalExistsDifferent,
 )
 from custody.withdrawals.model import Memo
+from tests.fakes.finality import lapse_due
 from tests.fakes.withdrawal_world import (
     ETH,
     EVM,
@@ -58,7 +59,7 @@ async def test_approved_withdrawal_is_paid_once_and_settled_at_finality(world: W
     height = await world.ingest(chain, final=0)
     assert await world.state(made) == "confirming"
     async with world.db.unit_of_work(world.tenant) as uow:
-        await withdrawals.lapse_due(uow, chain, height)
+        await lapse_due(uow, chain, height)
     assert await world.state(made) == "settled"
     assert await world.money(asset) == (FUNDS - 1000, 0, FUNDS - 1100, 100)
     assert len(world.chains[chain].included) == 1
