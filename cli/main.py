@@ -17,6 +17,7 @@ COMMANDS = {
     "approve": "approve",
     "recon": "recon",
     "audit": "audit",
+    "ledger": "ledger",
 }
 """Subcommand to the module of `cli` that brings it, in the order of the help text."""
 DEVELOPMENT = frozenset({"up", "demo"})

@@ -21,7 +21,9 @@ from custody.ledger.errors import LimitsExcludeZero
 
 
 class AccountKind(StrEnum):
-    """What an account stands for. Side and guard follow from it, in the database's `ledger_open` only."""
+    """What an account stands for. Side, guard and place in the report follow from it, by the chart of accounts (`chart.py`).
+
+    Assets promise only what they hold, liabilities are never below zero, and equity, income and expenses have no limit."""
 
     WALLET = "wallet"
     """What we owe a customer in one wallet. Credit side. Never below zero, holds included."""
@@ -30,12 +32,23 @@ class AccountKind(StrEnum):
     always booked, since refusing one would make the books wrong, and a shortage is reconciliation's to find."""
     BANK = "bank"
     """What lies in a bank account of ours. Debit side. Guarded like a vault."""
+    IN_TRANSIT = "in_transit"
+    """What has left one place of ours and not yet reached the next. Debit side: it is still ours. Guarded like a vault, since
+    the arrival may be seen before the departure; at rest it is zero."""
     NETWORK_FEES = "network_fees"
     """What chains have cost us. Debit side, no limit."""
     SUSPENSE = "suspense"
     """Money that came in and belongs to nobody known yet. Credit side. Never below zero."""
+    ISSUANCE = "issuance"
+    """What of a token of ours is outstanding: we owe its holders. Credit side. Never below zero, since more cannot be taken back
+    than was issued."""
     EQUITY = "equity"
     """Our own money put in or taken out. Credit side, no limit."""
+    CLEARING = "clearing"
+    """Our open position in one asset from exchanges against others: above zero we have bought of it, below we have sold. Equity,
+    for the risk and the gain are ours and nobody else's. Credit side, no limit, either sign."""
+    FEE_INCOME = "fee_income"
+    """What we have charged. Credit side, no limit: a fee can be given back also after the income was taken out."""
 
 
 class Side(StrEnum):
@@ -44,7 +57,7 @@ class Side(StrEnum):
     DEBIT = "debit"
     """Assets and expenses."""
     CREDIT = "credit"
-    """Liabilities and equity."""
+    """Liabilities, equity and income."""
 
 
 class Guard(StrEnum):
@@ -75,6 +88,10 @@ class TransferCode(StrEnum):
     """From a wallet out through a bank."""
     RECEIPT = "receipt"
     """In from a bank."""
+    EXCHANGE = "exchange"
+    """One leg of an exchange of one asset for another: into clearing, or out of it."""
+    FEE = "fee"
+    """What we charged a wallet, beside what it moved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +101,7 @@ class AccountKey:
     kind: AccountKind
     """What it stands for."""
     owner: UUID | None
-    """The wallet, vault or bank account. None for the tenant's own accounts (fees, suspense, equity)."""
+    """The wallet, vault or bank account. None for the tenant's own accounts: one per kind and asset."""
     asset: AssetId
     """What it holds."""
 

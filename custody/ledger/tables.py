@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
+    SmallInteger,
     Table,
+    Text,
     text,
 )
 from sqlalchemy import func as sql
@@ -41,6 +44,18 @@ class TransactionNumber(UserDefinedType[str]):
         """The type's name in SQL."""
         return "xid8"
 
+
+ledger_chart = Table(
+    "ledger_chart",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("code", SmallInteger, nullable=False, unique=True),
+    text_column("path", unique=True),
+    choice_column("normal_side", tuple(Side)),
+    choice_column("guard", tuple(Guard)),
+    Column("owned", Boolean, nullable=False),
+)
+"""The chart of accounts: one row per kind, the same for every tenant; append-only. `chart.py` explains its columns."""
 
 ledger_accounts = Table(
     "ledger_accounts",

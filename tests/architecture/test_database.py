@@ -21,6 +21,7 @@ SHARED = {
     "assets": "assets are facts of chains",
     "ingestion_blocks": "blocks are facts of chains",
     "ingestion_cursors": "one worker follows a chain for all tenants",
+    "ledger_chart": "the chart of accounts is the same for all",
     "tenants": "the list of tenants",
 }
 """Tables without tenant, and why."""
@@ -31,6 +32,7 @@ HISTORY = {
     "audit_entries",
     "idempotency_keys",
     "ledger_batches",
+    "ledger_chart",
     "ledger_checkpoints",
     "ledger_commands",
     "ledger_liabilities",

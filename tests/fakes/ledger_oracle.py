@@ -13,9 +13,10 @@ from custody.kernel.assetid import AssetId
 from custody.kernel.money import MAX_ATOMIC
 from custody.ledger import model as m
 
-DEBIT_NORMAL = {m.AccountKind.VAULT, m.AccountKind.BANK, m.AccountKind.NETWORK_FEES}
-GUARDED = {m.AccountKind.WALLET, m.AccountKind.SUSPENSE}
-GUARDED_FROM_HOLDS = GUARDED | {m.AccountKind.VAULT, m.AccountKind.BANK}
+ASSETS = {m.AccountKind.VAULT, m.AccountKind.BANK, m.AccountKind.IN_TRANSIT}
+DEBIT_NORMAL = ASSETS | {m.AccountKind.NETWORK_FEES}
+GUARDED = {m.AccountKind.WALLET, m.AccountKind.SUSPENSE, m.AccountKind.ISSUANCE}
+GUARDED_FROM_HOLDS = GUARDED | ASSETS
 
 
 DAWN = datetime.min.replace(tzinfo=UTC)

@@ -28,22 +28,21 @@ BEGIN
 END $$;
 
 -- next statement
--- The accounts named by the open commands of a batch, where they do not exist yet. Sides and guards follow from the kind, here only;
--- limits are those of the first command that opens it. Answers the ids of those that are new.
+-- The accounts named by the open commands of a batch, where they do not exist yet. Sides and guards follow from the chart; limits are
+-- those of the first command that opens it. Answers the ids of those that are new. The chart is looked up for new accounts only.
 CREATE FUNCTION ledger_open(p_tenant integer, p_commands jsonb) RETURNS SETOF uuid LANGUAGE sql AS $$
   INSERT INTO ledger_accounts (tenant_id, id, kind, owner, asset_id, normal_side, guard, floor, ceiling)
-  SELECT DISTINCT ON (x.account) p_tenant, x.account, x.account_kind, x.owner, s.number,
-         CASE WHEN x.account_kind IN ('vault', 'bank', 'network_fees') THEN 'debit' ELSE 'credit' END,
-         CASE WHEN x.account_kind IN ('wallet', 'suspense') THEN 'always'
-              WHEN x.account_kind IN ('vault', 'bank') THEN 'holds' ELSE 'never' END,
-         coalesce(x.floor, 0), x.ceiling
-    FROM ROWS FROM (jsonb_to_recordset(p_commands) AS (
-           kind text, account uuid, account_kind text, owner uuid, asset text, floor numeric, ceiling numeric)
-         ) WITH ORDINALITY AS x(kind, account, account_kind, owner, asset, floor, ceiling, n)
-    JOIN assets s ON s.id = x.asset
-   WHERE x.kind = 'open'
-     AND NOT EXISTS (SELECT FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = x.account)
-   ORDER BY x.account, x.n
+  SELECT p_tenant, y.account, y.account_kind, y.owner, y.asset_number, c.normal_side, c.guard, coalesce(y.floor, 0), y.ceiling
+    FROM (SELECT DISTINCT ON (x.account) x.account, x.account_kind, x.owner, s.number AS asset_number, x.floor, x.ceiling
+            FROM ROWS FROM (jsonb_to_recordset(p_commands) AS (
+                   kind text, account uuid, account_kind text, owner uuid, asset text, floor numeric, ceiling numeric)
+                 ) WITH ORDINALITY AS x(kind, account, account_kind, owner, asset, floor, ceiling, n)
+            JOIN assets s ON s.id = x.asset
+           WHERE x.kind = 'open'
+             AND NOT EXISTS (SELECT FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = x.account)
+           ORDER BY x.account, x.n) AS y
+    LEFT JOIN ledger_chart c ON c.kind = y.account_kind
+   ORDER BY y.account
   ON CONFLICT DO NOTHING
   RETURNING id
 $$;
@@ -69,6 +68,13 @@ CREATE VIEW ledger_balances WITH (security_invoker = true) AS
          CASE a.normal_side WHEN 'debit' THEN a.debits_pending ELSE a.credits_pending END AS pending_in,
          CASE a.normal_side WHEN 'debit' THEN a.credits_pending ELSE a.debits_pending END AS pending_out
     FROM ledger_accounts a JOIN assets s ON s.number = a.asset_id;
+
+-- next statement
+-- What all accounts of one kind and asset have booked: what reports are added up from.
+CREATE VIEW ledger_kind_sums WITH (security_invoker = true) AS
+  SELECT a.tenant_id, a.kind, s.id AS asset, count(*) AS accounts, sum(a.debits_posted) AS debits, sum(a.credits_posted) AS credits
+    FROM ledger_accounts a JOIN assets s ON s.number = a.asset_id
+   GROUP BY a.tenant_id, a.kind, s.id;
 
 -- next statement
 -- Debits minus credits over all accounts of an asset: zero, always.

@@ -34,15 +34,16 @@ class TransactionNumber(UserDefinedType[str]):
 
 
 def upgrade() -> None:
+    chart()
     accounts()
     transfers()
     holds()
     commands()
     batches()
     tenant_isolation(*TABLES)
-    append_only("ledger_transfers", "ledger_commands", "ledger_batches")
+    append_only("ledger_chart", "ledger_transfers", "ledger_commands", "ledger_batches")
     no_removal("ledger_accounts", "ledger_holds")
-    grant("SELECT", *TABLES)
+    grant("SELECT", "ledger_chart", *TABLES)
     functions()
 
 
@@ -52,6 +53,48 @@ def money(name: str, **options: object) -> sa.Column[object]:
 
 def moment(name: str, *, nullable: bool = False, **options: object) -> sa.Column[object]:
     return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable, **options)
+
+
+def chart() -> None:
+    """Reference data, the same for every tenant; `custody/ledger/chart.py` has the same lines."""
+    made = op.create_table(
+        "ledger_chart",
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("code", sa.SmallInteger, nullable=False),
+        sa.Column("path", sa.Text, nullable=False),
+        sa.Column("normal_side", sa.Text, nullable=False),
+        sa.Column("guard", sa.Text, nullable=False),
+        sa.Column("owned", sa.Boolean, nullable=False),
+        sa.PrimaryKeyConstraint("kind", name="pk_ledger_chart"),
+        sa.UniqueConstraint("code", name="uq_ledger_chart_code"),
+        sa.UniqueConstraint("path", name="uq_ledger_chart_path"),
+        sa.CheckConstraint("normal_side IN ('debit', 'credit')", name="normal_side_known"),
+        sa.CheckConstraint("guard IN ('always', 'holds', 'never')", name="guard_known"),
+        sa.CheckConstraint("path ~ '^[a-z_]+(:[a-z_]+)+$'", name="path_form"),
+        # The class decides code and side; a path of no class has neither.
+        sa.CheckConstraint(
+            "CASE split_part(path, ':', 1) WHEN 'assets' THEN code / 1000 = 1 AND normal_side = 'debit' "
+            "WHEN 'liabilities' THEN code / 1000 = 2 AND normal_side = 'credit' "
+            "WHEN 'equity' THEN code / 1000 = 3 AND normal_side = 'credit' "
+            "WHEN 'income' THEN code / 1000 = 4 AND normal_side = 'credit' "
+            "WHEN 'expenses' THEN code / 1000 = 5 AND normal_side = 'debit' ELSE false END",
+            name="code_and_side_by_class",
+        ),
+    )
+    lines = (
+        ("vault", 1100, "assets:vaults", "debit", "holds", True),
+        ("bank", 1200, "assets:banks", "debit", "holds", True),
+        ("in_transit", 1300, "assets:in_transit", "debit", "holds", False),
+        ("wallet", 2100, "liabilities:wallets", "credit", "always", True),
+        ("suspense", 2200, "liabilities:suspense", "credit", "always", False),
+        ("issuance", 2300, "liabilities:issuance", "credit", "always", False),
+        ("equity", 3100, "equity:capital", "credit", "never", False),
+        ("clearing", 3200, "equity:clearing", "credit", "never", False),
+        ("fee_income", 4100, "income:fees", "credit", "never", False),
+        ("network_fees", 5100, "expenses:network_fees", "debit", "never", False),
+    )
+    names = ("kind", "code", "path", "normal_side", "guard", "owned")
+    op.bulk_insert(made, [dict(zip(names, line, strict=True)) for line in lines])
 
 
 def accounts() -> None:
@@ -77,7 +120,9 @@ def accounts() -> None:
         sa.PrimaryKeyConstraint("tenant_id", "id", name="pk_ledger_accounts"),
         sa.ForeignKeyConstraint(["asset_id"], ["assets.number"], name="fk_ledger_accounts_asset_id"),
         sa.CheckConstraint(
-            "kind IN ('wallet', 'vault', 'bank', 'network_fees', 'suspense', 'equity')", name="kind_known"
+            "kind IN ('wallet', 'vault', 'bank', 'in_transit', 'network_fees', 'suspense', 'issuance', 'equity', "
+            "'clearing', 'fee_income')",
+            name="kind_known",
         ),
         sa.CheckConstraint(
             "(owner IS NOT NULL) = (kind IN ('wallet', 'vault', 'bank'))", name="owner_by_kind"
@@ -275,7 +320,9 @@ def functions() -> None:
     function_for_app("ledger_post(integer, jsonb)")
     function_for_app("ledger_balance_at(integer, uuid, timestamptz)")
     function_for_app("ledger_balance_at_effective(integer, uuid, timestamptz)")
-    op.execute(f"GRANT SELECT ON ledger_entries, ledger_balances, ledger_trial_balance TO {APP_ROLE}")
+    op.execute(
+        f"GRANT SELECT ON ledger_entries, ledger_balances, ledger_kind_sums, ledger_trial_balance TO {APP_ROLE}"
+    )
 
 
 def downgrade() -> None:
