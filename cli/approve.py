@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from signer.protocol import canonical
 from signer.protocol.approvals import Approval, approval_message
-from signer.protocol.intent import EvmTransfer, Intent, StellarChangeTrust, StellarPayment
+from signer.protocol.intent import EvmErc20Transfer, Intent, StellarChangeTrust, StellarPayment
 
 TIMEOUT_S = 30.0
 _STROOPS = 7
@@ -289,9 +289,9 @@ def _amount_in_words(intent: Intent, value: int) -> str:
     if isinstance(intent, StellarPayment | StellarChangeTrust):
         unit = "XLM" if intent.asset == "native" else intent.asset
         return f"{_units(value, _STROOPS)} {unit} ({value} stroops)"
-    if isinstance(intent, EvmTransfer):
-        return f"{_units(value, _WEI)} of the native coin ({value} wei)"
-    return f"{value} atomic units of token {intent.token}"
+    if isinstance(intent, EvmErc20Transfer):
+        return f"{value} atomic units of token {intent.token}"
+    return f"{_units(value, _WEI)} of the native coin ({value} wei)"
 
 
 def _units(atomic: int, decimals: int) -> str:

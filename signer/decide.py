@@ -18,7 +18,7 @@ from signer.policy import asset_of, moved_by
 from signer.protocol import canonical
 from signer.protocol.approvals import Approval
 from signer.protocol.checkpoint import VAULT as CHECKPOINTS
-from signer.protocol.intent import Intent, StellarChangeTrust, StellarPayment
+from signer.protocol.intent import Intent, StellarIntent
 from signer.protocol.messages import (
     CURVES,
     Binding,
@@ -198,7 +198,7 @@ class Decider:
         if key.curve != curve_of(intent) or address_of(key.curve, public_key) != intent.source:
             raise Refusal("source_mismatch", "the source is not the key's address on this chain")
         check_addresses(intent)
-        if isinstance(intent, StellarPayment | StellarChangeTrust):
+        if isinstance(intent, StellarIntent):
             stellar.check_network(intent, policy.networks)
         if intent.policy_version != policy.version:
             raise Refusal("wrong_policy_version", f"policy version {policy.version} is in force")
@@ -228,7 +228,7 @@ class Decider:
         return rule_on(self._record.policy, intent, votes.approved, spent)
 
     def _build(self, intent: Intent, binding: Binding) -> bytes:
-        if isinstance(intent, StellarPayment | StellarChangeTrust):
+        if isinstance(intent, StellarIntent):
             if not isinstance(binding, StellarBinding):
                 raise Refusal("bad_binding", "the binding is for another chain")
             stellar.check_binding(intent, binding, self._record.now())
@@ -287,7 +287,7 @@ class Decider:
 
     def _sign_bytes(self, intent: Intent, binding: Binding, unsigned: bytes) -> tuple[bytes, str]:
         key_id, public_key = bytes.fromhex(intent.key_id), self._record.state.public_keys[intent.key_id]
-        if isinstance(intent, StellarPayment | StellarChangeTrust):
+        if isinstance(intent, StellarIntent):
             signature = self._keys.sign(key_id, "ed25519", stellar.message_of(unsigned))
             passphrase = stellar.check_network(intent, self._record.policy.networks)
             return stellar.finish(unsigned, signature, public_key, intent, passphrase)

@@ -11,13 +11,20 @@ from typing import Any
 
 from signer.points import is_public_key
 from signer.protocol.canonical import kind_of
-from signer.protocol.intent import EvmErc20Transfer, EvmTransfer, Intent, StellarChangeTrust, StellarPayment
+from signer.protocol.intent import (
+    EvmErc20Transfer,
+    EvmTransfer,
+    Intent,
+    StellarAnchor,
+    StellarChangeTrust,
+    StellarPayment,
+)
 from signer.protocol.wire import MalformedMessage, check_nesting
 from signer.refusal import StartupFault
 
 FORMAT = "custody-policy-v1"
 ANY = "*"
-KINDS = ("stellar_payment", "stellar_change_trust", "evm_transfer", "evm_erc20_transfer")
+KINDS = ("stellar_payment", "stellar_change_trust", "stellar_anchor", "evm_transfer", "evm_erc20_transfer")
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,77}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}")
 _HEX32 = re.compile(r"[0-9a-f]{64}")
@@ -106,20 +113,24 @@ def asset_of(intent: Intent) -> str:
 
 
 def destination_of(intent: Intent) -> str:
-    """Return who receives; for a trustline the issuer that is trusted."""
+    """Return who receives; for a trustline the issuer that is trusted, for an anchor its own source."""
+    if isinstance(intent, StellarAnchor):
+        return intent.source
     if isinstance(intent, StellarChangeTrust):
         return intent.asset.partition(":")[2]
     return intent.destination
 
 
 def amount_of(intent: Intent) -> int:
-    """Return the amount that caps speak about; for a trustline its limit."""
+    """Return the amount that caps speak about; for a trustline its limit, for an anchor nothing."""
+    if isinstance(intent, StellarAnchor):
+        return 0
     return intent.limit if isinstance(intent, StellarChangeTrust) else intent.amount
 
 
 def moved_by(intent: Intent) -> int:
-    """Return the amount that velocity counts; a trustline moves nothing."""
-    return 0 if isinstance(intent, StellarChangeTrust) else intent.amount
+    """Return the amount that velocity counts; a trustline and an anchor move nothing."""
+    return 0 if isinstance(intent, StellarChangeTrust | StellarAnchor) else intent.amount
 
 
 def fee_cap_of(intent: Intent) -> int:

@@ -110,7 +110,7 @@ class Facts:
     asset: str
     """Asset as the intent writes it."""
     destination: str
-    """Address that receives; the issuer where no money moves (a trustline)."""
+    """Address that receives; the issuer of a trustline, the vault itself for an anchor."""
     amount: int
     """Atomic units; 0 where no money moves."""
     fee_max: int

@@ -23,7 +23,9 @@ from signer.protocol.intent import (
     EvmTransfer,
     Intent,
     MemoType,
+    StellarAnchor,
     StellarChangeTrust,
+    StellarIntent,
     StellarPayment,
 )
 
@@ -166,6 +168,15 @@ def build_trustline_intent(source: Source, caps: StellarCaps, *, asset: AssetId)
     )
 
 
+def build_anchor_intent(source: Source, caps: StellarCaps, *, seal_hash: bytes) -> bytes:
+    """The bytes of writing a hash into the chain's history, by a payment of the vault to itself. Raises InvalidIntent."""
+    return _encode(
+        StellarAnchor(
+            **_header(source), network_id=_network_id(caps), max_fee=caps.max_fee, hash=seal_hash.hex()
+        )
+    )
+
+
 def digest(intent: bytes) -> bytes:
     """The 32 bytes that name this intent everywhere."""
     return canonical.digest(intent)
@@ -188,6 +199,8 @@ def facts_of(intent: bytes) -> Facts:
         case StellarChangeTrust():
             asset, destination = value.asset, value.asset.partition(":")[2]
             amount, fee_max = value.limit, value.max_fee
+        case StellarAnchor():
+            asset, destination, amount, fee_max = "native", value.source, 0, value.max_fee
         case EvmTransfer() | EvmErc20Transfer():
             asset = value.token if isinstance(value, EvmErc20Transfer) else "native"
             destination, amount = value.destination, value.amount
@@ -209,7 +222,7 @@ def facts_of(intent: bytes) -> Facts:
 def price_caps(intent: bytes) -> tuple[int, int]:
     """The highest bid that the intent allows: stroops and 0, or wei per gas and wei of tip per gas. Raises InvalidIntent."""
     value = _decode(intent)
-    if isinstance(value, StellarPayment | StellarChangeTrust):
+    if isinstance(value, StellarIntent):
         return value.max_fee, 0
     return value.max_fee_per_gas, value.max_priority_fee_per_gas
 

@@ -5,7 +5,15 @@ from stellar_sdk import StrKey
 
 from signer.points import is_public_key
 from signer.protocol.fields import account_of
-from signer.protocol.intent import EvmErc20Transfer, EvmTransfer, Intent, StellarChangeTrust, StellarPayment
+from signer.protocol.intent import (
+    EvmErc20Transfer,
+    EvmTransfer,
+    Intent,
+    StellarAnchor,
+    StellarChangeTrust,
+    StellarIntent,
+    StellarPayment,
+)
 from signer.refusal import Refusal
 
 
@@ -31,7 +39,7 @@ def address_of(curve: str, public_key: bytes) -> str:
 
 def curve_of(intent: Intent) -> str:
     """Return the curve of the keys that sign on the intent's chain."""
-    return "ed25519" if isinstance(intent, StellarPayment | StellarChangeTrust) else "secp256k1"
+    return "ed25519" if isinstance(intent, StellarIntent) else "secp256k1"
 
 
 def check_addresses(intent: Intent) -> None:
@@ -43,6 +51,9 @@ def check_addresses(intent: Intent) -> None:
         valid = all(is_public_key(account_of(account)) for account in accounts)
     elif isinstance(intent, StellarChangeTrust):
         valid = is_public_key(account_of(intent.asset.partition(":")[2]))
+    elif isinstance(intent, StellarAnchor):
+        # Its only address is the source, which has to be the key's own.
+        valid = True
     elif isinstance(intent, EvmErc20Transfer):
         valid = all(_is_checksummed(text) for text in (intent.source, intent.destination, intent.token))
     else:

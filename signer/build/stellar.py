@@ -28,11 +28,13 @@ from stellar_sdk import (
 )
 
 from signer.protocol.fields import INT64_MAX, account_of, payload_of
-from signer.protocol.intent import StellarChangeTrust, StellarIntent, StellarPayment
+from signer.protocol.intent import StellarAnchor, StellarChangeTrust, StellarIntent, StellarPayment
 from signer.protocol.messages import StellarBinding
 from signer.refusal import HsmFault, Refusal
 
 STROOPS_PER_UNIT = 10**7
+ANCHOR_STROOPS = 1
+"""What an anchor pays to itself: the least that a payment can carry."""
 UINT32_MAX = 2**32 - 1
 
 
@@ -105,6 +107,12 @@ def finish(
 def _operation(intent: StellarIntent) -> Payment | ChangeTrust:
     if isinstance(intent, StellarChangeTrust):
         return ChangeTrust(asset=_asset(intent.asset), limit=_units(intent.limit))
+    if isinstance(intent, StellarAnchor):
+        return Payment(
+            destination=MuxedAccount.from_account(intent.source),
+            asset=Asset.native(),
+            amount=_units(ANCHOR_STROOPS),
+        )
     return Payment(
         destination=MuxedAccount.from_account(intent.destination),
         asset=_asset(intent.asset),
@@ -124,6 +132,8 @@ def _units(stroops: int) -> str:
 
 
 def _memo(intent: StellarIntent) -> Memo:
+    if isinstance(intent, StellarAnchor):
+        return HashMemo(intent.hash)
     if isinstance(intent, StellarChangeTrust) or intent.memo_type == "none":
         return NoneMemo()
     if intent.memo_type == "id":
@@ -188,7 +198,7 @@ def _memo_of(memo: xdr.Memo) -> tuple[str, str]:
 def _expected_memo(intent: StellarIntent) -> tuple[str, str]:
     if isinstance(intent, StellarPayment):
         return intent.memo_type, intent.memo
-    return "none", ""
+    return ("hash", intent.hash) if isinstance(intent, StellarAnchor) else ("none", "")
 
 
 def _same_effect(body: xdr.OperationBody, intent: StellarIntent) -> bool:
@@ -200,6 +210,12 @@ def _same_effect(body: xdr.OperationBody, intent: StellarIntent) -> bool:
     payment = body.payment_op
     if body.type is not xdr.OperationType.PAYMENT or payment is None:
         return False
+    if isinstance(intent, StellarAnchor):
+        return (
+            _same_account(payment.destination, intent.source)
+            and _same_asset(payment.asset, "native")
+            and payment.amount.int64 == ANCHOR_STROOPS
+        )
     return (
         _same_account(payment.destination, intent.destination)
         and _same_asset(payment.asset, intent.asset)

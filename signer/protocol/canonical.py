@@ -16,6 +16,7 @@ from signer.protocol.intent import (
     EvmErc20Transfer,
     EvmTransfer,
     Intent,
+    StellarAnchor,
     StellarChangeTrust,
     StellarPayment,
 )
@@ -77,6 +78,7 @@ _KINDS: Mapping[str, tuple[type[Intent], Mapping[str, Parser]]] = {
             "limit": check.parse_integer(0, check.INT64_MAX),
         },
     ),
+    "stellar_anchor": (StellarAnchor, {**_STELLAR, "hash": check.parse_hex32}),
     "evm_transfer": (EvmTransfer, _EVM),
     "evm_erc20_transfer": (EvmErc20Transfer, {**_EVM, "token": check.parse_evm_address}),
 }

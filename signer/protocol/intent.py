@@ -78,6 +78,30 @@ class StellarChangeTrust:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StellarAnchor:
+    """Write 32 bytes into the chain's history: a custody account pays itself one stroop, with the hash as memo. Nothing
+    but the fee leaves the account. Header fields as in `StellarPayment`.
+    """
+
+    org: str
+    vault: str
+    key_id: str
+    chain: str
+    request_id: str
+    initiator: str
+    policy_version: int
+    not_before: int
+    expires_at: int
+    network_id: str
+    source: str
+    """G address of the key: who pays and who is paid."""
+    hash: str
+    """What is written down, 64 lower-case hex characters."""
+    max_fee: int
+    """Highest fee of the whole transaction in stroops."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvmTransfer:
     """Native value from a custody account by an EIP-1559 transaction. Header fields as in `StellarPayment`."""
 
@@ -135,6 +159,6 @@ class EvmErc20Transfer:
     max_priority_fee_per_gas: int
 
 
-Intent = StellarPayment | StellarChangeTrust | EvmTransfer | EvmErc20Transfer
-StellarIntent = StellarPayment | StellarChangeTrust
+Intent = StellarPayment | StellarChangeTrust | StellarAnchor | EvmTransfer | EvmErc20Transfer
+StellarIntent = StellarPayment | StellarChangeTrust | StellarAnchor
 EvmIntent = EvmTransfer | EvmErc20Transfer

@@ -18,6 +18,7 @@ from tests.fakes.signer_people import (
     approve,
     bind_evm,
     bind_stellar,
+    make_anchor,
     make_erc20,
     make_payment,
     make_transfer,
@@ -71,13 +72,14 @@ def code_of(decider: Decider, asked: Sign) -> str:
     return caught.value.code
 
 
-KINDS = ("payment", "trust", "transfer", "erc20")
+KINDS = ("payment", "trust", "anchor", "transfer", "erc20")
+_STELLAR = {"payment": make_payment, "trust": make_trust, "anchor": make_anchor}
 
 
 def make_request(decider: Decider, kind: str) -> Sign:
-    if kind in ("payment", "trust"):
+    if kind in _STELLAR:
         key = make_key(decider, "ed25519")
-        intent = make_payment(key, START) if kind == "payment" else make_trust(key, START)
+        intent = _STELLAR[kind](key, START)
         return approved(intent, bind_stellar(intent, 1))
     key = make_key(decider)
     return approved(make_transfer(key, START) if kind == "transfer" else make_erc20(key, START), bind_evm(0))

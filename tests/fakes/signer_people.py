@@ -10,7 +10,14 @@ from stellar_sdk import Keypair
 
 from signer.protocol import canonical
 from signer.protocol.approvals import Approval, approval_message
-from signer.protocol.intent import EvmErc20Transfer, EvmTransfer, StellarChangeTrust, StellarPayment
+from signer.protocol.intent import (
+    EvmErc20Transfer,
+    EvmTransfer,
+    StellarAnchor,
+    StellarChangeTrust,
+    StellarIntent,
+    StellarPayment,
+)
 from signer.protocol.messages import EvmBinding, KeyView, StellarBinding
 
 PASSPHRASE = "Custody Devnet ; 2026"
@@ -107,6 +114,12 @@ def make_trust(key: KeyView, now: int) -> StellarChangeTrust:
     )  # fmt: skip
 
 
+def make_anchor(key: KeyView, now: int) -> StellarAnchor:
+    return StellarAnchor(
+        **make_header(key, now), chain="stellar:devnet", network_id=NETWORK_ID, max_fee=1000, hash="5a" * 32
+    )
+
+
 def make_transfer(key: KeyView, now: int, **changes: Any) -> EvmTransfer:
     fields = {
         **make_header(key, now), "chain": "eip155:31337", "chain_id": 31337, "destination": RECEIVER,
@@ -120,7 +133,7 @@ def make_erc20(key: KeyView, now: int) -> EvmErc20Transfer:
     return EvmErc20Transfer(**{name: getattr(plain, name) for name in EvmTransfer.__slots__}, token=TOKEN)
 
 
-def bind_stellar(intent: StellarPayment | StellarChangeTrust, sequence: int) -> StellarBinding:
+def bind_stellar(intent: StellarIntent, sequence: int) -> StellarBinding:
     return StellarBinding(
         sequence=sequence, max_time=intent.expires_at, min_ledger=0, max_ledger=5_000, fee=intent.max_fee
     )

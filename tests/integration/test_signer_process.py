@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,7 +17,7 @@ import pytest
 from eth_account import Account
 from eth_account.typed_transactions import TypedTransaction
 from hexbytes import HexBytes
-from stellar_sdk import ChangeTrust, Keypair, MuxedAccount, Payment, TextMemo, TransactionEnvelope
+from stellar_sdk import ChangeTrust, HashMemo, Keypair, MuxedAccount, Payment, TextMemo, TransactionEnvelope
 
 from signer.protocol import canonical
 from signer.protocol.messages import (
@@ -48,6 +49,7 @@ from tests.fakes.signer_people import (
     approver_key,
     bind_evm,
     bind_stellar,
+    make_anchor,
     make_erc20,
     make_payment,
     make_policy,
@@ -152,6 +154,20 @@ def test_a_trustline_has_asset_and_limit(signer: SignerProcess, stellar_key: Key
     operation = read_stellar(response, stellar_key).transaction.operations[0]
     assert isinstance(operation, ChangeTrust)
     assert (operation.asset.code, operation.asset.issuer, operation.limit) == ("LONGCODE1234", ISSUER, "5")
+
+
+def test_an_anchor_carries_its_hash_and_pays_its_own_account(
+    signer: SignerProcess, stellar_key: KeyView
+) -> None:
+    intent = make_anchor(stellar_key, now())
+    response = signed(signer.sign(intent, bind_stellar(intent, 104), "alice", "carol"))
+    transaction = read_stellar(response, stellar_key).transaction
+    (operation,) = transaction.operations
+    assert isinstance(operation, Payment)
+    assert operation.destination == MuxedAccount(stellar_key.address)
+    assert (operation.asset.is_native(), Decimal(operation.amount)) == (True, Decimal("0.0000001"))
+    assert isinstance(transaction.memo, HashMemo)
+    assert transaction.memo.memo_hash.hex() == intent.hash
 
 
 def test_an_evm_transfer_recovers_to_the_key(signer: SignerProcess, evm_key: KeyView) -> None:

@@ -26,6 +26,7 @@ from tests.fakes.signer_people import (
     RECEIVER,
     bind_evm,
     bind_stellar,
+    make_anchor,
     make_erc20,
     make_payment,
     make_transfer,
@@ -182,6 +183,7 @@ def test_stellar_bytes_of_another_intent_are_refused() -> None:
         replace(intent, memo_type="none", memo=""),
         replace(intent, source=ISSUER),
         make_trust(view, START),
+        make_anchor(view, START),
     ]
     for other in others:
         with pytest.raises(Refusal):
@@ -189,6 +191,44 @@ def test_stellar_bytes_of_another_intent_are_refused() -> None:
     for changes in ({"sequence": 6}, {"fee": 999}, {"max_time": 1}, {"max_ledger": 0}, {"min_ledger": 1}):
         with pytest.raises(Refusal):
             stellar._check_fields(tx, intent, replace(binding, **changes))
+
+
+def test_an_anchor_pays_itself_one_stroop_and_carries_its_hash() -> None:
+    view, _ = make_key("ed25519")
+    intent = make_anchor(view, START)
+    binding = bind_stellar(intent, 5)
+    unsigned = stellar.build_unsigned(intent, binding, PASSPHRASE)
+    builder = TransactionBuilder(StellarAccount(view.address, 4), PASSPHRASE, base_fee=binding.fee)
+    builder.append_payment_op(view.address, Asset.native(), "0.0000001").add_hash_memo(intent.hash)
+    oracle = builder.add_time_bounds(0, binding.max_time).set_ledger_bounds(0, binding.max_ledger).build()
+    assert oracle.hash() == stellar.message_of(unsigned)
+    tx = stellar._transaction_of(unsigned, PASSPHRASE)
+    others: list[Any] = [
+        replace(intent, hash="5b" * 32),
+        replace(intent, source=CUSTOMER),
+        make_payment(view, START, amount=1, memo_type="hash", memo=intent.hash),
+        make_trust(view, START),
+    ]
+    for other in others:
+        with pytest.raises(Refusal):
+            stellar._check_fields(tx, other, binding)
+
+
+@pytest.mark.parametrize(
+    ("amount", "asset", "receiver"),
+    [("0.0000002", "native", ""), ("0.0000001", "USD", ""), ("0.0000001", "native", CUSTOMER)],
+)
+def test_any_other_payment_is_no_anchor(amount: str, asset: str, receiver: str) -> None:
+    view, _ = make_key("ed25519")
+    intent = make_anchor(view, START)
+    binding = bind_stellar(intent, 5)
+    paid = Asset.native() if asset == "native" else Asset(asset, ISSUER)
+    builder = TransactionBuilder(StellarAccount(view.address, 4), PASSPHRASE, base_fee=binding.fee)
+    builder.append_payment_op(receiver or view.address, paid, amount).add_hash_memo(intent.hash)
+    built = builder.add_time_bounds(0, binding.max_time).set_ledger_bounds(0, binding.max_ledger).build()
+    tx = stellar._transaction_of(built.signature_base(), PASSPHRASE)
+    with pytest.raises(Refusal):
+        stellar._check_fields(tx, intent, binding)
 
 
 def test_another_network_is_another_signature_base() -> None:

@@ -17,6 +17,7 @@ from tests.fakes.signer_people import (
     RECEIVER,
     approve,
     bind_evm,
+    make_anchor,
     make_erc20,
     make_payment,
     make_transfer,
@@ -63,6 +64,20 @@ def test_rules_deny_first_then_the_first_that_holds_then_no(make_signer: Callabl
     assert explain(decider, costly, "bob") == ("deny", "over_fee_cap", "large", 0)
     stellar = make_payment(make_key(decider, "ed25519"), START, asset=f"USDC:{ISSUER}", destination=ISSUER)
     assert explain(decider, stellar, "bob") == ("deny", "no_rule", "", 0)
+
+
+def test_a_rule_for_payments_allows_no_anchor_and_one_for_anchors_no_payment(
+    make_signer: Callable[..., Desk],
+) -> None:
+    stellar = {"chain": "stellar:devnet", "fee_max": "1000", "amount_max": "0"}
+    paying = rule("paying", kind="stellar_payment", **{**stellar, "amount_max": str(2**63 - 1)})
+    anchoring = rule("anchoring", kind="stellar_anchor", **stellar)
+    for allow, covered in ((paying, "payment"), (anchoring, "anchor")):
+        decider = make_signer(allow=[allow]).start()
+        key = make_key(decider, "ed25519")
+        for kind, intent in (("payment", make_payment(key, START)), ("anchor", make_anchor(key, START))):
+            verdict = "allow" if kind == covered else "deny"
+            assert explain(decider, intent, "alice", "bob")[0] == verdict
 
 
 def test_velocity_counts_what_the_journal_bound(make_signer: Callable[..., Desk]) -> None:
