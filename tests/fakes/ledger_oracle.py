@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -76,6 +75,15 @@ class State:
     moved: dict[UUID, tuple[m.AccountKey, m.AccountKey, int, bool]] = field(default_factory=dict)
     reversed: set[UUID] = field(default_factory=set)
 
+    def copy(self) -> State:
+        """Another state, equal now and free to become different."""
+        return State(
+            accounts={key: replace(books) for key, books in self.accounts.items()},
+            holds={id_: replace(held) for id_, held in self.holds.items()},
+            moved=dict(self.moved),
+            reversed=set(self.reversed),
+        )
+
 
 class Oracle:
     """Answers chains as the ledger should."""
@@ -87,8 +95,17 @@ class Oracle:
     def submit(self, chains: Sequence[Sequence[m.Command]]) -> list[Answer]:
         return [answer for chain in chains for answer in self._chain(chain)]
 
+    def would_answer(self, chain: Sequence[m.Command], unseen: Collection[UUID] = ()) -> list[Answer]:
+        """What the chain would be answered now, if these holds and transfers were not there. Nothing is changed or recorded."""
+        trial = Oracle(self.listed)
+        trial.state, trial.recorded = self.state.copy(), dict(self.recorded)
+        for id_ in unseen:
+            trial.state.holds.pop(id_, None)
+            trial.state.moved.pop(id_, None)
+        return trial.submit([chain])
+
     def _chain(self, chain: Sequence[m.Command]) -> list[Answer]:
-        before, failed = copy.deepcopy(self.state), False
+        before, failed = self.state.copy(), False
         answers: list[Answer] = []
         fresh: dict[UUID, tuple[m.Command, int]] = {}
         for n, command in enumerate(chain):

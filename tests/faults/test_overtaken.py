@@ -1,0 +1,72 @@
+"""A command that names something made at the same moment, by another call, on accounts that no lock has put in order yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import text
+
+from custody.db.session import Database
+from custody.kernel.ids import TenantId, derived_uuid, new_uuid
+from custody.ledger import service
+from custody.ledger.model import Command, ExpireHold, Hold, Outcome, PostHold, Reverse, Transfer, VoidHold
+from tests.fakes.ledger_invariants import broken_invariants
+from tests.faults.plan import DUE, VAULT, WALLETS, movement, prepare
+
+ANNA, BERT, CARL, DORA = WALLETS[:4]
+MADE = derived_uuid("made")
+_WAITING = text(
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+)
+
+
+@pytest.fixture
+async def tenant(database: Database) -> TenantId:
+    return await prepare(database, "overtaken")
+
+
+async def waiting(database: Database) -> None:
+    """Return when a session waits for a lock."""
+    async with asyncio.timeout(30):
+        while True:
+            async with database.read(None) as session:
+                if (await session.conn.execute(_WAITING)).scalar_one():
+                    return
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("made", "end"),
+    [
+        (Hold, lambda: PostHold(id=new_uuid(), hold_id=MADE)),
+        (Hold, lambda: VoidHold(id=new_uuid(), hold_id=MADE)),
+        (Hold, lambda: ExpireHold(id=new_uuid(), hold_id=MADE, as_of=DUE)),
+        (Transfer, lambda: Reverse(id=new_uuid(), transfer_id=MADE)),
+    ],
+    ids=["post", "void", "expire", "reverse"],
+)
+async def test_what_is_made_while_its_end_waits_for_a_lock(
+    database: Database, tenant: TenantId, made: type[Transfer | Hold], end: Callable[[], Command]
+) -> None:
+    """The end looks for what it names, does not find it, waits for somebody else's account, and finds it then."""
+    extra = {"expires_at": DUE} if made is Hold else {}
+    beside = movement(Transfer, new_uuid(), CARL, VAULT, 1)
+
+    async def ending() -> list[Outcome]:
+        async with database.unit_of_work(tenant) as uow:
+            return await service.submit(uow, [[beside], [end()]])
+
+    async with database.unit_of_work(tenant) as blocker:
+        await service.post(blocker, movement(Transfer, new_uuid(), CARL, DORA, 1))
+        async with database.unit_of_work(tenant) as maker:
+            await service.post(maker, movement(made, MADE, ANNA, BERT, 10, **extra))
+            answer = asyncio.ensure_future(ending())
+            await waiting(database)
+    outcomes = await answer
+    # Which of the two came first is open; that both were asked and both are answered is not.
+    assert outcomes[0].result.value == "applied"
+    assert outcomes[1].result.value in {"applied", "hold_not_found", "transfer_not_found"}
+    async with database.read(tenant) as session:
+        assert await broken_invariants(session) == []
