@@ -1,4 +1,4 @@
-"""`custody audit`: seal the books, re-derive what was sealed, prove one transfer, export history, show what is owed."""
+"""`custody audit`: seal the books, re-derive what was sealed, prove it, anchor it, export it, show what is owed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from cli import anchors
 from cli.platform import FAILED, run_on_platform
 from custody import bootstrap, settings
 from custody.audit import service as audit
@@ -29,7 +30,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Mount the command."""
     parser = subparsers.add_parser("audit", help="seal, verify, prove and export the books")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verify = verbs.add_parser("verify", help="re-derive every hash, root, seal and signature")
+    verify = verbs.add_parser(
+        "verify", help="re-derive every hash, root, seal and signature, and read anchors back"
+    )
     verify.add_argument(
         "--export", type=Path, metavar="DIR", help="check the files of an export instead of the database"
     )
@@ -61,6 +64,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     owed.add_argument("--wallet", metavar="wal_…", help="print this wallet's own proof instead")
     owed.set_defaults(run=lambda given: _run(show_liabilities(given.wallet)))
+    _add_anchors(verbs)
+
+
+def _add_anchors(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    anchor = verbs.add_parser(
+        "anchor", help="have the newest checkpoint's hash written to a Stellar chain, once approvers agree"
+    )
+    anchor.add_argument("--tenant", type=int, help="only the tenant of this number")
+    anchor.add_argument(
+        "--chain", metavar="stellar:…", help="needed where several Stellar chains are configured"
+    )
+    anchor.set_defaults(run=lambda given: _run(anchors.anchor_all(given.tenant, given.chain)))
+    listed = verbs.add_parser("anchors", help="list anchors with their state, transaction and ledger")
+    listed.add_argument("--tenant", type=int, help="only the tenant of this number")
+    listed.set_defaults(run=lambda given: _run(anchors.show_all(given.tenant)))
 
 
 def _run(work: Awaitable[int]) -> int:
@@ -97,8 +115,8 @@ async def verify_all(folder: Path | None, keys: list[bytes] | None) -> int:
         return 0
 
     async def verify_tenant(app: App, tenant: TenantId) -> bool:
-        held = await _verify_audit(app, tenant)
-        return await _verify_ledger(app, tenant, trusted) and held
+        held = [await _verify_audit(app, tenant), await _verify_ledger(app, tenant, trusted)]
+        return all([*held, await anchors.verify_tenant(app, tenant)])
 
     return await _each_tenant(verify_tenant)
 

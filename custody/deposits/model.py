@@ -50,6 +50,8 @@ class Observation(StrEnum):
     """Recorded before; nothing was changed."""
     UNLISTED = "unlisted"
     """The asset is not listed: nobody is credited, nothing is kept."""
+    UNMOVED = "unmoved"
+    """The vault paid itself: it holds what it held, so nobody is credited, nothing is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

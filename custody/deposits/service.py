@@ -2,7 +2,8 @@
 
 Crediting waits for finality. What cannot be attributed by then goes to suspense, where a person decides. Money that comes from a
 vault of our own is treated like any other: the sending side books its departure as a withdrawal, this side books its arrival, so
-both vaults agree with the chain whoever sent it. Without a tag or a deposit vault to name a wallet it ends in suspense.
+both vaults agree with the chain whoever sent it. Without a tag or a deposit vault to name a wallet it ends in suspense. A vault
+that pays itself is neither: nothing left it and nothing arrived, so neither side books anything but the fee.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ async def observe(uow: UnitOfWork, vault: VaultRef, transfer: ObservedTransfer) 
 
     Raises DepositExistsDifferent when its place in the transaction is taken by something else, or it is in two blocks at once.
     """
+    if transfer.source == transfer.account:
+        return Observation.UNMOVED
     if await assets.find(uow, transfer.asset) is None:
         return Observation.UNLISTED
     deposit_id = id_of(uow.tenant, transfer)

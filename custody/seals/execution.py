@@ -1,15 +1,19 @@
-"""Seal and have it signed: the row first, the signer between two transactions, safe to repeat at any point."""
+"""Seal and have it signed: the row first, the signer between two transactions, safe to repeat at any point. Hold anchors against
+their chains, with no transaction open."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from uuid import UUID
 
 from custody.db.session import Database
-from custody.kernel.errors import InvariantViolated
+from custody.kernel.assetid import ChainId
+from custody.kernel.errors import InvariantViolated, Unavailable
 from custody.kernel.ids import TenantId, derived_uuid
-from custody.seals import chain, service
-from custody.seals.model import Checkpoint, Seal
-from custody.seals.ports import CheckpointSigner
+from custody.seals import anchors, chain, service
+from custody.seals.model import AnchorView, Checkpoint, Seal
+from custody.seals.ports import AnchorWitness, CheckpointSigner
 from custody.signing.checkpoints import message_of
 
 _SEALS_AT_ONCE = 100
@@ -19,6 +23,16 @@ class SignatureWrong(InvariantViolated):
     """The signer answered a signature that does not verify. Nothing is kept."""
 
     code = "checkpoint_signature_wrong"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnchorCheck:
+    """A settled anchor and what its chain said."""
+
+    view: AnchorView
+    """The anchor."""
+    unchecked: str
+    """Why the chain could not be asked, or could not tell; empty when it carries the seal's hash."""
 
 
 async def seal_and_sign(
@@ -80,3 +94,29 @@ async def trusted_keys(db: Database, signer: CheckpointSigner, tenant: TenantId)
         named = await service.key_ids(session)
     found = [await signer.find_checkpoint_key(tenant, key_id) for key_id in named]
     return frozenset(key for key in found if key is not None)
+
+
+async def check_anchors(
+    db: Database, witnesses: Mapping[ChainId, AnchorWitness], tenant: TenantId
+) -> list[AnchorCheck]:
+    """Hold every settled anchor against its chain. Raises HistoryAltered at the first that the chain contradicts."""
+    async with db.read(tenant) as session:
+        views = await anchors.list_anchors(session)
+    return [
+        AnchorCheck(view=view, unchecked=await _ask(witnesses.get(view.anchor.chain), view))
+        for view in views
+        if view.state == anchors.SETTLED
+    ]
+
+
+async def _ask(witness: AnchorWitness | None, view: AnchorView) -> str:
+    if witness is None:
+        return "its chain is not configured"
+    if view.tx_hash is None:
+        raise InvariantViolated(
+            "a settled anchor without a transaction", anchor=str(view.anchor.withdrawal_id)
+        )
+    try:
+        return anchors.check_written(view, await witness.find_transaction(view.tx_hash)) or ""
+    except Unavailable as error:
+        return f"the node does not answer ({error.code})"

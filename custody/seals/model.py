@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from custody.kernel.ids import TenantId
+from custody.kernel.assetid import ChainId
+from custody.kernel.ids import TenantId, WithdrawalId
 
 TransferRow = Mapping[str, Any]
 """A row of `ledger_transfers`: the fields of `ledger.leaves.FIELDS`, and `batch_id` and `leaf`."""
@@ -110,3 +111,39 @@ class Verified:
     """Signatures."""
     keys: tuple[bytes, ...]
     """Public keys under the checkpoints."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """A request to write a signed seal's hash to a chain that others can read."""
+
+    tenant: TenantId
+    """Whose."""
+    sequence: int
+    """Of which seal."""
+    chain: ChainId
+    """Stellar chain that it is written to."""
+    number: int
+    """1 for the first try of this seal on this chain."""
+    withdrawal_id: WithdrawalId
+    """Operation on the vault that carries it out, from the quorum to the block."""
+    seal_hash: bytes
+    """What the transaction carries as its memo."""
+    created_at: datetime
+    """When it was asked for, by the database's clock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnchorView:
+    """An anchor with what became of it."""
+
+    anchor: Anchor
+    """What was asked for."""
+    state: str
+    """Of its operation on the vault: one of `withdrawals.transitions.WITHDRAWALS`. `settled` is on chain and final."""
+    account: str
+    """The vault's account, which pays itself."""
+    tx_hash: str | None
+    """The transaction, once it is signed."""
+    height: int | None
+    """Ledger that holds it, as our own ingestion saw it."""

@@ -1,10 +1,11 @@
-"""Who signs checkpoints."""
+"""Who signs checkpoints, and who tells what a chain holds."""
 
 from __future__ import annotations
 
 from typing import Protocol
 from uuid import UUID
 
+from custody.chains.stellar.lookup import AbsentTransaction, StellarTransaction
 from custody.kernel.ids import TenantId
 from custody.signing.model import CheckpointSignature
 
@@ -24,4 +25,12 @@ class CheckpointSigner(Protocol):
         self, *, tenant: TenantId, key_id: str, sequence: int, seal_hash: bytes
     ) -> CheckpointSignature:
         """Sign a seal. Idempotent for the newest."""
+        ...
+
+
+class AnchorWitness(Protocol):
+    """A Stellar chain, as far as anchors go. `chains.stellar.rpc.StellarRpc` is one."""
+
+    async def find_transaction(self, tx_hash: str) -> StellarTransaction | AbsentTransaction:
+        """What the chain says about a transaction. Raises Unavailable."""
         ...

@@ -50,6 +50,11 @@ _STRAY_CHECKPOINT = text(
     "SELECT c.sequence FROM ledger_checkpoints c WHERE c.tenant_id = :tenant AND NOT EXISTS ("
     "SELECT FROM ledger_seals l WHERE l.tenant_id = c.tenant_id AND l.sequence = c.sequence) ORDER BY c.sequence LIMIT 1"
 )
+_STRAY_ANCHOR = text(
+    "SELECT a.sequence FROM ledger_anchors a WHERE a.tenant_id = :tenant AND NOT EXISTS ("
+    "SELECT FROM ledger_seals l WHERE l.tenant_id = a.tenant_id AND l.sequence = a.sequence AND l.hash = a.seal_hash)"
+    " ORDER BY a.sequence LIMIT 1"
+)
 # Every counter of an account again from the transfers that name it.
 _WRONG_ACCOUNT = text(
     """
@@ -208,6 +213,7 @@ async def find_stray(session: ReadSession) -> tuple[str, object, str] | None:
         (_STRAY_TRANSFER, "ledger_transfers", "batch_id, there is no such batch"),
         (_STRAY_SEALED, "ledger_sealed_batches", "there is no such batch or seal"),
         (_STRAY_CHECKPOINT, "ledger_checkpoints", "there is no such seal"),
+        (_STRAY_ANCHOR, "ledger_anchors", "there is no seal with this number and hash"),
         (_WRONG_ACCOUNT, "ledger_accounts", "its counters are not the sums of its transfers"),
     ):
         row = (await session.conn.execute(statement, named)).one_or_none()

@@ -1,11 +1,27 @@
-"""Seals, the batches in them, and the signatures under them. History: nothing in these tables changes."""
+"""Seals, the batches in them, the signatures under them, and what of it is shown outside. History: nothing in it changes."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Integer, LargeBinary, Table
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKeyConstraint,
+    Integer,
+    LargeBinary,
+    Table,
+    UniqueConstraint,
+)
 
 from custody.db.base import metadata
-from custody.db.columns import amount_column, tenant_column, text_column, utc_column
+from custody.db.columns import (
+    amount_column,
+    created_at,
+    tenant_column,
+    text_column,
+    utc_column,
+    uuid_column,
+)
 
 
 def _number(name: str) -> Column[int]:
@@ -73,3 +89,27 @@ ledger_liabilities = Table(
 )
 """One row per asset and signed seal for which a tree of liabilities was made. `secret` salts its leaves, so that the same tree
 can be made again and a wallet's proof tells nothing about other wallets."""
+
+ledger_anchors = Table(
+    "ledger_anchors",
+    metadata,
+    tenant_column(),
+    # Of which signed seal.
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    # Stellar chain that it is written to.
+    text_column("chain", primary_key=True),
+    # 1 for the first try; another one follows only where the one before ended without being on chain.
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    # Operation on the vault that writes it; its attempt has the transaction.
+    uuid_column("withdrawal_id"),
+    _digest("seal_hash"),
+    created_at(),
+    UniqueConstraint("tenant_id", "withdrawal_id"),
+    ForeignKeyConstraint(
+        ["tenant_id", "sequence"], ["ledger_checkpoints.tenant_id", "ledger_checkpoints.sequence"]
+    ),
+    ForeignKeyConstraint(["tenant_id", "withdrawal_id"], ["withdrawals.tenant_id", "withdrawals.id"]),
+    CheckConstraint("number > 0", name="number_positive"),
+    CheckConstraint("length(seal_hash) = 32", name="seal_hash_length"),
+)
+"""One row per request to write a signed seal's hash to a chain."""

@@ -12,7 +12,7 @@ from custody.ledger.model import Command
 from custody.policy.model import Decision, Verdict
 
 MemoType = Literal["none", "id", "text", "hash"]
-Kind = Literal["payment", "change_trust"]
+Kind = Literal["payment", "change_trust", "anchor"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class Withdrawal:
     id: WithdrawalId
     """Our id, and the intent's request id."""
     kind: Kind
-    """`payment` out of a wallet, or `change_trust` on a vault."""
+    """`payment` out of a wallet; `change_trust` or `anchor` by a vault for itself."""
     state: str
     """One of `transitions.WITHDRAWALS`."""
     wallet_id: WalletId | None
@@ -62,11 +62,11 @@ class Withdrawal:
     vault_id: VaultId
     """Vault whose key signs."""
     asset: AssetId
-    """What is paid, or what the trustline is for."""
+    """What is paid, what the trustline is for, or the native asset of the chain that an anchor is written to."""
     destination: str
-    """Address of the receiver; the issuer for a trustline."""
+    """Address of the receiver; the issuer for a trustline, the vault's own for an anchor."""
     memo: Memo
-    """Memo of a Stellar payment."""
+    """Memo of a Stellar payment; of an anchor the hash that it writes down."""
     amount: int
     """Atomic units; 0 for an operation on a vault."""
     intent: bytes

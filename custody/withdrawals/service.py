@@ -1,54 +1,51 @@
 """Withdrawals: ask for one, decide about it, take it back, let it expire, read it.
 
-Execution is in `execution`, what the chain shows is in `settlement`; ingestion finds the latter's functions here too.
+What is asked of a vault itself is in `operations`, execution in `execution`, what the chain shows in `settlement`; callers find
+all but execution here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from custody.approvals import service as approvals
 from custody.approvals.errors import DecisionExistsDifferent
 from custody.assets import service as assets
 from custody.audit import service as audit
-from custody.chains.errors import UnsupportedChain
 from custody.db.session import ReadSession, UnitOfWork
 from custody.events import outbox
 from custody.identity.model import Principal
 from custody.kernel.assetid import AssetId, ChainId
 from custody.kernel.clock import Clock
-from custody.kernel.ids import VaultId, WalletId, WithdrawalId
+from custody.kernel.ids import WalletId, WithdrawalId
 from custody.kernel.money import Amount
 from custody.ledger import postings
 from custody.ledger import service as ledger
 from custody.policy import service as policies
-from custody.policy.errors import PolicyDenies
 from custody.policy.evaluate import evaluate
 from custody.policy.model import Decision, Standing, Verdict
 from custody.settings import ChainSettings, Settings
 from custody.signing import intents
-from custody.signing.intents import Caps, EvmCaps, Source, StellarCaps
+from custody.signing.intents import Caps, EvmCaps
 from custody.wallets import service as wallets
-from custody.wallets.model import Vault
-from custody.withdrawals import attempt_store, store
-from custody.withdrawals.checks import check_amount, check_destination, check_trustline
+from custody.withdrawals import attempt_store, drafts, store
+from custody.withdrawals.checks import check_amount, check_destination
 from custody.withdrawals.errors import (
     CancelTooLate,
     DecisionTooLate,
     DestinationIsOurs,
     UnknownWithdrawal,
-    UnsupportedAsset,
     WithdrawalExistsDifferent,
 )
 from custody.withdrawals.model import (
-    NO_MEMO,
     Attempt,
     RequestWithdrawal,
     Withdrawal,
     WithdrawalView,
 )
-from custody.withdrawals.moves import announce, move, snapshot
+from custody.withdrawals.moves import move, snapshot
+from custody.withdrawals.operations import request_anchor, request_trustline
 from custody.withdrawals.settlement import end, find_final, observe_transaction, orphan_above, release
 from custody.withdrawals.transitions import WITHDRAWALS
 
@@ -59,18 +56,17 @@ __all__ = [
     "end",
     "expire_due",
     "find_final",
+    "find_withdrawals",
     "get",
     "list_attempts",
     "list_withdrawals",
     "observe_transaction",
     "orphan_above",
     "request",
+    "request_anchor",
     "request_trustline",
     "view",
 ]
-
-_CLOCK_SKEW_S = 60
-"""An intent is valid from a little before it was made, for a signer whose clock is behind ours."""
 
 
 async def request(
@@ -94,11 +90,11 @@ async def request(
     if earlier is not None:
         return _same(earlier, command, destination.address)
     await assets.get(uow, command.asset)
-    chain = _chain(settings, command.asset)
+    chain = drafts.configured(settings, command.asset)
     await wallets.get_wallet(uow, command.wallet_id)
     vault = await wallets.omnibus(uow, command.asset.chain)
     await _refuse_own_vault(uow, command.asset.chain, destination.account)
-    source = await _source(uow, principal, command.id, vault, settings, clock)
+    source = await drafts.source(uow, principal, command.id, vault, settings, clock)
     intent = intents.build_payment_intent(
         source,
         _caps(chain, command.asset),
@@ -108,7 +104,7 @@ async def request(
         memo_type=command.memo.type,
         memo=command.memo.value,
     )
-    verdict = await _allowed(uow, intent)
+    verdict = await drafts.allowed(uow, intent)
     await ledger.post(
         uow,
         *postings.withdrawal_held(
@@ -134,61 +130,11 @@ async def request(
         initiator=principal.subject,
         principal_id=principal.id,
         reason="",
-        expires_at=_moment(source.expires_at),
+        expires_at=drafts.moment(source.expires_at),
         created_at=clock.now(),
         changed_at=clock.now(),
     )
-    return await _begin(uow, new, verdict)
-
-
-async def request_trustline(
-    uow: UnitOfWork,
-    principal: Principal,
-    withdrawal_id: WithdrawalId,
-    vault_id: VaultId,
-    asset: AssetId,
-    *,
-    settings: Settings,
-    clock: Clock,
-) -> Withdrawal:
-    """Write the intent of opening a vault's trustline, under the same quorum as a payment; nothing is held.
-
-    Idempotent by id. Raises UnknownVault, UnknownAsset, NotATrustline, PolicyDenies, WithdrawalExistsDifferent.
-    """
-    await uow.lock(f"withdrawal/{uow.tenant}/{withdrawal_id}")
-    earlier = await store.load_withdrawal(uow, withdrawal_id)
-    if earlier is not None:
-        if (earlier.kind, earlier.vault_id, earlier.asset) != ("change_trust", vault_id, asset):
-            raise WithdrawalExistsDifferent(id=str(withdrawal_id))
-        return earlier
-    await assets.get(uow, asset)
-    vault = await wallets.get_vault(uow, vault_id)
-    check_trustline(asset, vault.chain, vault.account)
-    chain = _chain(settings, asset)
-    source = await _source(uow, principal, withdrawal_id, vault, settings, clock)
-    intent = intents.build_trustline_intent(source, _stellar_caps(chain), asset=asset)
-    verdict = await _allowed(uow, intent)
-    new = Withdrawal(
-        id=withdrawal_id,
-        kind="change_trust",
-        state=WITHDRAWALS.initial,
-        wallet_id=None,
-        vault_id=vault.id,
-        asset=asset,
-        destination=asset.reference.partition(":")[2],
-        memo=NO_MEMO,
-        amount=0,
-        intent=intent,
-        digest=intents.digest(intent),
-        policy_version=source.policy_version,
-        initiator=principal.subject,
-        principal_id=principal.id,
-        reason="",
-        expires_at=_moment(source.expires_at),
-        created_at=clock.now(),
-        changed_at=clock.now(),
-    )
-    return await _begin(uow, new, verdict)
+    return await drafts.begin(uow, new, verdict)
 
 
 async def decide(uow: UnitOfWork, withdrawal_id: WithdrawalId, decision: Decision) -> Withdrawal:
@@ -274,6 +220,11 @@ async def view(session: ReadSession, withdrawal_id: WithdrawalId) -> WithdrawalV
     )
 
 
+async def find_withdrawals(session: ReadSession, ids: Collection[WithdrawalId]) -> list[Withdrawal]:
+    """Those of these withdrawals that are this tenant's: one question for a whole page of references."""
+    return await store.load_withdrawals_of_ids(session, ids)
+
+
 async def list_attempts(session: ReadSession, ids: Collection[WithdrawalId]) -> list[Attempt]:
     """The attempts of some withdrawals, oldest first: one question for a whole page."""
     return await attempt_store.load_attempts_of(session, ids)
@@ -291,14 +242,6 @@ async def list_withdrawals(
     return await store.load_page(session, after, limit, wallet_id, states)
 
 
-async def _begin(uow: UnitOfWork, new: Withdrawal, verdict: Verdict) -> Withdrawal:
-    await store.insert_withdrawal(uow, new)
-    await announce(uow, new, new.initiator)
-    if verdict.standing is Standing.APPROVED:
-        return await move(uow, new, "approve", actor="policy", detail={"rule": verdict.rule})
-    return new
-
-
 def _same(earlier: Withdrawal, command: RequestWithdrawal, destination: str) -> Withdrawal:
     asked = (command.wallet_id, command.asset, destination, command.memo, command.amount)
     kept = (earlier.wallet_id, earlier.asset, earlier.destination, earlier.memo, earlier.amount)
@@ -313,58 +256,15 @@ async def _refuse_own_vault(uow: UnitOfWork, chain: ChainId, account: str) -> No
         raise DestinationIsOurs(account=account)
 
 
-async def _allowed(uow: UnitOfWork, intent: bytes) -> Verdict:
-    verdict = evaluate(await policies.current(uow), intents.facts_of(intent), ())
-    if verdict.standing is Standing.DENIED:
-        raise PolicyDenies(reason=verdict.reason, rule=verdict.rule)
-    return verdict
-
-
-async def _source(
-    uow: UnitOfWork,
-    principal: Principal,
-    withdrawal_id: WithdrawalId,
-    vault: Vault,
-    settings: Settings,
-    clock: Clock,
-) -> Source:
-    now = int(clock.now().timestamp())
-    return Source(
-        tenant=uow.tenant,
-        purpose=vault.purpose,
-        key_id=vault.key_id,
-        chain=vault.chain,
-        account=vault.account,
-        request_id=withdrawal_id,
-        initiator=principal.subject,
-        policy_version=(await policies.current(uow)).version,
-        not_before=now - _CLOCK_SKEW_S,
-        expires_at=now + settings.intent_valid_s,
-    )
-
-
-def _chain(settings: Settings, asset: AssetId) -> ChainSettings:
-    try:
-        return settings.chain(asset.chain)
-    except LookupError as error:
-        raise UnsupportedAsset(asset=asset.text) from error
-
-
 def _caps(chain: ChainSettings, asset: AssetId) -> Caps:
     if chain.kind == "stellar":
-        return _stellar_caps(chain)
+        return drafts.stellar_caps(chain)
     return EvmCaps(
         chain_id=chain.chain_id,
         gas_limit=chain.gas_limit_native if asset.is_native else chain.gas_limit_erc20,
         max_fee_per_gas=chain.max_fee_per_gas_wei,
         max_priority_fee_per_gas=chain.max_priority_fee_per_gas_wei,
     )
-
-
-def _stellar_caps(chain: ChainSettings) -> StellarCaps:
-    if chain.kind != "stellar":
-        raise UnsupportedChain(chain=chain.id)
-    return StellarCaps(network_passphrase=chain.network_passphrase, max_fee=chain.max_fee_stroops)
 
 
 async def _announce_decision(
@@ -392,7 +292,3 @@ async def _lock(uow: UnitOfWork, withdrawal_id: WithdrawalId) -> Withdrawal:
     if found is None:
         raise UnknownWithdrawal
     return found
-
-
-def _moment(unix_s: int) -> datetime:
-    return datetime.fromtimestamp(unix_s, UTC)

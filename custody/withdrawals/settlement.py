@@ -139,7 +139,7 @@ async def claim_stray(uow: UnitOfWork, withdrawal: Withdrawal, attempt: Attempt)
 
 def release(withdrawal: Withdrawal) -> tuple[Command, ...]:
     """The postings that give the wallet its money back; none for an operation on a vault, which held nothing."""
-    if withdrawal.kind == "change_trust":
+    if withdrawal.kind != "payment":
         return ()
     return postings.withdrawal_released(withdrawal_id=withdrawal.id)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -70,6 +70,16 @@ async def lock_withdrawal(uow: UnitOfWork, withdrawal_id: WithdrawalId) -> Withd
     )
     row = rows.one_or_none()
     return None if row is None else _withdrawal(row)
+
+
+async def load_withdrawals_of_ids(session: ReadSession, ids: Collection[WithdrawalId]) -> list[Withdrawal]:
+    """Those of these withdrawals that are this tenant's, in order of arrival."""
+    rows = await session.conn.execute(
+        select(withdrawals)
+        .where(withdrawals.c.tenant_id == session.tenant, withdrawals.c.id.in_(list(ids)))
+        .order_by(withdrawals.c.sequence)
+    )
+    return [_withdrawal(row) for row in rows]
 
 
 async def load_page(

@@ -40,7 +40,7 @@ withdrawals = Table(
     uuid_key(),
     # Order of arrival; pages go by it.
     Column("sequence", BigInteger, Identity(always=True), nullable=False),
-    choice_column("kind", ("payment", "change_trust")),
+    choice_column("kind", ("payment", "change_trust", "anchor")),
     state_column("state", WITHDRAWALS),
     # Wallet that pays; none for an operation on a vault.
     uuid_column("wallet_id", nullable=True),
@@ -72,7 +72,7 @@ withdrawals = Table(
     UniqueConstraint("tenant_id", "digest"),
     CheckConstraint(
         "(kind = 'payment' AND wallet_id IS NOT NULL AND amount > 0)"
-        " OR (kind = 'change_trust' AND wallet_id IS NULL AND amount = 0)",
+        " OR (kind IN ('change_trust', 'anchor') AND wallet_id IS NULL AND amount = 0)",
         name="kind_shape",
     ),
     CheckConstraint("octet_length(digest) = 32", name="digest_length"),

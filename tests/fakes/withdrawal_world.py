@@ -135,6 +135,7 @@ def make_policy(threshold: int = 2, version: int = 1) -> ApprovalPolicy:
                 ("stellar_payment", FUNDS // 2),
                 ("evm_transfer", FUNDS // 2),
                 ("stellar_change_trust", 2**63 - 1),
+                ("stellar_anchor", 0),
             )
         ),
     )

@@ -172,6 +172,21 @@ async def test_the_same_place_with_other_content_stops_the_flow(
             await deposits.observe(uow, vault, arrival(**changes))
 
 
+@pytest.mark.parametrize("tag", [None, 7])
+async def test_a_vault_that_pays_itself_receives_nothing(
+    database: Database, tenant: TenantId, vault: VaultRef, tag: int | None
+) -> None:
+    """Nothing left the account, so what was credited for it would be missing on chain."""
+    async with database.unit_of_work(tenant) as uow:
+        itself = arrival(source=ACCOUNT, tag=tag)
+        assert await deposits.observe(uow, vault, itself) is Observation.UNMOVED
+        assert await credit_final(uow, CHAIN, 200) == 0
+        assert await deposits.list_deposits(uow) == []
+        assert not any((await ledger.trial_balance(uow)).values())
+        booked = await ledger.balance(uow, postings.vault_account(VAULT, XLM))
+    assert (booked.posted, await balance_of(database, tenant, WALLET)) == (0, 0)
+
+
 async def test_an_orphaned_observation_is_included_again_as_the_same_deposit(
     database: Database, tenant: TenantId, vault: VaultRef
 ) -> None:

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from stellar_sdk import Keypair, xdr
+from stellar_sdk import Account, Asset, Keypair, TransactionBuilder, TransactionEnvelope, xdr
 
 from custody.chains.errors import RpcRefused, RpcUnreachable, RpcUnreadable, WrongNetwork
 from custody.chains.evm.rpc import MIN_TIP_WEI, EvmRpc
 from custody.chains.jsonrpc import JsonRpc
 from custody.chains.ports import Submission, SubmissionStatus
+from custody.chains.stellar.lookup import AbsentTransaction, StellarTransaction
 from custody.chains.stellar.rpc import StellarRpc
 from custody.kernel.assetid import ChainId, parse_asset_id
 from tests.fakes.rpc_node import RpcNode, run_node
@@ -43,6 +44,54 @@ async def evm(node: RpcNode) -> AsyncIterator[EvmRpc]:
     client = EvmRpc(ETH, JsonRpc(node.url, timeout_s=2), 31337)
     yield client
     await client.aclose()
+
+
+def envelope(*, memo: bytes | None = None) -> TransactionEnvelope:
+    sender = Keypair.from_raw_ed25519_seed(bytes([1]) * 32)
+    builder = TransactionBuilder(Account(sender.public_key, 4), "passphrase", base_fee=100)
+    builder.append_payment_op(sender.public_key, Asset.native(), "0.0000001").set_timeout(0)
+    built = (builder if memo is None else builder.add_hash_memo(memo)).build()
+    built.sign(sender)
+    return built
+
+
+@pytest.mark.parametrize("memo", [None, bytes(range(32))], ids=["none", "hash"])
+@pytest.mark.parametrize(("status", "succeeded"), [("SUCCESS", True), ("FAILED", False)])
+async def test_a_transaction_is_read_from_its_envelope(
+    stellar: StellarRpc, node: RpcNode, memo: bytes | None, status: str, succeeded: bool
+) -> None:
+    sent = envelope(memo=memo)
+    node.result("getTransaction", {"status": status, "ledger": 7, "envelopeXdr": sent.to_xdr()})
+    source = sent.transaction.source.account_id
+    assert await stellar.find_transaction(sent.hash_hex()) == StellarTransaction(
+        height=7, succeeded=succeeded, source=source, memo_hash=memo
+    )
+
+
+async def test_a_transaction_that_is_absent_names_the_ledgers_that_were_searched(
+    stellar: StellarRpc, node: RpcNode
+) -> None:
+    node.result("getTransaction", {"status": "NOT_FOUND", "oldestLedger": 3, "latestLedger": 9})
+    assert await stellar.find_transaction("ab" * 32) == AbsentTransaction(oldest=3, newest=9)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status": "SUCCESS", "ledger": 7, "envelopeXdr": envelope(memo=bytes(32)).to_xdr()},
+        {"status": "SUCCESS", "ledger": 7, "envelopeXdr": "AAAA"},
+        {"status": "SUCCESS", "ledger": "7", "envelopeXdr": envelope().to_xdr()},
+        {"status": "PENDING"},
+        {"status": "NOT_FOUND"},
+        {},
+    ],
+)
+async def test_another_transaction_or_none_at_all_is_unreadable(
+    stellar: StellarRpc, node: RpcNode, answer: dict[str, Any]
+) -> None:
+    node.result("getTransaction", answer)
+    with pytest.raises(RpcUnreadable):
+        await stellar.find_transaction(envelope().hash_hex())
 
 
 def result_xdr(code: xdr.TransactionResultCode) -> str:

@@ -1,6 +1,6 @@
 """A Stellar network through Stellar RPC (JSON-RPC), decoded with the SDK's XDR types.
 
-Source: Stellar RPC v28 methods sendTransaction, getLedgerEntries, getLatestLedger, getFeeStats, getNetwork.
+Source: Stellar RPC v28 methods sendTransaction, getTransaction, getLedgerEntries, getLatestLedger, getFeeStats, getNetwork.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from stellar_sdk import Asset, Keypair, xdr
 from custody.chains.errors import RpcRefused, RpcUnreachable, RpcUnreadable, UnsupportedChain, WrongNetwork
 from custody.chains.jsonrpc import JsonRpc, require_dict, require_int, require_list, require_str
 from custody.chains.ports import ChainBalance, FeeQuote, Head, Submission, SubmissionStatus
+from custody.chains.stellar.lookup import AbsentTransaction, StellarTransaction, read_transaction
 from custody.kernel.assetid import AssetId, ChainId
 
 MIN_FEE_STROOPS = 100
@@ -97,6 +98,12 @@ class StellarRpc:
         if not quoted.isascii() or not quoted.isdigit():
             raise RpcUnreadable(method=method, reason="a fee that is no number")
         return FeeQuote(fee_stroops=max(MIN_FEE_STROOPS, int(quoted)))
+
+    async def find_transaction(self, tx_hash: str) -> StellarTransaction | AbsentTransaction:
+        """What the network says about a transaction. A node keeps the ledgers of some days; older ones are absent."""
+        method = "getTransaction"
+        answer = require_dict(method, await self._rpc.call(method, {"hash": tx_hash}))
+        return read_transaction(answer, tx_hash, self._passphrase)
 
     async def verify_network(self) -> None:
         """Compare the node's passphrase with the configured one. Raises WrongNetwork."""

@@ -1,0 +1,88 @@
+"""What every request to use a vault's key begins with: who asks for what, under which policy, until when."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from custody.chains.errors import UnsupportedChain
+from custody.db.session import UnitOfWork
+from custody.identity.model import Principal
+from custody.kernel.assetid import AssetId
+from custody.kernel.clock import Clock
+from custody.kernel.ids import WithdrawalId
+from custody.policy import service as policies
+from custody.policy.errors import PolicyDenies
+from custody.policy.evaluate import evaluate
+from custody.policy.model import Standing, Verdict
+from custody.settings import ChainSettings, Settings
+from custody.signing import intents
+from custody.signing.intents import Source, StellarCaps
+from custody.wallets.model import Vault
+from custody.withdrawals import store
+from custody.withdrawals.errors import UnsupportedAsset
+from custody.withdrawals.model import Withdrawal
+from custody.withdrawals.moves import announce, move
+
+_CLOCK_SKEW_S = 60
+"""An intent is valid from a little before it was made, for a signer whose clock is behind ours."""
+
+
+async def begin(uow: UnitOfWork, new: Withdrawal, verdict: Verdict) -> Withdrawal:
+    """Write a new withdrawal and tell of it; approved at once when the policy asks nobody."""
+    await store.insert_withdrawal(uow, new)
+    await announce(uow, new, new.initiator)
+    if verdict.standing is Standing.APPROVED:
+        return await move(uow, new, "approve", actor="policy", detail={"rule": verdict.rule})
+    return new
+
+
+async def allowed(uow: UnitOfWork, intent: bytes) -> Verdict:
+    """How the policy in force stands towards an intent that nobody has decided about. Raises PolicyDenies, PolicyUnknown."""
+    verdict = evaluate(await policies.current(uow), intents.facts_of(intent), ())
+    if verdict.standing is Standing.DENIED:
+        raise PolicyDenies(reason=verdict.reason, rule=verdict.rule)
+    return verdict
+
+
+async def source(
+    uow: UnitOfWork,
+    principal: Principal,
+    withdrawal_id: WithdrawalId,
+    vault: Vault,
+    settings: Settings,
+    clock: Clock,
+) -> Source:
+    """Who pays and who asks, under which policy and until when. Raises PolicyUnknown."""
+    now = int(clock.now().timestamp())
+    return Source(
+        tenant=uow.tenant,
+        purpose=vault.purpose,
+        key_id=vault.key_id,
+        chain=vault.chain,
+        account=vault.account,
+        request_id=withdrawal_id,
+        initiator=principal.subject,
+        policy_version=(await policies.current(uow)).version,
+        not_before=now - _CLOCK_SKEW_S,
+        expires_at=now + settings.intent_valid_s,
+    )
+
+
+def configured(settings: Settings, asset: AssetId) -> ChainSettings:
+    """The settings of the asset's chain. Raises UnsupportedAsset."""
+    try:
+        return settings.chain(asset.chain)
+    except LookupError as error:
+        raise UnsupportedAsset(asset=asset.text) from error
+
+
+def stellar_caps(chain: ChainSettings) -> StellarCaps:
+    """What a Stellar intent allows beyond its effect. Raises UnsupportedChain on a chain of another kind."""
+    if chain.kind != "stellar":
+        raise UnsupportedChain(chain=chain.id)
+    return StellarCaps(network_passphrase=chain.network_passphrase, max_fee=chain.max_fee_stroops)
+
+
+def moment(unix_s: int) -> datetime:
+    """Unix seconds as a moment."""
+    return datetime.fromtimestamp(unix_s, UTC)
