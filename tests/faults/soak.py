@@ -1,9 +1,9 @@
 """The same rounds for as long as one likes: `python -m tests.faults.soak --kills N --seed S`.
 
-Each round has a fresh tenant, a load and a disturbance of its own; of ten rounds six kill Postgres, two the service (twice each),
-and two have a hostile network, whose cuts are not counted as kills. The seed is printed first; each round is drawn from the number
-after the last, and one that fails names its own: `--seed THAT --kills 1` begins with it. Ends with the figures, or at the first round
-that broke a promise.
+Each round has a fresh tenant, a load and a disturbance of its own. Of ten rounds six kill Postgres, two the service (twice each)
+and two have a hostile network, whose cuts are not counted as kills. The seed is printed first. Each round is drawn from the
+number after the last, and one that fails names its own: `--seed THAT --kills 1` begins with it. Ends with the figures, or at the
+first round that broke a promise.
 """
 
 from __future__ import annotations
