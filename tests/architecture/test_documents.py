@@ -21,7 +21,8 @@ DISTRIBUTIONS = {
 
 def runtime_dependencies() -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["signer"]]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["signer"], *extras["warehouse"]]
     return {re.split(r"[\[<>=~ ]", line)[0] for line in wanted}
 
 
