@@ -109,7 +109,7 @@ class ProcessDoor:
     async def submit(self, tenant: TenantId, chain: Sequence[Command]) -> tuple[Outcome, ...]:
         """See Door.submit."""
         pipe = None if self._process is None else self._process.stdin
-        if pipe is None or self._reader is None or self._reader.done():
+        if pipe is None or pipe.is_closing() or self._reader is None or self._reader.done():
             await pause(0)
             raise Unanswered
         self._asked += 1
