@@ -46,6 +46,7 @@ class Transfer(Node):
 
     id: strawberry.ID
     amount: Money
+    fee: Money | None
     booked_at: datetime
     model: strawberry.Private[WalletTransfer]
 
@@ -185,6 +186,7 @@ def show_transfer(asset: Asset, found: WalletTransfer) -> Transfer:
     return Transfer(
         id=_id("trf", found.id),
         amount=show_money(asset, found.amount.atomic),
+        fee=None if found.fee is None else show_money(asset, found.fee.atomic),
         booked_at=found.booked_at,
         model=found,
     )

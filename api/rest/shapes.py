@@ -112,16 +112,16 @@ def parse_chain(clients: Collection[ChainId], text: str) -> ChainId:
         return chain
 
 
-async def load_asset(session: ReadSession, text: str) -> Asset:
-    """The registered asset that the field `asset` names. Raises MalformedAssetId, UnknownAsset, at /asset."""
-    with at("/asset"):
+async def load_asset(session: ReadSession, text: str, field: str = "asset") -> Asset:
+    """The registered asset that a field names. Raises MalformedAssetId at that field, UnknownAsset."""
+    with at(f"/{field}"):
         asset_id = parse_asset_id(text)
     return await assets.get(session, asset_id)
 
 
-def parse_money(asset: Asset, text: str) -> Amount:
-    """The field `amount`: more than zero, in atomic units. Raises MalformedAmount and others, at /amount."""
-    with at("/amount"):
+def parse_money(asset: Asset, text: str, field: str = "amount") -> Amount:
+    """A field of money: more than zero, in atomic units. Raises MalformedAmount and others, at that field."""
+    with at(f"/{field}"):
         return Amount(asset.id, parse_positive(text))
 
 

@@ -49,6 +49,11 @@ class TransferIn(In):
     to_wallet_id: ShownId = Field(examples=["wal_0192f0a81c7a7d10b5b0c8e6f7a1d2c4"])
     asset: AssetText
     amount: AtomicText
+    fee: AtomicText | None = Field(
+        default=None,
+        description="What the payer is charged on top of the amount, in the same asset. Absent for no fee.",
+        examples=["2500"],
+    )
 
 
 class TransferOut(Out):
@@ -58,12 +63,13 @@ class TransferOut(Out):
     from_wallet_id: str
     to_wallet_id: str
     amount: AmountOut
+    fee: AmountOut | None = Field(description="What the payer was charged on top of the amount.")
     booked_at: str
 
 
 @router.post("", status_code=201, response_model=TransferOut, responses=COMMAND_PROBLEMS)
 async def make_transfer(body: TransferIn, command: Write) -> Response:
-    """Move money between two wallets. Both exist and the first has enough, or nothing happens."""
+    """Move money between two wallets. Both exist and the first has enough, for the fee as well, or nothing happens."""
     source = WalletId(parse_field_id("wal", body.from_wallet_id, "from_wallet_id"))
     destination = WalletId(parse_field_id("wal", body.to_wallet_id, "to_wallet_id"))
     transfer_id = TransferId(new_uuid())
@@ -75,6 +81,7 @@ async def make_transfer(body: TransferIn, command: Write) -> Response:
             source_wallet_id=source,
             destination_wallet_id=destination,
             amount=parse_money(asset, body.amount),
+            fee=None if body.fee is None else parse_money(asset, body.fee, "fee"),
         )
         return await show_transfer(uow, await transfers.request(uow, command.principal, wanted))
 
@@ -113,5 +120,6 @@ async def show_transfer(session: ReadSession, found: WalletTransfer) -> Transfer
         from_wallet_id=show_id("wal", found.source_wallet_id),
         to_wallet_id=show_id("wal", found.destination_wallet_id),
         amount=show_amount(asset, found.amount.atomic),
+        fee=None if found.fee is None else show_amount(asset, found.fee.atomic),
         booked_at=show_time(found.booked_at),
     )

@@ -2,6 +2,10 @@
 
 The database holds the same lines in `ledger_chart`, from which `ledger_open` takes side and guard; a test compares the two. Codes
 follow the usual order: 1 assets, 2 liabilities, 3 equity, 4 income, 5 expenses. A path's parts are the report's levels.
+
+Guards follow the class. An asset promises only what it holds, by holds; what chains and banks say is always booked, since
+refusing a fact would make the books wrong, and a shortage is reconciliation's to find. A liability is never below zero, holds
+included: nobody spends what we do not owe them. Equity, income and expenses have no limit.
 """
 
 from __future__ import annotations
@@ -40,12 +44,17 @@ def _line(code: int, path: str, kind: AccountKind, guard: Guard, *, owned: bool 
 CHART = (
     _line(1100, "assets:vaults", AccountKind.VAULT, Guard.HOLDS, owned=True),
     _line(1200, "assets:banks", AccountKind.BANK, Guard.HOLDS, owned=True),
+    # Still ours while it travels. The arrival may be seen before the departure: below zero for a while, and booked all the same.
     _line(1300, "assets:in_transit", AccountKind.IN_TRANSIT, Guard.HOLDS),
     _line(2100, "liabilities:wallets", AccountKind.WALLET, Guard.ALWAYS, owned=True),
+    # Owed to somebody, although we do not know yet to whom.
     _line(2200, "liabilities:suspense", AccountKind.SUSPENSE, Guard.ALWAYS),
+    # Owed to a token's holders, wherever they hold it. More cannot be taken back than was issued.
     _line(2300, "liabilities:issuance", AccountKind.ISSUANCE, Guard.ALWAYS),
     _line(3100, "equity:capital", AccountKind.EQUITY, Guard.NEVER),
+    # Risk and gain of an open position are ours alone, hence equity; a position has either sign.
     _line(3200, "equity:clearing", AccountKind.CLEARING, Guard.NEVER),
+    # A fee can be given back also after the income was taken out.
     _line(4100, "income:fees", AccountKind.FEE_INCOME, Guard.NEVER),
     _line(5100, "expenses:network_fees", AccountKind.NETWORK_FEES, Guard.NEVER),
 )

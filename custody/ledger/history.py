@@ -31,6 +31,12 @@ _PAGE = text(
     + " AND (CAST(:owner AS uuid) IS NULL OR CAST(:owner AS uuid) IN (d.owner, c.owner))"
     + " ORDER BY t.id DESC LIMIT :limit"
 )
+_AMOUNTS = text(
+    "SELECT t.id, t.posted, s.id AS asset FROM ledger_transfers t"
+    " JOIN ledger_accounts d ON d.tenant_id = t.tenant_id AND d.id = t.debit_account"
+    " JOIN assets s ON s.number = d.asset_id"
+    " WHERE t.tenant_id = :tenant AND t.kind = 'transfer' AND t.id = ANY(CAST(:ids AS uuid[]))"
+)
 _BALANCES = text(
     "SELECT kind, owner, asset, posted, pending_in, pending_out, version FROM ledger_balances"
     " WHERE tenant_id = :tenant AND kind = :kind AND owner = ANY(CAST(:owners AS uuid[])) ORDER BY owner, asset"
@@ -73,6 +79,12 @@ async def list_transfers(
         {"tenant": session.tenant, "code": code.value, "owner": owner, "before": before, "limit": limit},
     )
     return [_transfer(row) for row in rows]
+
+
+async def amounts_of(session: ReadSession, ids: Collection[UUID]) -> dict[UUID, Amount]:
+    """What the transfers of these ids moved, by id; those that were never booked are missing."""
+    rows = await session.conn.execute(_AMOUNTS, {"tenant": session.tenant, "ids": list(ids)})
+    return {row.id: Amount(parse_asset_id(row.asset), int(row.posted)) for row in rows}
 
 
 async def balances_of(session: ReadSession, kind: AccountKind, owners: Collection[UUID]) -> list[Balance]:

@@ -1,8 +1,7 @@
 """What the ledger is told and what it answers.
 
-Money lies in accounts. A transfer debits one account and credits another by the same amount, so books balance by construction.
-A hold reserves an amount for a transfer that is not certain yet. Commands are values with an id that the caller chose; the
-same id and content can be given again and again, and is carried out once.
+Money lies in accounts. A transfer debits one and credits another by the same amount; a hold reserves an amount for a transfer
+that is not certain yet. Commands carry an id that the caller chose: the same id and content again is carried out once.
 """
 
 from __future__ import annotations
@@ -21,34 +20,28 @@ from custody.ledger.errors import LimitsExcludeZero
 
 
 class AccountKind(StrEnum):
-    """What an account stands for. Side, guard and place in the report follow from it, by the chart of accounts (`chart.py`).
-
-    Assets promise only what they hold, liabilities are never below zero, and equity, income and expenses have no limit."""
+    """What an account stands for. The chart of accounts (`chart.py`) gives each its side and guard, and says why."""
 
     WALLET = "wallet"
-    """What we owe a customer in one wallet. Credit side. Never below zero, holds included."""
+    """What we owe a customer in one wallet."""
     VAULT = "vault"
-    """What a key of ours holds on chain. Debit side. Only what it holds can be promised by a hold; facts of the chain are
-    always booked, since refusing one would make the books wrong, and a shortage is reconciliation's to find."""
+    """What a key of ours holds on chain."""
     BANK = "bank"
-    """What lies in a bank account of ours. Debit side. Guarded like a vault."""
+    """What lies in a bank account of ours."""
     IN_TRANSIT = "in_transit"
-    """What has left one place of ours and not yet reached the next. Debit side: it is still ours. Guarded like a vault, since
-    the arrival may be seen before the departure; at rest it is zero."""
+    """What has left one place of ours and not yet reached the next. At rest it is zero."""
     NETWORK_FEES = "network_fees"
-    """What chains have cost us. Debit side, no limit."""
+    """What chains have cost us."""
     SUSPENSE = "suspense"
-    """Money that came in and belongs to nobody known yet. Credit side. Never below zero."""
+    """Money that came in and belongs to nobody known yet."""
     ISSUANCE = "issuance"
-    """What of a token of ours is outstanding: we owe its holders. Credit side. Never below zero, since more cannot be taken back
-    than was issued."""
+    """What of a token that we issue is outstanding."""
     EQUITY = "equity"
-    """Our own money put in or taken out. Credit side, no limit."""
+    """Our own money put in or taken out."""
     CLEARING = "clearing"
-    """Our open position in one asset from exchanges against others: above zero we have bought of it, below we have sold. Equity,
-    for the risk and the gain are ours and nobody else's. Credit side, no limit, either sign."""
+    """Our open position in an asset from exchanges: above zero we have bought of it, below zero we have sold."""
     FEE_INCOME = "fee_income"
-    """What we have charged. Credit side, no limit: a fee can be given back also after the income was taken out."""
+    """What we have charged."""
 
 
 class Side(StrEnum):
@@ -140,14 +133,12 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAccount:
-    """Make sure that an account exists. Naturally idempotent, hence without an id; an account once opened stays, even when
-    the chain that opened it is refused."""
+    """Make sure that an account exists. Idempotent, hence without an id; it stays, also when its chain is refused."""
 
     key: AccountKey
     """Which. Its asset must be listed."""
     floor: int | None = None
-    """Atomic units, zero or less; None for zero, or for whatever it was opened with. Given otherwise to an account that is there,
-    it is refused: limits do not change."""
+    """Atomic units, zero or less; None for zero, or for whatever it was opened with. Limits do not change: others are refused."""
     ceiling: int | None = None
     """Atomic units, zero or more; None for no limit, or for whatever it was opened with."""
 
@@ -174,10 +165,9 @@ class _Movement:
     """The deposit, withdrawal, payout or request it belongs to."""
 
     def __post_init__(self) -> None:
-        if not self.debit.asset == self.credit.asset == self.amount.asset:
-            raise AssetMismatch(
-                debit=self.debit.asset.text, credit=self.credit.asset.text, amount=self.amount.asset.text
-            )
+        debit, credit, amount = self.debit.asset, self.credit.asset, self.amount.asset
+        if not debit == credit == amount:
+            raise AssetMismatch(debit=debit.text, credit=credit.text, amount=amount.text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,13 +187,19 @@ class Hold(_Movement):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PostHold:
-    """Turn held money into a transfer, wholly or in part, once or several times."""
+class _HoldStep:
+    """What happens to a hold."""
 
     id: UUID
     """The caller's id of this command."""
     hold_id: UUID
     """Id of the Hold command."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostHold(_HoldStep):
+    """Turn held money into a transfer, wholly or in part, once or several times."""
+
     amount: Amount | None = None
     """How much; None for all that remains."""
     final: bool = False
@@ -213,23 +209,14 @@ class PostHold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VoidHold:
+class VoidHold(_HoldStep):
     """Release what remains of a hold."""
-
-    id: UUID
-    """The caller's id of this command."""
-    hold_id: UUID
-    """Id of the Hold command."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExpireHold:
+class ExpireHold(_HoldStep):
     """Release what remains of a hold because its time has passed."""
 
-    id: UUID
-    """The caller's id of this command."""
-    hold_id: UUID
-    """Id of the Hold command."""
     as_of: datetime
     """The time that the caller's clock shows; not part of the command's identity."""
 
@@ -248,8 +235,7 @@ class Reverse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeAccount:
-    """Freeze an account (no new money leaves; money comes in, and holds made before are completed), thaw or close it (it must be
-    empty, and stays closed)."""
+    """Freeze an account (no new money leaves; what comes in and holds made before go on), thaw it, or close it for good."""
 
     id: UUID
     """The caller's id of this command."""

@@ -58,17 +58,71 @@ def deposit_reversed(*, deposit_id: UUID) -> tuple[Command, ...]:
 
 
 def wallet_transfer(
-    *, transfer_id: UUID, source_wallet_id: UUID, destination_wallet_id: UUID, amount: Amount
+    *,
+    transfer_id: UUID,
+    source_wallet_id: UUID,
+    destination_wallet_id: UUID,
+    amount: Amount,
+    fee: Amount | None = None,
 ) -> tuple[Command, ...]:
-    """Between two wallets of one tenant. The transfer's id is the ledger's."""
+    """Between two wallets of one tenant. The transfer's id is the ledger's. A fee is a leg of its own, on top of the amount, and
+    the two are one chain: who cannot pay the fee moves nothing."""
+    source = wallet_account(source_wallet_id, amount.asset)
+    destination = wallet_account(destination_wallet_id, amount.asset)
+    moved = _transferred(transfer_id, source, destination, amount, TransferCode.WALLET_TRANSFER, transfer_id)
+    return moved if fee is None else (*moved, *fee_charged(reference=transfer_id, payer=source, fee=fee))
+
+
+def fee_charged(*, reference: UUID, payer: AccountKey, fee: Amount) -> tuple[Command, ...]:
+    """What we charge for what `reference` names, and never part of the amount that it moves. One fee per reference."""
     return _transferred(
-        transfer_id,
-        wallet_account(source_wallet_id, amount.asset),
-        wallet_account(destination_wallet_id, amount.asset),
-        amount,
-        TransferCode.WALLET_TRANSFER,
-        transfer_id,
+        fee_id(reference), payer, fee_income_account(fee.asset), fee, TransferCode.FEE, reference
     )
+
+
+def fee_id(reference: UUID) -> UUID:
+    """The ledger's id of the fee that was charged for this."""
+    return _id(reference, "fee")
+
+
+def exchanged(
+    *,
+    exchange_id: UUID,
+    source_wallet_id: UUID,
+    destination_wallet_id: UUID,
+    sold: Amount,
+    bought: Amount,
+    fee: Amount | None = None,
+) -> tuple[Command, ...]:
+    """One asset for another, through our position in each: no leg crosses assets, so every asset's total stays zero."""
+    source = wallet_account(source_wallet_id, sold.asset)
+    legs = (
+        *_transferred(
+            _id(exchange_id, "exchange_sold"),
+            source,
+            clearing_account(sold.asset),
+            sold,
+            TransferCode.EXCHANGE,
+            exchange_id,
+        ),
+        *_transferred(
+            _id(exchange_id, "exchange_bought"),
+            clearing_account(bought.asset),
+            wallet_account(destination_wallet_id, bought.asset),
+            bought,
+            TransferCode.EXCHANGE,
+            exchange_id,
+        ),
+    )
+    return legs if fee is None else (*legs, *fee_charged(reference=exchange_id, payer=source, fee=fee))
+
+
+def exchange_reversed(*, exchange_id: UUID, with_fee: bool) -> tuple[Command, ...]:
+    """The mirror of every leg of an exchange, as though it had not been: the fee, if one was charged, is given back as well."""
+    legs = [_id(exchange_id, step) for step in ("exchange_sold", "exchange_bought")]
+    if with_fee:
+        legs.append(fee_id(exchange_id))
+    return tuple(Reverse(id=_id(leg, "reversed"), transfer_id=leg) for leg in legs)
 
 
 def withdrawal_held(
@@ -182,6 +236,16 @@ def bank_account(bank_account_id: UUID, asset: AssetId) -> AccountKey:
 def suspense_account(asset: AssetId) -> AccountKey:
     """What came in for nobody known."""
     return AccountKey(kind=AccountKind.SUSPENSE, owner=None, asset=asset)
+
+
+def clearing_account(asset: AssetId) -> AccountKey:
+    """Our open position in this asset from exchanges."""
+    return AccountKey(kind=AccountKind.CLEARING, owner=None, asset=asset)
+
+
+def fee_income_account(asset: AssetId) -> AccountKey:
+    """What we have charged in this asset."""
+    return AccountKey(kind=AccountKind.FEE_INCOME, owner=None, asset=asset)
 
 
 def _transferred(

@@ -21,6 +21,8 @@ class RequestTransfer:
     """Who is paid."""
     amount: Amount
     """How much; more than zero."""
+    fee: Amount | None = None
+    """What the payer is charged on top, in the same asset; more than zero. None for no fee."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,8 @@ class WalletTransfer:
     destination_wallet_id: WalletId
     """Who was paid."""
     amount: Amount
-    """How much."""
+    """How much the destination got."""
+    fee: Amount | None
+    """What the source was charged on top."""
     booked_at: datetime
     """When, by the database's clock."""

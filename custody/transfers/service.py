@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from uuid import UUID
+
 from custody.audit import service as audit
 from custody.db.session import ReadSession, UnitOfWork
 from custody.events import outbox
 from custody.identity.model import Principal
 from custody.kernel.errors import InvariantViolated
 from custody.kernel.ids import TransferId, WalletId
-from custody.kernel.money import AmountNotPositive
+from custody.kernel.money import Amount, AmountNotPositive
 from custody.ledger import history, postings
 from custody.ledger import service as ledger
+from custody.ledger.errors import TransferExistsDifferent
 from custody.ledger.history import BookedTransfer
 from custody.ledger.model import TransferCode
 from custody.transfers.errors import SameWallet, UnknownTransfer
@@ -19,14 +23,15 @@ from custody.wallets import service as wallets
 
 
 async def request(uow: UnitOfWork, principal: Principal, wanted: RequestTransfer) -> WalletTransfer:
-    """Move the money. Idempotent by id.
+    """Move the money and charge the fee, both or neither. Idempotent by id.
 
-    Raises UnknownWallet, SameWallet, AmountNotPositive, InsufficientFunds, TransferExistsDifferent. Locks both ledger accounts.
+    Raises UnknownWallet, SameWallet, AmountNotPositive, InsufficientFunds, TransferExistsDifferent. Locks the ledger accounts.
     """
     if wanted.source_wallet_id == wanted.destination_wallet_id:
         raise SameWallet
-    if wanted.amount.atomic <= 0:
-        raise AmountNotPositive(amount=str(wanted.amount.atomic))
+    for each in (wanted.amount, wanted.fee):
+        if each is not None and each.atomic <= 0:
+            raise AmountNotPositive(amount=str(each.atomic))
     await wallets.get_wallet(uow, wanted.source_wallet_id)
     await wallets.get_wallet(uow, wanted.destination_wallet_id)
     outcomes = await ledger.post(
@@ -36,16 +41,22 @@ async def request(uow: UnitOfWork, principal: Principal, wanted: RequestTransfer
             source_wallet_id=wanted.source_wallet_id,
             destination_wallet_id=wanted.destination_wallet_id,
             amount=wanted.amount,
+            fee=wanted.fee,
         ),
     )
     booked = await get(uow, wanted.id)
-    if any(outcome.command_id == wanted.id and outcome.replayed for outcome in outcomes):
+    replayed = {outcome.replayed for outcome in outcomes if outcome.command_id is not None}
+    if booked.fee != wanted.fee or len(replayed) > 1:
+        # The amount's leg was booked before and the fee's was not, or the other way round.
+        raise TransferExistsDifferent(command=wanted.id)
+    if True in replayed:
         return booked
     told = {
         "source_wallet_id": str(booked.source_wallet_id),
         "destination_wallet_id": str(booked.destination_wallet_id),
         "asset": booked.amount.asset.text,
         "amount": str(booked.amount.atomic),
+        "fee": None if booked.fee is None else str(booked.fee.atomic),
     }
     await outbox.emit(uow, "transfer.posted", booked.id, told)
     await audit.record(uow, principal.subject, "transfer.post", booked.id, told)
@@ -57,7 +68,7 @@ async def get(session: ReadSession, transfer_id: TransferId) -> WalletTransfer:
     found = await history.find_transfer(session, TransferCode.WALLET_TRANSFER, transfer_id)
     if found is None:
         raise UnknownTransfer
-    return _between_wallets(found)
+    return _between_wallets(found, await history.amounts_of(session, [postings.fee_id(found.id)]))
 
 
 async def list_transfers(
@@ -71,10 +82,11 @@ async def list_transfers(
     found = await history.list_transfers(
         session, TransferCode.WALLET_TRANSFER, owner=wallet_id, before=before, limit=limit
     )
-    return [_between_wallets(each) for each in found]
+    fees = await history.amounts_of(session, [postings.fee_id(each.id) for each in found])
+    return [_between_wallets(each, fees) for each in found]
 
 
-def _between_wallets(found: BookedTransfer) -> WalletTransfer:
+def _between_wallets(found: BookedTransfer, fees: Mapping[UUID, Amount]) -> WalletTransfer:
     if found.debit.owner is None or found.credit.owner is None:
         raise InvariantViolated(
             "a transfer between wallets names an account without an owner", transfer=found.id
@@ -84,5 +96,6 @@ def _between_wallets(found: BookedTransfer) -> WalletTransfer:
         source_wallet_id=WalletId(found.debit.owner),
         destination_wallet_id=WalletId(found.credit.owner),
         amount=found.amount,
+        fee=fees.get(postings.fee_id(found.id)),
         booked_at=found.booked_at,
     )

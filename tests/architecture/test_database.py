@@ -30,6 +30,8 @@ HISTORY = {
     "approval_policies",
     "assets",
     "audit_entries",
+    "exchange_reversals",
+    "exchanges",
     "idempotency_keys",
     "ledger_batches",
     "ledger_chart",

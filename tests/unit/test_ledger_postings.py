@@ -132,6 +132,73 @@ def test_steps_of_one_object_never_share_an_id() -> None:
     assert len(ids) == len(set(ids))
 
 
+def legs(commands: tuple[Command, ...]) -> list[tuple[tuple[str, object], tuple[str, object], Amount, str]]:
+    """Who is debited, who is credited, with how much and why, in order."""
+    return [
+        ((c.debit.kind.value, c.debit.owner), (c.credit.kind.value, c.credit.owner), c.amount, c.code.value)
+        for c in commands
+        if isinstance(c, Transfer)
+    ]
+
+
+def test_a_fee_is_a_leg_of_its_own_and_leaves_the_amount_whole() -> None:
+    charged = postings.wallet_transfer(
+        transfer_id=OBJECT,
+        source_wallet_id=WALLET,
+        destination_wallet_id=OTHER,
+        amount=TEN,
+        fee=Amount(XLM, 3),
+    )
+    assert charged[: len(MOVED)] == MOVED
+    assert legs(charged) == [
+        (("wallet", WALLET), ("wallet", OTHER), TEN, "wallet_transfer"),
+        (("wallet", WALLET), ("fee_income", None), Amount(XLM, 3), "fee"),
+    ]
+    assert charged[-1].id == postings.fee_id(OBJECT)
+    assert all(c.reference == OBJECT for c in charged if isinstance(c, Transfer))
+
+
+def test_a_fee_in_another_asset_than_its_payer_holds_cannot_be_made() -> None:
+    with pytest.raises(AssetMismatch):
+        postings.wallet_transfer(
+            transfer_id=OBJECT,
+            source_wallet_id=WALLET,
+            destination_wallet_id=OTHER,
+            amount=TEN,
+            fee=EUROS,
+        )
+
+
+EXCHANGED = postings.exchanged(
+    exchange_id=OBJECT,
+    source_wallet_id=WALLET,
+    destination_wallet_id=OTHER,
+    sold=TEN,
+    bought=EUROS,
+    fee=Amount(XLM, 1),
+)
+
+
+def test_an_exchange_goes_through_clearing_on_both_sides() -> None:
+    assert legs(EXCHANGED) == [
+        (("wallet", WALLET), ("clearing", None), TEN, "exchange"),
+        (("clearing", None), ("wallet", OTHER), EUROS, "exchange"),
+        (("wallet", WALLET), ("fee_income", None), Amount(XLM, 1), "fee"),
+    ]
+    opened = {c.key for c in EXCHANGED if isinstance(c, OpenAccount)}
+    named = {key for c in EXCHANGED if isinstance(c, Transfer) for key in (c.debit, c.credit)}
+    assert opened == named
+
+
+@pytest.mark.parametrize("with_fee", [True, False])
+def test_an_exchange_is_reversed_leg_by_leg(*, with_fee: bool) -> None:
+    mirrors = postings.exchange_reversed(exchange_id=OBJECT, with_fee=with_fee)
+    booked = [c.id for c in EXCHANGED if isinstance(c, Transfer)]
+    assert [c.transfer_id for c in mirrors if isinstance(c, Reverse)] == (booked if with_fee else booked[:2])
+    ids = [*booked, *(c.id for c in mirrors if isinstance(c, Reverse))]
+    assert len(set(ids)) == len(ids)
+
+
 def test_a_command_across_assets_cannot_be_made() -> None:
     with pytest.raises(AssetMismatch):
         Transfer(

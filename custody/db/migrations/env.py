@@ -20,6 +20,7 @@ TABLE_MODULES = (
     "custody.audit.tables",
     "custody.ledger.tables",
     "custody.wallets.tables",
+    "custody.exchanges.tables",
     "custody.policy.tables",
     "custody.approvals.tables",
     "custody.banking.tables",
