@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -40,6 +41,9 @@ _POLICY_EVERY_S = 5.0
 """How often the signer is asked which policy is in force."""
 _SEAL_EVERY_S = 60.0
 """How often what is booked is sealed. Each seal is one entry of the signer's journal."""
+_PUBLISH_EVERY = timedelta(hours=1)
+"""How much newer a checkpoint is than the one whose liabilities were published last, before they are published again. Each
+publication grows a tree over all wallets."""
 _RELAY_EVERY_S = 0.2
 """How often the outbox is looked at for wake-ups."""
 _REDIS_AGAIN_S = 2.0
@@ -80,12 +84,16 @@ async def sweep(means: Means) -> None:
 
 
 async def seal_all(db: Database, signer: CheckpointSigner) -> None:
-    """Seal what every tenant has booked and have it signed. One tenant's trouble does not keep the others waiting."""
+    """Seal what every tenant has booked, have it signed, and publish what is owed when that is due.
+
+    One tenant's trouble does not keep the others waiting.
+    """
     async with db.read(None) as session:
         tenants = await list_tenants(session)
     for tenant in tenants:
         try:
             made = await sealing.seal_and_sign(db, signer, tenant)
+            await sealing.publish_due(db, tenant, _PUBLISH_EVERY)
         except Unavailable as error:
             # What is sealed waits for its signature: the signer is away, or the tenant has no key in it yet.
             _log.warning("seals.waiting", tenant=tenant, error=str(error))

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Check that a transfer is part of a sealed ledger: verify_proof.py PROOF.json PUBLIC_KEY_HEX
+"""Check a proof of a ledger's keeper: verify_proof.py PROOF.json TRUSTED_HEX
 
-Needs Python 3.10 and `pip install cryptography`; reads no other file, talks to nobody. PUBLIC_KEY_HEX is the checkpoint key
-as you learnt it from somewhere else than the proof. Ends with 0 and prints what was proved, or with 1 and says
-what does not hold.
+That a transfer is part of the sealed ledger: TRUSTED_HEX is the public checkpoint key. That your balance is counted in what is
+owed to all: TRUSTED_HEX is the root that was published for everybody. Learn it from somewhere else than the proof. Needs Python
+3.10 and `pip install cryptography`; reads no other file, talks to nobody. Ends with 0 and prints what was proved, or with 1 and
+says what does not hold. How to check a seal's hash on Stellar is in proofs.md.
 """
 
 import json
@@ -35,9 +36,35 @@ def demand(holds: object, otherwise: str) -> None:
         sys.exit(f"NOT PROVED: {otherwise}")
 
 
-def main(path: str, trusted: str) -> None:
-    proof = json.loads(Path(path).read_text(encoding="utf-8"))
-    demand(proof["format"] == "custody-inclusion-v1", "this is not an inclusion proof")
+def liability(proof: dict, root: str) -> None:
+    """Every part is a leaf of its own under the root, all sums are sums of what is not below zero, the parts make the balance."""
+    wallet, leaves = bytes.fromhex(proof["wallet"].replace("-", "")), set()
+    for part in proof["parts"]:
+        amounts = [int(part["amount"]), *(int(amount) for _, _, amount in part["path"])]
+        demand(min(amounts) >= 0 and sum(amounts) < 2**256, "an amount is out of range")
+        owner = sha256(bytes.fromhex(part["salt"]) + wallet).digest()
+        total = amounts[0]
+        node = sha256(b"\x00" + owner + total.to_bytes(32, "big")).digest()
+        leaves.add(node)
+        for side, neighbour, amount in part["path"]:
+            demand(side in ("left", "right") and len(neighbour) == 64, "a step of a path has another form")
+            mine = node + total.to_bytes(32, "big")
+            other = bytes.fromhex(neighbour) + int(amount).to_bytes(32, "big")
+            node = sha256(b"\x01" + (other + mine if side == "left" else mine + other)).digest()
+            total += int(amount)
+        demand(node.hex() == root == proof["root"], "a part does not lead to the root that you know")
+        demand(total == int(proof["total"]), "a part leads to another total")
+    demand(0 < len(leaves) == len(proof["parts"]), "a part is counted twice, or there is none")
+    demand(
+        sum(int(part["amount"]) for part in proof["parts"]) == int(proof["balance"]),
+        "the parts make another balance",
+    )
+    print(f"PROVED at checkpoint {proof['sequence']}: {proof['asset']}")
+    print(f"wallet    {wallet.hex()}\nbalance   {int(proof['balance'])}\nof all    {int(proof['total'])}")
+
+
+def inclusion(proof: dict, trusted: str) -> None:
+    """The transfer is in the batch, the batch in the first seal, each seal in the next, and the last is signed."""
     transfer = fields(proof["transfer"], "ledger-transfer-v1", 19)
     batch = fields(proof["batch"], "ledger-batch-v1", 6)
     seals = [fields(text, "ledger-seal-v1", 10) for text in proof["seals"]]
@@ -50,7 +77,7 @@ def main(path: str, trusted: str) -> None:
         demand(after[8] == sha256(text.encode()).hexdigest(), "a seal does not follow the one before it")
         demand(after[0] == before[0] and int(after[1]) == int(before[1]) + 1, "the seals are not in order")
     head, signed = sha256(proof["seals"][-1].encode()).digest(), proof["checkpoint"]
-    demand(signed["public_key"] == trusted.lower(), "the checkpoint is signed by another key than yours")
+    demand(signed["public_key"] == trusted, "the checkpoint is signed by another key than yours")
     demand(signed["sequence"] == int(seals[-1][1]), "the checkpoint is about another seal")
     message = (
         b"custody-checkpoint-v1\x00"
@@ -85,6 +112,9 @@ if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     try:
-        main(sys.argv[1], sys.argv[2])
+        found = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+        check = {"custody-inclusion-v1": inclusion, "custody-liability-v1": liability}.get(found["format"])
+        demand(check, "this is a proof of no known kind")
+        check(found, sys.argv[2].lower())
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as error:
         sys.exit(f"NOT PROVED: the proof is malformed ({type(error).__name__})")

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import orjson
 import strawberry
 from strawberry.types import Info
 
 from api.graphql.context import Context
 from custody.assets.model import Asset as AssetModel
+from custody.kernel.assetid import parse_asset_id
 from custody.kernel.ids import CustomerId, WalletId, show_id
 from custody.kernel.money import format_units
 from custody.ledger.model import Balance as BalanceModel
+from custody.seals import publication
+from custody.seals.publication import OwnProof
 from custody.wallets.model import Customer as CustomerModel
 from custody.wallets.model import DepositAddress as AddressModel
 from custody.wallets.model import Wallet as WalletModel
+
+PROOF_COST = 100
+"""Objects that one proof counts for: a hundred proofs are the most that one answer holds."""
 
 
 @strawberry.interface
@@ -67,6 +74,20 @@ class DepositAddress(Node):
 
 
 @strawberry.type
+class LiabilityProof:
+    """What is owed to one wallet in one asset at the checkpoint that was published last, with the proof that it is counted in
+    what is owed to all. `document` is a JSON object that `docs/verify_proof.py` checks against `root`; it names no other wallet
+    and shows no other balance."""
+
+    asset: Asset
+    checkpoint: str
+    balance: str
+    root: str
+    total: str
+    document: str
+
+
+@strawberry.type
 class Wallet(Node):
     """What a customer owns."""
 
@@ -94,6 +115,16 @@ class Wallet(Node):
         found = await info.context.addresses.load(self.model.id)
         info.context.budget.spend(len(found))
         return [show_address(address) for address in found]
+
+    @strawberry.field
+    async def liability_proof(self, info: Info[Context, None], asset: strawberry.ID) -> LiabilityProof | None:
+        """Its own proof of liabilities in one asset. Errors: `not_sealed` while nothing is published, `not_in_liabilities` when
+        nothing was owed to it."""
+        wanted = parse_asset_id(str(asset))
+        info.context.budget.spend(PROOF_COST)
+        async with info.context.turn() as session:
+            found = await publication.own_proof(session, self.model.id, wanted)
+        return show_liability_proof(await info.context.asset(wanted), found)
 
 
 @strawberry.type
@@ -166,6 +197,18 @@ def show_customer(customer: CustomerModel) -> Customer:
         external_ref=customer.external_ref,
         kind=customer.kind,
         key=customer.id,
+    )
+
+
+def show_liability_proof(asset: AssetModel, proof: OwnProof) -> LiabilityProof:
+    """A wallet's own proof."""
+    return LiabilityProof(
+        asset=show_asset(asset),
+        checkpoint=str(proof.sequence),
+        balance=str(proof.balance),
+        root=proof.root.hex(),
+        total=str(proof.total),
+        document=orjson.dumps(proof.document).decode(),
     )
 
 

@@ -31,7 +31,14 @@ from api.graphql.parties import (
     show_customer,
     show_wallet,
 )
-from api.graphql.records import AuditEvent, Chain, show_audit_event, show_chain
+from api.graphql.records import (
+    AuditEvent,
+    Chain,
+    Liabilities,
+    show_audit_event,
+    show_chain,
+    show_liabilities,
+)
 from api.paging import parse_id_cursor, parse_number_cursor
 from custody.assets import service as assets
 from custody.audit import service as audit
@@ -48,6 +55,7 @@ from custody.kernel.ids import (
     parse_id,
 )
 from custody.payouts import service as payouts
+from custody.seals import publication
 from custody.transfers import service as transfers
 from custody.wallets import service as wallets
 from custody.withdrawals import service as withdrawals
@@ -229,6 +237,14 @@ class Query:
         async with info.context.turn() as session:
             found = await audit.page(session, start, checked(first) + 1)
         return connect("audit", found, first, after, key=lambda row: row.sequence, show=show_audit_event)
+
+    @strawberry.field
+    async def liabilities(self, info: Ctx) -> list[Liabilities] | None:
+        """What is owed to all wallets, per asset, as it was published last. Error `not_sealed` while nothing is."""
+        async with info.context.turn() as session:
+            found = await publication.list_published(session)
+        info.context.budget.spend(len(found))
+        return [show_liabilities(each) for each in found]
 
     @strawberry.field
     async def chains(self, info: Ctx) -> list[Chain]:

@@ -1,4 +1,4 @@
-"""Records for people who watch: audit events and chains."""
+"""Records for people who watch: audit events, chains, and what is owed to all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import strawberry
 
 from api.chain_status import ChainStatus
 from custody.audit.model import AuditEntry
+from custody.seals.publication import Published
 
 
 @strawberry.type
@@ -22,6 +23,16 @@ class AuditEvent:
     object_id: str
     detail: str
     hash: str
+
+
+@strawberry.type
+class Liabilities:
+    """What is owed to all wallets in one asset at the checkpoint published last. Every wallet's proof leads to `root`."""
+
+    asset: str
+    checkpoint: str
+    total: str
+    root: str
 
 
 @strawberry.type
@@ -45,6 +56,16 @@ def show_audit_event(entry: AuditEntry) -> AuditEvent:
         object_id=str(entry.object_id),
         detail=orjson.dumps(entry.detail, option=orjson.OPT_SORT_KEYS).decode(),
         hash=entry.hash.hex(),
+    )
+
+
+def show_liabilities(found: Published) -> Liabilities:
+    """What was published about one asset."""
+    return Liabilities(
+        asset=found.asset.text,
+        checkpoint=str(found.sequence),
+        total=str(found.total),
+        root=found.root.hex(),
     )
 
 

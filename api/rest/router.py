@@ -13,6 +13,7 @@ from api.rest import (
     customers,
     exchanges,
     payouts,
+    proofs,
     rails,
     receipts,
     transfers,
@@ -36,6 +37,7 @@ for part in (
     receipts,
     rails,
     audit,
+    proofs,
     chains,
 ):
     router.include_router(part.router)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import asyncio
 from dataclasses import dataclass
 from uuid import UUID
 
-from custody.audit import service as audit
 from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.assetid import AssetId, parse_asset_id
-from custody.kernel.ids import derived_uuid
 from custody.ledger.errors import TransferNotFound
-from custody.seals import liability_store, store
+from custody.seals import liability_store, publication, store
 from custody.seals.errors import HistoryAltered, NotInTree, NotSealed
 from custody.seals.liabilities import LiabilityTree
-from custody.seals.liability_store import LiabilityRow
 from custody.seals.model import Batch, Checkpoint, Seal
 from custody.seals.proof import build_liability_proof, build_proof
 from custody.signing.intents import org_name
@@ -87,36 +84,30 @@ async def _batches_of(session: ReadSession, seal: Seal) -> list[Batch]:
 
 
 async def publish_liabilities(uow: UnitOfWork, actor: str) -> list[AssetLiabilities]:
-    """What is owed at the newest checkpoint, per asset; kept and audited at the first call, the same again after that.
+    """What is owed at the newest checkpoint, per asset; published at the first call, the same again after that.
 
-    Balances follow from the sealed transfers alone, so that an export is enough to derive them. Raises NotSealed without a
-    checkpoint, HistoryAltered when the transfers no longer make what was published.
+    Whatever was published is derived again from all sealed transfers, which is why an export is enough to derive it, and why this
+    is for auditors and not for queries. Raises NotSealed without a checkpoint, HistoryAltered when the transfers do not make what
+    was published.
     """
-    newest = await store.load_last_checkpoint(uow)
-    if newest is None:
-        raise NotSealed(tenant=uow.tenant)
-    await uow.lock(f"liabilities/{uow.tenant}")
-    (seal,) = await store.load_seals(uow, newest.sequence - 1, 1)
-    balances = await liability_store.load_wallet_balances(uow, seal.to_xid)
+    seal = await _seal_of(uow, await publication.publish(uow, actor))
+    balances = await liability_store.derive_balances(uow, seal.to_xid)
     published = await liability_store.load_rows(uow, seal.sequence)
+    for asset in published.keys() ^ balances.keys():
+        raise _altered(uow, seal, asset)
     trees = []
     for asset, wallets in balances.items():
-        known = published.get(asset)
-        secret = os.urandom(32) if known is None else known.secret
-        tree = LiabilityTree(wallets, secret)
-        row = LiabilityRow(asset=asset, total=tree.root.total, root=tree.root.hash, secret=secret)
-        if known is None:
-            await liability_store.insert_row(uow, seal.sequence, row)
-        elif known != row:
+        known = published[asset]
+        tree = await asyncio.to_thread(LiabilityTree, wallets, known.secret)
+        if (tree.root.hash, tree.root.total) != (known.root, known.total):
             raise _altered(uow, seal, asset)
         trees.append(AssetLiabilities(asset=parse_asset_id(asset), sequence=seal.sequence, tree=tree))
-    for asset in published.keys() - balances.keys():
-        raise _altered(uow, seal, asset)
-    if not published and trees:
-        await audit.record(
-            uow, actor, "liabilities.publish", derived_uuid("liabilities", uow.tenant), _shown(seal, trees)
-        )
     return trees
+
+
+async def _seal_of(uow: UnitOfWork, sequence: int) -> Seal:
+    (seal,) = await store.load_seals(uow, sequence - 1, 1)
+    return seal
 
 
 def prove_liability(liabilities: list[AssetLiabilities], wallet: UUID) -> list[dict[str, object]]:
@@ -144,14 +135,3 @@ def _altered(uow: UnitOfWork, seal: Seal, asset: str) -> HistoryAltered:
         row=f"{seal.sequence} {asset}",
         differs="the sealed transfers do not make this root and total",
     )
-
-
-def _shown(seal: Seal, trees: list[AssetLiabilities]) -> dict[str, object]:
-    return {
-        "sequence": seal.sequence,
-        "seal": seal.hash.hex(),
-        "assets": {
-            one.asset.text: {"total": str(one.tree.root.total), "root": one.tree.root.hash.hex()}
-            for one in trees
-        },
-    }

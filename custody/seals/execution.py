@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
 from custody.db.session import Database
 from custody.kernel.assetid import ChainId
 from custody.kernel.errors import InvariantViolated, Unavailable
 from custody.kernel.ids import TenantId, derived_uuid
-from custody.seals import anchors, chain, service
+from custody.seals import anchors, chain, publication, service
 from custody.seals.model import AnchorView, Checkpoint, Seal
 from custody.seals.ports import AnchorWitness, CheckpointSigner
 from custody.signing.checkpoints import message_of
@@ -51,6 +52,12 @@ async def seal_and_sign(
         made.append(seal)
     await _sign_waiting(db, signer, tenant, key_id)
     return made
+
+
+async def publish_due(db: Database, tenant: TenantId, every: timedelta) -> int | None:
+    """Publish what is owed at the newest checkpoint when the one published last is so much older. Its number if so."""
+    async with db.unit_of_work(tenant) as uow:
+        return await publication.publish_due(uow, every)
 
 
 async def _sign_waiting(db: Database, signer: CheckpointSigner, tenant: TenantId, key_id: str | None) -> None:

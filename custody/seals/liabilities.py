@@ -50,11 +50,17 @@ class PartProof:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Leaf:
+class Leaf:
+    """One part of a wallet's balance, as the tree's maker knows it."""
+
     wallet: UUID
+    """Whose."""
     salt: bytes
+    """Follows from the tree's secret, the wallet and the part's number."""
     amount: int
+    """Atomic units of this part."""
     node: SumNode
+    """What stands in the tree."""
 
 
 def leaf_node(wallet: UUID, salt: bytes, amount: int) -> SumNode:
@@ -75,22 +81,27 @@ class LiabilityTree:
 
     def __init__(self, balances: Mapping[UUID, int], secret: bytes) -> None:
         """`balances` in atomic units; wallets without one take no part. Raises NegativeBalance, ValueError when all are zero."""
-        leaves: list[_Leaf] = []
+        leaves: list[Leaf] = []
         for wallet, balance in balances.items():
             if balance < 0:
                 raise NegativeBalance(wallet=str(wallet), balance=balance)
             if balance:
-                leaves.extend(_parts(wallet, balance, secret))
+                leaves.extend(cut(wallet, balance, secret))
         if not leaves:
             raise ValueError("nothing is owed")
         self._leaves = sorted(leaves, key=lambda leaf: leaf.node.hash)
-        self._levels = _levels([leaf.node for leaf in self._leaves])
+        self._levels = levels([leaf.node for leaf in self._leaves])
         self.wallets = len(leaves) // PARTS
 
     @property
     def root(self) -> SumNode:
         """What is published: one hash and the total owed."""
         return self._levels[-1][0]
+
+    @property
+    def nodes(self) -> list[SumNode]:
+        """The leaves in their order."""
+        return self._levels[0]
 
     def prove(self, wallet: UUID) -> tuple[PartProof, ...]:
         """A proof for each part of the wallet's balance. Raises NotInTree."""
@@ -99,20 +110,12 @@ class LiabilityTree:
             raise NotInTree(wallet=str(wallet))
         return tuple(
             PartProof(
-                salt=self._leaves[place].salt, amount=self._leaves[place].amount, steps=self._steps(place)
+                salt=self._leaves[place].salt,
+                amount=self._leaves[place].amount,
+                steps=climb(self._levels, place),
             )
             for place in places
         )
-
-    def _steps(self, place: int) -> tuple[SumStep, ...]:
-        steps: list[SumStep] = []
-        for level in self._levels[:-1]:
-            if place % 2:
-                steps.append(("left", level[place - 1]))
-            elif place + 1 < len(level):
-                steps.append(("right", level[place + 1]))
-            place //= 2
-        return tuple(steps)
 
 
 def verify(root: SumNode, wallet: UUID, balance: int, proofs: Sequence[PartProof]) -> bool:
@@ -137,7 +140,8 @@ def _climb(wallet: UUID, part: PartProof) -> SumNode:
     return node
 
 
-def _parts(wallet: UUID, balance: int, secret: bytes) -> list[_Leaf]:
+def cut(wallet: UUID, balance: int, secret: bytes) -> list[Leaf]:
+    """A wallet's balance as leaves, at places that only the secret tells."""
     cuts = sorted(
         int.from_bytes(_derived(secret, "cut", wallet, number), "big") % (balance + 1)
         for number in range(1, PARTS)
@@ -147,7 +151,7 @@ def _parts(wallet: UUID, balance: int, secret: bytes) -> list[_Leaf]:
     for number in range(PARTS):
         salt = _derived(secret, "salt", wallet, number)
         amount = edges[number + 1] - edges[number]
-        parts.append(_Leaf(wallet=wallet, salt=salt, amount=amount, node=leaf_node(wallet, salt, amount)))
+        parts.append(Leaf(wallet=wallet, salt=salt, amount=amount, node=leaf_node(wallet, salt, amount)))
     return parts
 
 
@@ -155,10 +159,23 @@ def _derived(secret: bytes, use: str, wallet: UUID, number: int) -> bytes:
     return hmac.digest(secret, f"{use}|{wallet}|{number}".encode(), "sha256")
 
 
-def _levels(nodes: list[SumNode]) -> list[list[SumNode]]:
-    levels = [nodes]
+def levels(nodes: list[SumNode]) -> list[list[SumNode]]:
+    """All levels from these nodes up to their root. A node without a neighbour goes up as it is."""
+    found = [nodes]
     while len(nodes) > 1:
         paired = [parent(nodes[n], nodes[n + 1]) for n in range(0, len(nodes) - 1, 2)]
         nodes = paired + nodes[len(paired) * 2 :]
-        levels.append(nodes)
-    return levels
+        found.append(nodes)
+    return found
+
+
+def climb(tree: Sequence[Sequence[SumNode]], place: int) -> tuple[SumStep, ...]:
+    """The neighbours on the way from a place on the lowest level up to the root."""
+    steps: list[SumStep] = []
+    for level in tree[:-1]:
+        if place % 2:
+            steps.append(("left", level[place - 1]))
+        elif place + 1 < len(level):
+            steps.append(("right", level[place + 1]))
+        place //= 2
+    return tuple(steps)

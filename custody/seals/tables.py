@@ -7,6 +7,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     ForeignKeyConstraint,
+    Index,
     Integer,
     LargeBinary,
     Table,
@@ -21,6 +22,7 @@ from custody.db.columns import (
     text_column,
     utc_column,
     uuid_column,
+    uuid_key,
 )
 
 
@@ -89,6 +91,45 @@ ledger_liabilities = Table(
 )
 """One row per asset and signed seal for which a tree of liabilities was made. `secret` salts its leaves, so that the same tree
 can be made again and a wallet's proof tells nothing about other wallets."""
+
+ledger_liability_heads = Table(
+    "ledger_liability_heads",
+    metadata,
+    tenant_column(),
+    _number("sequence"),
+)
+"""Which checkpoint was published last. Follows from history; not history."""
+
+ledger_liability_balances = Table(
+    "ledger_liability_balances",
+    metadata,
+    tenant_column(),
+    text_column("asset", primary_key=True),
+    uuid_key("wallet_id"),
+    amount_column("balance"),
+    Index("ix_ledger_liability_balances_wallet", "tenant_id", "wallet_id"),
+)
+"""What is owed to each wallet at the checkpoint that was published last, in atomic units. Follows from history; not history."""
+
+ledger_liability_pages = Table(
+    "ledger_liability_pages",
+    metadata,
+    tenant_column(),
+    text_column("asset", primary_key=True),
+    Column("page", Integer, primary_key=True, autoincrement=False),
+    # Of which checkpoint's tree; a page with an older one is left over from a larger tree.
+    _number("sequence"),
+    # Hash of the first leaf.
+    _digest("first"),
+    # 64 bytes per leaf: hash and amount.
+    _digest("leaves"),
+    # Hash and sum at the top of the page's subtree.
+    _digest("root"),
+    amount_column("total"),
+    CheckConstraint("length(leaves) > 0 AND length(leaves) % 64 = 0", name="leaves_length"),
+    CheckConstraint("length(first) = 32 AND length(root) = 32", name="hash_lengths"),
+)
+"""Leaves of the trees that were published last, for reading one wallet's proof. Follows from history; not history."""
 
 ledger_anchors = Table(
     "ledger_anchors",

@@ -14,7 +14,8 @@ from custody.kernel.money import MAX_ATOMIC
 from custody.ledger.leaves import leaf_hash, root
 from custody.seals import liabilities, tree
 from custody.seals.errors import NegativeBalance, NotInTree
-from custody.seals.liabilities import LiabilityTree, SumNode, verify
+from custody.seals.liabilities import LiabilityTree, SumNode, cut, verify
+from custody.seals.pages import LeafMissing, Top, cut_pages, find_pages, prove_by_pages
 
 LEAVES = st.lists(st.binary(max_size=4), min_size=1, max_size=70).map(
     lambda made: [leaf_hash(one) for one in made]
@@ -143,3 +144,27 @@ def test_a_wallet_below_zero_and_an_empty_ledger_make_no_tree() -> None:
         LiabilityTree({UUID(int=1): 5, UUID(int=2): -1}, SECRET)
     with pytest.raises(ValueError, match="nothing is owed"):
         LiabilityTree({UUID(int=1): 0}, SECRET)
+
+
+@given(balances=BALANCES, size=st.sampled_from([1, 2, 4, 16, 512]))
+def test_pages_give_the_same_proofs_as_the_whole_tree(balances: dict[UUID, int], size: int) -> None:
+    tree_of_all = LiabilityTree(balances, SECRET)
+    pages = cut_pages(tree_of_all, size)
+    tops = [Top(first=page.first, node=page.top) for page in pages]
+    for wallet, balance in balances.items():
+        if balance:
+            leaves = cut(wallet, balance, SECRET)
+            read = {number: pages[number].leaves for number in find_pages(leaves, tops)}
+            assert prove_by_pages(leaves, tops, read) == tree_of_all.prove(wallet)
+
+
+@given(balances=BALANCES, other=st.integers(1, 2**70), data=st.data())
+def test_a_balance_that_is_not_in_the_pages_has_no_proof(
+    balances: dict[UUID, int], other: int, data: st.DataObject
+) -> None:
+    wallet = data.draw(st.sampled_from(sorted(balances)))
+    pages = cut_pages(LiabilityTree(balances, SECRET), 4)
+    tops = [Top(first=page.first, node=page.top) for page in pages]
+    leaves = cut(wallet, balances[wallet] + other, SECRET)
+    with pytest.raises(LeafMissing):
+        prove_by_pages(leaves, tops, {page.number: page.leaves for page in pages})
