@@ -14,9 +14,9 @@ import asyncpg
 from custody.kernel.ids import TenantId
 from custody.ledger.errors import LedgerBusy, PostingFailed
 from custody.ledger.model import Command, Outcome
-from custody.ledger.wire import GIVEN_WAY, encode, outcome
+from custody.ledger.wire import GIVEN_WAY, encode, outcomes
 
-_POST = "SELECT * FROM ledger_post($1, $2::text::jsonb) ORDER BY ordinal"
+_POST = "SELECT * FROM ledger_post($1, true, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
 _ACT_FOR = "SELECT set_config('app.tenant', $1, false)"
 _LOST = (
     asyncpg.PostgresConnectionError,
@@ -57,20 +57,21 @@ class PostgresChannel:
 
     async def post(self, tenant: TenantId, chains: Sequence[Sequence[Command]]) -> list[Outcome]:
         """See Channel.post."""
-        commands = [command for chain in chains for command in chain]
-        encoded = encode(tenant, chains)
+        arrays = encode(tenant, chains)
         try:
             if tenant != self._tenant:
                 await self._connection.fetchval(_ACT_FOR, str(tenant), timeout=self._timeout_s)
                 self._tenant = tenant
-            rows = await self._connection.fetch(_POST, tenant, encoded, timeout=self._timeout_s)
+            answer = await self._connection.fetchrow(_POST, tenant, *arrays, timeout=self._timeout_s)
         except _LOST as error:
             raise ChannelLost from error
         except asyncpg.PostgresError as error:
             if error.sqlstate in GIVEN_WAY or isinstance(error, asyncpg.InsufficientResourcesError):
                 raise LedgerBusy from error
             raise PostingFailed("the posting function failed", sqlstate=error.sqlstate) from error
-        return [outcome(command, row) for command, row in zip(commands, rows, strict=True)]
+        if answer is None:
+            raise PostingFailed("the posting function answered nothing", sqlstate="")
+        return outcomes(chains, answer)
 
     async def close(self) -> None:
         """See Channel.close. Does not wait for a server that answers nothing."""
@@ -81,9 +82,6 @@ async def connect(url: str, *, timeout_s: float = 30.0) -> PostgresChannel:
     """A fresh channel as the role in the URL. Raises ChannelLost when the server cannot be reached."""
     try:
         connection = await asyncpg.connect(url, timeout=timeout_s)
-        await connection.set_type_codec(
-            "numeric", schema="pg_catalog", encoder=str, decoder=int, format="text"
-        )
     except (*_LOST, asyncpg.PostgresError) as error:
         raise ChannelLost from error
     return PostgresChannel(connection, timeout_s)

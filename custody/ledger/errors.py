@@ -126,6 +126,20 @@ class TransferNotFound(NotFound):
     public = "No such transfer."
 
 
+class TransferArchived(Conflict):
+    """The transfer's month has been archived."""
+
+    code = "transfer_archived"
+    public = "The transfer has been archived and cannot be reversed; book a new transfer the other way."
+
+
+class HistoryArchived(Refused):
+    """The question is about entries that have been archived. `until` or `first_version` says from where on it can be asked."""
+
+    code = "history_archived"
+    public = "That part of the history has been archived. Ask about a later time, or read the archive."
+
+
 class NotReversible(Conflict):
     """Only transfers and posted holds have a mirror."""
 
@@ -201,6 +215,7 @@ REFUSALS = (
     HoldExceeded,
     HoldNotDue,
     TransferNotFound,
+    TransferArchived,
     NotReversible,
     AlreadyReversed,
     ChainRefused,

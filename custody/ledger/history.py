@@ -15,27 +15,54 @@ from custody.kernel.assetid import parse_asset_id
 from custody.kernel.money import Amount
 from custody.ledger.model import AccountKey, AccountKind, Balance, TransferCode
 
-_TRANSFERS = """
+_ROW = """
 SELECT t.id, t.code, t.reference, t.posted, t.booked_at, s.id AS asset,
        d.kind AS debit_kind, d.owner AS debit_owner, c.kind AS credit_kind, c.owner AS credit_owner
-  FROM ledger_transfers t
+"""
+_SIDES = """
   JOIN ledger_accounts d ON d.tenant_id = t.tenant_id AND d.id = t.debit_account
   JOIN ledger_accounts c ON c.tenant_id = t.tenant_id AND c.id = t.credit_account
   JOIN assets s ON s.number = d.asset_id
- WHERE t.tenant_id = :tenant AND t.kind = 'transfer' AND t.code = :code
 """
-_ONE = text(_TRANSFERS + " AND t.id = :id")
+_CHOSEN = "t.tenant_id = :tenant AND t.kind = 'transfer' AND t.code = :code"
+# A transfer's place among all: where its batch and leaf are, found by its id. Beyond the last place without one.
+_BEFORE = """
+ AND (t.batch_id, t.leaf) < (
+   coalesce((SELECT m.batch_id FROM ledger_commands m WHERE m.tenant_id = :tenant AND m.id = CAST(:before AS uuid)),
+            9223372036854775807),
+   coalesce((SELECT m.leaf FROM ledger_commands m WHERE m.tenant_id = :tenant AND m.id = CAST(:before AS uuid)), 0))
+"""
+_ONE = text(
+    _ROW
+    + " FROM ledger_commands m JOIN ledger_transfers t ON t.tenant_id = m.tenant_id AND t.batch_id = m.batch_id"
+    + " AND t.leaf = m.leaf AND t.booked_at = m.booked_at"
+    + _SIDES
+    + f" WHERE m.tenant_id = :tenant AND m.id = :id AND {_CHOSEN}"
+)
 _PAGE = text(
-    _TRANSFERS
-    + " AND (CAST(:before AS uuid) IS NULL OR t.id < CAST(:before AS uuid))"
-    + " AND (CAST(:owner AS uuid) IS NULL OR CAST(:owner AS uuid) IN (d.owner, c.owner))"
-    + " ORDER BY t.id DESC LIMIT :limit"
+    _ROW
+    + " FROM ledger_transfers t"
+    + _SIDES
+    + f" WHERE {_CHOSEN}{_BEFORE} ORDER BY t.batch_id DESC, t.leaf DESC LIMIT :limit"
+)
+_LEG = """
+SELECT t.* FROM ledger_accounts o, LATERAL (
+  SELECT t.* FROM ledger_transfers t WHERE {chosen} AND t.{side}_account = o.id ORDER BY t.{side}_version DESC LIMIT :limit) AS t
+ WHERE o.tenant_id = :tenant AND o.kind = 'wallet' AND o.owner = :owner
+"""
+_PAGE_OF_OWNER = text(
+    _ROW
+    + f" FROM ({_LEG.format(chosen=_CHOSEN + _BEFORE, side='debit')} UNION ALL"
+    + f" {_LEG.format(chosen=_CHOSEN + _BEFORE, side='credit')}) AS t"
+    + _SIDES
+    + " ORDER BY t.batch_id DESC, t.leaf DESC LIMIT :limit"
 )
 _AMOUNTS = text(
-    "SELECT t.id, t.posted, s.id AS asset FROM ledger_transfers t"
-    " JOIN ledger_accounts d ON d.tenant_id = t.tenant_id AND d.id = t.debit_account"
-    " JOIN assets s ON s.number = d.asset_id"
-    " WHERE t.tenant_id = :tenant AND t.kind = 'transfer' AND t.id = ANY(CAST(:ids AS uuid[]))"
+    "SELECT t.id, t.posted, s.id AS asset"
+    " FROM ledger_commands m JOIN ledger_transfers t ON t.tenant_id = m.tenant_id AND t.batch_id = m.batch_id"
+    " AND t.leaf = m.leaf AND t.booked_at = m.booked_at"
+    " JOIN ledger_accounts d ON d.tenant_id = t.tenant_id AND d.id = t.debit_account JOIN assets s ON s.number = d.asset_id"
+    " WHERE m.tenant_id = :tenant AND m.id = ANY(CAST(:ids AS uuid[]))"
 )
 _BALANCES = text(
     "SELECT kind, owner, asset, posted, pending_in, pending_out, version FROM ledger_balances"
@@ -73,11 +100,12 @@ async def find_transfer(session: ReadSession, code: TransferCode, transfer_id: U
 async def list_transfers(
     session: ReadSession, code: TransferCode, *, owner: UUID | None, before: UUID | None, limit: int
 ) -> list[BookedTransfer]:
-    """Transfers booked for one reason, by falling id, before one of them; of all, or of one owner on either side."""
-    rows = await session.conn.execute(
-        _PAGE,
-        {"tenant": session.tenant, "code": code.value, "owner": owner, "before": before, "limit": limit},
-    )
+    """Transfers booked for one reason, newest first, before one of them; of all, or of one wallet on either side."""
+    asked = {"tenant": session.tenant, "code": code.value, "before": before, "limit": limit}
+    if owner is None:
+        rows = await session.conn.execute(_PAGE, asked)
+    else:
+        rows = await session.conn.execute(_PAGE_OF_OWNER, {**asked, "owner": owner})
     return [_transfer(row) for row in rows]
 
 

@@ -293,6 +293,8 @@ class ResultCode(StrEnum):
     """The hold has not reached its time, or has none."""
     TRANSFER_NOT_FOUND = "transfer_not_found"
     """No such transfer."""
+    TRANSFER_ARCHIVED = "transfer_archived"
+    """The transfer's month has been archived: what it did is mirrored by a new transfer, not by a reversal."""
     NOT_REVERSIBLE = "not_reversible"
     """Only transfers and posted holds have a mirror."""
     ALREADY_REVERSED = "already_reversed"

@@ -3,6 +3,9 @@
 There is no timer. While one batch is being committed the next one gathers, so that batches grow with the load and a lone request
 never waits. Requests wait in this process, not in Postgres, where waiters would hold connections and locks.
 
+Under load a second pipe works in turn with the first: while Postgres posts one batch, the next is written out and sent, so that
+neither side waits for the other. Postgres lets one of them at the accounts at a time (`ledger_post`, gated).
+
 A batch is of one tenant. Every request in it is one chain, answered by itself. When the connection is lost with a batch under
 way, nobody knows whether it was committed; it is sent again as it was, and its ids see to it that nothing is done twice. Its
 outcomes may then say `replayed` although their callers asked once.
@@ -20,6 +23,7 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 
 from custody.kernel.ids import TenantId
 from custody.ledger.channel import Channel, ChannelLost
@@ -55,6 +59,8 @@ class Bounds:
     """Of which at most so many from the bulk lane."""
     queued: int = 10_000
     """Commands that may wait, over both lanes; beyond that, requests are turned away."""
+    second_pipe: int = 250
+    """Commands that must wait before the second pipe takes any: smaller batches would cost more than the overlap saves."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +76,7 @@ Queue = OrderedDict[TenantId, deque[_Request]]
 
 
 class Poster:
-    """Gathers chains into batches and posts them one batch after the other over one channel."""
+    """Gathers chains into batches and posts them over two channels, one batch after the other on each."""
 
     def __init__(
         self,
@@ -79,15 +85,12 @@ class Poster:
         bounds: Bounds | None = None,
     ) -> None:
         """`connect` opens a channel or raises ChannelLost; `pause(attempt)` waits before an attempt is repeated."""
-        self._connect = connect
-        self._pause = pause
         self._bounds = bounds or Bounds()
+        self._pipes = tuple(_Pipe(connect, pause, least) for least in (1, self._bounds.second_pipe))
         self._lanes: dict[Lane, Queue] = {lane: OrderedDict() for lane in Lane}
         self._queued = 0
         self._batches = 0
         self._stopping = False
-        self._work = asyncio.Event()
-        self._channel: Channel | None = None
 
     async def submit(
         self, tenant: TenantId, *commands: Command, lane: Lane = Lane.INTERACTIVE
@@ -106,7 +109,7 @@ class Poster:
         request = _Request(commands, asyncio.get_running_loop().create_future())
         self._lanes[lane].setdefault(tenant, deque()).append(request)
         self._queued += len(commands)
-        self._work.set()
+        self._wake()
         return await request.answer
 
     @property
@@ -117,28 +120,41 @@ class Poster:
     def stop(self) -> None:
         """Take no more; `run` ends when what waits has been answered."""
         self._stopping = True
-        self._work.set()
+        self._wake()
 
     async def run(self) -> None:
         """Post until stopped. Cancelled, it leaves every request that is not answered with LedgerOutcomeUnknown."""
-        taken: list[_Request] = []
         try:
-            while True:
-                while not self._queued and not self._stopping:
-                    self._work.clear()
-                    await self._work.wait()
-                tenant, taken = self._take()
-                if tenant is not None:
-                    await self._post(tenant, taken)
-                elif self._stopping:
-                    return
+            async with asyncio.TaskGroup() as group:
+                for pipe in self._pipes:
+                    group.create_task(self._serve(pipe))
         finally:
             self._stopping = True
             waiting = [request for lane in self._lanes.values() for line in lane.values() for request in line]
-            for request in (*taken, *waiting):
-                if not request.answer.done():
-                    request.answer.set_exception(LedgerOutcomeUnknown())
-            await self._hang_up()
+            for request in waiting:
+                _give_up(request)
+
+    async def _serve(self, pipe: _Pipe) -> None:
+        """Give one pipe its batches."""
+        taken: list[_Request] = []
+        try:
+            while self._queued or not self._stopping:
+                if self._queued < pipe.least and not self._stopping:
+                    pipe.work.clear()
+                    await pipe.work.wait()
+                    continue
+                tenant, taken = self._take()
+                if tenant is not None:
+                    await pipe.post(tenant, taken)
+        finally:
+            for request in taken:
+                _give_up(request)
+            await pipe.hang_up()
+
+    def _wake(self) -> None:
+        for pipe in self._pipes:
+            if self._queued >= pipe.least or self._stopping:
+                pipe.work.set()
 
     def _take(self) -> tuple[TenantId | None, list[_Request]]:
         """The next batch: of the tenant whose turn it is, interactive requests first."""
@@ -163,7 +179,29 @@ class Poster:
                 self._lanes[lane][tenant] = line
         return tenant, taken
 
-    async def _post(self, tenant: TenantId, requests: list[_Request]) -> None:
+
+def _give_up(request: _Request) -> None:
+    if not request.answer.done():
+        request.answer.set_exception(LedgerOutcomeUnknown())
+
+
+class _Pipe:
+    """One channel, and the batch that is under way on it."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Channel]],
+        pause: Callable[[int], Awaitable[None]],
+        least: int,
+    ) -> None:
+        """`least` is how many commands must wait before this pipe takes any."""
+        self._connect = connect
+        self._pause = pause
+        self.least = least
+        self.work = asyncio.Event()
+        self._channel: Channel | None = None
+
+    async def post(self, tenant: TenantId, requests: list[_Request]) -> None:
         """Post until the outcome is known. A batch that cannot be posted at all is cut in two, so that one bad request
         spoils only its own answer."""
         if not requests:
@@ -173,13 +211,13 @@ class Poster:
         except PostingFailed as error:
             if len(requests) > 1:
                 middle = len(requests) // 2
-                await self._post(tenant, requests[:middle])
-                await self._post(tenant, requests[middle:])
+                await self.post(tenant, requests[:middle])
+                await self.post(tenant, requests[middle:])
             elif not requests[0].answer.done():
                 requests[0].answer.set_exception(error)
             return
         for request in requests:
-            answer = tuple(next(outcomes) for _ in request.commands)
+            answer = tuple(islice(outcomes, len(request.commands)))
             if not request.answer.done():
                 request.answer.set_result(answer)
 
@@ -194,11 +232,12 @@ class Poster:
             except LedgerBusy:
                 pass  # rolled back, nothing was done: the same call again may do it
             except ChannelLost:
-                await self._hang_up()
+                await self.hang_up()
             attempt += 1
             await self._pause(attempt)
 
-    async def _hang_up(self) -> None:
+    async def hang_up(self) -> None:
+        """Close the channel, if there is one."""
         channel, self._channel = self._channel, None
         if channel is not None:
             await channel.close()

@@ -28,9 +28,12 @@ from custody.ledger.model import (
 )
 from custody.ledger.tables import ledger_accounts as accounts
 from custody.ledger.tables import ledger_holds as holds
-from custody.ledger.wire import GIVEN_WAY, encode, outcome
+from custody.ledger.wire import GIVEN_WAY, PARAMETERS, encode, outcomes
 
-_POST = text("SELECT * FROM ledger_post(:tenant, CAST(CAST(:commands AS text) AS jsonb)) ORDER BY ordinal")
+_POST = text(
+    "SELECT * FROM ledger_post(:tenant, false, :chain, :kind, :id, :debit, :credit, :amount, :code, :reference, :target, :moment,"
+    " :asset, :final, :floor, :ceiling)"
+)
 _BALANCE = text("SELECT * FROM ledger_balances WHERE tenant_id = :tenant AND account_id = :account")
 _BALANCES = text(
     "SELECT * FROM ledger_balances WHERE tenant_id = :tenant AND kind = :kind "
@@ -51,16 +54,16 @@ _STATEMENT = text(
 
 async def post_chains(uow: UnitOfWork, chains: Sequence[Sequence[Command]]) -> list[Outcome]:
     """Give all chains to the posting function at once. Locks accounts by id, then holds by id. Raises LedgerBusy."""
-    commands = [command for chain in chains for command in chain]
-    if not commands:
+    if not any(chains):
         return []
+    arrays = dict(zip(PARAMETERS, encode(uow.tenant, chains), strict=True))
     try:
-        rows = await uow.conn.execute(_POST, {"tenant": uow.tenant, "commands": encode(uow.tenant, chains)})
+        rows = await uow.conn.execute(_POST, {"tenant": uow.tenant, **arrays})
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) in GIVEN_WAY:
             raise LedgerBusy from error
         raise
-    return [outcome(command, row) for command, row in zip(commands, rows.mappings(), strict=True)]
+    return outcomes(chains, rows.mappings().one())
 
 
 async def load_account(session: ReadSession, key: AccountKey) -> Account | None:

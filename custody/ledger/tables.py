@@ -94,7 +94,10 @@ ledger_transfers = Table(
     "ledger_transfers",
     metadata,
     tenant_column(),
-    uuid_key(),
+    Column("batch_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("leaf", Integer, primary_key=True, autoincrement=False),
+    utc_column("booked_at", primary_key=True),
+    uuid_column("id"),
     uuid_column("chain_id"),
     text_column("kind"),
     text_column("code"),
@@ -110,21 +113,7 @@ ledger_transfers = Table(
     Column("credit_version", BigInteger, nullable=False),
     amount_column("credit_balance"),
     amount_column("credit_held"),
-    utc_column("booked_at"),
     utc_column("effective_at"),
-    Column("batch_id", BigInteger, nullable=False),
-    Column("leaf", Integer, nullable=False),
-    Index("uq_ledger_transfers_debit_version", "tenant_id", "debit_account", "debit_version", unique=True),
-    Index("uq_ledger_transfers_credit_version", "tenant_id", "credit_account", "credit_version", unique=True),
-    Index(
-        "uq_ledger_transfers_reversal",
-        "tenant_id",
-        "target_id",
-        unique=True,
-        postgresql_where=text("kind = 'reverse'"),
-    ),
-    Index("ix_ledger_transfers_reference", "tenant_id", "reference"),
-    Index("uq_ledger_transfers_leaf", "tenant_id", "batch_id", "leaf", unique=True),
     Index(
         "ix_ledger_transfers_debit_dated",
         "tenant_id",
@@ -139,11 +128,14 @@ ledger_transfers = Table(
         "effective_at",
         postgresql_where=text("effective_at <> booked_at"),
     ),
+    postgresql_partition_by="RANGE (booked_at)",
 )
-"""One row per applied command that moved or reserved money; append-only. The row carries both legs, so that a sum other than zero
-cannot be expressed. `posted` moved from debit to credit; `pending` is the change of what is held between the two. `chain_id`
-is the first command of its chain; `target_id` the hold that was ended or the transfer that was reversed. `effective_at` is the
-value date, as a rule the time of booking. `leaf` is its place, from 0, in the tree of its batch."""
+"""One row per applied command that moved or reserved money; append-only, one partition per month. The row carries both legs, so
+that a sum other than zero cannot be expressed. `posted` moved from debit to credit; `pending` is the change of what is held
+between the two. `chain_id` is the first command of its chain; `target_id` the hold that was ended or the transfer that was
+reversed. `effective_at` is the value date, as a rule the time of booking. `leaf` is its place, from 0, in the tree of its
+batch. It is found by id through `ledger_commands`, which has its batch, leaf and time; versions are unique within each
+partition."""
 
 ledger_batches = Table(
     "ledger_batches",
@@ -190,8 +182,19 @@ ledger_commands = Table(
     Column("request_hash", LargeBinary, nullable=False),
     text_column("result"),
     uuid_column("account_id", nullable=True),
+    uuid_column("target_id", nullable=True),
+    Column("batch_id", BigInteger, nullable=True),
+    Column("leaf", Integer, nullable=True),
     utc_column("booked_at"),
+    Index(
+        "uq_ledger_commands_reversal",
+        "tenant_id",
+        "target_id",
+        unique=True,
+        postgresql_where=text("target_id IS NOT NULL"),
+    ),
     CheckConstraint("length(request_hash) = 32", name="request_hash_length"),
 )
 """One row per command ever answered, refusals as well; append-only. `request_hash` is SHA-256 of its content, computed by the
-posting function; `account_id` is the account a refusal or an account's change is about."""
+posting function; `account_id` is the account a refusal or an account's change is about; `target_id` the transfer that it
+reversed, which no other can; `batch_id` and `leaf`, with `booked_at`, the transfer that it made."""

@@ -1,13 +1,16 @@
-"""Commands and answers as the posting function reads and writes them, whichever driver carries them. Pure."""
+"""Commands and answers as the posting function reads and writes them, whichever driver carries them. Pure.
+
+One array per parameter of `ledger_post`, one place per command. What a place means depends on the kind; `0002_ledger_apply.sql`
+has the table. Amounts travel as text: they may be wider than any number that a driver must carry.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
+from datetime import datetime
+from itertools import chain
 from typing import Any, Protocol, assert_never
 from uuid import UUID
-
-import orjson
 
 from custody.kernel.ids import TenantId
 from custody.ledger.model import (
@@ -27,91 +30,112 @@ from custody.ledger.model import (
 GIVEN_WAY = ("40P01", "40001")
 """deadlock_detected and serialization_failure: nothing was done, and the call may be repeated. Source: PostgreSQL, appendix A."""
 
+PARAMETERS = (
+    "chain", "kind", "id", "debit", "credit", "amount", "code", "reference", "target", "moment", "asset", "final", "floor",
+    "ceiling",
+)  # fmt: skip
+"""The arrays, in the order of the function's parameters after tenant and gate."""
 
-def encode(tenant: TenantId, chains: Sequence[Sequence[Command]]) -> str:
-    """All chains as one JSON array. Amounts are text, since they may be wider than any number that a JSON library must carry."""
-    return orjson.dumps(
-        [_encode(tenant, number, command) for number, chain in enumerate(chains) for command in chain],
-        default=_plain,
-    ).decode()
+_Place = tuple[
+    int, str, UUID | None, UUID | None, UUID | None, str | None, str | None, UUID | None, UUID | None, datetime | None,
+    str | None, bool | None, str | None, str | None,
+]  # fmt: skip
 
-
-def _plain(value: object) -> str:
-    """Drivers read ids as a UUID class of their own, which the JSON library does not know for one."""
-    if isinstance(value, UUID):
-        return str(value)
-    raise TypeError(type(value).__name__)
+_RESULTS = {code.value: code for code in ResultCode}
 
 
-def _encode(tenant: TenantId, number: int, command: Command) -> dict[str, object]:
-    """The command as the posting function reads it. Its content but for chain, id and as_of is what a repeated id must match."""
-    fields: dict[str, object]
+def encode(tenant: TenantId, chains: Sequence[Sequence[Command]]) -> list[list[Any] | None]:
+    """All chains as arrays. One that says nothing of any command is None."""
+    places = [
+        _place(tenant, number, command) for number, commands in enumerate(chains) for command in commands
+    ]
+    arrays: list[list[Any] | None] = [list(column) for column in zip(*places, strict=True)]
+    for n in range(_FIRST_RARE, len(PARAMETERS)):
+        column = arrays[n]
+        if column is not None and column.count(None) == len(column):
+            arrays[n] = None
+    return arrays
+
+
+_FIRST_RARE = PARAMETERS.index("target")
+"""From here on, most calls have nothing to say."""
+
+
+def _place(tenant: TenantId, number: int, command: Command) -> _Place:
+    """The command as one place of each array. All but chain, id and an expiry's time is what a repeated id must match."""
     match command:
+        case Transfer():
+            return _movement(tenant, number, "transfer", command, command.effective_at)
+        case Hold():
+            return _movement(tenant, number, "hold", command, command.expires_at)
         case OpenAccount(key=key, floor=floor, ceiling=ceiling):
-            return {
-                "chain": number,
-                "kind": "open",
-                "account": key.id_for(tenant),
-                "account_kind": key.kind.value,
-                "owner": key.owner,
-                "asset": key.asset.text,
-                "floor": None if floor is None else str(floor),
-                "ceiling": None if ceiling is None else str(ceiling),
-            }
-        case Transfer(effective_at=effective_at):
-            fields = {"kind": "transfer", **_movement(tenant, command), "effective_at": effective_at}
-        case Hold(expires_at=expires_at):
-            fields = {"kind": "hold", **_movement(tenant, command), "expires_at": expires_at}
-        case PostHold(hold_id=hold_id, amount=amount, final=final, effective_at=effective_at):
-            fields = {"kind": "post_hold", "hold": hold_id, "final": final}
-            fields["effective_at"] = effective_at
-            fields["amount"] = None if amount is None else str(amount.atomic)
-            fields["asset"] = None if amount is None else amount.asset.text
-        case VoidHold(hold_id=hold_id):
-            fields = {"kind": "void_hold", "hold": hold_id}
-        case ExpireHold(hold_id=hold_id, as_of=as_of):
-            fields = {"kind": "expire_hold", "hold": hold_id, "as_of": as_of}
-        case Reverse(transfer_id=transfer_id, effective_at=effective_at):
-            fields = {"kind": "reverse", "target": transfer_id, "effective_at": effective_at}
+            account = key.id_for(tenant)
+            limits = (None if floor is None else str(floor), None if ceiling is None else str(ceiling))
+            named = (key.kind.value, key.owner, None, None, key.asset.text, None)
+            return (number, "open", None, account, None, None, *named, *limits)
+        case PostHold(hold_id=hold_id, amount=amount, final=final, effective_at=moment):
+            atomic = None if amount is None else str(amount.atomic)
+            asset = None if amount is None else amount.asset.text
+            rest = (None, None, hold_id, moment, asset, final, None, None)
+            return (number, "post_hold", command.id, None, None, atomic, *rest)
+        case VoidHold(hold_id=target):
+            return _ending(number, "void_hold", command.id, target, None)
+        case ExpireHold(hold_id=target, as_of=moment):
+            return _ending(number, "expire_hold", command.id, target, moment)
+        case Reverse(transfer_id=target, effective_at=moment):
+            return _ending(number, "reverse", command.id, target, moment)
         case ChangeAccount(key=key, event=event):
-            fields = {"kind": event, "account": key.id_for(tenant)}
+            nothing = (None,) * 10
+            return (number, event, command.id, key.id_for(tenant), *nothing)
         case _:
             assert_never(command)
-    return {"chain": number, "id": command.id, **fields}
 
 
-def _movement(tenant: TenantId, command: Transfer | Hold) -> dict[str, object]:
-    return {
-        "debit": command.debit.id_for(tenant),
-        "credit": command.credit.id_for(tenant),
-        "amount": str(command.amount.atomic),
-        "code": command.code.value,
-        "reference": command.reference,
-    }
+def _movement(
+    tenant: TenantId, number: int, kind: str, command: Transfer | Hold, moment: datetime | None
+) -> _Place:
+    return (
+        number, kind, command.id, command.debit.id_for(tenant), command.credit.id_for(tenant), str(command.amount.atomic),
+        command.code.value, command.reference, None, moment, None, None, None, None,
+    )  # fmt: skip
+
+
+def _ending(number: int, kind: str, command_id: UUID, target: UUID, moment: datetime | None) -> _Place:
+    return (
+        number, kind, command_id, None, None, None, None, None, target, moment, None, None, None, None,
+    )  # fmt: skip
 
 
 class Answered(Protocol):
-    """A row of the posting function's answer, of either driver."""
+    """The posting function's answer, of either driver: a row of arrays."""
 
     def __getitem__(self, column: str, /) -> Any:
         """A column's value."""
         ...
 
 
-def outcome(command: Command, row: Answered) -> Outcome:
-    """The answer to a command, from its row."""
-    return Outcome(
-        command_id=None if isinstance(command, OpenAccount) else command.id,
-        result=ResultCode(row["result"]),
-        replayed=row["replayed"],
-        account_id=row["account_id"],
-        debit_version=row["debit_version"],
-        debit_balance=_int(row["debit_balance"]),
-        credit_version=row["credit_version"],
-        credit_balance=_int(row["credit_balance"]),
-        booked_at=row["booked_at"],
-    )
+def outcomes(chains: Sequence[Sequence[Command]], answer: Answered) -> list[Outcome]:
+    """The answer to each command, in order."""
+    return [
+        Outcome(
+            command_id=None if type(command) is OpenAccount else command.id,
+            result=_RESULTS[result],
+            replayed=replayed,
+            account_id=account,
+            debit_version=debit_version,
+            debit_balance=None if debit_balance is None else int(debit_balance),
+            credit_version=credit_version,
+            credit_balance=None if credit_balance is None else int(credit_balance),
+            booked_at=booked_at,
+        )
+        for (
+            command, result, replayed, account, debit_version, debit_balance, credit_version, credit_balance, booked_at,
+        ) in zip(
+            chain.from_iterable(chains), *(answer[column] for column in _COLUMNS), strict=True,
+        )
+    ]  # fmt: skip
 
 
-def _int(value: Decimal | int | None) -> int | None:
-    return None if value is None else int(value)
+_COLUMNS = (
+    "results", "replayed", "accounts", "debit_versions", "debit_balances", "credit_versions", "credit_balances", "booked_at",
+)  # fmt: skip

@@ -143,7 +143,12 @@ class Life:
     def __init__(self, seed: int) -> None:
         self.seed, self.chance = seed, random.Random(seed)
         self.server = Server(self.chance, trouble=self.chance.choice((0.0, 0.1, 0.4)))
-        self.bounds = Bounds(batch=self.chance.choice((1, 3, 8)), bulk=2, queued=self.chance.choice((5, 60)))
+        self.bounds = Bounds(
+            batch=self.chance.choice((1, 3, 8)),
+            bulk=2,
+            queued=self.chance.choice((5, 60)),
+            second_pipe=self.chance.choice((1, 4, 250)),
+        )
         self.poster = Poster(self.server.connect, no_pause, self.bounds)
         self.chains: dict[int, tuple[TenantId, tuple[Transfer, ...]]] = {}
         self.answers: dict[int, object] = {}

@@ -13,18 +13,27 @@
 -- Lock order: accounts by id, holds by id, command ids by id. Reads after a lock see what its last holder committed, because each
 -- statement of a volatile function takes a new snapshot in READ COMMITTED.
 
-CREATE FUNCTION ledger_apply(p_tenant integer, p_commands jsonb)
-RETURNS TABLE (ordinal integer, result text, replayed boolean, account_id uuid,
-               debit_version bigint, debit_balance numeric, credit_version bigint, credit_balance numeric, booked_at timestamptz)
+-- A command is one place in each array, whose meaning its kind decides; an array of which no command has anything is null.
+--   transfer, hold        id, debit, credit, amount, code, reference; moment: value date or expiry
+--   post_hold, void_hold, expire_hold   id, target: the hold; post_hold: amount and asset (or neither), final, moment: value date;
+--                         expire_hold: moment: the caller's time, which is no part of the command
+--   reverse               id, target: the transfer; moment: value date
+--   freeze, unfreeze, close   id, debit: the account
+--   open                  debit: the account; code: its kind; reference: its owner; asset, floor, ceiling
+-- The answers are arrays too, in the same order.
+
+CREATE FUNCTION ledger_apply(
+  p_tenant integer, c_chain int[], c_kind text[], c_id uuid[], c_debit uuid[], c_credit uuid[], p_amount text[], c_code text[],
+  c_reference uuid[], c_target uuid[], c_moment timestamptz[], c_asset text[], c_final boolean[], p_floor text[], p_ceiling text[],
+  OUT results text[], OUT replayed boolean[], OUT accounts uuid[], OUT debit_versions bigint[], OUT debit_balances text[],
+  OUT credit_versions bigint[], OUT credit_balances text[], OUT booked_at timestamptz[])
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
   k_max constant numeric := 115792089237316195423570985008687907853269984665640564039457584007913129639935;  -- 2^256 - 1
   -- c_: the commands as given, by ordinal.
-  c_chain int[]; c_id uuid[]; c_kind text[]; c_hash bytea[]; c_account uuid[]; c_debit uuid[]; c_credit uuid[];
-  c_amount numeric[]; c_code text[]; c_reference uuid[]; c_expires timestamptz[]; c_hold uuid[]; c_target uuid[];
-  c_final boolean[]; c_as_of timestamptz[]; c_asset text[]; c_effective timestamptz[]; c_floor numeric[]; c_ceiling numeric[];
-  c_count int; c_first jsonb;
+  c_amount numeric[]; c_floor numeric[]; c_ceiling numeric[]; c_hash bytea[]; c_count constant int := coalesce(cardinality(c_kind), 0);
+  c_first jsonb;
   -- a_: the locked accounts, by slot; a_map leads from id to slot.
   a_id uuid[]; a_asset int[]; a_credit_normal boolean[]; a_guard text[]; a_state text[]; a_version bigint[];
   a_dp numeric[]; a_cp numeric[]; a_dh numeric[]; a_ch numeric[];  -- debits and credits, posted and held
@@ -35,61 +44,52 @@ DECLARE
   h_expires timestamptz[]; h_code text[]; h_reference uuid[]; h_exists boolean[]; h_stored int := 0; h_map jsonb := '{}';
   -- t_: transfers that somebody wants to reverse, by slot.
   t_id uuid[]; t_kind text[]; t_debit uuid[]; t_credit uuid[]; t_posted numeric[]; t_code text[]; t_reference uuid[];
-  t_exists boolean[]; t_reversed boolean[]; t_map jsonb := '{}';
+  t_exists boolean[]; t_gone boolean[]; t_reversed boolean[]; t_map jsonb := '{}';
   -- p_: commands recorded by earlier calls.
-  p_hash bytea[]; p_result text[]; p_account uuid[]; p_map jsonb := '{}';
+  p_hash bytea[]; p_result text[]; p_account uuid[]; p_batch bigint[]; p_leaf int[]; p_booked timestamptz[]; p_map jsonb := '{}';
   -- r_: what is answered and written, by ordinal.
   r_result text[]; r_new boolean[]; r_account uuid[]; r_d int[]; r_c int[]; r_posted numeric[]; r_pending numeric[];
   r_dv bigint[]; r_cv bigint[]; r_db numeric[]; r_cb numeric[]; r_dheld numeric[]; r_cheld numeric[];
   r_code text[]; r_reference uuid[]; r_target uuid[]; r_old text[]; r_head uuid[]; r_leaf int[];
   v_now timestamptz; v_chain int; v_start int := 1; v_failed boolean := false; v_head uuid; v_ids uuid[];
-  v_result text; v_account uuid; v_posted numeric; v_pending numeric; d int; c int; h int; t int; k int; j int;
-  v_fraction boolean; v_leaf int := 0; v_leaf_start int := 0; v_batch bigint; v_micros bigint; v_twins boolean; v_level bytea[]; v_size int;
+  v_result text; v_asset text; v_account uuid; v_posted numeric; v_pending numeric; d int; c int; h int; t int; k int; j int;
+  v_leaf int := 0; v_leaf_start int := 0; v_batch bigint; v_micros bigint; v_twins boolean; v_level bytea[]; v_size int; v_made record;
 BEGIN
-  SELECT count(*), array_agg(x.chain ORDER BY x.n), array_agg(x.id ORDER BY x.n), array_agg(x.kind ORDER BY x.n),
-         array_agg(sha256(convert_to((x.body - '{chain,id,as_of}'::text[])::text, 'UTF8')) ORDER BY x.n),
-         array_agg(x.account ORDER BY x.n), array_agg(x.debit ORDER BY x.n), array_agg(x.credit ORDER BY x.n),
-         array_agg(trunc(x.amount) ORDER BY x.n), array_agg(x.code ORDER BY x.n), array_agg(x.reference ORDER BY x.n),
-         array_agg(x.expires_at ORDER BY x.n), array_agg(x.hold ORDER BY x.n), array_agg(x.target ORDER BY x.n),
-         array_agg(coalesce(x.final, false) ORDER BY x.n), array_agg(x.as_of ORDER BY x.n),
-         array_agg(x.asset ORDER BY x.n), array_agg(x.effective_at ORDER BY x.n), array_agg(x.floor ORDER BY x.n),
-         array_agg(x.ceiling ORDER BY x.n), bool_or(x.amount <> trunc(x.amount)), count(DISTINCT x.id) < count(x.id)
-    INTO c_count, c_chain, c_id, c_kind, c_hash, c_account, c_debit, c_credit, c_amount, c_code, c_reference,
-         c_expires, c_hold, c_target, c_final, c_as_of, c_asset, c_effective, c_floor, c_ceiling, v_fraction, v_twins
-    FROM ROWS FROM (
-           jsonb_to_recordset(p_commands) AS (
-             chain int, id uuid, kind text, account uuid, debit uuid, credit uuid, amount numeric, code text, reference uuid,
-             expires_at timestamptz, hold uuid, target uuid, final boolean, as_of timestamptz, asset text,
-             effective_at timestamptz, floor numeric, ceiling numeric),
-           jsonb_array_elements(p_commands)
-         ) WITH ORDINALITY AS x(chain, id, kind, account, debit, credit, amount, code, reference,
-                                expires_at, hold, target, final, as_of, asset, effective_at, floor, ceiling, body, n);
   IF c_count = 0 THEN
     RETURN;
   END IF;
-  IF v_fraction THEN
+  IF array_to_string(p_amount || p_floor || p_ceiling, ' ') ~ '[^-0-9 ]' THEN
     RAISE EXCEPTION 'an amount is not a whole number of atomic units' USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  IF EXISTS (SELECT FROM unnest(c_id, c_kind) AS x(id, kind) WHERE (x.id IS NULL) <> (x.kind = 'open')) THEN
+  c_amount := p_amount::numeric[]; c_floor := p_floor::numeric[]; c_ceiling := p_ceiling::numeric[];
+  SELECT count(*) FILTER (WHERE (x.id IS NULL) <> (x.kind = 'open')), count(DISTINCT x.id) < count(x.id)
+    INTO k, v_twins FROM unnest(c_id, c_kind) AS x(id, kind);
+  IF k > 0 THEN
     RAISE EXCEPTION 'every command but open needs an id' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  IF array_to_string(c_code, ' ') ~ '[^a-z_ ]' OR '' = ANY (c_code) THEN
+    RAISE EXCEPTION 'a code is a lower-case word' USING ERRCODE = 'invalid_parameter_value';
   END IF;
 
   -- Accounts that are opened. An empty account is no money: it stays even if its chain is refused.
   IF 'open' = ANY (c_kind) THEN
-    SELECT coalesce(array_agg(x.id), '{}') INTO a_new FROM ledger_open(p_tenant, p_commands) AS x(id);
+    SELECT coalesce(array_agg(x.id), '{}') INTO a_new
+      FROM ledger_open(p_tenant, c_kind, c_debit, c_code, c_reference, c_asset, c_floor, c_ceiling) AS x(id);
   END IF;
 
   -- Where the money of named holds and reversed transfers lies. Those columns never change, so they are read before the locks.
   SELECT array_agg(DISTINCT x.id) INTO v_ids
-    FROM (SELECT unnest(c_account || c_debit || c_credit)
+    FROM (SELECT unnest(c_debit || c_credit)
           UNION ALL
-          SELECT unnest(ARRAY[m.debit_account, m.credit_account]) FROM unnest(c_hold) AS y(id), LATERAL (
+          SELECT unnest(ARRAY[m.debit_account, m.credit_account]) FROM unnest(c_target, c_kind) AS y(id, kind), LATERAL (
             SELECT o.debit_account, o.credit_account FROM ledger_holds o
-             WHERE o.tenant_id = p_tenant AND o.id = y.id LIMIT 1) AS m
+             WHERE y.kind <> 'reverse' AND o.tenant_id = p_tenant AND o.id = y.id LIMIT 1) AS m
           UNION ALL
-          SELECT unnest(ARRAY[m.debit_account, m.credit_account]) FROM unnest(c_target) AS y(id), LATERAL (
-            SELECT o.debit_account, o.credit_account FROM ledger_transfers o
-             WHERE o.tenant_id = p_tenant AND o.id = y.id LIMIT 1) AS m) AS x(id)
+          SELECT unnest(ARRAY[m.debit_account, m.credit_account]) FROM unnest(c_target, c_kind) AS y(id, kind), LATERAL (
+            SELECT o.debit_account, o.credit_account FROM ledger_commands q
+              JOIN ledger_transfers o ON o.tenant_id = q.tenant_id AND o.batch_id = q.batch_id AND o.leaf = q.leaf
+                                     AND o.booked_at = q.booked_at
+             WHERE y.kind = 'reverse' AND q.tenant_id = p_tenant AND q.id = y.id LIMIT 1) AS m) AS x(id)
    WHERE x.id IS NOT NULL;
   SELECT array_agg(o.id), array_agg(o.asset_id), array_agg(o.normal_side = 'credit'), array_agg(o.guard), array_agg(o.floor),
          array_agg(o.ceiling),
@@ -110,7 +110,7 @@ BEGIN
            array_agg(o.remaining), array_agg(o.state), array_agg(o.expires_at), array_agg(o.code), array_agg(o.reference),
            array_agg(true), count(*)
       INTO h_id, h_debit, h_credit, h_amount, h_posted, h_remaining, h_state, h_expires, h_code, h_reference, h_exists, h_stored
-      FROM (SELECT DISTINCT y.id FROM unnest(c_hold || c_id) AS y(id) WHERE y.id IS NOT NULL ORDER BY y.id) AS x, LATERAL (
+      FROM (SELECT DISTINCT y.id FROM unnest(c_target || c_id) AS y(id) WHERE y.id IS NOT NULL ORDER BY y.id) AS x, LATERAL (
              SELECT q.* FROM ledger_holds q WHERE q.tenant_id = p_tenant AND q.id = x.id LIMIT 1 FOR UPDATE) AS o;
     SELECT h_id || array_agg(DISTINCT x.id) INTO h_id
       FROM unnest(c_id, c_kind) AS x(id, kind)
@@ -128,18 +128,23 @@ BEGIN
     SELECT array_agg(x.id ORDER BY x.id), array_agg(o.kind ORDER BY x.id), array_agg(o.debit_account ORDER BY x.id),
            array_agg(o.credit_account ORDER BY x.id), array_agg(o.posted ORDER BY x.id), array_agg(o.code ORDER BY x.id),
            array_agg(o.reference ORDER BY x.id), array_agg(o.id IS NOT NULL ORDER BY x.id),
-           array_agg(EXISTS (SELECT FROM ledger_transfers m
-                              WHERE m.tenant_id = p_tenant AND m.target_id = x.id AND m.kind = 'reverse') ORDER BY x.id)
-      INTO t_id, t_kind, t_debit, t_credit, t_posted, t_code, t_reference, t_exists, t_reversed
-      FROM (SELECT DISTINCT y.id FROM unnest(c_target) AS y(id) WHERE y.id IS NOT NULL) AS x
+           array_agg(m.batch_id IS NOT NULL AND o.id IS NULL ORDER BY x.id),
+           array_agg(EXISTS (SELECT FROM ledger_commands r WHERE r.tenant_id = p_tenant AND r.target_id = x.id) ORDER BY x.id)
+      INTO t_id, t_kind, t_debit, t_credit, t_posted, t_code, t_reference, t_exists, t_gone, t_reversed
+      FROM (SELECT DISTINCT y.id FROM unnest(c_target, c_kind) AS y(id, kind) WHERE y.kind = 'reverse' AND y.id IS NOT NULL) AS x
       LEFT JOIN LATERAL (
-             SELECT q.* FROM ledger_transfers q WHERE q.tenant_id = p_tenant AND q.id = x.id LIMIT 1) AS o ON true;
+             SELECT q.* FROM ledger_commands q WHERE q.tenant_id = p_tenant AND q.id = x.id LIMIT 1) AS m ON true
+      LEFT JOIN LATERAL (
+             SELECT q.* FROM ledger_transfers q
+              WHERE q.tenant_id = p_tenant AND q.batch_id = m.batch_id AND q.leaf = m.leaf AND q.booked_at = m.booked_at
+              LIMIT 1) AS o ON true;
     SELECT coalesce(jsonb_object_agg(x.id::text, x.n), '{}') INTO t_map FROM unnest(t_id) WITH ORDINALITY AS x(id, n);
   END IF;
 
   SELECT coalesce(jsonb_object_agg(o.id::text, o.n), '{}'), array_agg(o.request_hash ORDER BY o.n), array_agg(o.result ORDER BY o.n),
-         array_agg(o.account_id ORDER BY o.n)
-    INTO p_map, p_hash, p_result, p_account
+         array_agg(o.account_id ORDER BY o.n), array_agg(o.batch_id ORDER BY o.n), array_agg(o.leaf ORDER BY o.n),
+         array_agg(o.booked_at ORDER BY o.n)
+    INTO p_map, p_hash, p_result, p_account, p_batch, p_leaf, p_booked
     FROM (SELECT m.*, row_number() OVER () AS n FROM (SELECT DISTINCT y.id FROM unnest(c_id) AS y(id)) AS x, LATERAL (
             SELECT q.* FROM ledger_commands q WHERE q.tenant_id = p_tenant AND q.id = x.id LIMIT 1) AS m) AS o;
   IF v_twins THEN
@@ -156,7 +161,7 @@ BEGIN
   r_posted := array_fill(0::numeric, ARRAY[c_count]);      r_pending := array_fill(0::numeric, ARRAY[c_count]);
   r_db := array_fill(NULL::numeric, ARRAY[c_count]);       r_cb := array_fill(NULL::numeric, ARRAY[c_count]);
   r_dheld := array_fill(NULL::numeric, ARRAY[c_count]);    r_cheld := array_fill(NULL::numeric, ARRAY[c_count]);
-  r_leaf := array_fill(NULL::int, ARRAY[c_count]);
+  r_leaf := array_fill(NULL::int, ARRAY[c_count]);         c_hash := array_fill(NULL::bytea, ARRAY[c_count]);
   FOR i IN 1 .. c_count LOOP
     IF c_chain[i] IS DISTINCT FROM v_chain THEN
       v_chain := c_chain[i]; v_start := i; v_failed := false; v_head := NULL; v_leaf_start := v_leaf;
@@ -165,8 +170,15 @@ BEGIN
     r_head[i] := v_head;
     v_result := NULL; v_account := NULL; v_posted := 0; v_pending := 0; d := NULL; c := NULL; h := NULL; t := NULL;
 
-    -- Known already: recorded by an earlier call, or earlier in this one.
+    -- Known already: recorded by an earlier call, or earlier in this one, under this id and with this content.
     k := NULL; j := NULL;
+    IF c_id[i] IS NOT NULL THEN
+      c_hash[i] := sha256(convert_to(concat_ws('|', 'ledger-command-v1', c_kind[i], coalesce(c_debit[i]::text, ''),
+        coalesce(c_credit[i]::text, ''), coalesce(c_amount[i]::text, ''), coalesce(c_code[i], ''),
+        coalesce(c_reference[i]::text, ''), coalesce(c_target[i]::text, ''),
+        CASE WHEN c_kind[i] = 'expire_hold' THEN '' ELSE coalesce(extract(epoch FROM c_moment[i])::text, '') END,
+        coalesce(c_asset[i], ''), coalesce(c_final[i], false)::text), 'UTF8'));
+    END IF;
     IF p_hash IS NOT NULL THEN
       k := (p_map ->> c_id[i]::text)::int;
     END IF;
@@ -180,16 +192,16 @@ BEGIN
       v_result := CASE WHEN c_hash[j] = c_hash[i] THEN r_result[j] ELSE 'transfer_exists_different' END;
       v_account := CASE WHEN c_hash[j] = c_hash[i] THEN r_account[j] END;
     ELSIF c_kind[i] = 'open' THEN
-      IF a_new_map ? c_account[i]::text THEN
-        a_map := a_map || jsonb_build_object(c_account[i]::text, a_new_map -> c_account[i]::text);
+      IF a_new_map ? c_debit[i]::text THEN
+        a_map := a_map || jsonb_build_object(c_debit[i]::text, a_new_map -> c_debit[i]::text);
       END IF;
-      k := (a_map ->> c_account[i]::text)::int;
+      k := (a_map ->> c_debit[i]::text)::int;
       v_result := CASE
         WHEN k IS NULL THEN 'unknown_asset'
         WHEN c_floor[i] <> a_floor[k] OR c_ceiling[i] IS NOT NULL AND c_ceiling[i] IS DISTINCT FROM a_ceiling[k]
           THEN 'account_exists_different'
         ELSE 'applied' END;
-      v_account := c_account[i];
+      v_account := c_debit[i];
     ELSE
       r_new[i] := true;
       IF v_failed THEN
@@ -199,8 +211,8 @@ BEGIN
 
     -- What the command wants: an account's state, or `posted` and `pending` between two accounts.
     IF v_result IS NULL AND c_kind[i] IN ('freeze', 'unfreeze', 'close') THEN
-      d := (a_map ->> c_account[i]::text)::int;
-      v_account := c_account[i];
+      d := (a_map ->> c_debit[i]::text)::int;
+      v_account := c_debit[i];
       v_result := CASE
         WHEN d IS NULL THEN 'unknown_account'
         WHEN a_state[d] = 'closed' THEN 'account_closed'
@@ -231,29 +243,31 @@ BEGIN
           v_account := CASE WHEN d IS NULL THEN c_debit[i] ELSE c_credit[i] END;
         END IF;
       WHEN 'post_hold', 'void_hold', 'expire_hold' THEN
-        h := (h_map ->> c_hold[i]::text)::int; r_target[i] := c_hold[i];
+        h := (h_map ->> c_target[i]::text)::int; r_target[i] := c_target[i];
         IF h IS NULL OR h_exists[h] IS NOT TRUE THEN
           v_result := 'hold_not_found';
         ELSE
           d := (a_map ->> h_debit[h]::text)::int; c := (a_map ->> h_credit[h]::text)::int;
           r_code[i] := h_code[h]; r_reference[i] := h_reference[h];
           v_pending := -h_remaining[h];
+          v_asset := CASE WHEN c_asset[i] IS NOT NULL THEN (SELECT s.id FROM assets s WHERE s.number = a_asset[d]) END;
           IF c_kind[i] = 'post_hold' THEN
             v_posted := coalesce(c_amount[i], h_remaining[h]);
-            v_pending := CASE WHEN c_final[i] THEN v_pending ELSE -v_posted END;
+            v_pending := CASE WHEN coalesce(c_final[i], false) THEN v_pending ELSE -v_posted END;
           END IF;
           v_result := CASE
             WHEN h_remaining[h] = 0 THEN 'hold_not_open'
-            WHEN c_kind[i] = 'expire_hold' AND (h_expires[h] > c_as_of[i]) IS NOT FALSE THEN 'hold_not_due'
+            WHEN c_kind[i] = 'expire_hold' AND (h_expires[h] > c_moment[i]) IS NOT FALSE THEN 'hold_not_due'
             WHEN c_amount[i] <= 0 THEN 'amount_not_positive'
             WHEN c_amount[i] > k_max THEN 'amount_too_large'
-            WHEN c_asset[i] <> (SELECT s.id FROM assets s WHERE s.number = a_asset[d]) THEN 'asset_mismatch'
+            WHEN c_asset[i] <> v_asset THEN 'asset_mismatch'
             WHEN v_posted > h_remaining[h] THEN 'hold_exceeded' END;
         END IF;
       WHEN 'reverse' THEN
         t := (t_map ->> c_target[i]::text)::int; r_target[i] := c_target[i];
         v_result := CASE
-          WHEN t IS NULL OR NOT t_exists[t] THEN 'transfer_not_found'
+          WHEN t IS NULL OR NOT t_exists[t] AND NOT t_gone[t] THEN 'transfer_not_found'
+          WHEN NOT t_exists[t] THEN 'transfer_archived'
           WHEN t_kind[t] NOT IN ('transfer', 'post_hold') THEN 'not_reversible'
           WHEN t_reversed[t] THEN 'already_reversed' END;
         IF v_result IS NULL THEN
@@ -304,7 +318,7 @@ BEGIN
         r_cheld[i] := CASE WHEN a_credit_normal[c] THEN a_dh[c] ELSE a_ch[c] END;
         IF c_kind[i] = 'hold' THEN
           h_debit[h] := c_debit[i]; h_credit[h] := c_credit[i]; h_amount[h] := v_pending; h_posted[h] := 0;
-          h_remaining[h] := v_pending; h_state[h] := 'open'; h_expires[h] := c_expires[i];
+          h_remaining[h] := v_pending; h_state[h] := 'open'; h_expires[h] := c_moment[i];
           h_code[h] := c_code[i]; h_reference[h] := c_reference[i]; h_exists[h] := true;
         ELSIF h IS NOT NULL THEN
           h_remaining[h] := h_remaining[h] + v_pending; h_posted[h] := h_posted[h] + v_posted;
@@ -343,7 +357,7 @@ BEGIN
           ELSIF c_kind[u] = 'reverse' THEN
             t_reversed[(t_map ->> c_target[u]::text)::int] := false;
           ELSIF c_kind[u] <> 'transfer' THEN
-            h := (h_map ->> c_hold[u]::text)::int;
+            h := (h_map ->> c_target[u]::text)::int;
             h_remaining[h] := h_remaining[h] - r_pending[u]; h_posted[h] := h_posted[h] - r_posted[u]; h_state[h] := 'open';
           END IF;
           k := (t_map ->> c_id[u]::text)::int;
@@ -359,9 +373,16 @@ BEGIN
   END LOOP;
 
   -- The record comes first: if another call has taken an id meanwhile, this one starts again (see ledger_post).
-  INSERT INTO ledger_commands (tenant_id, id, kind, request_hash, result, account_id, booked_at)
-  SELECT p_tenant, x.id, x.kind, x.hash, x.result, x.account, v_now
-    FROM unnest(c_id, c_kind, c_hash, r_result, r_account, r_new) AS x(id, kind, hash, result, account, new)
+  IF v_leaf > 0 THEN
+    v_batch := nextval('ledger_batch_numbers');
+  END IF;
+  INSERT INTO ledger_commands (tenant_id, id, kind, request_hash, result, account_id, target_id, batch_id, leaf, booked_at)
+  SELECT p_tenant, x.id, x.kind, x.hash, x.result, x.account,
+         CASE WHEN x.kind = 'reverse' AND x.result = 'applied' THEN x.target END,
+         CASE WHEN x.result = 'applied' AND x.leaf IS NOT NULL THEN v_batch END,
+         CASE WHEN x.result = 'applied' THEN x.leaf END, v_now
+    FROM unnest(c_id, c_kind, c_hash, r_result, r_account, r_target, r_leaf, r_new)
+         AS x(id, kind, hash, result, account, target, leaf, new)
    WHERE x.new ORDER BY x.id;
   UPDATE ledger_accounts a
      SET debits_posted = x.dp, credits_posted = x.cp, debits_pending = x.dh, credits_pending = x.ch, version = x.version,
@@ -369,7 +390,6 @@ BEGIN
     FROM unnest(a_id, a_dp, a_cp, a_dh, a_ch, a_version, a_state) AS x(id, dp, cp, dh, ch, version, state)
    WHERE a.tenant_id = p_tenant AND a.id = x.id AND (a.version <> x.version OR a.state <> x.state);
   IF v_leaf > 0 THEN
-    v_batch := nextval('ledger_batch_numbers');
     v_micros := extract(epoch FROM v_now) * 1000000;
     -- Each leaf is made of the row as it was stored; then level upon level in place, as custody/ledger/leaves.py describes.
     WITH written AS (
@@ -377,12 +397,12 @@ BEGIN
                                          pending, target_id, debit_version, debit_balance, debit_held, credit_version, credit_balance,
                                          credit_held, booked_at, effective_at, batch_id, leaf)
       SELECT p_tenant, x.id, x.head, x.kind, x.code, x.reference, a_id[x.d], a_id[x.c], x.posted, x.pending, x.target,
-             x.dv, x.db, x.dheld, x.cv, x.cb, x.cheld, v_now, coalesce(x.effective, v_now), v_batch, x.leaf
+             x.dv, x.db, x.dheld, x.cv, x.cb, x.cheld, v_now,
+             CASE WHEN x.kind IN ('transfer', 'post_hold', 'reverse') THEN coalesce(x.moment, v_now) ELSE v_now END, v_batch, x.leaf
         FROM unnest(c_id, c_kind, r_head, r_code, r_reference, r_d, r_c, r_posted, r_pending, r_target, r_dv, r_db, r_dheld,
-                    r_cv, r_cb, r_cheld, c_effective, r_leaf, r_new, r_result)
-             AS x(id, kind, head, code, reference, d, c, posted, pending, target, dv, db, dheld, cv, cb, cheld, effective, leaf, new,
-                  result)
-       WHERE x.new AND x.result = 'applied' AND x.leaf IS NOT NULL ORDER BY x.leaf
+                    r_cv, r_cb, r_cheld, c_moment, r_leaf, r_result)
+             AS x(id, kind, head, code, reference, d, c, posted, pending, target, dv, db, dheld, cv, cb, cheld, moment, leaf, result)
+       WHERE x.leaf IS NOT NULL AND x.result = 'applied' ORDER BY x.leaf
       RETURNING w.leaf, sha256('\x00'::bytea || convert_to(concat_ws('|', 'ledger-transfer-v1', w.tenant_id, w.id, w.chain_id, w.kind,
                   w.code, w.reference, w.debit_account, w.credit_account, w.posted, w.pending, coalesce(w.target_id::text, ''),
                   w.debit_version, w.debit_balance, w.debit_held, w.credit_version, w.credit_balance, w.credit_held, v_micros,
@@ -400,6 +420,9 @@ BEGIN
       v_size := (v_size + 1) / 2;
     END LOOP;
     INSERT INTO ledger_batches (tenant_id, id, transfers, root, booked_at) VALUES (p_tenant, v_batch, v_leaf, v_level[1], v_now);
+    INSERT INTO outbox (tenant_id, id, type, object_id, data)
+    VALUES (p_tenant, gen_random_uuid(), 'ledger.posted', c_id[array_position(r_leaf, 0)],
+            jsonb_build_object('batch', v_batch, 'transfers', v_leaf));
   END IF;
   IF h_id IS NOT NULL THEN
     UPDATE ledger_holds o
@@ -414,20 +437,31 @@ BEGIN
      WHERE x.n > h_stored AND x.made ORDER BY x.id;
   END IF;
 
-  RETURN QUERY
-  SELECT x.n::int, x.result, x.replayed, x.account, coalesce(x.dv, m.debit_version), coalesce(x.db, m.debit_balance),
-         coalesce(x.cv, m.credit_version), coalesce(x.cb, m.credit_balance),
-         CASE WHEN x.replayed THEN m.booked_at WHEN x.result = 'applied' THEN v_now END
-    FROM (SELECT y.n, y.id, y.result, y.account,
-                 NOT y.new AND y.kind <> 'open' AND y.result <> 'transfer_exists_different' AS replayed,
-                 CASE WHEN y.new AND y.result = 'applied' THEN y.dv END AS dv,
-                 CASE WHEN y.new AND y.result = 'applied' THEN y.cv END AS cv,
-                 CASE WHEN y.new AND y.result = 'applied' THEN y.db END AS db,
-                 CASE WHEN y.new AND y.result = 'applied' THEN y.cb END AS cb
-            FROM unnest(c_id, c_kind, r_result, r_new, r_account, r_dv, r_cv, r_db, r_cb)
-                 WITH ORDINALITY AS y(id, kind, result, new, account, dv, cv, db, cb, n)) AS x
-    LEFT JOIN LATERAL (
-         SELECT q.* FROM ledger_transfers q
-          WHERE x.replayed AND x.result = 'applied' AND q.tenant_id = p_tenant AND q.id = x.id LIMIT 1) AS m ON true
-   ORDER BY x.n;
+  -- The answers; a repeated command's are those of the transfer that it made, unless that has been archived.
+  results := r_result; accounts := r_account; debit_versions := r_dv; credit_versions := r_cv;
+  replayed := array_fill(false, ARRAY[c_count]); booked_at := array_fill(NULL::timestamptz, ARRAY[c_count]);
+  FOR i IN 1 .. c_count LOOP
+    IF r_new[i] THEN
+      IF r_result[i] = 'applied' THEN
+        booked_at[i] := v_now;
+      ELSE
+        debit_versions[i] := NULL; credit_versions[i] := NULL; r_db[i] := NULL; r_cb[i] := NULL;
+      END IF;
+    ELSIF c_kind[i] <> 'open' AND r_result[i] <> 'transfer_exists_different' THEN
+      replayed[i] := true;
+      k := (p_map ->> c_id[i]::text)::int;
+      IF k IS NULL THEN  -- earlier in this very call
+        k := (c_first ->> c_id[i]::text)::int;
+        booked_at[i] := CASE WHEN r_result[i] = 'applied' THEN v_now END;
+        debit_versions[i] := debit_versions[k]; credit_versions[i] := credit_versions[k]; r_db[i] := r_db[k]; r_cb[i] := r_cb[k];
+      ELSE
+        booked_at[i] := CASE WHEN r_result[i] = 'applied' THEN p_booked[k] END;
+        SELECT q.debit_version, q.debit_balance, q.credit_version, q.credit_balance INTO v_made FROM ledger_transfers q
+         WHERE q.tenant_id = p_tenant AND q.batch_id = p_batch[k] AND q.leaf = p_leaf[k] AND q.booked_at = p_booked[k];
+        debit_versions[i] := v_made.debit_version; r_db[i] := v_made.debit_balance;
+        credit_versions[i] := v_made.credit_version; r_cb[i] := v_made.credit_balance;
+      END IF;
+    END IF;
+  END LOOP;
+  debit_balances := r_db::text[]; credit_balances := r_cb::text[];
 END $$;

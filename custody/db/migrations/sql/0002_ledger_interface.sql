@@ -2,21 +2,31 @@
 
 -- What the application calls. Another call may take the same id over other accounts at the same moment, which only the record's
 -- primary key shows; the loser then starts again and finds the winner's record.
-CREATE FUNCTION ledger_post(p_tenant integer, p_commands jsonb)
-RETURNS TABLE (ordinal integer, result text, replayed boolean, account_id uuid,
-               debit_version bigint, debit_balance numeric, credit_version bigint, credit_balance numeric, booked_at timestamptz)
+--
+-- A gated call waits for other gated calls of its tenant before it looks at any account: large batches nearly always share accounts,
+-- and a call that finds a row changed under its snapshot has to follow each row's new version one by one.
+CREATE FUNCTION ledger_post(
+  p_tenant integer, p_gated boolean, p_chain int[], p_kind text[], p_id uuid[], p_debit uuid[], p_credit uuid[], p_amount text[],
+  p_code text[], p_reference uuid[], p_target uuid[], p_moment timestamptz[], p_asset text[], p_final boolean[], p_floor text[],
+  p_ceiling text[],
+  OUT results text[], OUT replayed boolean[], OUT accounts uuid[], OUT debit_versions bigint[], OUT debit_balances text[],
+  OUT credit_versions bigint[], OUT credit_balances text[], OUT booked_at timestamptz[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
-#variable_conflict use_column
 DECLARE
   v_constraint text;
 BEGIN
   IF p_tenant IS DISTINCT FROM current_tenant() THEN
     RAISE EXCEPTION 'this transaction acts for another tenant' USING ERRCODE = 'insufficient_privilege';
   END IF;
+  IF p_gated THEN
+    PERFORM pg_advisory_xact_lock(hashtextextended('ledger_post', p_tenant));
+  END IF;
   FOR v_attempt IN 1 .. 8 LOOP
     BEGIN
-      RETURN QUERY SELECT * FROM ledger_apply(p_tenant, p_commands);
+      SELECT x.* INTO results, replayed, accounts, debit_versions, debit_balances, credit_versions, credit_balances, booked_at
+        FROM ledger_apply(p_tenant, p_chain, p_kind, p_id, p_debit, p_credit, p_amount, p_code, p_reference, p_target, p_moment,
+                          p_asset, p_final, p_floor, p_ceiling) AS x;
       RETURN;
     EXCEPTION WHEN unique_violation THEN
       GET STACKED DIAGNOSTICS v_constraint = CONSTRAINT_NAME;
@@ -30,18 +40,19 @@ END $$;
 -- next statement
 -- The accounts named by the open commands of a batch, where they do not exist yet. Sides and guards follow from the chart; limits are
 -- those of the first command that opens it. Answers the ids of those that are new. The chart is looked up for new accounts only.
-CREATE FUNCTION ledger_open(p_tenant integer, p_commands jsonb) RETURNS SETOF uuid LANGUAGE sql AS $$
+CREATE FUNCTION ledger_open(p_tenant integer, p_command text[], p_account uuid[], p_kind text[], p_owner uuid[], p_asset text[],
+                            p_floor numeric[], p_ceiling numeric[])
+RETURNS SETOF uuid LANGUAGE sql AS $$
   INSERT INTO ledger_accounts (tenant_id, id, kind, owner, asset_id, normal_side, guard, floor, ceiling)
-  SELECT p_tenant, y.account, y.account_kind, y.owner, y.asset_number, c.normal_side, c.guard, coalesce(y.floor, 0), y.ceiling
-    FROM (SELECT DISTINCT ON (x.account) x.account, x.account_kind, x.owner, s.number AS asset_number, x.floor, x.ceiling
-            FROM ROWS FROM (jsonb_to_recordset(p_commands) AS (
-                   kind text, account uuid, account_kind text, owner uuid, asset text, floor numeric, ceiling numeric)
-                 ) WITH ORDINALITY AS x(kind, account, account_kind, owner, asset, floor, ceiling, n)
+  SELECT p_tenant, y.account, y.kind, y.owner, y.asset_number, c.normal_side, c.guard, coalesce(y.floor, 0), y.ceiling
+    FROM (SELECT DISTINCT ON (x.account) x.account, x.kind, x.owner, s.number AS asset_number, x.floor, x.ceiling
+            FROM unnest(p_command, p_account, p_kind, p_owner, p_asset, p_floor, p_ceiling)
+                 WITH ORDINALITY AS x(command, account, kind, owner, asset, floor, ceiling, n)
             JOIN assets s ON s.id = x.asset
-           WHERE x.kind = 'open'
+           WHERE x.command = 'open'
              AND NOT EXISTS (SELECT FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = x.account)
            ORDER BY x.account, x.n) AS y
-    LEFT JOIN ledger_chart c ON c.kind = y.account_kind
+    LEFT JOIN ledger_chart c ON c.kind = y.kind
    ORDER BY y.account
   ON CONFLICT DO NOTHING
   RETURNING id
@@ -95,19 +106,22 @@ DECLARE
   v_low bigint := 0;   -- the entry of this version (or none) is not after the moment
   v_high bigint;       -- the entry of this version would be after it
   v_middle bigint;
+  v_from timestamptz := '-infinity'; v_to timestamptz := 'infinity';  -- their times: only partitions in between are looked at
+  v_at timestamptz;
 BEGIN
   SELECT a.version + 1 INTO v_high FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = p_account;
   WHILE v_high - v_low > 1 LOOP
     v_middle := (v_low + v_high) / 2;
-    IF (SELECT e.booked_at <= p_at FROM ledger_entries e
-         WHERE e.tenant_id = p_tenant AND e.account_id = p_account AND e.version = v_middle) THEN
-      v_low := v_middle;
+    SELECT e.booked_at INTO v_at FROM ledger_entries e
+     WHERE e.tenant_id = p_tenant AND e.account_id = p_account AND e.version = v_middle AND e.booked_at BETWEEN v_from AND v_to;
+    IF v_at <= p_at THEN
+      v_low := v_middle; v_from := v_at;
     ELSE
-      v_high := v_middle;
+      v_high := v_middle; v_to := coalesce(v_at, v_to);
     END IF;
   END LOOP;
   RETURN QUERY SELECT e.version, e.balance, e.held, e.booked_at FROM ledger_entries e
-                WHERE e.tenant_id = p_tenant AND e.account_id = p_account AND e.version = v_low;
+                WHERE e.tenant_id = p_tenant AND e.account_id = p_account AND e.version = v_low AND e.booked_at = v_from;
 END $$;
 
 -- next statement
@@ -125,3 +139,41 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
                             AND (t.effective_at <= p_at) <> (t.booked_at <= p_at)), 0))
     FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = p_account
 $$;
+
+-- next statement
+-- What a partition of the transfers has for itself: unique versions (an index of the whole table could only have them per moment),
+-- no way to empty it, and rows of one tenant only for whoever asks it directly.
+CREATE FUNCTION ledger_guard_partition(p_name text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  EXECUTE format('CREATE UNIQUE INDEX %I ON %I (tenant_id, debit_account, debit_version)', 'uq_' || p_name || '_debit_version', p_name);
+  EXECUTE format('CREATE UNIQUE INDEX %I ON %I (tenant_id, credit_account, credit_version)', 'uq_' || p_name || '_credit_version', p_name);
+  EXECUTE format('CREATE TRIGGER append_only_table BEFORE TRUNCATE ON %I FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', p_name);
+  EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', p_name);
+  EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', p_name);
+  EXECUTE format('CREATE POLICY tenant_isolation ON %I USING (tenant_id = current_tenant()) '
+                 'WITH CHECK (tenant_id = current_tenant())', p_name);
+END $$;
+
+-- next statement
+-- A partition of the transfers for each month from this one to that of a day, where there is none yet. Answers how many were made.
+-- What is booked in a month that nobody prepared lands in the default partition; the month can then not be cut out of it any more.
+CREATE FUNCTION ledger_prepare_partitions(p_until date) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+  v_month date := date_trunc('month', now());
+  v_made integer := 0;
+  v_name text;
+BEGIN
+  PERFORM pg_advisory_xact_lock(hashtextextended('ledger_prepare_partitions', 0));
+  WHILE v_month <= p_until LOOP
+    v_name := 'ledger_transfers_' || to_char(v_month, 'YYYY_MM');
+    IF to_regclass(v_name) IS NULL THEN
+      EXECUTE format('CREATE TABLE public.%I PARTITION OF ledger_transfers FOR VALUES FROM (%L) TO (%L)', v_name,
+                     v_month::timestamptz, (v_month + interval '1 month')::timestamptz);
+      PERFORM ledger_guard_partition(v_name);
+      v_made := v_made + 1;
+    END IF;
+    v_month := v_month + interval '1 month';
+  END LOOP;
+  RETURN v_made;
+END $$;

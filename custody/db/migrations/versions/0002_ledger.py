@@ -21,6 +21,13 @@ depends_on = None
 
 SQL = Path(__file__).parent.parent / "sql"
 
+COMMANDS = "integer[], text[], uuid[], uuid[], uuid[], text[], text[], uuid[], uuid[], timestamptz[], text[], boolean[], text[], text[]"
+APPLY = f"ledger_apply(integer, {COMMANDS})"
+OPEN = "ledger_open(integer, text[], uuid[], text[], uuid[], text[], numeric[], numeric[])"
+POST = f"ledger_post(integer, boolean, {COMMANDS})"
+MONTHS_AHEAD = 3
+"""Partitions made by the migration, beyond this month's; a job of the worker makes those that follow."""
+
 TABLES = ("ledger_accounts", "ledger_transfers", "ledger_holds", "ledger_commands", "ledger_batches")
 
 
@@ -45,6 +52,7 @@ def upgrade() -> None:
     no_removal("ledger_accounts", "ledger_holds")
     grant("SELECT", "ledger_chart", *TABLES)
     functions()
+    partitions()
 
 
 def money(name: str, **options: object) -> sa.Column[object]:
@@ -187,9 +195,8 @@ def transfers() -> None:
         moment("effective_at"),
         sa.Column("batch_id", sa.BigInteger, nullable=False),
         sa.Column("leaf", sa.Integer, nullable=False),
-        sa.PrimaryKeyConstraint("tenant_id", "id", name="pk_ledger_transfers"),
+        sa.PrimaryKeyConstraint("tenant_id", "batch_id", "leaf", "booked_at", name="pk_ledger_transfers"),
         sa.CheckConstraint("debit_account <> credit_account", name="accounts_differ"),
-        sa.CheckConstraint("code ~ '^[a-z][a-z_]{0,39}$'", name="code_form"),
         sa.CheckConstraint("debit_version > 0 AND credit_version > 0", name="versions_positive"),
         sa.CheckConstraint("(target_id IS NULL) = (kind IN ('transfer', 'hold'))", name="target_by_kind"),
         # The one place that says what each kind moves. An unknown kind fails it as well.
@@ -202,29 +209,7 @@ def transfers() -> None:
             "WHEN 'reverse' THEN posted > 0 AND pending = 0 ELSE false END",
             name="movement_by_kind",
         ),
-    )
-    op.create_index(
-        "uq_ledger_transfers_debit_version",
-        "ledger_transfers",
-        ["tenant_id", "debit_account", "debit_version"],
-        unique=True,
-    )
-    op.create_index(
-        "uq_ledger_transfers_credit_version",
-        "ledger_transfers",
-        ["tenant_id", "credit_account", "credit_version"],
-        unique=True,
-    )
-    op.create_index(
-        "uq_ledger_transfers_reversal",
-        "ledger_transfers",
-        ["tenant_id", "target_id"],
-        unique=True,
-        postgresql_where=sa.text("kind = 'reverse'"),
-    )
-    op.create_index("ix_ledger_transfers_reference", "ledger_transfers", ["tenant_id", "reference"])
-    op.create_index(
-        "uq_ledger_transfers_leaf", "ledger_transfers", ["tenant_id", "batch_id", "leaf"], unique=True
+        postgresql_partition_by="RANGE (booked_at)",
     )
     for side in ("debit", "credit"):
         op.create_index(
@@ -275,9 +260,23 @@ def commands() -> None:
         sa.Column("request_hash", sa.LargeBinary, nullable=False),
         sa.Column("result", sa.Text, nullable=False),
         sa.Column("account_id", sa.Uuid, nullable=True),
+        sa.Column("target_id", sa.Uuid, nullable=True),
+        sa.Column("batch_id", sa.BigInteger, nullable=True),
+        sa.Column("leaf", sa.Integer, nullable=True),
         moment("booked_at"),
         sa.PrimaryKeyConstraint("tenant_id", "id", name="pk_ledger_commands"),
         sa.CheckConstraint("length(request_hash) = 32", name="request_hash_length"),
+        sa.CheckConstraint("(batch_id IS NULL) = (leaf IS NULL)", name="place_is_whole"),
+        sa.CheckConstraint(
+            "(target_id IS NOT NULL) = (kind = 'reverse' AND result = 'applied')", name="target_of_reversals"
+        ),
+    )
+    op.create_index(
+        "uq_ledger_commands_reversal",
+        "ledger_commands",
+        ["tenant_id", "target_id"],
+        unique=True,
+        postgresql_where=sa.text("target_id IS NOT NULL"),
     )
 
 
@@ -315,14 +314,22 @@ def functions() -> None:
     for name in ("0002_ledger_apply.sql", "0002_ledger_interface.sql"):
         for statement in (SQL / name).read_text(encoding="utf-8").split("\n-- next statement\n"):
             connection.exec_driver_sql(statement)
-    for internal in ("ledger_apply(integer, jsonb)", "ledger_open(integer, jsonb)"):
+    for internal in (APPLY, OPEN, "ledger_guard_partition(text)"):
         op.execute(f"REVOKE ALL ON FUNCTION {internal} FROM PUBLIC")
-    function_for_app("ledger_post(integer, jsonb)")
+    function_for_app(POST)
+    function_for_app("ledger_prepare_partitions(date)")
     function_for_app("ledger_balance_at(integer, uuid, timestamptz)")
     function_for_app("ledger_balance_at_effective(integer, uuid, timestamptz)")
     op.execute(
         f"GRANT SELECT ON ledger_entries, ledger_balances, ledger_kind_sums, ledger_trial_balance TO {APP_ROLE}"
     )
+
+
+def partitions() -> None:
+    """Months to come, and a partition for what belongs to none of them."""
+    op.execute("CREATE TABLE ledger_transfers_default PARTITION OF ledger_transfers DEFAULT")
+    op.execute("SELECT ledger_guard_partition('ledger_transfers_default')")
+    op.execute(f"SELECT ledger_prepare_partitions((now() + interval '{MONTHS_AHEAD} months')::date)")
 
 
 def downgrade() -> None:
