@@ -21,13 +21,13 @@ from custody.exchanges.errors import (
 )
 from custody.exchanges.model import Exchange, Rate, RequestExchange, Rounding
 from custody.identity.model import Principal
-from custody.kernel.assetid import AssetId, parse_asset_id
+from custody.kernel.assetid import parse_asset_id
 from custody.kernel.ids import CustomerId, ExchangeId, PrincipalId, TenantId, TransferId, WalletId, new_uuid
 from custody.kernel.money import Amount
 from custody.ledger import postings
 from custody.ledger import service as ledger
 from custody.ledger.errors import AlreadyReversed, InsufficientFunds, TransferExistsDifferent
-from custody.ledger.model import AccountKey, Reverse
+from custody.ledger.model import Reverse
 from custody.transfers import service as transfers
 from custody.transfers.model import RequestTransfer, WalletTransfer
 from custody.wallets import service as wallets
@@ -108,14 +108,10 @@ async def undo(database: Database, desk: Principal, exchange_id: ExchangeId) -> 
 
 async def figures(database: Database, tenant: TenantId, anna: WalletId, bert: WalletId) -> dict[str, int]:
     """What everybody has, after a look at the books as a whole."""
-
-    def wallet(of: WalletId, asset: AssetId) -> AccountKey:
-        return postings.wallet_account(of, asset)
-
     keys = {
-        "anna XLM": wallet(anna, XLM),
-        "bert XLM": wallet(bert, XLM),
-        "bert EUR": wallet(bert, EUR),
+        "anna XLM": postings.wallet_account(anna, XLM),
+        "bert XLM": postings.wallet_account(bert, XLM),
+        "bert EUR": postings.wallet_account(bert, EUR),
         "clearing XLM": postings.clearing_account(XLM),
         "clearing EUR": postings.clearing_account(EUR),
         "fees XLM": postings.fee_income_account(XLM),
@@ -168,8 +164,11 @@ async def test_an_exchange_moves_both_assets_and_keeps_its_rate(
 async def test_a_rate_against_us_is_rounded_up_when_told(
     database: Database, desk: Principal, anna: WalletId, bert: WalletId
 ) -> None:
-    made = await book(database, desk, replace(wanted(anna, bert), rounding=Rounding.CEIL))
-    assert made.bought == Amount(EUR, 34)
+    made = [
+        await book(database, desk, replace(wanted(anna, bert, sold), rounding=Rounding.CEIL))
+        for sold in (100, 99)
+    ]
+    assert [each.bought.atomic for each in made] == [34, 33]
 
 
 @pytest.mark.parametrize(("sold", "fee"), [(FUNDS + 1, None), (FUNDS, 1), (1, FUNDS)])

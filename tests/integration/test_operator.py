@@ -46,7 +46,9 @@ def custody(configuration: Path, *words: str) -> subprocess.CompletedProcess[str
     )
 
 
-@pytest.mark.parametrize("words", [("tenants", "list"), ("tenants", "create", "acme"), ("recon", "--json")])
+@pytest.mark.parametrize(
+    "words", [("tenants", "list"), ("tenants", "create", "acme"), ("recon", "--json"), ("ledger", "report")]
+)
 def test_a_command_without_a_database_ends_with_one_sentence(tmp_path: Path, words: tuple[str, ...]) -> None:
     configuration = tmp_path / "custody.toml"
     url = f"postgresql://custody_app:{PASSWORD}@127.0.0.1:1/custody"
