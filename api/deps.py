@@ -7,6 +7,7 @@ from fastapi import Request
 from api.metrics import Metrics
 from custody.bootstrap import App
 from custody.kernel.errors import InvariantViolated
+from custody.ledger.poster import Poster
 from rails.registry import RailRegistry
 
 
@@ -23,6 +24,14 @@ def metrics_of(request: Request) -> Metrics:
     found = request.app.state.metrics
     if not isinstance(found, Metrics):
         raise InvariantViolated("the API was started without its measurements")
+    return found
+
+
+def poster_of(request: Request) -> Poster:
+    """This process's batcher of postings."""
+    found = request.app.state.poster
+    if not isinstance(found, Poster):
+        raise InvariantViolated("the API was started without its batcher")
     return found
 
 

@@ -41,6 +41,9 @@ IdempotencyKey = Annotated[
     ),
 ]
 
+_ACCEPTED = 202
+"""What is recorded of a request that was accepted and whose answer is derived each time."""
+
 Effect = Callable[[UnitOfWork], Awaitable[BaseModel]]
 
 
@@ -74,6 +77,25 @@ class Command(Caller):
         async with self.app.db.unit_of_work(self.principal.tenant) as uow:
             replay = await idempotency.begin(uow, self.principal, self.key, mark)
         return None if replay is None else self._replayed(replay)
+
+    async def accept(self, check: Callable[[UnitOfWork], Awaitable[None]]) -> bool:
+        """Bind the key to this request, after `check`, in one transaction. Returns whether it was bound before.
+
+        For commands whose answer is derived anew from what was done, however often they are repeated. Raises KeyReused.
+        """
+        mark = await self._fingerprint()
+        async with self.app.db.unit_of_work(self.principal.tenant) as uow:
+            if await idempotency.begin(uow, self.principal, self.key, mark) is not None:
+                return True
+            await check(uow)
+            await idempotency.record(uow, self.principal, self.key, mark, _ACCEPTED, b"")
+        return False
+
+    def answer(self, body: BaseModel, status: int, *, replayed: bool) -> Response:
+        """A response, marked when the request was made before."""
+        if replayed:
+            metrics_of(self.request).replay_observed(route_of(self.request))
+        return _answer(status, body.model_dump_json().encode(), replayed=replayed)
 
     async def wake(self, job: str, object_id: UUID) -> None:
         """Tell the worker that there is something to do. Best effort: a sweep finds it anyway."""

@@ -10,6 +10,7 @@ import contextlib
 import signal
 import sys
 from collections.abc import Iterator
+from secrets import SystemRandom
 
 import uvicorn
 from alembic.script import ScriptDirectory
@@ -24,6 +25,8 @@ from api.openapi import describe
 from api.rest import router as rest
 from custody import bootstrap, logs, settings
 from custody.db.provision import MIGRATIONS
+from custody.ledger.channel import connect
+from custody.ledger.poster import Poster
 from rails.registry import build_rails
 
 BODY_TIMEOUT_S = 15
@@ -35,6 +38,7 @@ def create_app(app: bootstrap.App) -> FastAPI:
     metrics = Metrics()
     api.state.custody = app
     api.state.metrics = metrics
+    api.state.poster = build_poster(app)
     api.state.rails = build_rails(app.settings.rails)
     api.state.graphql = build_schema(introspection=app.settings.api.introspection)
     api.state.schema_head = schema_head()
@@ -42,6 +46,16 @@ def create_app(app: bootstrap.App) -> FastAPI:
         Edge, metrics=metrics, body_bytes_max=app.settings.api.max_body_bytes, body_timeout_s=BODY_TIMEOUT_S
     )
     return api
+
+
+def build_poster(app: bootstrap.App) -> Poster:
+    """The batcher of postings of this process. Whoever serves the application runs it."""
+    url = app.settings.database.url.get_secret_value()
+
+    async def pause(attempt: int) -> None:
+        await asyncio.sleep(SystemRandom().uniform(0.5, 1) * min(2.0, 0.05 * 2**attempt))
+
+    return Poster(lambda: connect(url), pause)
 
 
 def create_routes() -> FastAPI:
@@ -82,6 +96,7 @@ async def serve(chosen: settings.Settings) -> None:
     """Serve until told to stop, then let every connection go."""
     app = bootstrap.build(chosen)
     api = create_app(app)
+    poster: Poster = api.state.poster
     server = Server(
         uvicorn.Config(
             api,
@@ -96,7 +111,10 @@ async def serve(chosen: settings.Settings) -> None:
         )
     )
     try:
-        await server.serve()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(poster.run())
+            await server.serve()
+            poster.stop()
     finally:
         await api.state.rails.aclose()
         await app.aclose()

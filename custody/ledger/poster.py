@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
@@ -102,20 +102,38 @@ class Poster:
         """
         if not commands:
             return ()
-        if self._stopping:
-            raise LedgerStopping
-        if self._queued and self._queued + len(commands) > self._bounds.queued:
-            raise LedgerOverloaded("", queued=self._queued)
-        request = _Request(commands, asyncio.get_running_loop().create_future())
-        self._lanes[lane].setdefault(tenant, deque()).append(request)
-        self._queued += len(commands)
-        self._wake()
+        (request,) = self._enqueue(tenant, [commands], lane)
         return await request.answer
+
+    async def submit_all(
+        self, tenant: TenantId, chains: Sequence[Sequence[Command]], lane: Lane = Lane.BULK
+    ) -> list[tuple[Outcome, ...]]:
+        """Post many chains, each by itself, and wait for all outcomes. All are queued or none; see `submit`.
+
+        When it raises anything but LedgerOverloaded or LedgerStopping, some may have been carried out: ask again with the same
+        ids.
+        """
+        requests = self._enqueue(tenant, [tuple(chain) for chain in chains], lane)
+        return list(await asyncio.gather(*(request.answer for request in requests)))
 
     @property
     def queued(self) -> int:
         """Commands that wait to be taken into a batch."""
         return self._queued
+
+    def _enqueue(self, tenant: TenantId, chains: Sequence[tuple[Command, ...]], lane: Lane) -> list[_Request]:
+        size = sum(len(chain) for chain in chains)
+        if self._stopping:
+            raise LedgerStopping
+        if self._queued and self._queued + size > self._bounds.queued:
+            raise LedgerOverloaded("", queued=self._queued)
+        loop = asyncio.get_running_loop()
+        requests = [_Request(chain, loop.create_future()) for chain in chains]
+        if requests:
+            self._lanes[lane].setdefault(tenant, deque()).extend(requests)
+            self._queued += size
+            self._wake()
+        return requests
 
     def stop(self) -> None:
         """Take no more; `run` ends when what waits has been answered."""

@@ -22,7 +22,7 @@ from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.assetid import AssetId
 from custody.kernel.errors import CustodyError, InvariantViolated
 from custody.kernel.ids import TenantId, derived_uuid
-from custody.ledger import store
+from custody.ledger import archives, store
 from custody.ledger.errors import REFUSALS, ChainRefused
 from custody.ledger.model import (
     Account,
@@ -102,6 +102,13 @@ async def open_account(
     return account
 
 
+async def open_missing(uow: UnitOfWork, keys: Sequence[AccountKey]) -> None:
+    """Open those of these accounts that do not exist yet, without limits; locks no others. Raises UnknownAsset."""
+    there = await store.load_existing(uow, [key.id_for(uow.tenant) for key in keys])
+    if missing := [OpenAccount(key=key) for key in keys if key.id_for(uow.tenant) not in there]:
+        await post(uow, *missing)
+
+
 async def find_account(session: ReadSession, key: AccountKey) -> Account | None:
     """The account of this key, or None when it was never opened."""
     return await store.load_account(session, key)
@@ -131,20 +138,29 @@ async def balances(session: ReadSession, kind: AccountKind, owner: UUID | None) 
 
 
 async def balance_at(session: ReadSession, key: AccountKey, booked_at: datetime) -> PastBalance:
-    """What the books said of the account at a moment: the balance after the last entry booked at or before it."""
+    """What the books said of the account at a moment: the balance after the last entry booked at or before it.
+
+    Raises HistoryArchived for a moment before the end of the last archived month."""
+    await archives.demand_moment(session, booked_at)
     found = await store.load_balance_at(session, key, booked_at)
     return found or PastBalance(version=0, posted=0, pending_out=0)
 
 
 async def balance_at_effective(session: ReadSession, key: AccountKey, effective_at: datetime) -> int:
-    """The balance by value date: the sum of all entries, whenever booked, that take effect at or before the moment."""
+    """The balance by value date: the sum of all entries, whenever booked, that take effect at or before the moment.
+
+    Raises HistoryArchived for a moment before the end of the last archived month, or before a value date in one."""
+    await archives.demand_moment(session, effective_at, dated=True)
     return await store.load_balance_at_effective(session, key, effective_at)
 
 
 async def statement(
     session: ReadSession, key: AccountKey, after_version: int = 0, limit: int = 100
 ) -> list[Entry]:
-    """A page of the account's entries with running balances, oldest first. Go on with the last entry's version."""
+    """A page of the account's entries with running balances, oldest first. Go on with the last entry's version.
+
+    Raises HistoryArchived when the page would begin with entries that are archived."""
+    await archives.demand_version(session, key.id_for(session.tenant), after_version)
     return await store.load_entries(session, key, after_version, limit)
 
 

@@ -34,6 +34,9 @@ _POST = text(
     "SELECT * FROM ledger_post(:tenant, false, :chain, :kind, :id, :debit, :credit, :amount, :code, :reference, :target, :moment,"
     " :asset, :final, :floor, :ceiling)"
 )
+_EXISTING = text(
+    "SELECT id FROM ledger_accounts WHERE tenant_id = :tenant AND id = ANY(CAST(:ids AS uuid[]))"
+)
 _BALANCE = text("SELECT * FROM ledger_balances WHERE tenant_id = :tenant AND account_id = :account")
 _BALANCES = text(
     "SELECT * FROM ledger_balances WHERE tenant_id = :tenant AND kind = :kind "
@@ -86,6 +89,12 @@ async def load_account(session: ReadSession, key: AccountKey) -> Account | None:
         state=row.state,
         version=row.version,
     )
+
+
+async def load_existing(session: ReadSession, ids: Sequence[UUID]) -> set[UUID]:
+    """Which of these accounts exist."""
+    rows = await session.conn.execute(_EXISTING, {"tenant": session.tenant, "ids": list(ids)})
+    return set(rows.scalars())
 
 
 async def load_balance(session: ReadSession, key: AccountKey) -> Balance | None:

@@ -12,6 +12,13 @@ class UnknownTransfer(NotFound):
     public = "No such transfer."
 
 
+class UnknownWalletsInBulk(NotFound):
+    """Some of many transfers name wallets that this tenant does not have. `places` are the first of them, from 0."""
+
+    code = "unknown_wallet"
+    public = "Some of the transfers name a wallet that does not exist."
+
+
 class SameWallet(InvalidInput):
     """Source and destination are one wallet."""
 

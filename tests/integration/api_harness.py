@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -140,8 +141,13 @@ async def running(database: Database) -> AsyncIterator[Harness]:
     tenant = await furnish(database, "acme", 4200)
     other = await furnish(database, "rival", 4300)
     transport = httpx.ASGITransport(asgi, raise_app_exceptions=True)
-    async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
+    async with (
+        asyncio.TaskGroup() as group,
+        httpx.AsyncClient(transport=transport, base_url="http://api") as http,
+    ):
+        group.create_task(asgi.state.poster.run())
         yield Harness(asgi=asgi, app=app, http=http, tenant=tenant, other=other)
+        asgi.state.poster.stop()
     for client in app.clients.values():
         await client.aclose()
 
