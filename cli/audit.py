@@ -140,10 +140,16 @@ async def _verify_ledger(app: App, tenant: TenantId, trusted: frozenset[bytes] |
     try:
         async with app.db.read(tenant) as session:
             verified = await service.verify(session, message_of, trusted)
+            archives = await service.archives(session)
     except (HistoryAltered, CheckpointUntrusted) as error:
         print(f"tenant {tenant}: {error}", file=sys.stderr)
         return False
     _print_verified(tenant, verified, vouched=trusted is not None)
+    for archive in archives:
+        print(
+            f"tenant {tenant}: {archive.transfers} transfers of {archive.month:%Y-%m} were archived to {archive.directory}:"
+            " check them there with custody ledger archive --check DIR"
+        )
     return True
 
 
@@ -152,6 +158,10 @@ def _print_verified(tenant: TenantId, verified: Verified, *, vouched: bool) -> N
         f"tenant {tenant}: {verified.transfers} transfers in {verified.batches} batches ({verified.unsealed} not sealed yet),"
         f" {verified.seals} seals and {verified.checkpoints} signatures verify"
     )
+    if verified.archived:
+        print(
+            f"tenant {tenant}: {verified.archived} of these batches are archived: only their recorded roots were used"
+        )
     for key in verified.keys:
         print(
             f"tenant {tenant}: signed by {key.hex()}"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
-from cli import warehouse
+from cli import archive, warehouse
 from cli.platform import FAILED, run_on_platform
 from custody import bootstrap, settings
 from custody.assets import service as assets
@@ -33,6 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     report.add_argument("--tenant", type=int, help="only the tenant of this number")
     report.set_defaults(run=lambda given: run_on_platform(show_report(given), "ledger"))
     warehouse.add_verb(verbs)
+    archive.add_verb(verbs)
 
 
 async def show_report(given: argparse.Namespace) -> int:

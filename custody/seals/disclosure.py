@@ -8,8 +8,9 @@ from uuid import UUID
 
 from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.assetid import AssetId, parse_asset_id
-from custody.ledger.errors import TransferNotFound
-from custody.seals import liability_store, publication, store
+from custody.ledger.errors import HistoryArchived, TransferNotFound
+from custody.seals import liability_store, publication, service, store
+from custody.seals.archives import month_of
 from custody.seals.errors import HistoryAltered, NotInTree, NotSealed
 from custody.seals.liabilities import LiabilityTree
 from custody.seals.model import Batch, Checkpoint, Seal
@@ -34,7 +35,7 @@ class AssetLiabilities:
 async def prove(session: ReadSession, transfer_id: UUID, upto: int | None = None) -> dict[str, object]:
     """The inclusion proof of a transfer under its own seal's checkpoint, or under a later one (`upto`).
 
-    Raises TransferNotFound; NotSealed while no signed seal holds it.
+    Raises TransferNotFound; NotSealed while no signed seal holds it; HistoryArchived when its month has left the database.
     """
     place = await store.find_place(session, transfer_id)
     if place is None:
@@ -47,6 +48,8 @@ async def prove(session: ReadSession, transfer_id: UUID, upto: int | None = None
     batches = await _batches_of(session, seals[0])
     position = next((n for n, one in enumerate(batches) if one.id == batch_id), None)
     rows = (await store.load_transfers(session, [batch_id]))[batch_id]
+    if not rows and position is not None:
+        await _demand_here(session, batches[position])
     if position is None or not leaf < len(rows) or rows[leaf]["id"] != transfer_id:
         raise HistoryAltered(
             tenant=session.tenant,
@@ -63,6 +66,13 @@ async def prove(session: ReadSession, transfer_id: UUID, upto: int | None = None
         checkpoint=checkpoint,
         org=org_name(session.tenant),
     )
+
+
+async def _demand_here(session: ReadSession, batch: Batch) -> None:
+    month = month_of(batch.booked_at)
+    for archive in await service.archives(session):
+        if archive.month == month:
+            raise HistoryArchived(until=archive.until.isoformat(), archived_to=archive.directory)
 
 
 async def _signed_run(session: ReadSession, first: int, upto: int | None) -> tuple[list[Seal], Checkpoint]:

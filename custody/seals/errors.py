@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from custody.kernel.errors import InvalidInput, InvariantViolated, NotFound, Refused
+from custody.kernel.errors import InvalidInput, InvariantViolated, NotFound, Refused, Unavailable
 
 
 class HistoryAltered(InvariantViolated):
@@ -60,3 +60,38 @@ class NegativeBalance(InvariantViolated):
 
     code = "negative_balance"
     public = "A wallet's sealed balance is below zero."
+
+
+class MonthNotOver(Refused):
+    """The month has not ended, so that more can be booked in it."""
+
+    code = "month_not_over"
+    public = "Only months that are over can be archived."
+
+
+class MonthNotSealed(Refused):
+    """Batches of the month are under no signed seal yet."""
+
+    code = "month_not_sealed"
+    public = "The month has batches that are not under a signed checkpoint yet. Seal first, or wait for the worker."
+
+
+class MonthNotPartitioned(Refused):
+    """Transfers of the month or of one before lie in the default partition, which cannot be taken out."""
+
+    code = "month_not_partitioned"
+    public = "Transfers of that time lie in the default partition, because nobody had prepared their month's."
+
+
+class LedgerInUse(Unavailable):
+    """Writers did not pause for long enough to take the partition out."""
+
+    code = "ledger_in_use"
+    public = "The ledger is in use by a long transaction. Nothing was taken out; run the same command again."
+
+
+class ArchiveDiffers(InvariantViolated):
+    """The archive's files do not hold the month as the database recorded it."""
+
+    code = "archive_differs"
+    public = "The archive does not hold what the database says was archived."

@@ -3,6 +3,9 @@
 A run writes, per tenant and piece of the chain, `tenant-T.FIRST-LAST.KIND.jsonl` for the kinds transfers, batches, seals and
 checkpoints; FIRST and LAST are seal numbers. A piece appears whole or not at all: files are written aside, synced and renamed,
 the seals last. The cursor says up to which seal; it is printed, and can be told again from the files.
+
+Batches whose month was archived before have no transfers in the database any more. They are written without them, and
+`tenant-T.archives.jsonl` says which months these are and where they went.
 """
 
 from __future__ import annotations
@@ -10,17 +13,19 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
 from custody.db.session import ReadSession
 from custody.kernel.ids import TenantId
-from custody.seals import records, service, store
+from custody.seals import archive_store, records, service, store
+from custody.seals.archives import month_of
 from custody.seals.check import Checker, Message
 from custody.seals.errors import HistoryAltered, UnreadableExport
-from custody.seals.model import Batch, Checkpoint, Seal, SealedBatch, TransferRow, Verified
+from custody.seals.model import Archive, Batch, Checkpoint, Seal, SealedBatch, TransferRow, Verified
 
 KINDS = ("transfers", "batches", "checkpoints", "seals")
 """In the order in which a piece's files appear: where the seals are, the others are."""
@@ -67,12 +72,21 @@ def exported_to(folder: Path, tenant: TenantId) -> int:
 async def export(session: ReadSession, folder: Path, after: int) -> int:
     """Write everything above seal `after` up to the newest signed seal; returns the new cursor. `session` sees one snapshot."""
     newest = await store.load_last_checkpoint(session)
+    archives = await archive_store.load_archives(session)
+    months = frozenset(archive.month for archive in archives)
     piece, first, cursor = _Piece(folder=folder), after + 1, after
     try:
         async for seal, checkpoint in service.signed_seals(session, after):
             if newest is None or checkpoint is None or seal.sequence > newest.sequence:
                 break
             async for batch, rows, sealed in service.batches_between(session, seal.from_xid, seal.to_xid):
+                if not rows and month_of(batch.booked_at) not in months:
+                    raise HistoryAltered(
+                        tenant=batch.tenant,
+                        table="ledger_batches",
+                        row=batch.id,
+                        differs="it has no transfers",
+                    )
                 _write_batch(piece, batch, rows, sealed)
             piece.write("checkpoints", records.dump_checkpoint(checkpoint))
             piece.write("seals", records.dump_seal(seal))
@@ -84,7 +98,23 @@ async def export(session: ReadSession, folder: Path, after: int) -> int:
             piece.finish(session.tenant, first, cursor)
     finally:
         piece.drop()
+    _write_archives(folder, archives)
     return cursor
+
+
+def _write_archives(folder: Path, archives: Sequence[Archive]) -> None:
+    if not archives or not folder.exists():
+        return
+    path = folder / f"tenant-{archives[0].tenant}.archives.jsonl"
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", encoding="ascii") as file:
+        for archive in archives:
+            file.write(
+                json.dumps(records.dump_archive(archive), sort_keys=True, separators=(",", ":")) + "\n"
+            )
+        file.flush()
+        os.fsync(file.fileno())
+    part.rename(path)
 
 
 def _write_batch(piece: _Piece, batch: Batch, rows: list[TransferRow], sealed: SealedBatch | None) -> None:
@@ -108,19 +138,42 @@ def verify_export(
     if not pieces:
         raise UnreadableExport("the directory holds no export", directory=str(folder))
     return {
-        tenant: _verify_tenant(Checker(tenant, message, trusted), sorted(found))
+        tenant: _verify_tenant(Checker(tenant, message, trusted), sorted(found), _archived(folder, tenant))
         for tenant, found in sorted(pieces.items())
     }
 
 
-def _verify_tenant(checker: Checker, pieces: list[tuple[int, int, Path]]) -> Verified:
+def read_transfers(folder: Path, tenant: TenantId) -> Iterator[tuple[Path, TransferRow]]:
+    """Every transfer of a tenant in an export, in order, with the file of seals of its piece. Raises UnreadableExport."""
+    for _, _, path in sorted(_pieces(folder).get(tenant, [])):
+        file = path.with_name(path.name.removesuffix("seals.jsonl") + "transfers.jsonl")
+        for row in _Reader(file, records.load_transfer).rest():
+            yield path, row
+
+
+def piece_files(seals: Path) -> list[Path]:
+    """The files of the piece that this file of seals belongs to."""
+    return [seals.with_name(seals.name.removesuffix("seals.jsonl") + f"{kind}.jsonl") for kind in KINDS]
+
+
+def _archived(folder: Path, tenant: TenantId) -> frozenset[date]:
+    """Months whose batches may be without transfers."""
+    path = folder / f"tenant-{tenant}.archives.jsonl"
+    if not path.exists():
+        return frozenset()
+    return frozenset(_Reader(path, records.load_archived_month).rest())
+
+
+def _verify_tenant(
+    checker: Checker, pieces: list[tuple[int, int, Path]], archived: frozenset[date]
+) -> Verified:
     for _, _, path in pieces:
         stem = path.name.removesuffix("seals.jsonl")
         batches = _Reader(path.with_name(f"{stem}batches.jsonl"), records.load_batch)
         transfers = _Reader(path.with_name(f"{stem}transfers.jsonl"), records.load_transfer)
         checkpoints = _Reader(path.with_name(f"{stem}checkpoints.jsonl"), records.load_checkpoint)
         for seal in _Reader(path, records.load_seal).rest():
-            _verify_seal(checker, seal, batches, transfers, checkpoints)
+            _verify_seal(checker, seal, batches, transfers, checkpoints, archived)
         for table, left in (("batches", batches), ("transfers", transfers), ("checkpoints", checkpoints)):
             if left.next is not None:
                 raise UnreadableExport(f"{table} are left over that no seal holds", file=left.place)
@@ -133,6 +186,7 @@ def _verify_seal(
     batches: _Reader[tuple[Batch, SealedBatch]],
     transfers: _Reader[TransferRow],
     checkpoints: _Reader[Checkpoint],
+    archived: frozenset[date],
 ) -> None:
     checker.begin(seal)
     while batches.next is not None and batches.next[1].sequence <= seal.sequence:
@@ -140,7 +194,8 @@ def _verify_seal(
         rows = []
         while transfers.next is not None and transfers.next["batch_id"] == batch.id:
             rows.append(transfers.take())
-        checker.batch(batch, rows, sealed)
+        gone = not rows and month_of(batch.booked_at) in archived
+        checker.batch(batch, None if gone else rows, sealed)
     signed = checkpoints.next is not None and checkpoints.next.sequence == seal.sequence
     checker.end(checkpoints.take() if signed else None)
 

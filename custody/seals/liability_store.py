@@ -21,7 +21,8 @@ from custody.seals.tables import ledger_liability_balances as balances
 from custody.seals.tables import ledger_liability_heads as heads
 from custody.seals.tables import ledger_liability_pages as pages
 
-# What the sealed transfers of a range changed, not what the accounts say: what is proved follows from what is signed.
+# What the sealed transfers of a range changed, from the first on with what archived months left. Not what the accounts say: what
+# is proved follows from what is signed.
 _CHANGES = """
 SELECT CAST(:tenant AS integer) AS tenant_id, s.id AS asset, a.owner AS wallet_id, sum(m.amount) AS balance
   FROM (SELECT t.credit_account AS account, t.posted AS amount FROM ledger_transfers t
@@ -32,7 +33,10 @@ SELECT CAST(:tenant AS integer) AS tenant_id, s.id AS asset, a.owner AS wallet_i
         SELECT t.debit_account, -t.posted FROM ledger_transfers t
           JOIN ledger_batches b ON b.tenant_id = t.tenant_id AND b.id = t.batch_id
          WHERE t.tenant_id = :tenant
-           AND b.xid >= CAST(CAST(:from_xid AS text) AS xid8) AND b.xid < CAST(CAST(:to_xid AS text) AS xid8)) AS m
+           AND b.xid >= CAST(CAST(:from_xid AS text) AS xid8) AND b.xid < CAST(CAST(:to_xid AS text) AS xid8)
+        UNION ALL
+        (SELECT DISTINCT ON (o.account_id) o.account_id, o.credits_posted - o.debits_posted FROM ledger_openings o
+          WHERE o.tenant_id = :tenant AND CAST(:from_xid AS text) = '0' ORDER BY o.account_id, o.month DESC)) AS m
   JOIN ledger_accounts a ON a.tenant_id = :tenant AND a.id = m.account AND a.kind = 'wallet'
   JOIN assets s ON s.number = a.asset_id
  GROUP BY s.id, a.owner HAVING sum(m.amount) <> 0

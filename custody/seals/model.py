@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from custody.kernel.assetid import ChainId
@@ -96,6 +96,46 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """A month of transfers that has left the database."""
+
+    tenant: TenantId
+    """Whose."""
+    month: date
+    """Its first day, UTC."""
+    until: datetime
+    """Where it ends. Nothing that was booked before is in the database."""
+    dated_to: datetime | None
+    """The latest value date in it that is not the time of booking, if there is any."""
+    batches: int
+    """How many."""
+    transfers: int
+    """How many these hold."""
+    sequence: int
+    """The last seal that holds any of them."""
+    directory: str
+    """Where the operator said that the files are written to."""
+    digest: bytes
+    """SHA-256 over the names and digests of the tenant's files that hold the month."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """An account's counters at the end of an archived month, or what one month adds to them."""
+
+    version: int
+    """Of its last entry."""
+    debits_posted: int
+    """Atomic units."""
+    credits_posted: int
+    """Atomic units."""
+    debits_pending: int
+    """Atomic units; of one month alone it may be below zero."""
+    credits_pending: int
+    """Atomic units; of one month alone it may be below zero."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
     """How far a tenant's history was re-derived without finding a fault."""
 
@@ -103,6 +143,8 @@ class Verified:
     """Rows whose leaves were derived again."""
     batches: int
     """Roots derived again, sealed or not."""
+    archived: int
+    """Batches of these whose transfers are archived: their recorded roots were used, which only the archive's files prove."""
     unsealed: int
     """Batches of these that no seal holds yet."""
     seals: int

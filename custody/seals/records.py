@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from custody.kernel.ids import TenantId
 from custody.ledger.leaves import FIELDS
 from custody.seals.errors import UnreadableExport
-from custody.seals.model import Batch, Checkpoint, Seal, SealedBatch, TransferRow
+from custody.seals.model import Archive, Batch, Checkpoint, Seal, SealedBatch, TransferRow
 
 _TRANSFER = (*FIELDS, "batch_id", "leaf")
 _AMOUNTS = frozenset(("posted", "pending", "debit_balance", "debit_held", "credit_balance", "credit_held"))
@@ -124,6 +124,25 @@ def load_checkpoint(line: Mapping[str, Any]) -> Checkpoint:
         public_key=bytes.fromhex(line["public_key"]),
         signature=bytes.fromhex(line["signature"]),
     )
+
+
+def dump_archive(archive: Archive) -> dict[str, Any]:
+    """An archived month as a line."""
+    return {
+        "tenant_id": archive.tenant,
+        "month": archive.month.isoformat(),
+        "batches": archive.batches,
+        "transfers": archive.transfers,
+        "sequence": archive.sequence,
+        "directory": archive.directory,
+        "digest": archive.digest.hex(),
+    }
+
+
+def load_archived_month(line: Mapping[str, Any]) -> date:
+    """The month of such a line; raises UnreadableExport."""
+    _demand(line, {"tenant_id", "month", "batches", "transfers", "sequence", "directory", "digest"})
+    return date.fromisoformat(line["month"])
 
 
 def _dump(name: str, value: Any) -> Any:

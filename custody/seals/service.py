@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 from sqlalchemy import func, select
 
 from custody.db.session import ReadSession, UnitOfWork
-from custody.seals import chain, store
+from custody.seals import archive_store, chain, store
+from custody.seals.archives import month_of
 from custody.seals.check import Checker, Message, leaves_of, root_matches
 from custody.seals.errors import HistoryAltered, SealClockBehind
-from custody.seals.model import Batch, Checkpoint, Seal, SealedBatch, TransferRow, Verified
+from custody.seals.model import Archive, Batch, Checkpoint, Seal, SealedBatch, TransferRow, Verified
 
 BATCHES_PER_SEAL = 1000
 """How many batches one seal takes at most, so that a backlog is worked off in pieces. Only a single transaction can exceed it."""
@@ -114,11 +115,13 @@ async def verify(session: ReadSession, message: Message, trusted: frozenset[byte
     `Database.read` does.
     """
     checker = Checker(session.tenant, message, trusted)
+    archived = frozenset(archive.month for archive in await archives(session))
     last: Seal | None = None
     async for seal, checkpoint in signed_seals(session, 0):
         checker.begin(seal)
-        async for batch in batches_between(session, seal.from_xid, seal.to_xid):
-            checker.batch(*batch)
+        async for batch, rows, sealed in batches_between(session, seal.from_xid, seal.to_xid):
+            gone = not rows and month_of(batch.booked_at) in archived
+            checker.batch(batch, None if gone else rows, sealed)
         checker.end(checkpoint)
         last = seal
     async for rest, rows, _ in batches_between(session, 0 if last is None else last.to_xid, None):
@@ -128,6 +131,11 @@ async def verify(session: ReadSession, message: Message, trusted: frozenset[byte
         table, row, differs = stray
         raise HistoryAltered(tenant=session.tenant, table=table, row=row, differs=differs)
     return checker.result()
+
+
+async def archives(session: ReadSession) -> list[Archive]:
+    """The tenant's months whose transfers have left the database, in order."""
+    return await archive_store.load_archives(session)
 
 
 async def signed_seals(session: ReadSession, after: int) -> AsyncIterator[tuple[Seal, Checkpoint | None]]:

@@ -35,7 +35,10 @@ _TRANSFERS = text(
     "SELECT t.* FROM ledger_transfers t"
     " WHERE t.tenant_id = :tenant AND t.batch_id = ANY(CAST(:batches AS bigint[])) ORDER BY t.batch_id, t.leaf"
 )
-_PLACE = text("SELECT t.batch_id, t.leaf FROM ledger_transfers t WHERE t.tenant_id = :tenant AND t.id = :id")
+_PLACE = text(
+    "SELECT c.batch_id, c.leaf FROM ledger_commands c"
+    " WHERE c.tenant_id = :tenant AND c.id = :id AND c.batch_id IS NOT NULL"
+)
 _ONE_BATCH = text(f"SELECT {_BATCH}{_FROM} AND b.id = :id")
 _STRAY_TRANSFER = text(
     "SELECT t.id, t.batch_id FROM ledger_transfers t WHERE t.tenant_id = :tenant AND NOT EXISTS ("
@@ -55,14 +58,18 @@ _STRAY_ANCHOR = text(
     "SELECT FROM ledger_seals l WHERE l.tenant_id = a.tenant_id AND l.sequence = a.sequence AND l.hash = a.seal_hash)"
     " ORDER BY a.sequence LIMIT 1"
 )
-# Every counter of an account again from the transfers that name it.
+# Every counter of an account again from the transfers that name it, and from what it had when archived months ended.
 _WRONG_ACCOUNT = text(
     """
 SELECT a.id FROM ledger_accounts a LEFT JOIN (
-  SELECT m.account, sum(m.dp) AS dp, sum(m.cp) AS cp, sum(m.dh) AS dh, sum(m.ch) AS ch, count(*) AS entries FROM (
-    SELECT debit_account AS account, posted AS dp, 0 AS cp, pending AS dh, 0 AS ch FROM ledger_transfers WHERE tenant_id = :tenant
+  SELECT m.account, sum(m.dp) AS dp, sum(m.cp) AS cp, sum(m.dh) AS dh, sum(m.ch) AS ch, sum(m.n) AS entries FROM (
+    SELECT debit_account AS account, posted AS dp, 0 AS cp, pending AS dh, 0 AS ch, 1 AS n FROM ledger_transfers
+     WHERE tenant_id = :tenant
     UNION ALL
-    SELECT credit_account, 0, posted, 0, pending FROM ledger_transfers WHERE tenant_id = :tenant) AS m
+    SELECT credit_account, 0, posted, 0, pending, 1 FROM ledger_transfers WHERE tenant_id = :tenant
+    UNION ALL
+    (SELECT DISTINCT ON (account_id) account_id, debits_posted, credits_posted, debits_pending, credits_pending, version
+       FROM ledger_openings WHERE tenant_id = :tenant ORDER BY account_id, month DESC)) AS m
   GROUP BY m.account) AS s ON s.account = a.id
  WHERE a.tenant_id = :tenant
    AND (a.debits_posted, a.credits_posted, a.debits_pending, a.credits_pending, a.version)

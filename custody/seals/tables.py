@@ -6,12 +6,14 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Date,
     ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
     Table,
     UniqueConstraint,
+    func,
 )
 
 from custody.db.base import metadata
@@ -154,3 +156,44 @@ ledger_anchors = Table(
     CheckConstraint("length(seal_hash) = 32", name="seal_hash_length"),
 )
 """One row per request to write a signed seal's hash to a chain."""
+
+ledger_archives = Table(
+    "ledger_archives",
+    metadata,
+    tenant_column(),
+    Column("month", Date, primary_key=True),
+    utc_column("until"),
+    utc_column("dated_to", nullable=True),
+    _number("batches"),
+    _number("transfers"),
+    _number("sequence"),
+    text_column("directory"),
+    _digest("digest"),
+    utc_column("archived_at", server_default=func.clock_timestamp()),
+    CheckConstraint("extract(day FROM month) = 1", name="month_begins"),
+    CheckConstraint("batches > 0 AND transfers >= batches", name="not_empty"),
+    CheckConstraint("length(digest) = 32", name="digest_length"),
+)
+"""One row per tenant and month whose transfers have left the database. `until` is where the month ends, `dated_to` the latest
+value date among them that is not the time of booking, `sequence` the last seal that holds any of them; `directory` and `digest`
+tell which files hold them."""
+
+ledger_openings = Table(
+    "ledger_openings",
+    metadata,
+    tenant_column(),
+    uuid_key("account_id"),
+    Column("month", Date, primary_key=True),
+    _number("version"),
+    amount_column("debits_posted"),
+    amount_column("credits_posted"),
+    amount_column("debits_pending"),
+    amount_column("credits_pending"),
+    ForeignKeyConstraint(["tenant_id", "month"], ["ledger_archives.tenant_id", "ledger_archives.month"]),
+    CheckConstraint("version > 0", name="version_positive"),
+    CheckConstraint(
+        "least(debits_posted, credits_posted, debits_pending, credits_pending) >= 0",
+        name="counters_not_negative",
+    ),
+)
+"""One row per account and archived month in which it had entries: its counters and version when the month ended."""

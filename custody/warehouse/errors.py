@@ -47,6 +47,13 @@ class StandbyRefused(Unavailable):
     public = "A standby cannot tell which batches are complete. Export from the primary."
 
 
+class EntriesArchived(Refused):
+    """Entries that were never exported have left the database. `archived_to` says where their transfers are."""
+
+    code = "entries_archived"
+    public = "Entries that this directory does not hold have been archived. Begin an export before months are archived."
+
+
 class EntriesMissing(InvariantViolated):
     """A batch has not as many transfers as it says."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -62,6 +63,8 @@ class BatchRef:
     """How many transfers it holds."""
     root: bytes
     """Merkle root over them, by which another past is noticed."""
+    booked_at: datetime
+    """When it was booked, and all its transfers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

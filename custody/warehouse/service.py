@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 from custody.db.session import ReadSession
+from custody.seals import service as seals
+from custody.seals.archives import month_of
 from custody.warehouse import store
-from custody.warehouse.errors import EntriesMissing, StandbyRefused, WarehouseSourceDiffers
-from custody.warehouse.model import Page, TenantExport, Wave
+from custody.warehouse.errors import EntriesArchived, EntriesMissing, StandbyRefused, WarehouseSourceDiffers
+from custody.warehouse.model import BatchRef, Page, TenantExport, Wave
 
 _BATCHES_PER_PAGE = 1_000
 
@@ -43,7 +45,7 @@ async def read_page(
 ) -> Page:
     """The wave's next batches above one of them, with all their transfers; at least one, and within the limits where they let.
 
-    Raises EntriesMissing when a batch does not hold what it counts.
+    Raises EntriesArchived, and EntriesMissing when a batch does not hold what it counts.
     """
     page = await store.load_page(
         session,
@@ -55,7 +57,17 @@ async def read_page(
     held = Counter(row["batch_id"] for row in page.rows)
     for batch in page.batches:
         if held[batch.id] != batch.transfers:
+            await _demand_here(session, batch)
             raise EntriesMissing(
                 tenant=session.tenant, batch=batch.id, counted=batch.transfers, found=held[batch.id]
             )
     return page
+
+
+async def _demand_here(session: ReadSession, batch: BatchRef) -> None:
+    month = month_of(batch.booked_at)
+    for archive in await seals.archives(session):
+        if archive.month == month:
+            raise EntriesArchived(
+                tenant=session.tenant, month=f"{month:%Y-%m}", archived_to=archive.directory
+            )

@@ -102,7 +102,10 @@ async def load_page(
         },
     )
     return Page(
-        batches=tuple(BatchRef(id=row.id, transfers=row.transfers, root=bytes(row.root)) for row in taken),
+        batches=tuple(
+            BatchRef(id=row.id, transfers=row.transfers, root=bytes(row.root), booked_at=row.booked_at)
+            for row in taken
+        ),
         rows=tuple(dict(row) for row in found.mappings()),
     )
 
