@@ -27,6 +27,7 @@ from custody.events.wakeup import QUEUE, Waker, dump_job, load_job, redis_settin
 from custody.identity.service import list_tenants
 from custody.kernel.errors import CustodyError, Unavailable
 from custody.kernel.ids import TenantId, WithdrawalId
+from custody.ledger import partitions
 from custody.policy import service as policies
 from custody.seals import execution as sealing
 from custody.seals.ports import CheckpointSigner
@@ -44,6 +45,8 @@ _SEAL_EVERY_S = 60.0
 _PUBLISH_EVERY = timedelta(hours=1)
 """How much newer a checkpoint is than the one whose liabilities were published last, before they are published again. Each
 publication grows a tree over all wallets."""
+_PREPARE_EVERY_S = 3600.0
+"""How often it is seen to that the months to come have their partitions."""
 _RELAY_EVERY_S = 0.2
 """How often the outbox is looked at for wake-ups."""
 _REDIS_AGAIN_S = 2.0
@@ -59,6 +62,7 @@ async def run(
     async with asyncio.TaskGroup() as group:
         group.create_task(_repeat("policy", _POLICY_EVERY_S, stop, lambda: adopt_policy(means)))
         group.create_task(_repeat("sweep", means.settings.sweep_interval_s, stop, lambda: sweep(means)))
+        group.create_task(_repeat("partitions", _PREPARE_EVERY_S, stop, lambda: prepare_partitions(means)))
         group.create_task(_repeat("relay", _RELAY_EVERY_S, stop, lambda: relay_all(means.db, waker)))
         if checkpoints is not None:
             group.create_task(_repeat("seal", _SEAL_EVERY_S, stop, lambda: seal_all(means.db, checkpoints)))
@@ -103,6 +107,14 @@ async def seal_all(db: Database, signer: CheckpointSigner) -> None:
             continue
         if made:
             _log.info("seals.sealed", tenant=tenant, sequence=made[-1].sequence)
+
+
+async def prepare_partitions(means: Means) -> None:
+    """A partition of the ledger's history for every month that comes soon."""
+    async with means.db.unit_of_work(None) as uow:
+        made = await partitions.prepare(uow, means.clock.now())
+    if made:
+        _log.info("ledger.partitions_prepared", made=made)
 
 
 async def relay_all(db: Database, waker: Waker) -> None:
