@@ -293,14 +293,16 @@ BEGIN
           WHEN NOT a_credit_normal[d] AND a_dp[d] - a_cp[d] + a_dh[d] + v_posted + v_pending > a_ceiling[d] THEN 'exceeds_ceiling'
           WHEN a_credit_normal[c] AND a_cp[c] - a_dp[c] + a_ch[c] + v_posted + v_pending > a_ceiling[c]
             THEN 'exceeds_ceiling_counter' END;
-        v_account := CASE v_result
-          WHEN 'account_closed' THEN CASE WHEN a_state[d] = 'closed' THEN a_id[d] ELSE a_id[c] END
-          WHEN 'account_frozen' THEN CASE WHEN a_credit_normal[d] AND a_state[d] = 'frozen' THEN a_id[d] ELSE a_id[c] END
-          WHEN 'insufficient_funds' THEN a_id[d]
-          WHEN 'exceeds_ceiling' THEN a_id[d]
-          WHEN 'insufficient_funds_counter' THEN a_id[c]
-          WHEN 'exceeds_ceiling_counter' THEN a_id[c] END;
-        v_result := replace(v_result, '_counter', '');
+        IF v_result IS NOT NULL THEN
+          v_account := CASE v_result
+            WHEN 'account_closed' THEN CASE WHEN a_state[d] = 'closed' THEN a_id[d] ELSE a_id[c] END
+            WHEN 'account_frozen' THEN CASE WHEN a_credit_normal[d] AND a_state[d] = 'frozen' THEN a_id[d] ELSE a_id[c] END
+            WHEN 'insufficient_funds' THEN a_id[d]
+            WHEN 'exceeds_ceiling' THEN a_id[d]
+            WHEN 'insufficient_funds_counter' THEN a_id[c]
+            WHEN 'exceeds_ceiling_counter' THEN a_id[c] END;
+          v_result := replace(v_result, '_counter', '');
+        END IF;
       END IF;
 
       -- From here it must succeed.
@@ -381,13 +383,14 @@ BEGIN
          CASE WHEN x.kind = 'reverse' AND x.result = 'applied' THEN x.target END,
          CASE WHEN x.result = 'applied' AND x.leaf IS NOT NULL THEN v_batch END,
          CASE WHEN x.result = 'applied' THEN x.leaf END, v_now
-    FROM unnest(c_id, c_kind, c_hash, r_result, r_account, r_target, r_leaf, r_new)
-         AS x(id, kind, hash, result, account, target, leaf, new)
+    FROM (SELECT unnest(c_id) AS id, unnest(c_kind) AS kind, unnest(c_hash) AS hash, unnest(r_result) AS result,
+                 unnest(r_account) AS account, unnest(r_target) AS target, unnest(r_leaf) AS leaf, unnest(r_new) AS new) AS x
    WHERE x.new ORDER BY x.id;
   UPDATE ledger_accounts a
      SET debits_posted = x.dp, credits_posted = x.cp, debits_pending = x.dh, credits_pending = x.ch, version = x.version,
          state = x.state, booked_at = v_now
-    FROM unnest(a_id, a_dp, a_cp, a_dh, a_ch, a_version, a_state) AS x(id, dp, cp, dh, ch, version, state)
+    FROM (SELECT unnest(a_id) AS id, unnest(a_dp) AS dp, unnest(a_cp) AS cp, unnest(a_dh) AS dh, unnest(a_ch) AS ch,
+                 unnest(a_version) AS version, unnest(a_state) AS state) AS x
    WHERE a.tenant_id = p_tenant AND a.id = x.id AND (a.version <> x.version OR a.state <> x.state);
   IF v_leaf > 0 THEN
     v_micros := extract(epoch FROM v_now) * 1000000;
