@@ -28,6 +28,7 @@ from custody.identity.service import list_tenants
 from custody.kernel.errors import CustodyError, Unavailable
 from custody.kernel.ids import TenantId, WithdrawalId
 from custody.ledger import partitions
+from custody.ledger import service as ledger
 from custody.policy import service as policies
 from custody.seals import execution as sealing
 from custody.seals.ports import CheckpointSigner
@@ -81,6 +82,9 @@ async def sweep(means: Means) -> None:
     for tenant in tenants:
         async with means.db.unit_of_work(tenant) as uow:
             await withdrawals.expire_due(uow, means.clock.now())
+        async with means.db.unit_of_work(tenant) as uow:
+            if expired := await ledger.expire_due(uow, means.clock.now()):
+                _log.info("ledger.holds_expired", tenant=tenant, holds=len(expired))
         for failure in await execution.advance_due(means, tenant):
             _log.error(
                 "withdrawal.stopped", withdrawal_id=str(failure.withdrawal_id), error=str(failure.error)
