@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any, cast
 
+from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.dataloader import DataLoader
 
 from api.auth import Caller
@@ -32,6 +34,22 @@ WALLETS_MAX = 100
 """Wallets shown of one customer; whoever has more is paged through `wallets`."""
 
 
+class _Steady:
+    """A connection whose statements end even when whoever asked is cancelled: cut off, they would break it for all others."""
+
+    def __init__(self, conn: AsyncConnection) -> None:
+        self._conn = conn
+
+    async def execute(self, *statement: Any, **options: Any) -> Any:
+        """As of the connection; the services that read use nothing else of it."""
+        running = asyncio.ensure_future(self._conn.execute(*statement, **options))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.wait({running})
+            raise
+
+
 class Context:
     """Lives as long as one request."""
 
@@ -40,7 +58,8 @@ class Context:
         self.caller = caller
         self.heads = heads
         self.budget = Budget()
-        self._session = session
+        # Typed as what it stands for: nothing but `execute` is asked of it.
+        self._session = ReadSession(cast(AsyncConnection, _Steady(session.conn)), session.tenant)
         self._turn = asyncio.Lock()
         self._assets: dict[AssetId, Asset] | None = None
         self.wallets: DataLoader[WalletId, Wallet | None] = DataLoader(self._load_wallets)
@@ -57,29 +76,33 @@ class Context:
         async with self._turn:
             yield self._session
 
+    async def close(self) -> None:
+        """Wait for whoever still uses the session: siblings of a field that failed and may not be null are cancelled at once."""
+        await self._turn.acquire()
+
     async def asset(self, asset_id: AssetId) -> Asset:
         """A listed asset."""
         return (await self.asset_register())[asset_id]
 
     async def asset_register(self) -> Mapping[AssetId, Asset]:
         """All listed assets; read once per request."""
-        async with self._turn:
+        async with self.turn():
             if self._assets is None:
                 self._assets = {asset.id: asset for asset in await assets.list_assets(self._session)}
             return self._assets
 
     async def _load_wallets(self, ids: list[WalletId]) -> list[Wallet | None]:
-        async with self._turn:
+        async with self.turn():
             found = {row.id: row for row in await wallets.find_wallets(self._session, ids)}
         return [found.get(each) for each in ids]
 
     async def _load_customers(self, ids: list[CustomerId]) -> list[Customer | None]:
-        async with self._turn:
+        async with self.turn():
             found = {row.id: row for row in await wallets.find_customers(self._session, ids)}
         return [found.get(each) for each in ids]
 
     async def _load_wallets_of(self, ids: list[CustomerId]) -> list[list[Wallet]]:
-        async with self._turn:
+        async with self.turn():
             found = await wallets.list_wallets_of(self._session, ids, WALLETS_MAX)
         of_customer: dict[CustomerId, list[Wallet]] = {each: [] for each in ids}
         for row in found:
@@ -87,21 +110,21 @@ class Context:
         return [of_customer[each] for each in ids]
 
     async def _load_addresses(self, ids: list[WalletId]) -> list[list[DepositAddress]]:
-        async with self._turn:
+        async with self.turn():
             found = await wallets.list_addresses(self._session, *ids)
         return [[row for row in found if row.wallet_id == each] for each in ids]
 
     async def _load_balances(self, ids: list[WalletId]) -> list[list[Balance]]:
-        async with self._turn:
+        async with self.turn():
             found = await history.balances_of(self._session, AccountKind.WALLET, ids)
         return [[row for row in found if row.key.owner == each] for each in ids]
 
     async def _load_decisions(self, digests: list[bytes]) -> list[list[Decision]]:
-        async with self._turn:
+        async with self.turn():
             found = await approvals.list_for_all(self._session, digests)
         return [found.get(each, []) for each in digests]
 
     async def _load_attempts(self, ids: list[WithdrawalId]) -> list[list[Attempt]]:
-        async with self._turn:
+        async with self.turn():
             found = await withdrawals.list_attempts(self._session, ids)
         return [[row for row in found if row.withdrawal_id == each] for each in ids]

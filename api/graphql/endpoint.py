@@ -55,15 +55,18 @@ async def graphql(body: GraphQLIn, request: Request, caller: Reader) -> Response
     # Asked before the transaction begins, and only when the document can want it: no network call runs inside one.
     heads = await ask_heads(caller.app) if "chains" in body.query else {}
     async with caller.read() as session:
+        context = Context(caller, session, heads)
         try:
             result = await schema.execute(
                 body.query,
                 variable_values=body.variables,
                 operation_name=body.operation_name,
-                context_value=Context(caller, session, heads),
+                context_value=context,
             )
         except CannotGetOperationTypeError as error:
             raise UnknownOperation(operation=body.operation_name) from error
+        finally:
+            await context.close()
     answer: dict[str, object] = {}
     if result.errors:
         trace_id = trace_id_of(request)

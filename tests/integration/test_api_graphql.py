@@ -59,6 +59,23 @@ async def test_a_wallet_shows_its_balances_with_decimals_and_text(api: Harness) 
     ]
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "withdrawals(first: 0) { edges { node { id } } } wallet(id: $id) { balances { posted } } assets { id }",
+        "wallet(id: $id) { balances { posted } } assets { id } withdrawals(first: 0) { edges { node { id } } }",
+    ],
+)
+async def test_a_wrong_argument_is_the_callers_error_whatever_else_is_asked(
+    api: Harness, fields: str
+) -> None:
+    """Siblings of the failed field were still reading when the transaction ended; the answer was 500 or 503."""
+    for _ in range(3):
+        answer = await api.graphql(f"query ($id: ID!) {{ {fields} }}", id=api.tenant.wallet)
+        assert [error["extensions"]["code"] for error in answer["errors"]] == ["bad_page_size"]
+        assert answer["data"] is None
+
+
 async def test_another_tenants_objects_are_null(api: Harness) -> None:
     asked = (await api.post("/v1/withdrawals", withdrawal(api, "1"))).json()
     query = """query ($c: ID!, $w: ID!, $r: ID!) {
