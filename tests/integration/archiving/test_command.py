@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from custody.db.session import Database
 from custody.kernel.ids import TenantId
-from custody.seals import archiving, execution
-from custody.seals.archives import begin_of
-from custody.signing.checkpoints import message_of
+from custody.seals import execution
+from tests.fakes.archived_books import archive as archive_month
+from tests.fakes.archived_books import means_for
 from tests.fakes.checkpoint_desk import CheckpointDesk
 from tests.fakes.passing_months import later, let_pass, this_month
 from tests.fakes.sealed_books import open_books
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent.parent.parent
 CONFIGURATION = """
 environment = "development"
 intent_valid_s = 30
@@ -29,15 +28,6 @@ redis = {{ url = "redis://127.0.0.1:1/0" }}
 signer = {{ socket = "/nonexistent/signer.sock" }}
 api = {{ port = 18080 }}
 """
-
-
-@pytest.fixture
-def signer(tmp_path: Path) -> Iterator[CheckpointDesk]:
-    directory = tmp_path / "signer"
-    directory.mkdir()
-    desk = CheckpointDesk(directory)
-    yield desk
-    desk.close()
 
 
 @pytest.fixture
@@ -97,20 +87,18 @@ def test_an_archive_needs_to_know_what_and_as_whom(configuration: Path, key: str
 
 
 async def test_the_check_and_the_audit_name_what_was_archived(
-    database: Database, tenant: TenantId, admin_dsn: str, configuration: Path, key: str, tmp_path: Path
+    database: Database,
+    admin: Database,
+    tenant: TenantId,
+    signer: CheckpointDesk,
+    admin_dsn: str,
+    configuration: Path,
+    key: str,
+    tmp_path: Path,
 ) -> None:
     await let_pass(admin_dsn, 1)
-    admin = Database(admin_dsn, pool_size=2)
-    means = archiving.Means(
-        app=database,
-        admin=admin,
-        folder=tmp_path / "out",
-        message=message_of,
-        trusted=frozenset((bytes.fromhex(key),)),
-        told=lambda _: None,
-    )
-    await archiving.archive_before(means, later(1), begin_of(later(1)))
-    await admin.close()
+    means = await means_for(database, admin, signer, tenant, tmp_path / "out")
+    await archive_month(means, 1)
     checked = custody(configuration, "ledger", "archive", "--check", str(means.folder), "--key", key)
     assert (checked.returncode, checked.stderr) == (0, "")
     month = f"{this_month():%Y-%m}"
