@@ -88,9 +88,9 @@ class Replay:
     def _refusals(self, recorded: Mapping[UUID, Any]) -> Iterator[Refusal]:
         for first, chain in self._chains.items():
             commands = booked(chain)
-            rows = [recorded.get(c.id) for c in commands]
-            if any(row is None for row in rows):
-                if any(row is not None for row in rows):
+            rows = [recorded[c.id] for c in commands if c.id in recorded]
+            if len(rows) < len(commands):
+                if rows:
                     self.troubles.append(f"chain {first} is recorded in part")
                 continue
             results = [row.result for row in rows]

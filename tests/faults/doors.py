@@ -113,7 +113,8 @@ class ProcessDoor:
             await pause(0)
             raise Unanswered
         self._asked += 1
-        number, answer = self._asked, asyncio.get_running_loop().create_future()
+        number = self._asked
+        answer: asyncio.Future[tuple[Outcome, ...]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         pipe.write(framed((number, tenant, tuple(chain))))
         return await answer

@@ -17,6 +17,7 @@ from custody.ledger.channel import PostgresChannel
 from custody.ledger.model import Hold, Outcome, Transfer
 from custody.ledger.poster import Poster
 from tests.fakes.ledger_invariants import broken_invariants
+from tests.fakes.ledger_replay import first_id
 from tests.faults.doors import BatchDoor, SingleDoor, Unanswered, pause, running
 from tests.faults.plan import VAULT, WALLETS, Chain, movement, prepare
 from tests.faults.proxy import Proxy
@@ -154,7 +155,7 @@ async def test_an_answer_lost_between_commit_and_caller_is_the_answer(
             await door.submit(tenant, (movement(Transfer, new_uuid(), VAULT, BERT, 1),))
             proxy.answers.clear()
             answer = asyncio.ensure_future(door.submit(tenant, sent))
-            await until(admin, f"FROM ledger_commands WHERE id = '{sent[0].id}'")
+            await until(admin, f"FROM ledger_commands WHERE id = '{first_id(sent)}'")
             await admin.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND usename = 'custody_app' AND query LIKE '%ledger_post%'"

@@ -165,8 +165,8 @@ async def test_transfers_that_all_fit_end_in_the_same_books_in_any_order(
     opening: Chain = tuple(OpenAccount(key=key) for key in (EQUITY, VAULT, *wallets))
     funds = [(movement(Transfer, new_uuid(), VAULT, key, 10_000),) for key in wallets]
     moves: list[Chain] = [
-        (movement(Transfer, new_uuid(), *chance.sample([*wallets, VAULT, EQUITY], 2), chance.randint(1, 50)),)
-        for _ in range(150)
+        (movement(Transfer, new_uuid(), debit, credit, chance.randint(1, 50)),)
+        for debit, credit in (chance.sample([*wallets, VAULT, EQUITY], 2) for _ in range(150))
     ]
     ends = set()
     for _ in range(3):
