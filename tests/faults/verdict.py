@@ -81,7 +81,7 @@ async def _kept(database: Database, tenant: TenantId, chains: Sequence[Chain], j
 
 def _figures(row: Any) -> tuple[object, ...]:
     versions = row["debit_version"], row["credit_version"]
-    return (*versions, int(row["debit_balance"]), int(row["credit_balance"]), row["booked_at"])
+    return (*versions, row["debit_balance"], row["credit_balance"], row["booked_at"])
 
 
 def _told_figures(outcome: Outcome) -> tuple[object, ...]:
