@@ -141,6 +141,12 @@ BEGIN
     SELECT coalesce(jsonb_object_agg(x.id::text, x.n), '{}') INTO t_map FROM unnest(t_id) WITH ORDINALITY AS x(id, n);
   END IF;
 
+  -- A hold or transfer that was booked while this call waited for its locks names accounts that are not locked: start again.
+  IF EXISTS (SELECT FROM unnest(h_debit || h_credit || t_debit || t_credit) AS x(id)
+              WHERE NOT (a_map || a_new_map) ? x.id::text) THEN
+    RAISE EXCEPTION 'overtaken' USING ERRCODE = 'CU001';
+  END IF;
+
   SELECT coalesce(jsonb_object_agg(o.id::text, o.n), '{}'), array_agg(o.request_hash ORDER BY o.n), array_agg(o.result ORDER BY o.n),
          array_agg(o.account_id ORDER BY o.n), array_agg(o.batch_id ORDER BY o.n), array_agg(o.leaf ORDER BY o.n),
          array_agg(o.booked_at ORDER BY o.n)
