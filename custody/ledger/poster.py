@@ -164,6 +164,8 @@ class Poster:
                 tenant, taken = self._take()
                 if tenant is not None:
                     await pipe.post(tenant, taken)
+                    # Whoever got an answer may ask again at once: one turn of the loop lets that join the next batch.
+                    await asyncio.sleep(0)
         finally:
             for request in taken:
                 _give_up(request)

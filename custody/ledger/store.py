@@ -49,10 +49,7 @@ _OWN_BALANCES = text(
 _BALANCE_AT = text("SELECT * FROM ledger_balance_at(:tenant, :account, :at)")
 _BALANCE_AT_EFFECTIVE = text("SELECT ledger_balance_at_effective(:tenant, :account, :at)")
 _TRIAL_BALANCE = text("SELECT asset, difference FROM ledger_trial_balance WHERE tenant_id = :tenant")
-_STATEMENT = text(
-    "SELECT * FROM ledger_entries WHERE tenant_id = :tenant AND account_id = :account AND version > :after "
-    "ORDER BY version LIMIT :limit"
-)
+_STATEMENT = text("SELECT * FROM ledger_statement(:tenant, :account, :after, :limit) ORDER BY version")
 
 
 async def post_chains(uow: UnitOfWork, chains: Sequence[Sequence[Command]]) -> list[Outcome]:

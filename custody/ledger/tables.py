@@ -71,6 +71,7 @@ ledger_accounts = Table(
     amount_column("ceiling", nullable=True),
     state_column("state", ACCOUNTS),
     Column("version", BigInteger, nullable=False, server_default=text("0")),
+    Column("head", BigInteger, nullable=False, server_default=text("0")),
     amount_column("debits_posted", server_default=text("0")),
     amount_column("credits_posted", server_default=text("0")),
     amount_column("debits_pending", server_default=text("0")),
@@ -88,7 +89,7 @@ ledger_accounts = Table(
     ),
 )
 """One row per account: gross counters of each side, posted and held, and the version of its last entry. `debits_posted` and
-`credits_posted` only grow. `booked_at` is the time of that entry; times never run backwards along versions."""
+`credits_posted` only grow. `booked_at` is the time of that entry and `head` its place; neither runs backwards along versions."""
 
 ledger_transfers = Table(
     "ledger_transfers",
@@ -114,6 +115,8 @@ ledger_transfers = Table(
     amount_column("credit_balance"),
     amount_column("credit_held"),
     utc_column("effective_at"),
+    Column("debit_prior", BigInteger, nullable=False),
+    Column("credit_prior", BigInteger, nullable=False),
     Index(
         "ix_ledger_transfers_debit_dated",
         "tenant_id",
@@ -134,8 +137,8 @@ ledger_transfers = Table(
 that a sum other than zero cannot be expressed. `posted` moved from debit to credit; `pending` is the change of what is held
 between the two. `chain_id` is the first command of its chain; `target_id` the hold that was ended or the transfer that was
 reversed. `effective_at` is the value date, as a rule the time of booking. `leaf` is its place, from 0, in the tree of its
-batch. It is found by id through `ledger_commands`, which has its batch, leaf and time; versions are unique within each
-partition."""
+batch. It is found by id through `ledger_commands`, which has its batch, leaf and time. `debit_prior` and `credit_prior` are the
+places (batch * 2^20 + leaf) of both accounts' entries before it, 0 for a first one: along them statements are read."""
 
 ledger_batches = Table(
     "ledger_batches",

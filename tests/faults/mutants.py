@@ -88,9 +88,9 @@ class Mutant:
 MUTANTS = (
     Mutant(
         guard="accounts are locked in one order",
-        text="FROM unnest(v_ids) AS y(id) ORDER BY y.id)",
-        # The ids come sorted out of an aggregate: leaving the ORDER BY out would change nothing today.
-        instead="FROM unnest(v_ids) AS y(id) ORDER BY random())",
+        text="FROM (SELECT DISTINCT y.id FROM unnest(v_ids) AS y(id) WHERE y.id IS NOT NULL ORDER BY y.id) AS x",
+        # Distinct ids may come sorted by chance: leaving the ORDER BY out would change nothing today.
+        instead="FROM (SELECT y.id FROM (SELECT DISTINCT unnest(v_ids) AS id) AS y ORDER BY random()) AS x",
         noticed_by=storming,
     ),
     Mutant(

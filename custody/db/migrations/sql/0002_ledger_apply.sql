@@ -23,7 +23,7 @@
 -- The answers are arrays too, in the same order.
 
 CREATE FUNCTION ledger_apply(
-  p_tenant integer, c_chain int[], c_kind text[], c_id uuid[], c_debit uuid[], c_credit uuid[], p_amount text[], c_code text[],
+  p_tenant integer, p_gated boolean, c_chain int[], c_kind text[], c_id uuid[], c_debit uuid[], c_credit uuid[], p_amount text[], c_code text[],
   c_reference uuid[], c_target uuid[], c_moment timestamptz[], c_asset text[], c_final boolean[], p_floor text[], p_ceiling text[],
   OUT results text[], OUT replayed boolean[], OUT accounts uuid[], OUT debit_versions bigint[], OUT debit_balances text[],
   OUT credit_versions bigint[], OUT credit_balances text[], OUT booked_at timestamptz[])
@@ -37,7 +37,7 @@ DECLARE
   -- a_: the locked accounts, by slot; a_map leads from id to slot.
   a_id uuid[]; a_asset int[]; a_credit_normal boolean[]; a_guard text[]; a_state text[]; a_version bigint[];
   a_dp numeric[]; a_cp numeric[]; a_dh numeric[]; a_ch numeric[];  -- debits and credits, posted and held
-  a_map jsonb; a_floor numeric[]; a_ceiling numeric[];
+  a_map jsonb; a_floor numeric[]; a_ceiling numeric[]; a_head bigint[];  -- the place of the last entry
   a_new uuid[] := '{}'; a_new_map jsonb;  -- accounts that this call opens: not there before their open command's turn
   -- h_: holds that are touched or would be made, by slot. A slot of a hold not yet made has h_exists false.
   h_id uuid[]; h_debit uuid[]; h_credit uuid[]; h_amount numeric[]; h_posted numeric[]; h_remaining numeric[]; h_state text[];
@@ -51,12 +51,16 @@ DECLARE
   r_result text[]; r_new boolean[]; r_account uuid[]; r_d int[]; r_c int[]; r_posted numeric[]; r_pending numeric[];
   r_dv bigint[]; r_cv bigint[]; r_db numeric[]; r_cb numeric[]; r_dheld numeric[]; r_cheld numeric[];
   r_code text[]; r_reference uuid[]; r_target uuid[]; r_old text[]; r_head uuid[]; r_leaf int[];
+  r_dprior bigint[]; r_cprior bigint[];  -- the places of both accounts' entries before
   v_now timestamptz; v_chain int; v_start int := 1; v_failed boolean := false; v_head uuid; v_ids uuid[];
   v_result text; v_asset text; v_account uuid; v_posted numeric; v_pending numeric; d int; c int; h int; t int; k int; j int;
   v_leaf int := 0; v_leaf_start int := 0; v_batch bigint; v_micros bigint; v_twins boolean; v_level bytea[]; v_size int; v_made record;
 BEGIN
   IF c_count = 0 THEN
     RETURN;
+  END IF;
+  IF c_count > 1000000 THEN  -- a leaf has 20 bits in a place
+    RAISE EXCEPTION 'too many commands in one call' USING ERRCODE = 'program_limit_exceeded';
   END IF;
   IF array_to_string(p_amount || p_floor || p_ceiling, ' ') ~ '[^-0-9 ]' THEN
     RAISE EXCEPTION 'an amount is not a whole number of atomic units' USING ERRCODE = 'invalid_parameter_value';
@@ -71,6 +75,32 @@ BEGIN
     RAISE EXCEPTION 'a code is a lower-case word' USING ERRCODE = 'invalid_parameter_value';
   END IF;
 
+  -- What needs no lock: what each command says, and what is recorded of it. A record that comes in later is met when this call
+  -- writes its own.
+  c_hash := array_fill(NULL::bytea, ARRAY[c_count]);
+  FOR i IN 1 .. c_count LOOP
+    IF c_id[i] IS NOT NULL THEN
+      c_hash[i] := sha256(convert_to(concat_ws('|', 'ledger-command-v1', c_kind[i], coalesce(c_debit[i]::text, ''),
+        coalesce(c_credit[i]::text, ''), coalesce(c_amount[i]::text, ''), coalesce(c_code[i], ''),
+        coalesce(c_reference[i]::text, ''), coalesce(c_target[i]::text, ''),
+        CASE WHEN c_kind[i] = 'expire_hold' THEN '' ELSE coalesce(extract(epoch FROM c_moment[i])::text, '') END,
+        coalesce(c_asset[i], ''), coalesce(c_final[i], false)::text), 'UTF8'));
+    END IF;
+  END LOOP;
+  SELECT coalesce(jsonb_object_agg(o.id::text, o.n), '{}'), array_agg(o.request_hash ORDER BY o.n), array_agg(o.result ORDER BY o.n),
+         array_agg(o.account_id ORDER BY o.n), array_agg(o.batch_id ORDER BY o.n), array_agg(o.leaf ORDER BY o.n),
+         array_agg(o.booked_at ORDER BY o.n)
+    INTO p_map, p_hash, p_result, p_account, p_batch, p_leaf, p_booked
+    FROM (SELECT m.*, row_number() OVER () AS n FROM (SELECT DISTINCT y.id FROM unnest(c_id) AS y(id)) AS x, LATERAL (
+            SELECT q.* FROM ledger_commands q WHERE q.tenant_id = p_tenant AND q.id = x.id LIMIT 1) AS m) AS o;
+  IF v_twins THEN
+    SELECT jsonb_object_agg(o.id::text, o.n) INTO c_first
+      FROM (SELECT x.id, min(x.n) AS n FROM unnest(c_id) WITH ORDINALITY AS x(id, n) WHERE x.id IS NOT NULL GROUP BY x.id) AS o;
+  END IF;
+  IF p_gated THEN
+    PERFORM pg_advisory_xact_lock(hashtextextended('ledger_post', p_tenant));
+  END IF;
+
   -- Accounts that are opened. An empty account is no money: it stays even if its chain is refused.
   IF 'open' = ANY (c_kind) THEN
     SELECT coalesce(array_agg(x.id), '{}') INTO a_new
@@ -78,10 +108,10 @@ BEGIN
   END IF;
 
   -- Where the money of named holds and reversed transfers lies. Those columns never change, so they are read before the locks.
-  SELECT array_agg(DISTINCT x.id) INTO v_ids
-    FROM (SELECT unnest(c_debit || c_credit)
-          UNION ALL
-          SELECT unnest(ARRAY[m.debit_account, m.credit_account]) FROM unnest(c_target, c_kind) AS y(id, kind), LATERAL (
+  v_ids := c_debit || c_credit;
+  IF c_target IS NOT NULL THEN
+    SELECT v_ids || array_agg(x.id) INTO v_ids
+    FROM (SELECT unnest(ARRAY[m.debit_account, m.credit_account]) FROM unnest(c_target, c_kind) AS y(id, kind), LATERAL (
             SELECT o.debit_account, o.credit_account FROM ledger_holds o
              WHERE y.kind <> 'reverse' AND o.tenant_id = p_tenant AND o.id = y.id LIMIT 1) AS m
           UNION ALL
@@ -89,14 +119,14 @@ BEGIN
             SELECT o.debit_account, o.credit_account FROM ledger_commands q
               JOIN ledger_transfers o ON o.tenant_id = q.tenant_id AND o.batch_id = q.batch_id AND o.leaf = q.leaf
                                      AND o.booked_at = q.booked_at
-             WHERE y.kind = 'reverse' AND q.tenant_id = p_tenant AND q.id = y.id LIMIT 1) AS m) AS x(id)
-   WHERE x.id IS NOT NULL;
+             WHERE y.kind = 'reverse' AND q.tenant_id = p_tenant AND q.id = y.id LIMIT 1) AS m) AS x(id);
+  END IF;
   SELECT array_agg(o.id), array_agg(o.asset_id), array_agg(o.normal_side = 'credit'), array_agg(o.guard), array_agg(o.floor),
          array_agg(o.ceiling),
          array_agg(o.state), array_agg(o.version), array_agg(o.debits_posted), array_agg(o.credits_posted),
-         array_agg(o.debits_pending), array_agg(o.credits_pending), max(o.booked_at)
-    INTO a_id, a_asset, a_credit_normal, a_guard, a_floor, a_ceiling, a_state, a_version, a_dp, a_cp, a_dh, a_ch, v_now
-    FROM (SELECT y.id FROM unnest(v_ids) AS y(id) ORDER BY y.id) AS x, LATERAL (
+         array_agg(o.debits_pending), array_agg(o.credits_pending), array_agg(o.head), max(o.booked_at)
+    INTO a_id, a_asset, a_credit_normal, a_guard, a_floor, a_ceiling, a_state, a_version, a_dp, a_cp, a_dh, a_ch, a_head, v_now
+    FROM (SELECT DISTINCT y.id FROM unnest(v_ids) AS y(id) WHERE y.id IS NOT NULL ORDER BY y.id) AS x, LATERAL (
            SELECT a.* FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = x.id LIMIT 1 FOR UPDATE) AS o;
   -- Taken with all locks held, and never before what these accounts have seen: along versions, time does not run backwards.
   v_now := greatest(v_now, clock_timestamp());
@@ -142,20 +172,11 @@ BEGIN
   END IF;
 
   -- A hold or transfer that was booked while this call waited for its locks names accounts that are not locked: start again.
-  IF EXISTS (SELECT FROM unnest(h_debit || h_credit || t_debit || t_credit) AS x(id)
-              WHERE NOT (a_map || a_new_map) ? x.id::text) THEN
-    RAISE EXCEPTION 'overtaken' USING ERRCODE = 'CU001';
-  END IF;
-
-  SELECT coalesce(jsonb_object_agg(o.id::text, o.n), '{}'), array_agg(o.request_hash ORDER BY o.n), array_agg(o.result ORDER BY o.n),
-         array_agg(o.account_id ORDER BY o.n), array_agg(o.batch_id ORDER BY o.n), array_agg(o.leaf ORDER BY o.n),
-         array_agg(o.booked_at ORDER BY o.n)
-    INTO p_map, p_hash, p_result, p_account, p_batch, p_leaf, p_booked
-    FROM (SELECT m.*, row_number() OVER () AS n FROM (SELECT DISTINCT y.id FROM unnest(c_id) AS y(id)) AS x, LATERAL (
-            SELECT q.* FROM ledger_commands q WHERE q.tenant_id = p_tenant AND q.id = x.id LIMIT 1) AS m) AS o;
-  IF v_twins THEN
-    SELECT jsonb_object_agg(o.id::text, o.n) INTO c_first
-      FROM (SELECT x.id, min(x.n) AS n FROM unnest(c_id) WITH ORDINALITY AS x(id, n) WHERE x.id IS NOT NULL GROUP BY x.id) AS o;
+  IF c_target IS NOT NULL THEN
+    IF EXISTS (SELECT FROM unnest(h_debit || h_credit || t_debit || t_credit) AS x(id)
+                WHERE NOT (a_map || a_new_map) ? x.id::text) THEN
+      RAISE EXCEPTION 'overtaken' USING ERRCODE = 'CU001';
+    END IF;
   END IF;
 
   r_result := array_fill(NULL::text, ARRAY[c_count]);      r_new := array_fill(false, ARRAY[c_count]);
@@ -167,7 +188,11 @@ BEGIN
   r_posted := array_fill(0::numeric, ARRAY[c_count]);      r_pending := array_fill(0::numeric, ARRAY[c_count]);
   r_db := array_fill(NULL::numeric, ARRAY[c_count]);       r_cb := array_fill(NULL::numeric, ARRAY[c_count]);
   r_dheld := array_fill(NULL::numeric, ARRAY[c_count]);    r_cheld := array_fill(NULL::numeric, ARRAY[c_count]);
-  r_leaf := array_fill(NULL::int, ARRAY[c_count]);         c_hash := array_fill(NULL::bytea, ARRAY[c_count]);
+  r_dprior := array_fill(0::bigint, ARRAY[c_count]);       r_cprior := array_fill(0::bigint, ARRAY[c_count]);
+  r_leaf := array_fill(NULL::int, ARRAY[c_count]);
+  IF c_kind && ARRAY['transfer', 'hold', 'post_hold', 'void_hold', 'expire_hold', 'reverse'] THEN
+    v_batch := nextval('ledger_batch_numbers');
+  END IF;
   FOR i IN 1 .. c_count LOOP
     IF c_chain[i] IS DISTINCT FROM v_chain THEN
       v_chain := c_chain[i]; v_start := i; v_failed := false; v_head := NULL; v_leaf_start := v_leaf;
@@ -178,13 +203,6 @@ BEGIN
 
     -- Known already: recorded by an earlier call, or earlier in this one, under this id and with this content.
     k := NULL; j := NULL;
-    IF c_id[i] IS NOT NULL THEN
-      c_hash[i] := sha256(convert_to(concat_ws('|', 'ledger-command-v1', c_kind[i], coalesce(c_debit[i]::text, ''),
-        coalesce(c_credit[i]::text, ''), coalesce(c_amount[i]::text, ''), coalesce(c_code[i], ''),
-        coalesce(c_reference[i]::text, ''), coalesce(c_target[i]::text, ''),
-        CASE WHEN c_kind[i] = 'expire_hold' THEN '' ELSE coalesce(extract(epoch FROM c_moment[i])::text, '') END,
-        coalesce(c_asset[i], ''), coalesce(c_final[i], false)::text), 'UTF8'));
-    END IF;
     IF p_hash IS NOT NULL THEN
       k := (p_map ->> c_id[i]::text)::int;
     END IF;
@@ -216,21 +234,7 @@ BEGIN
     END IF;
 
     -- What the command wants: an account's state, or `posted` and `pending` between two accounts.
-    IF v_result IS NULL AND c_kind[i] IN ('freeze', 'unfreeze', 'close') THEN
-      d := (a_map ->> c_debit[i]::text)::int;
-      v_account := c_debit[i];
-      v_result := CASE
-        WHEN d IS NULL THEN 'unknown_account'
-        WHEN a_state[d] = 'closed' THEN 'account_closed'
-        WHEN c_kind[i] = 'freeze' AND a_state[d] = 'frozen' THEN 'account_frozen'
-        WHEN c_kind[i] = 'unfreeze' AND a_state[d] = 'open' THEN 'account_not_frozen'
-        WHEN c_kind[i] = 'close' AND (a_dp[d] <> a_cp[d] OR a_dh[d] <> 0 OR a_ch[d] <> 0) THEN 'account_not_empty'
-        ELSE 'applied' END;
-      IF v_result = 'applied' THEN
-        r_d[i] := d; r_old[i] := a_state[d];
-        a_state[d] := CASE c_kind[i] WHEN 'freeze' THEN 'frozen' WHEN 'unfreeze' THEN 'open' ELSE 'closed' END;
-      END IF;
-    ELSIF v_result IS NULL THEN
+    IF v_result IS NULL THEN
       CASE c_kind[i]
       WHEN 'transfer', 'hold' THEN
         d := (a_map ->> c_debit[i]::text)::int; c := (a_map ->> c_credit[i]::text)::int;
@@ -280,6 +284,20 @@ BEGIN
           d := (a_map ->> t_credit[t]::text)::int; c := (a_map ->> t_debit[t]::text)::int;
           v_posted := t_posted[t]; r_code[i] := t_code[t]; r_reference[i] := t_reference[t];
         END IF;
+      WHEN 'freeze', 'unfreeze', 'close' THEN
+        d := (a_map ->> c_debit[i]::text)::int;
+        v_account := c_debit[i];
+        v_result := CASE
+          WHEN d IS NULL THEN 'unknown_account'
+          WHEN a_state[d] = 'closed' THEN 'account_closed'
+          WHEN c_kind[i] = 'freeze' AND a_state[d] = 'frozen' THEN 'account_frozen'
+          WHEN c_kind[i] = 'unfreeze' AND a_state[d] = 'open' THEN 'account_not_frozen'
+          WHEN c_kind[i] = 'close' AND (a_dp[d] <> a_cp[d] OR a_dh[d] <> 0 OR a_ch[d] <> 0) THEN 'account_not_empty'
+          ELSE 'applied' END;
+        IF v_result = 'applied' THEN
+          r_d[i] := d; r_old[i] := a_state[d];
+          a_state[d] := CASE c_kind[i] WHEN 'freeze' THEN 'frozen' WHEN 'unfreeze' THEN 'open' ELSE 'closed' END;
+        END IF;
       END CASE;
 
       -- New money to move or to reserve: the accounts must allow it. Ending a hold never lowers what is available.
@@ -317,6 +335,8 @@ BEGIN
         a_dp[d] := a_dp[d] + v_posted;   a_cp[c] := a_cp[c] + v_posted;
         a_dh[d] := a_dh[d] + v_pending;  a_ch[c] := a_ch[c] + v_pending;
         a_version[d] := a_version[d] + 1; a_version[c] := a_version[c] + 1;
+        r_dprior[i] := a_head[d];         r_cprior[i] := a_head[c];
+        a_head[d] := v_batch << 20 | v_leaf; a_head[c] := a_head[d];
         r_leaf[i] := v_leaf; v_leaf := v_leaf + 1;
         r_d[i] := d; r_c[i] := c; r_posted[i] := v_posted; r_pending[i] := v_pending;
         r_dv[i] := a_version[d]; r_cv[i] := a_version[c];
@@ -347,7 +367,9 @@ BEGIN
       END IF;
     END IF;
     r_result[i] := v_result;
-    r_account[i] := v_account;
+    IF v_account IS NOT NULL THEN
+      r_account[i] := v_account;
+    END IF;
 
     -- A refusal takes back what its chain did before it.
     IF v_result <> 'applied' AND NOT v_failed THEN
@@ -360,6 +382,7 @@ BEGIN
           a_dp[d] := a_dp[d] - r_posted[u];   a_cp[c] := a_cp[c] - r_posted[u];
           a_dh[d] := a_dh[d] - r_pending[u];  a_ch[c] := a_ch[c] - r_pending[u];
           a_version[d] := a_version[d] - 1;   a_version[c] := a_version[c] - 1;
+          a_head[d] := r_dprior[u];           a_head[c] := r_cprior[u];
           IF c_kind[u] = 'hold' THEN
             h_exists[(h_map ->> c_id[u]::text)::int] := false;
           ELSIF c_kind[u] = 'reverse' THEN
@@ -381,9 +404,6 @@ BEGIN
   END LOOP;
 
   -- The record comes first: if another call has taken an id meanwhile, this one starts again (see ledger_post).
-  IF v_leaf > 0 THEN
-    v_batch := nextval('ledger_batch_numbers');
-  END IF;
   INSERT INTO ledger_commands (tenant_id, id, kind, request_hash, result, account_id, target_id, batch_id, leaf, booked_at)
   SELECT p_tenant, x.id, x.kind, x.hash, x.result, x.account,
          CASE WHEN x.kind = 'reverse' AND x.result = 'applied' THEN x.target END,
@@ -394,9 +414,9 @@ BEGIN
    WHERE x.new ORDER BY x.id;
   UPDATE ledger_accounts a
      SET debits_posted = x.dp, credits_posted = x.cp, debits_pending = x.dh, credits_pending = x.ch, version = x.version,
-         state = x.state, booked_at = v_now
+         state = x.state, head = x.head, booked_at = v_now
     FROM (SELECT unnest(a_id) AS id, unnest(a_dp) AS dp, unnest(a_cp) AS cp, unnest(a_dh) AS dh, unnest(a_ch) AS ch,
-                 unnest(a_version) AS version, unnest(a_state) AS state) AS x
+                 unnest(a_version) AS version, unnest(a_state) AS state, unnest(a_head) AS head) AS x
    WHERE a.tenant_id = p_tenant AND a.id = x.id AND (a.version <> x.version OR a.state <> x.state);
   IF v_leaf > 0 THEN
     v_micros := extract(epoch FROM v_now) * 1000000;
@@ -404,13 +424,15 @@ BEGIN
     WITH written AS (
       INSERT INTO ledger_transfers AS w (tenant_id, id, chain_id, kind, code, reference, debit_account, credit_account, posted,
                                          pending, target_id, debit_version, debit_balance, debit_held, credit_version, credit_balance,
-                                         credit_held, booked_at, effective_at, batch_id, leaf)
+                                         credit_held, booked_at, effective_at, batch_id, leaf, debit_prior, credit_prior)
       SELECT p_tenant, x.id, x.head, x.kind, x.code, x.reference, a_id[x.d], a_id[x.c], x.posted, x.pending, x.target,
              x.dv, x.db, x.dheld, x.cv, x.cb, x.cheld, v_now,
-             CASE WHEN x.kind IN ('transfer', 'post_hold', 'reverse') THEN coalesce(x.moment, v_now) ELSE v_now END, v_batch, x.leaf
+             CASE WHEN x.kind IN ('transfer', 'post_hold', 'reverse') THEN coalesce(x.moment, v_now) ELSE v_now END, v_batch, x.leaf,
+             x.dprior, x.cprior
         FROM unnest(c_id, c_kind, r_head, r_code, r_reference, r_d, r_c, r_posted, r_pending, r_target, r_dv, r_db, r_dheld,
-                    r_cv, r_cb, r_cheld, c_moment, r_leaf, r_result)
-             AS x(id, kind, head, code, reference, d, c, posted, pending, target, dv, db, dheld, cv, cb, cheld, moment, leaf, result)
+                    r_cv, r_cb, r_cheld, c_moment, r_leaf, r_result, r_dprior, r_cprior)
+             AS x(id, kind, head, code, reference, d, c, posted, pending, target, dv, db, dheld, cv, cb, cheld, moment, leaf, result,
+                  dprior, cprior)
        WHERE x.leaf IS NOT NULL AND x.result = 'applied' ORDER BY x.leaf
       RETURNING w.leaf, sha256('\x00'::bytea || convert_to(concat_ws('|', 'ledger-transfer-v1', w.tenant_id, w.id, w.chain_id, w.kind,
                   w.code, w.reference, w.debit_account, w.credit_account, w.posted, w.pending, coalesce(w.target_id::text, ''),

@@ -23,13 +23,10 @@ BEGIN
   IF p_tenant IS DISTINCT FROM current_tenant() THEN
     RAISE EXCEPTION 'this transaction acts for another tenant' USING ERRCODE = 'insufficient_privilege';
   END IF;
-  IF p_gated THEN
-    PERFORM pg_advisory_xact_lock(hashtextextended('ledger_post', p_tenant));
-  END IF;
   FOR v_attempt IN 1 .. 8 LOOP
     BEGIN
       SELECT x.* INTO results, replayed, accounts, debit_versions, debit_balances, credit_versions, credit_balances, booked_at
-        FROM ledger_apply(p_tenant, p_chain, p_kind, p_id, p_debit, p_credit, p_amount, p_code, p_reference, p_target, p_moment,
+        FROM ledger_apply(p_tenant, p_gated, p_chain, p_kind, p_id, p_debit, p_credit, p_amount, p_code, p_reference, p_target, p_moment,
                           p_asset, p_final, p_floor, p_ceiling) AS x;
       RETURN;
     EXCEPTION WHEN unique_violation THEN
@@ -68,15 +65,16 @@ $$;
 
 -- next statement
 -- Both legs of each transfer as rows of the account's own history. `signed` is positive for a debit and sums to zero per transfer.
+-- `prior` is the place of the account's entry before this one, 0 for its first.
 CREATE VIEW ledger_entries WITH (security_invoker = true) AS
   SELECT t.tenant_id, t.debit_account AS account_id, t.debit_version AS version, t.id AS transfer_id, 'debit' AS side,
          t.credit_account AS counter_account, t.kind, t.code, t.reference, t.posted, t.pending, t.posted AS signed,
-         t.debit_balance AS balance, t.debit_held AS held, t.booked_at, t.effective_at
+         t.debit_balance AS balance, t.debit_held AS held, t.booked_at, t.effective_at, t.batch_id, t.leaf, t.debit_prior AS prior
     FROM ledger_transfers t
   UNION ALL
   SELECT t.tenant_id, t.credit_account, t.credit_version, t.id, 'credit',
          t.debit_account, t.kind, t.code, t.reference, t.posted, t.pending, -t.posted,
-         t.credit_balance, t.credit_held, t.booked_at, t.effective_at
+         t.credit_balance, t.credit_held, t.booked_at, t.effective_at, t.batch_id, t.leaf, t.credit_prior
     FROM ledger_transfers t;
 
 -- next statement
@@ -104,57 +102,14 @@ CREATE VIEW ledger_trial_balance WITH (security_invoker = true) AS
    GROUP BY a.tenant_id, a.asset_id, s.id;
 
 -- next statement
--- The balance and the held amount of an account as booked at a moment. Versions have no gaps and booking times never run backwards
--- along them, so the last entry not after the moment is found by bisection: a few index probes however long the history is.
-CREATE FUNCTION ledger_balance_at(p_tenant integer, p_account uuid, p_at timestamptz)
-RETURNS TABLE (version bigint, balance numeric, held numeric, booked_at timestamptz)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-#variable_conflict use_column
-DECLARE
-  v_low bigint := 0;   -- the entry of this version (or none) is not after the moment
-  v_high bigint;       -- the entry of this version would be after it
-  v_middle bigint;
-  v_from timestamptz := '-infinity'; v_to timestamptz := 'infinity';  -- their times: only partitions in between are looked at
-  v_at timestamptz;
-BEGIN
-  SELECT a.version + 1 INTO v_high FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = p_account;
-  WHILE v_high - v_low > 1 LOOP
-    v_middle := (v_low + v_high) / 2;
-    SELECT e.booked_at INTO v_at FROM ledger_entries e
-     WHERE e.tenant_id = p_tenant AND e.account_id = p_account AND e.version = v_middle AND e.booked_at BETWEEN v_from AND v_to;
-    IF v_at <= p_at THEN
-      v_low := v_middle; v_from := v_at;
-    ELSE
-      v_high := v_middle; v_to := coalesce(v_at, v_to);
-    END IF;
-  END LOOP;
-  RETURN QUERY SELECT e.version, e.balance, e.held, e.booked_at FROM ledger_entries e
-                WHERE e.tenant_id = p_tenant AND e.account_id = p_account AND e.version = v_low AND e.booked_at = v_from;
-END $$;
-
--- next statement
--- The balance of an account by value date: what was booked by then, less what takes effect later, and what was booked later and takes
--- effect by then. Only entries whose two times differ need a look beyond the bisection, and each leg has a partial index over those.
-CREATE FUNCTION ledger_balance_at_effective(p_tenant integer, p_account uuid, p_at timestamptz) RETURNS numeric
-LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-  SELECT coalesce((SELECT b.balance FROM ledger_balance_at(p_tenant, p_account, p_at) AS b), 0)
-         + CASE a.normal_side WHEN 'debit' THEN 1 ELSE -1 END * (
-             coalesce((SELECT sum(CASE WHEN t.effective_at <= p_at THEN t.posted ELSE -t.posted END) FROM ledger_transfers t
-                        WHERE t.tenant_id = p_tenant AND t.debit_account = p_account AND t.effective_at <> t.booked_at
-                          AND (t.effective_at <= p_at) <> (t.booked_at <= p_at)), 0)
-             - coalesce((SELECT sum(CASE WHEN t.effective_at <= p_at THEN t.posted ELSE -t.posted END) FROM ledger_transfers t
-                          WHERE t.tenant_id = p_tenant AND t.credit_account = p_account AND t.effective_at <> t.booked_at
-                            AND (t.effective_at <= p_at) <> (t.booked_at <= p_at)), 0))
-    FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = p_account
-$$;
-
--- next statement
--- What a partition of the transfers has for itself: unique versions (an index of the whole table could only have them per moment),
--- no way to empty it, and rows of one tenant only for whoever asks it directly.
+-- What a partition of the transfers has for itself: the marks of each account's history (every 64th entry, see ledger_last_entry), no
+-- way to empty it, and rows of one tenant only for whoever asks it directly.
 CREATE FUNCTION ledger_guard_partition(p_name text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-  EXECUTE format('CREATE UNIQUE INDEX %I ON %I (tenant_id, debit_account, debit_version)', 'uq_' || p_name || '_debit_version', p_name);
-  EXECUTE format('CREATE UNIQUE INDEX %I ON %I (tenant_id, credit_account, credit_version)', 'uq_' || p_name || '_credit_version', p_name);
+  EXECUTE format('CREATE UNIQUE INDEX %I ON %I (tenant_id, debit_account, debit_version) WHERE debit_version %% 64 = 0',
+                 'uq_' || p_name || '_debit_mark', p_name);
+  EXECUTE format('CREATE UNIQUE INDEX %I ON %I (tenant_id, credit_account, credit_version) WHERE credit_version %% 64 = 0',
+                 'uq_' || p_name || '_credit_mark', p_name);
   EXECUTE format('CREATE TRIGGER append_only_table BEFORE TRUNCATE ON %I FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', p_name);
   EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', p_name);
   EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', p_name);

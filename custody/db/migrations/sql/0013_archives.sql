@@ -28,35 +28,16 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
   v_opening ledger_openings;
-  v_low bigint;        -- the entry of this version (or none) is not after the moment
-  v_high bigint;       -- the entry of this version would be after it
-  v_middle bigint;
-  v_from timestamptz := '-infinity'; v_to timestamptz := 'infinity';  -- their times: only partitions in between are looked at
-  v_at timestamptz;
 BEGIN
   PERFORM ledger_refuse_archived(p_tenant, p_at, false);
-  SELECT * INTO v_opening FROM ledger_opening(p_tenant, p_account);
-  v_low := coalesce(v_opening.version, 0);
-  SELECT a.version + 1 INTO v_high FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = p_account;
-  WHILE v_high - v_low > 1 LOOP
-    v_middle := (v_low + v_high) / 2;
-    SELECT e.booked_at INTO v_at FROM ledger_entries e
-     WHERE e.tenant_id = p_tenant AND e.account_id = p_account AND e.version = v_middle AND e.booked_at BETWEEN v_from AND v_to;
-    IF v_at <= p_at THEN
-      v_low := v_middle; v_from := v_at;
-    ELSE
-      v_high := v_middle; v_to := coalesce(v_at, v_to);
-    END IF;
-  END LOOP;
-  IF v_low = v_opening.version THEN
+  RETURN QUERY SELECT e.version, e.balance, e.held, e.booked_at FROM ledger_last_entry(p_tenant, p_account, p_at) AS e;
+  IF NOT FOUND THEN
+    SELECT * INTO v_opening FROM ledger_opening(p_tenant, p_account);
     RETURN QUERY
     SELECT v_opening.version,
            CASE a.normal_side WHEN 'debit' THEN 1 ELSE -1 END * (v_opening.debits_posted - v_opening.credits_posted),
            CASE a.normal_side WHEN 'debit' THEN v_opening.credits_pending ELSE v_opening.debits_pending END, NULL::timestamptz
-      FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = p_account;
-  ELSE
-    RETURN QUERY SELECT e.version, e.balance, e.held, e.booked_at FROM ledger_entries e
-                  WHERE e.tenant_id = p_tenant AND e.account_id = p_account AND e.version = v_low AND e.booked_at = v_from;
+      FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = p_account AND v_opening.version IS NOT NULL;
   END IF;
 END $$;
 

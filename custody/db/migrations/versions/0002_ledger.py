@@ -22,7 +22,7 @@ depends_on = None
 SQL = Path(__file__).parent.parent / "sql"
 
 COMMANDS = "integer[], text[], uuid[], uuid[], uuid[], text[], text[], uuid[], uuid[], timestamptz[], text[], boolean[], text[], text[]"
-APPLY = f"ledger_apply(integer, {COMMANDS})"
+APPLY = f"ledger_apply(integer, boolean, {COMMANDS})"
 OPEN = "ledger_open(integer, text[], uuid[], text[], uuid[], text[], numeric[], numeric[])"
 POST = f"ledger_post(integer, boolean, {COMMANDS})"
 MONTHS_AHEAD = 3
@@ -119,6 +119,7 @@ def accounts() -> None:
         sa.Column("ceiling", sa.Numeric(78, 0), nullable=True),
         sa.Column("state", sa.Text, nullable=False, server_default=sa.text("'open'")),
         sa.Column("version", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("head", sa.BigInteger, nullable=False, server_default=sa.text("0")),
         money("debits_posted", server_default=sa.text("0")),
         money("credits_posted", server_default=sa.text("0")),
         money("debits_pending", server_default=sa.text("0")),
@@ -195,9 +196,15 @@ def transfers() -> None:
         moment("effective_at"),
         sa.Column("batch_id", sa.BigInteger, nullable=False),
         sa.Column("leaf", sa.Integer, nullable=False),
+        sa.Column("debit_prior", sa.BigInteger, nullable=False),
+        sa.Column("credit_prior", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("tenant_id", "batch_id", "leaf", "booked_at", name="pk_ledger_transfers"),
         sa.CheckConstraint("debit_account <> credit_account", name="accounts_differ"),
         sa.CheckConstraint("debit_version > 0 AND credit_version > 0", name="versions_positive"),
+        sa.CheckConstraint(
+            "(debit_prior = 0) = (debit_version = 1) AND (credit_prior = 0) = (credit_version = 1)",
+            name="first_entries_have_no_prior",
+        ),
         sa.CheckConstraint("(target_id IS NULL) = (kind IN ('transfer', 'hold'))", name="target_by_kind"),
         # The one place that says what each kind moves. An unknown kind fails it as well.
         sa.CheckConstraint(
@@ -311,13 +318,19 @@ def no_removal(*tables: str) -> None:
 
 def functions() -> None:
     connection = op.get_bind()
-    for name in ("0002_ledger_apply.sql", "0002_ledger_interface.sql"):
+    for name in ("0002_ledger_apply.sql", "0002_ledger_interface.sql", "0002_ledger_history.sql"):
         for statement in (SQL / name).read_text(encoding="utf-8").split("\n-- next statement\n"):
             connection.exec_driver_sql(statement)
     for internal in (APPLY, OPEN, "ledger_guard_partition(text)"):
         op.execute(f"REVOKE ALL ON FUNCTION {internal} FROM PUBLIC")
     function_for_app(POST)
     function_for_app("ledger_prepare_partitions(date)")
+    function_for_app("ledger_entry(integer, uuid, bigint)")
+    function_for_app("ledger_mark(integer, uuid, bigint)")
+    function_for_app("ledger_statement(integer, uuid, bigint, integer)")
+    function_for_app("ledger_transfers_before(integer, uuid, bigint, text, text, integer)")
+    function_for_app("ledger_place_before(integer, uuid, timestamptz, bigint)")
+    function_for_app("ledger_last_entry(integer, uuid, timestamptz)")
     function_for_app("ledger_balance_at(integer, uuid, timestamptz)")
     function_for_app("ledger_balance_at_effective(integer, uuid, timestamptz)")
     op.execute(
