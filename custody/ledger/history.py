@@ -34,7 +34,7 @@ _BEFORE = f" AND (t.batch_id, t.leaf) < ({_PLACE} >> 20, CAST({_PLACE} & 1048575
 _ONE = text(
     _ROW
     + " FROM ledger_commands m JOIN ledger_transfers t ON t.tenant_id = m.tenant_id AND t.batch_id = m.batch_id"
-    + " AND t.leaf = m.leaf AND t.booked_at = m.booked_at"
+    + " AND t.leaf = m.leaf AND t.booked_at = m.booked_at AND t.id = m.id"
     + _SIDES
     + f" WHERE m.tenant_id = :tenant AND m.id = :id AND {_CHOSEN}"
 )
@@ -57,7 +57,7 @@ _PAGE_OF_OWNER = text(
 _AMOUNTS = text(
     "SELECT t.id, t.posted, s.id AS asset"
     " FROM ledger_commands m JOIN ledger_transfers t ON t.tenant_id = m.tenant_id AND t.batch_id = m.batch_id"
-    " AND t.leaf = m.leaf AND t.booked_at = m.booked_at"
+    " AND t.leaf = m.leaf AND t.booked_at = m.booked_at AND t.id = m.id"
     " JOIN ledger_accounts d ON d.tenant_id = t.tenant_id AND d.id = t.debit_account JOIN assets s ON s.number = d.asset_id"
     " WHERE m.tenant_id = :tenant AND m.id = ANY(CAST(:ids AS uuid[]))"
 )

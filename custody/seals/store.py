@@ -79,6 +79,30 @@ SELECT a.id FROM ledger_accounts a LEFT JOIN (
 )
 
 
+# Along an account's versions, without gaps, each entry knows the place of the one before it: what statements are read along.
+_WRONG_PRIOR = text(
+    """
+SELECT x.transfer_id FROM (
+  SELECT e.transfer_id, e.version, e.prior, lag(e.version) OVER w AS version_before, lag(e.batch_id << 20 | e.leaf) OVER w AS before
+    FROM ledger_entries e WHERE e.tenant_id = :tenant WINDOW w AS (PARTITION BY e.account_id ORDER BY e.version)) AS x
+ WHERE x.version <> x.version_before + 1 OR x.prior <> x.before
+    OR (x.before IS NULL AND (x.version = 1) <> (x.prior = 0))
+ ORDER BY x.transfer_id LIMIT 1
+"""
+)
+_WRONG_HEAD = text(
+    """
+SELECT a.id FROM ledger_accounts a JOIN ledger_entries e ON e.tenant_id = a.tenant_id AND e.account_id = a.id AND e.version = a.version
+ WHERE a.tenant_id = :tenant AND a.head <> e.batch_id << 20 | e.leaf ORDER BY a.id LIMIT 1
+"""
+)
+_WRONG_PLACE = text(
+    "SELECT t.id FROM ledger_transfers t LEFT JOIN ledger_commands c ON c.tenant_id = t.tenant_id AND c.id = t.id"
+    " WHERE t.tenant_id = :tenant AND (c.batch_id, c.leaf, c.booked_at) IS DISTINCT FROM (t.batch_id, t.leaf, t.booked_at)"
+    " ORDER BY t.id LIMIT 1"
+)
+
+
 async def load_last_seal(session: ReadSession) -> Seal | None:
     """The head of the chain."""
     rows = await session.conn.execute(
@@ -222,6 +246,9 @@ async def find_stray(session: ReadSession) -> tuple[str, object, str] | None:
         (_STRAY_CHECKPOINT, "ledger_checkpoints", "there is no such seal"),
         (_STRAY_ANCHOR, "ledger_anchors", "there is no seal with this number and hash"),
         (_WRONG_ACCOUNT, "ledger_accounts", "its counters are not the sums of its transfers"),
+        (_WRONG_PRIOR, "ledger_transfers", "it does not follow from the entry before it"),
+        (_WRONG_HEAD, "ledger_accounts", "its last entry is another one"),
+        (_WRONG_PLACE, "ledger_commands", "the transfer that it made lies elsewhere"),
     ):
         row = (await session.conn.execute(statement, named)).one_or_none()
         if row is not None:

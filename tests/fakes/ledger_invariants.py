@@ -36,6 +36,16 @@ INVARIANTS = {
         WHERE balance <> balance_before + CASE WHEN grows THEN posted ELSE -posted END
            OR held <> held_before + CASE WHEN grows THEN 0 ELSE pending END
            OR booked_at < booked_before""",
+    "each entry knows the place of the one before it, and its account that of the last": """
+        SELECT account_id FROM (
+          SELECT e.account_id, e.prior, lag(e.batch_id << 20 | e.leaf, 1, 0::bigint) OVER w AS before,
+                 lead(e.version) OVER w IS NULL AS last, e.batch_id << 20 | e.leaf AS place, a.head
+            FROM ledger_entries e JOIN ledger_accounts a ON a.id = e.account_id
+          WINDOW w AS (PARTITION BY e.account_id ORDER BY e.version)) x
+        WHERE prior <> before OR last AND head <> place""",
+    "a command knows the place of the transfer that it made": """
+        SELECT t.id FROM ledger_transfers t JOIN ledger_commands c ON c.id = t.id
+        WHERE (c.batch_id, c.leaf, c.booked_at) IS DISTINCT FROM (t.batch_id, t.leaf, t.booked_at)""",
     "a guarded account was at no version below its floor, holds included": """
         SELECT e.account_id FROM ledger_entries e JOIN ledger_accounts a ON a.id = e.account_id
         WHERE a.guard = 'always' AND e.balance - e.held < a.floor""",

@@ -87,6 +87,18 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        guard="an entry knows the place of the one before it",
+        text="a_head[c] := a_head[d];",
+        instead="a_head[c] := 0;",
+        noticed_by=streaming,
+    ),
+    Mutant(
+        guard="a refused chain gives back its places",
+        text="a_head[d] := r_dprior[u];",
+        instead="",
+        noticed_by=streaming,
+    ),
+    Mutant(
         guard="accounts are locked in one order",
         text="FROM (SELECT DISTINCT y.id FROM unnest(v_ids) AS y(id) WHERE y.id IS NOT NULL ORDER BY y.id) AS x",
         # Distinct ids may come sorted by chance: leaving the ORDER BY out would change nothing today.

@@ -70,3 +70,18 @@ async def test_what_is_made_while_its_end_waits_for_a_lock(
     assert outcomes[1].result.value in {"applied", "hold_not_found", "transfer_not_found"}
     async with database.read(tenant) as session:
         assert await broken_invariants(session) == []
+
+
+async def test_an_id_that_names_a_hold_is_another_command_wherever_the_hold_lies(
+    database: Database, tenant: TenantId
+) -> None:
+    """The hold under the reused id lies on accounts that the call has no reason to lock."""
+    used, other = (
+        movement(Hold, new_uuid(), ANNA, VAULT, 1),
+        movement(Hold, new_uuid(), BERT, VAULT, 1),
+    )
+    async with database.unit_of_work(tenant) as uow:
+        await service.submit(uow, [[movement(Transfer, new_uuid(), VAULT, each, 5)] for each in (ANNA, BERT)])
+        await service.submit(uow, [[used], [other]])
+        (answer,) = await service.submit(uow, [[VoidHold(id=used.id, hold_id=other.id)]])
+    assert answer.result.value == "transfer_exists_different"

@@ -82,7 +82,8 @@ async def test_an_edited_transfer_is_named(
     admin: asyncpg.Connection[Any],
     change: str,
 ) -> None:
-    await admin.execute("ALTER TABLE ledger_transfers DROP CONSTRAINT ck_ledger_transfers_accounts_differ")
+    for check in ("accounts_differ", "first_entries_have_no_prior"):
+        await admin.execute(f"ALTER TABLE ledger_transfers DROP CONSTRAINT ck_ledger_transfers_{check}")
     row = await admin.fetchval(
         f"UPDATE {TRANSFERS} SET {change} WHERE leaf = 1 AND batch_id = {FIRST} RETURNING id"
     )
@@ -122,6 +123,11 @@ async def test_an_edited_transfer_is_named(
         ("UPDATE ledger_accounts SET credits_posted = credits_posted + 1 WHERE kind = 'wallet'", "ledger_accounts"),
         ("UPDATE ledger_accounts SET version = version + 1 WHERE id = (SELECT credit_account FROM ledger_transfers LIMIT 1)",
          "ledger_accounts"),
+        ("UPDATE ledger_accounts SET head = head - 1048576 WHERE id = (SELECT credit_account FROM ledger_transfers LIMIT 1)",
+         "ledger_accounts"),
+        ("UPDATE ledger_transfers SET debit_prior = debit_prior - 1 WHERE debit_version > 1", "ledger_transfers"),
+        ("UPDATE ledger_transfers SET credit_prior = credit_prior + 1 WHERE credit_version > 1", "ledger_transfers"),
+        ("UPDATE ledger_commands SET batch_id = batch_id + 1 WHERE batch_id = {}", "ledger_commands"),
     ],
 )  # fmt: skip
 async def test_any_other_edit_is_named_by_its_table(

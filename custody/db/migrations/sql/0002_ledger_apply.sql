@@ -173,8 +173,9 @@ BEGIN
 
   -- A hold or transfer that was booked while this call waited for its locks names accounts that are not locked: start again.
   IF c_target IS NOT NULL THEN
-    IF EXISTS (SELECT FROM unnest(h_debit || h_credit || t_debit || t_credit) AS x(id)
-                WHERE NOT (a_map || a_new_map) ? x.id::text) THEN
+    IF EXISTS (SELECT FROM unnest(h_id || t_id, h_debit || t_debit, h_credit || t_credit) AS x(id, debit, credit)
+                WHERE x.id = ANY (c_target)
+                  AND (NOT (a_map || a_new_map) ? x.debit::text OR NOT (a_map || a_new_map) ? x.credit::text)) THEN
       RAISE EXCEPTION 'overtaken' USING ERRCODE = 'CU001';
     END IF;
   END IF;

@@ -5,9 +5,10 @@
 --
 -- A place is batch * 2^20 + leaf.
 
--- An account's entry at a place; nothing when its month is archived.
+-- An account's entry at a place; nothing when its month is archived. Without settings of its own, so that it becomes a part of the
+-- statements that call it and is planned as they are: for any tenant alike, by index alone.
 CREATE FUNCTION ledger_entry(p_tenant integer, p_account uuid, p_place bigint) RETURNS SETOF ledger_entries
-LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE sql STABLE AS $$
   SELECT e.* FROM ledger_batches b JOIN ledger_entries e ON e.tenant_id = b.tenant_id AND e.batch_id = b.id AND e.booked_at = b.booked_at
    WHERE b.tenant_id = p_tenant AND b.id = p_place >> 20 AND e.leaf = (p_place & 1048575)::integer AND e.account_id = p_account
 $$;
@@ -15,7 +16,8 @@ $$;
 -- next statement
 -- The place from which a walk finds the entry of a version, at most 63 entries further on: its mark, or the account's last entry.
 CREATE FUNCTION ledger_mark(p_tenant integer, p_account uuid, p_version bigint) RETURNS bigint
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
 DECLARE
   v_mark bigint := (p_version + 63) / 64 * 64;
   v_place bigint;
@@ -31,7 +33,8 @@ END $$;
 -- next statement
 -- A page of a statement: the entries after a version, oldest first.
 CREATE FUNCTION ledger_statement(p_tenant integer, p_account uuid, p_after bigint, p_limit integer) RETURNS SETOF ledger_entries
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
 DECLARE
   v_place bigint := ledger_mark(p_tenant, p_account, p_after + p_limit);
   v_entry ledger_entries;
@@ -52,7 +55,8 @@ END $$;
 -- An account's transfers of one kind and code before a place, newest first: pages of what went in and out.
 CREATE FUNCTION ledger_transfers_before(p_tenant integer, p_account uuid, p_place bigint, p_kind text, p_code text, p_limit integer)
 RETURNS SETOF ledger_entries
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
 DECLARE
   v_place bigint := ledger_place_before(p_tenant, p_account, NULL, p_place);
   v_entry ledger_entries;
@@ -74,7 +78,8 @@ END $$;
 -- or at the account's last entry. Along versions neither times nor places run backwards. A mark that is not found is archived, and so
 -- lies before whatever is asked.
 CREATE FUNCTION ledger_place_before(p_tenant integer, p_account uuid, p_at timestamptz, p_place bigint) RETURNS bigint
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
 DECLARE
   v_low bigint := 0;    -- the mark of this number (or none) is not beyond
   v_high bigint;        -- the mark of this number would be
@@ -99,7 +104,8 @@ END $$;
 -- next statement
 -- The last entry of an account that was booked at a moment or before it; nothing when there is none, or its month is archived.
 CREATE FUNCTION ledger_last_entry(p_tenant integer, p_account uuid, p_at timestamptz) RETURNS SETOF ledger_entries
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off AS $$
 DECLARE
   v_place bigint := ledger_place_before(p_tenant, p_account, p_at, NULL);
   v_entry ledger_entries;

@@ -43,6 +43,7 @@ class TransactionNumber(UserDefinedType[str]):
 def upgrade() -> None:
     chart()
     accounts()
+    account_opening()
     transfers()
     holds()
     commands()
@@ -128,18 +129,7 @@ def accounts() -> None:
         moment("created_at", server_default=sa.func.clock_timestamp()),
         sa.PrimaryKeyConstraint("tenant_id", "id", name="pk_ledger_accounts"),
         sa.ForeignKeyConstraint(["asset_id"], ["assets.number"], name="fk_ledger_accounts_asset_id"),
-        sa.CheckConstraint(
-            "kind IN ('wallet', 'vault', 'bank', 'in_transit', 'network_fees', 'suspense', 'issuance', 'equity', "
-            "'clearing', 'fee_income')",
-            name="kind_known",
-        ),
-        sa.CheckConstraint(
-            "(owner IS NOT NULL) = (kind IN ('wallet', 'vault', 'bank'))", name="owner_by_kind"
-        ),
-        sa.CheckConstraint("normal_side IN ('debit', 'credit')", name="normal_side_known"),
-        sa.CheckConstraint("guard IN ('always', 'holds', 'never')", name="guard_known"),
         sa.CheckConstraint("state IN ('open', 'frozen', 'closed')", name="state_known"),
-        sa.CheckConstraint("floor <= 0 AND ceiling >= 0", name="limits_hold_zero"),
         sa.CheckConstraint(
             "ceiling >= CASE normal_side "
             "WHEN 'credit' THEN credits_posted - debits_posted + credits_pending "
@@ -169,6 +159,37 @@ def accounts() -> None:
         ["tenant_id", "kind", "owner", "asset_id"],
         unique=True,
         postgresql_nulls_not_distinct=True,
+    )
+
+
+FIXED = "tenant_id, id, kind, owner, asset_id, normal_side, guard, floor, ceiling, created_at"
+"""What an account is opened with and keeps."""
+
+
+def account_opening() -> None:
+    """What must hold of columns that never change is checked once, when the row is made: a CHECK would cost every posting."""
+    op.execute(
+        """
+        CREATE FUNCTION check_account_opening() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+        BEGIN
+          IF NEW.floor > 0 OR NEW.ceiling < 0 OR NOT EXISTS (
+               SELECT FROM ledger_chart c
+                WHERE c.kind = NEW.kind AND c.normal_side = NEW.normal_side AND c.guard = NEW.guard
+                  AND c.owned = (NEW.owner IS NOT NULL)) THEN
+            RAISE EXCEPTION 'an account is opened as the chart says, with limits around zero'
+              USING ERRCODE = 'check_violation', CONSTRAINT = 'account_as_charted', TABLE = 'ledger_accounts';
+          END IF;
+          RETURN NEW;
+        END $$
+        """
+    )
+    op.execute(
+        "CREATE TRIGGER account_as_charted BEFORE INSERT ON ledger_accounts "
+        "FOR EACH ROW EXECUTE FUNCTION check_account_opening()"
+    )
+    op.execute(
+        f"CREATE TRIGGER fixed_columns BEFORE UPDATE OF {FIXED} ON ledger_accounts "
+        "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
     )
 
 
