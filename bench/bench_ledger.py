@@ -16,13 +16,14 @@ from dataclasses import dataclass
 import asyncpg
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from bench import orm, pgbench
+from bench import lean, orm, pgbench
 from bench.bulk import bulk_cell
 from bench.cells import Cell, middle, print_table, ratio, write
 from bench.cluster import BenchCluster
 from bench.ledger_load import FEW, Load
 from custody.db.session import driver_url
 from custody.kernel.ids import new_uuid
+from custody.ledger.poster import Poster
 
 IN_FLIGHT = 1000
 """Requests in flight where batches of about 500 are wanted: one batch under way, the next one waiting."""
@@ -44,6 +45,8 @@ async def measure(cluster: BenchCluster, load: Load, shape: Shape) -> list[dict[
     engine = create_async_engine(driver_url(cluster.dsn("orm")), pool_size=ORM_CLIENTS)
     await orm.prepare(engine, FEW)
     await load.fill()
+    await lean.prepare(cluster.dsn("lean"), load.tenant, load.wallets)
+    least = Poster(lambda: lean.connect(cluster.dsn("lean")), load.give_up)
     naive = orm.OrmLedger(engine)
     chance = load.chance.random
 
@@ -64,16 +67,20 @@ async def measure(cluster: BenchCluster, load: Load, shape: Shape) -> list[dict[
     rounds = []
     async with asyncio.TaskGroup() as group:
         group.create_task(load.poster.run())
+        group.create_task(least.run())
         for number in range(shape.rounds):
             cells = {"tpcb": await asyncio.to_thread(pgbench.tpcb, cluster, shape.seconds)}
             for name, (count, pair) in ours.items():
                 cells[name] = await load.cell(pair, count, shape.seconds)
+            for name, pair in (("lean", load.spread), ("lean_many", load.spread_many)):
+                cells[name] = await load.cell(pair, IN_FLIGHT, shape.seconds, least)
             for name, one in (("orm_spread", orm_spread), ("orm_hot", orm_hot)):
                 cells[name] = await load.timed(ORM_CLIENTS, shape.seconds, one)
             rounds.append(cells)
             print(f"round {number + 1} of {shape.rounds}", flush=True)
             print_table([cells])
         load.poster.stop()
+        least.stop()
     await engine.dispose()
     return rounds
 
@@ -200,6 +207,11 @@ def metrics(
             "baseline": round(tail_tpcb, 1),
             "ratio": round(tail / tail_tpcb, 3),
         },
+        "lean_vs_tpcb": against("lean", "tpcb"),
+        "lean_many_vs_tpcb": against("lean_many", "tpcb"),
+        "lean_vs_orm": against("lean", "orm_spread"),
+        "spread_vs_lean": against("spread", "lean"),
+        "spread_many_vs_lean_many": against("spread_many", "lean_many"),
         "hot_vs_spread": against("hot", "spread"),
         "failing5_vs_clean": against("failing5", "spread"),
         "cpu_us_per_transfer": plain(middle(rounds, "spread", lambda c: c.server_us + c.client_us), "us"),
@@ -234,6 +246,7 @@ def main() -> int:
     try:
         pgbench.prepare(cluster, shape.scale)
         cluster.create("orm")
+        cluster.create("lean")
         load = Load(cluster, cluster.create("ledger", migrated=True), shape.many)
         rounds = asyncio.run(measure(cluster, load, shape))
         slow = asyncio.run(slow_commits(cluster, load, shape))

@@ -43,14 +43,15 @@ class Load:
 
     def make_poster(self) -> Poster:
         """A batcher with connections of its own."""
-        return Poster(lambda: connect(self.dsn), self._pause)
+        return Poster(lambda: connect(self.dsn), self.give_up)
 
     @property
     def dsn(self) -> str:
         """The ledger's database, as the application."""
         return self.cluster.dsn(self.database, "custody_app")
 
-    async def _pause(self, attempt: int) -> None:
+    async def give_up(self, attempt: int) -> None:
+        """Instead of a pause before another attempt."""
         raise RuntimeError(f"the ledger gave way or was lost ({attempt}): this bench expects neither")
 
     async def fill(self) -> None:

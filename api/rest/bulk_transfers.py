@@ -51,7 +51,21 @@ class BulkTransferIn(TransferIn):
 class BulkIn(In):
     """Many transfers."""
 
-    transfers: list[BulkTransferIn] = Field(min_length=1, max_length=TRANSFERS_MAX)
+    transfers: list[BulkTransferIn] = Field(
+        min_length=1,
+        max_length=TRANSFERS_MAX,
+        examples=[
+            [
+                {
+                    "from_wallet_id": "wal_0192f0a81c7a7d10b5b0c8e6f7a1d2c3",
+                    "to_wallet_id": "wal_0192f0a81c7a7d10b5b0c8e6f7a1d2c4",
+                    "asset": "stellar:devnet/native",
+                    "amount": "2500000",
+                    "group": "invoice-17",
+                }
+            ]
+        ],
+    )
 
 
 class BulkAnswerOut(Out):

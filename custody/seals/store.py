@@ -83,7 +83,8 @@ SELECT a.id FROM ledger_accounts a LEFT JOIN (
 _WRONG_PRIOR = text(
     """
 SELECT x.transfer_id FROM (
-  SELECT e.transfer_id, e.version, e.prior, lag(e.version) OVER w AS version_before, lag(e.batch_id << 20 | e.leaf) OVER w AS before
+  SELECT e.transfer_id, e.version, e.prior, lag(e.version) OVER w AS version_before,
+         lag(e.batch_id << 20 | e.leaf) OVER w AS before
     FROM ledger_entries e WHERE e.tenant_id = :tenant WINDOW w AS (PARTITION BY e.account_id ORDER BY e.version)) AS x
  WHERE x.version <> x.version_before + 1 OR x.prior <> x.before
     OR (x.before IS NULL AND (x.version = 1) <> (x.prior = 0))
@@ -92,7 +93,8 @@ SELECT x.transfer_id FROM (
 )
 _WRONG_HEAD = text(
     """
-SELECT a.id FROM ledger_accounts a JOIN ledger_entries e ON e.tenant_id = a.tenant_id AND e.account_id = a.id AND e.version = a.version
+SELECT a.id FROM ledger_accounts a
+  JOIN ledger_entries e ON e.tenant_id = a.tenant_id AND e.account_id = a.id AND e.version = a.version
  WHERE a.tenant_id = :tenant AND a.head <> e.batch_id << 20 | e.leaf ORDER BY a.id LIMIT 1
 """
 )

@@ -61,7 +61,8 @@ numbered AS MATERIALIZED (
     FROM generate_series(1::bigint, $4) AS n, vault v),
 accounts AS (
   INSERT INTO ledger_accounts (tenant_id, id, kind, owner, asset_id, normal_side, guard, version, credits_posted, head, booked_at)
-  SELECT $1, x.id, 'wallet', gen_random_uuid(), (SELECT number FROM assets WHERE id = $3), 'credit', 'always', 1, 1, x.place, v.now
+  SELECT $1, x.id, 'wallet', gen_random_uuid(), (SELECT number FROM assets WHERE id = $3), 'credit', 'always', 1, 1, x.place,
+         v.now
     FROM numbered x, vault v),
 transfers AS (
   INSERT INTO ledger_transfers (tenant_id, id, chain_id, kind, code, reference, debit_account, credit_account, posted, pending,

@@ -56,13 +56,26 @@ def write_config(folder: Path, dsn: str, bank_url: str) -> Path:
 
 
 async def start_worker(config: Path) -> asyncio.subprocess.Process:
-    """`python -m rails.worker` with this configuration."""
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "rails.worker"),
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "CUSTODY_CONFIG": str(config)},
-        stdout=asyncio.subprocess.DEVNULL,
-    )
+    """`python -m rails.worker` with this configuration; what it logs is beside it, from this start on."""
+    with log_of(config).open("wb") as out:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "rails.worker"),
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "CUSTODY_CONFIG": str(config)},
+            stdout=out,
+        )
+
+
+def log_of(config: Path) -> Path:
+    return config.with_name("rails.log")
+
+
+async def listening(config: Path) -> None:
+    """Until the worker has begun, and so ends in order when asked to."""
+    while True:
+        if b"rails.started" in log_of(config).read_bytes():
+            return
+        await asyncio.sleep(0.05)
 
 
 async def ended(fiat: Fiat, payout: Payout) -> None:
@@ -106,6 +119,7 @@ async def test_a_worker_killed_again_and_again_pays_each_payout_once(
             worker = await start_worker(config)
         for payout in requested:
             await ended(fiat, payout)
+        await listening(config)
         worker.send_signal(signal.SIGTERM)
         assert await worker.wait() == 0
     finally:
