@@ -63,6 +63,7 @@ async def start_worker(config: Path) -> asyncio.subprocess.Process:
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT), "CUSTODY_CONFIG": str(config)},
             stdout=out,
+            stderr=out,
         )
 
 
