@@ -108,7 +108,10 @@ async def check(app: App, tenants: list[TenantId], folder: Path, trusted: frozen
 
 
 def _month(text: str) -> date:
-    return datetime.strptime(text, "%Y-%m").date()  # noqa: DTZ007 (a month has no zone; the ledger's are UTC)
+    try:
+        return datetime.strptime(text, "%Y-%m").date()  # noqa: DTZ007 (a month has no zone; the ledger's are UTC)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a month such as 2026-07") from error
 
 
 def _read_dsn(path: Path) -> str:

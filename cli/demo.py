@@ -56,7 +56,7 @@ def show_books(ends: Endpoints) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "cli.main", "recon"],
         cwd=ROOT,
-        env={**os.environ, "CUSTODY_CONFIG": str(ends.config), "COLUMNS": "150"},
+        env={**os.environ, "CUSTODY_CONFIG": str(ends.config)},
         check=False,
     )
     if done.returncode != 0:

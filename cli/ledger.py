@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli import archive, warehouse
+from cli.figures import figures_console
 from cli.platform import FAILED, run_on_platform
 from custody import bootstrap, settings
 from custody.assets import service as assets
@@ -55,7 +56,7 @@ async def show_report(given: argparse.Namespace) -> int:
     if given.json:
         print(json.dumps([_in_json(tenant, report) for tenant, report in found.items()], indent=2))
     else:
-        print_reports(found, listed, Console())
+        print_reports(found, listed, figures_console())
     return 1 if any(total for report in found.values() for total in report.totals.values()) else 0
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
+from cli.figures import figures_console
 from cli.platform import run_on_platform
 from custody import bootstrap, settings
 from custody.assets import service as assets
@@ -65,7 +66,7 @@ async def reconcile(chosen: argparse.Namespace) -> int:
     if chosen.json:
         print(json.dumps(show_all(reports), indent=2))
     else:
-        print_table(reports, listed, Console())
+        print_table(reports, listed, figures_console())
     return 1 if any(report.breaks for report in reports) else 0
 
 

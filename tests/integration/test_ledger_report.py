@@ -162,7 +162,7 @@ async def test_the_command_prints_the_report(
     await book(database, tenant)
     configuration = tmp_path / "custody.toml"
     configuration.write_text(CONFIGURATION.format(url=app_dsn))
-    env = {"PATH": os.defpath, "CUSTODY_CONFIG": str(configuration), "COLUMNS": "160"}
+    env = {"PATH": os.defpath, "CUSTODY_CONFIG": str(configuration)}
 
     def custody(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "cli.main", "ledger", "report", *words]
@@ -177,4 +177,17 @@ async def test_the_command_prints_the_report(
     shown = custody()
     assert shown.returncode == 0
     assert "0.0000793" in shown.stdout
+    assert "…" not in shown.stdout, "a figure is cut where the output has no width"
     assert custody("--tenant", "999").returncode == 2
+    gone, unread = os.pipe()
+    os.close(gone)
+    cut = subprocess.run(
+        [sys.executable, "-m", "cli.main", "ledger", "report"],
+        cwd=ROOT,
+        env=env,
+        stdout=unread,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(unread)
+    assert (cut.returncode, cut.stderr) == (141, b""), "a reader that has seen enough is no error"

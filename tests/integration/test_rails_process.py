@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sys
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -87,18 +88,31 @@ async def ended(fiat: Fiat, payout: Payout) -> None:
         await asyncio.sleep(0.1)
 
 
-@pytest.mark.stack
-@pytest.mark.timeout(120)
-async def test_a_worker_killed_again_and_again_pays_each_payout_once(
-    database: Database, tenant: TenantId, app_dsn: str, tmp_path: Path
-) -> None:
-    seed = int(os.environ.get("CUSTODY_SEED", "0")) or random.randrange(1, 2**32)
-    print(f"seed {seed}: set CUSTODY_SEED to replay")
-    chance = random.Random(seed)
+@pytest.fixture
+async def outside(tmp_path: Path) -> AsyncIterator[tuple[CallbackListener, BankProcess]]:
+    """A bank, and who hears its callbacks; both end with the test, however it ends."""
     listener = CallbackListener(free_port())
     await listener.start()
     bank = BankProcess(tmp_path, listener.url)
     await bank.start()
+    yield listener, bank
+    await bank.kill()
+    await listener.stop()
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(120)
+async def test_a_worker_killed_again_and_again_pays_each_payout_once(
+    database: Database,
+    tenant: TenantId,
+    app_dsn: str,
+    tmp_path: Path,
+    outside: tuple[CallbackListener, BankProcess],
+) -> None:
+    seed = int(os.environ.get("CUSTODY_SEED", "0")) or random.randrange(1, 2**32)
+    print(f"seed {seed}: set CUSTODY_SEED to replay")
+    chance = random.Random(seed)
+    listener, bank = outside
     fiat = await make_fiat(database, tenant)
     rail = SandboxRail("sandbox", base_url=bank.url, callback_secret=SECRET, timeout_s=2)
     config = write_config(tmp_path, app_dsn, bank.url)
@@ -130,8 +144,6 @@ async def test_a_worker_killed_again_and_again_pays_each_payout_once(
     today = datetime.now(UTC).date()
     statement = await rail.statement(fiat.account.iban, today - timedelta(days=1), today + timedelta(days=1))
     await rail.aclose()
-    await bank.kill()
-    await listener.stop()
     assert sorted(entry.amount for entry in statement.entries[1:]) == paid
     kept = 100_000 + sum(paid)
     assert statement.closing == kept
