@@ -8,7 +8,15 @@ WIDTH_MIN = 150
 """Columns that the widest table of figures needs. A narrower terminal wraps lines; a pipe has no width of its own."""
 
 
+class _Figures(Console):
+    """Leaves a closed pipe to `cli.main`: the library's own exit code for it means here that something differs."""
+
+    def on_broken_pipe(self) -> None:
+        """Whoever read the output has closed it."""
+        raise BrokenPipeError
+
+
 def figures_console() -> Console:
     """A console for tables whose figures must be read whole."""
-    console = Console()
-    return console if console.width >= WIDTH_MIN else Console(width=WIDTH_MIN)
+    console = _Figures()
+    return console if console.width >= WIDTH_MIN else _Figures(width=WIDTH_MIN)

@@ -164,9 +164,11 @@ async def test_the_command_prints_the_report(
     configuration.write_text(CONFIGURATION.format(url=app_dsn))
     env = {"PATH": os.defpath, "CUSTODY_CONFIG": str(configuration)}
 
-    def custody(*words: str) -> subprocess.CompletedProcess[str]:
+    def custody(*words: str, out: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "cli.main", "ledger", "report", *words]
-        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, cwd=ROOT, env=env, stdout=out, stderr=subprocess.PIPE, text=True, check=False
+        )
 
     told = custody("--json")
     assert (told.returncode, told.stderr) == (0, "")
@@ -181,13 +183,6 @@ async def test_the_command_prints_the_report(
     assert custody("--tenant", "999").returncode == 2
     gone, unread = os.pipe()
     os.close(gone)
-    cut = subprocess.run(
-        [sys.executable, "-m", "cli.main", "ledger", "report"],
-        cwd=ROOT,
-        env=env,
-        stdout=unread,
-        stderr=subprocess.PIPE,
-        check=False,
-    )
+    cut = custody(out=unread)
     os.close(unread)
-    assert (cut.returncode, cut.stderr) == (141, b""), "a reader that has seen enough is no error"
+    assert (cut.returncode, cut.stderr) == (141, ""), "a reader that has seen enough is no error"
