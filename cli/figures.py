@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from cli.reader import ReaderGone
+
 WIDTH_MIN = 150
 """Columns that the widest table of figures needs. A narrower terminal wraps lines; a pipe has no width of its own."""
 
@@ -12,8 +14,8 @@ class _Figures(Console):
     """Leaves a closed pipe to `cli.main`: the library's own exit code for it means here that something differs."""
 
     def on_broken_pipe(self) -> None:
-        """Whoever read the output has closed it."""
-        raise BrokenPipeError
+        """Instead of ending the process."""
+        raise ReaderGone
 
 
 def figures_console() -> Console:

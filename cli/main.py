@@ -9,6 +9,8 @@ import os
 import sys
 from collections.abc import Callable
 
+from cli.reader import ReaderGone
+
 COMMANDS = {
     "up": "up",
     "status": "up",
@@ -42,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         code = run(chosen)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGone):
         # Whoever read the output has closed it, as `head` does. What is left must not be written to a closed pipe at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
