@@ -42,6 +42,7 @@ from signer.protocol.wire import ConnectionEnded, MalformedMessage, receive_fram
 from signer.refusal import HsmFault, Refusal, StartupFault
 
 _POLL_S = 0.5
+_PATIENCE_S = 1
 _REQUESTER = frozenset({"requester"})
 _OPERATOR = frozenset({"operator"})
 _ANY = frozenset({"requester", "operator", "observer"})
@@ -144,7 +145,7 @@ class Server:
         self._config = config
         self._answer = answer
         self._stopping = threading.Event()
-        self._guard = threading.Lock()
+        self._guard = threading.Condition()
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._listener = _listen(config.socket, config.socket_mode)
 
@@ -176,8 +177,8 @@ class Server:
     def _start(self, connection: socket.socket) -> None:
         roles = self._config.peers.get(peer_uid(connection), frozenset())
         with self._guard:
-            crowded = len(self._connections) >= self._config.limits.connections
-            if roles and not crowded:
+            # Whoever hangs up may call again before the thread of the old call has noticed.
+            if len(roles) > 0 and self._guard.wait_for(self._has_room, _PATIENCE_S):
                 thread = threading.Thread(target=self._talk, args=(connection, roles), daemon=True)
                 self._connections[connection] = thread
                 thread.start()
@@ -196,6 +197,10 @@ class Server:
         finally:
             with self._guard:
                 del self._connections[connection]
+                self._guard.notify()
+
+    def _has_room(self) -> bool:
+        return len(self._connections) < self._config.limits.connections
 
     def _talk_once(self, connection: socket.socket, roles: frozenset[str]) -> bool:
         """Receive and answer one request; False when the connection is over."""

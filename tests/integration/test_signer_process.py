@@ -293,6 +293,20 @@ def test_a_slow_request_is_cut_off(signer: SignerProcess) -> None:
     signer.connect()
 
 
+def test_a_peer_that_hangs_up_and_calls_again_finds_its_place_free(signer: SignerProcess) -> None:
+    signer.hang_up()
+    for _ in range(50):
+        calls = []
+        for _ in range(4):
+            calls.append(signer.connect())
+            signer.connection = None
+        signer.connection = calls[0]
+        assert isinstance(signer.ask(Health()), HealthView)
+        for call in calls:
+            call.close()
+    signer.connect()
+
+
 def test_too_many_connections_are_told_so(signer: SignerProcess) -> None:
     signer.hang_up()
     held = []
@@ -306,7 +320,6 @@ def test_too_many_connections_are_told_so(signer: SignerProcess) -> None:
     finally:
         for connection in held:
             connection.close()
-    time.sleep(0.2)
     signer.connect()
     assert isinstance(signer.ask(Health()), HealthView)
 
