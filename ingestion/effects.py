@@ -19,6 +19,7 @@ from custody.identity import service as identity
 from custody.kernel.assetid import ChainId
 from custody.kernel.ids import TenantId
 from custody.ledger import service as ledger
+from custody.ledger.errors import REFUSALS
 from custody.wallets import service as wallets
 from custody.wallets.model import VaultRef
 from custody.withdrawals import service as withdrawals
@@ -67,16 +68,27 @@ async def observe_block(uow: UnitOfWork, chain: ChainId, facts: BlockFacts) -> T
     return tally
 
 
-async def settle(db: Database, chain: ChainId, fence: int, tip: BlockRef, confirmations: int) -> int:
-    """Book, for each tenant, what is final at this tip. Idempotent. Returns how many deposits were booked."""
+async def settle(
+    db: Database, chain: ChainId, fence: int, tip: BlockRef, confirmations: int
+) -> list[TenantId]:
+    """Book, for each tenant, what is final at this tip. Idempotent. Returns the tenants whose ledger refused.
+
+    A refusal rolls back that tenant's booking and its height, to be tried again at the next tip; no other tenant waits for it.
+    """
     async with db.read(None) as session:
         tenants = await identity.list_tenants(session)
-    booked = 0
+    refused = []
     for tenant in tenants:
-        async with db.unit_of_work(tenant) as uow:
-            await cursor.hold_fence(uow, chain, fence)
-            booked += await _settle_tenant(uow, chain, tip, confirmations)
-    return booked
+        try:
+            async with db.unit_of_work(tenant) as uow:
+                await cursor.hold_fence(uow, chain, fence)
+                await _settle_tenant(uow, chain, tip, confirmations)
+        except REFUSALS as error:
+            _log.error(
+                "ingestion.tenant_refused", chain=chain, height=tip.height, tenant=tenant, error=str(error)
+            )
+            refused.append(tenant)
+    return refused
 
 
 async def take_back(uow: UnitOfWork, chain: ChainId, tenants: list[TenantId], fork: BlockRef) -> int:
@@ -99,11 +111,11 @@ async def take_back(uow: UnitOfWork, chain: ChainId, tenants: list[TenantId], fo
     return touched
 
 
-async def _settle_tenant(uow: UnitOfWork, chain: ChainId, tip: BlockRef, confirmations: int) -> int:
+async def _settle_tenant(uow: UnitOfWork, chain: ChainId, tip: BlockRef, confirmations: int) -> None:
     before = await deposits.final_height(uow, chain)
     final = final_height(tip.height, confirmations, None if before is None else before.height)
     if before is not None and (before.height, before.ingested_height) == (final, tip.height):
-        return 0
+        return
     ending = await withdrawals.find_final(uow, chain, final)
     booking = await deposits.find_final(uow, chain, final)
     if commands := (*ending.commands, *booking.commands):
@@ -113,7 +125,6 @@ async def _settle_tenant(uow: UnitOfWork, chain: ChainId, tip: BlockRef, confirm
     await deposits.record_heights(
         uow, chain, height_final=final, height_ingested=tip.height, ingested_at=tip.closed_at
     )
-    return len(booking.deposits)
 
 
 def _demand_proof(facts: BlockFacts, refs: Mapping[str, VaultRef]) -> None:

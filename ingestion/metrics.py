@@ -37,6 +37,9 @@ class Metrics:
         self._unexplained = self._counter(
             "unexplained_departures_total", "Departures in transactions that our vaults did not send.", labels
         )
+        self._refused = self._gauge(
+            "tenants_refused", "Tenants whose ledger refused to book what is final: page.", labels
+        )
         self._reorgs = self._counter("reorgs_total", "Times the chain was rewound.", labels)
         self._retries = self._counter("retries_total", "Steps that failed and were tried again.", labels)
 
@@ -59,6 +62,10 @@ class Metrics:
         self._unlisted.labels(self._chain).inc(tally.unlisted)
         self._sent.labels(self._chain).inc(tally.transactions)
         self._unexplained.labels(self._chain).inc(tally.unexplained)
+
+    def refused(self, tenants: int) -> None:
+        """Note how many tenants could not be settled at the newest block."""
+        self._refused.labels(self._chain).set(tenants)
 
     def rewound(self) -> None:
         """Count one reorganisation."""

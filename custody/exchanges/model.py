@@ -24,6 +24,11 @@ class Rounding(StrEnum):
     """It is made up by us: the buyer gets the whole units above."""
 
 
+BOUGHT_MAX = 2**192 - 1
+"""Atomic units that one exchange may buy. What accounts have seen only grows, also by reversals, up to 2^256-1: a mistyped rate
+must not use that up, or nothing could ever be booked there again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
     """How many atomic units of the bought asset one atomic unit of the sold asset is worth. Raises BadRate, BadRateSource,
@@ -55,7 +60,7 @@ class Rate:
         atomic = whole + 1 if rest and rounding is Rounding.CEIL else whole
         if atomic == 0:
             raise ExchangeTooSmall(amount=str(sold.atomic))
-        if atomic > MAX_ATOMIC:
+        if atomic > BOUGHT_MAX:
             raise AmountTooLarge(amount=str(atomic))
         return Amount(bought, atomic)
 

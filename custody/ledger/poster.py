@@ -100,8 +100,6 @@ class Poster:
         Raises LedgerOverloaded, LedgerStopping and PostingFailed (nothing was done), LedgerOutcomeUnknown (ask again with the
         same ids). A caller that is cancelled while its chain still waits takes it back; later than that it is carried out.
         """
-        if not commands:
-            return ()
         (request,) = self._enqueue(tenant, [commands], lane)
         return await request.answer
 
@@ -129,10 +127,13 @@ class Poster:
             raise LedgerOverloaded("", queued=self._queued)
         loop = asyncio.get_running_loop()
         requests = [_Request(chain, loop.create_future()) for chain in chains]
-        if requests:
-            self._lanes[lane].setdefault(tenant, deque()).extend(requests)
-            self._queued += size
-            self._wake()
+        for request in requests:
+            if request.commands:
+                self._lanes[lane].setdefault(tenant, deque()).append(request)
+            else:
+                request.answer.set_result(())
+        self._queued += size
+        self._wake()
         return requests
 
     def stop(self) -> None:

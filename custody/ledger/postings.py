@@ -198,9 +198,19 @@ def payout_released(*, payout_id: UUID) -> tuple[Command, ...]:
     return _released(payout_id, "payout")
 
 
-def payout_returned(*, payout_id: UUID) -> tuple[Command, ...]:
-    """A settled payout came back: the mirror of its settlement."""
-    return (Reverse(id=_id(payout_id, "payout_returned"), transfer_id=_id(payout_id, "payout_settled")),)
+def payout_returned(
+    *, payout_id: UUID, wallet_id: UUID, bank_account_id: UUID, amount: Amount
+) -> tuple[Command, ...]:
+    """A settled payout came back. A transfer of its own, not a reversal: banks return payouts long after they settled, when the
+    month of the settlement may be archived. Once, by its id."""
+    return _transferred(
+        _id(payout_id, "payout_returned"),
+        bank_account(bank_account_id, amount.asset),
+        wallet_account(wallet_id, amount.asset),
+        amount,
+        TransferCode.PAYOUT,
+        payout_id,
+    )
 
 
 def receipt_credited(

@@ -62,4 +62,12 @@ async def _book(uow: UnitOfWork, payout: Payout, effect: Effect) -> None:
         case Effect.VOID_HOLD:
             await ledger.post(uow, *postings.payout_released(payout_id=payout.id))
         case Effect.BOOK_RETURN:
-            await ledger.post(uow, *postings.payout_returned(payout_id=payout.id))
+            await ledger.post(
+                uow,
+                *postings.payout_returned(
+                    payout_id=payout.id,
+                    wallet_id=payout.wallet_id,
+                    bank_account_id=payout.bank_account_id,
+                    amount=payout.amount,
+                ),
+            )

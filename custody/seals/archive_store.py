@@ -21,8 +21,8 @@ SCHEMA = "ledger_archive"
 """Where detached partitions go. Nothing of ours removes them."""
 _AS_OWNER = text("SET LOCAL ROLE custody_owner")
 _PATIENCE = text("SET LOCAL lock_timeout = '2s'")
-# Whoever books has looked into the transfers before it takes the time of booking, and keeps that lock until its commit: behind
-# this one, no transaction has a time of the past and has not committed.
+# Whoever books locks the transfers before it takes the time of booking (0002), and keeps that lock until its commit: behind this
+# one, no transaction has a time of the past and has not committed.
 _PAUSE_WRITERS = text("LOCK TABLE ledger_transfers IN ACCESS EXCLUSIVE MODE")
 _LATE = text(
     "SELECT EXISTS (SELECT FROM ledger_batches b WHERE b.tenant_id = :tenant"

@@ -184,8 +184,12 @@ async def test_a_returned_payout_is_the_mirror_of_its_settlement(
     )
     await post(database, tenant, *postings.payout_settled(payout_id=payout))
     assert await figures(database, tenant, postings.wallet_account(ANNA, EUR)) == (0, 0, 0, 0)
-    await post(database, tenant, *postings.payout_returned(payout_id=payout))
-    await post(database, tenant, *postings.payout_returned(payout_id=payout))
+    for _ in range(2):
+        await post(
+            database,
+            tenant,
+            *postings.payout_returned(payout_id=payout, wallet_id=ANNA, bank_account_id=BANK, amount=amount),
+        )
     assert await figures(database, tenant, postings.wallet_account(ANNA, EUR)) == (250, 0, 0, 250)
     assert await figures(database, tenant, postings.bank_account(BANK, EUR)) == (250, 0, 0, 250)
 

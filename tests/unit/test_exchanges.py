@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from custody.exchanges.errors import BadQuoteTime, BadRate, BadRateSource, ExchangeTooSmall, SameAsset
-from custody.exchanges.model import Rate, RequestExchange, Rounding
+from custody.exchanges.model import BOUGHT_MAX, Rate, RequestExchange, Rounding
 from custody.kernel.assetid import parse_asset_id
 from custody.kernel.ids import ExchangeId, WalletId, new_uuid
 from custody.kernel.money import MAX_ATOMIC, Amount, AmountNotPositive, AmountTooLarge
@@ -29,8 +29,8 @@ def rate(numerator: int, denominator: int, source: str = "desk", quoted_at: date
         (1, 5, 2, 2, 3),
         (10**18, 10**18 + 1, 10**18, 10**18 + 1, 10**18 + 1),
         (10**18 - 1, 10**18 + 1, 10**18, 10**18 - 1, 10**18),
-        (MAX_ATOMIC, MAX_ATOMIC - 1, MAX_ATOMIC, MAX_ATOMIC - 1, MAX_ATOMIC - 1),
-        (MAX_ATOMIC, 1, 2, MAX_ATOMIC // 2, MAX_ATOMIC // 2 + 1),
+        (BOUGHT_MAX, BOUGHT_MAX - 1, BOUGHT_MAX, BOUGHT_MAX - 1, BOUGHT_MAX - 1),
+        (BOUGHT_MAX, 1, 2, BOUGHT_MAX // 2, BOUGHT_MAX // 2 + 1),
     ],
 )
 def test_the_part_of_a_unit_goes_where_the_rounding_says(
@@ -50,6 +50,14 @@ def test_less_than_a_unit_is_no_exchange_unless_it_is_made_up() -> None:
 def test_more_than_an_amount_can_be_is_refused() -> None:
     with pytest.raises(AmountTooLarge):
         rate(2, 1).convert(Amount(XLM, MAX_ATOMIC), EUR, rounding=Rounding.FLOOR)
+
+
+def test_one_exchange_buys_far_less_than_accounts_can_see_in_all_their_life() -> None:
+    """What accounts have seen never falls, not by a reversal either: a mistyped rate leaves room for what follows."""
+    assert rate(BOUGHT_MAX, 1).convert(Amount(XLM, 1), EUR, rounding=Rounding.FLOOR).atomic == BOUGHT_MAX
+    with pytest.raises(AmountTooLarge):
+        rate(BOUGHT_MAX + 1, 1).convert(Amount(XLM, 1), EUR, rounding=Rounding.FLOOR)
+    assert BOUGHT_MAX * 2**60 < MAX_ATOMIC
 
 
 def test_an_asset_does_not_buy_itself() -> None:

@@ -42,6 +42,7 @@ WITHDRAWAL = postings.withdrawal_held(
     withdrawal_id=OBJECT, wallet_id=WALLET, vault_id=VAULT, amount=TEN, expires_at=DUE
 )
 PAYOUT = postings.payout_held(payout_id=OBJECT, wallet_id=WALLET, bank_account_id=BANK, amount=EUROS)
+RETURNED = postings.payout_returned(payout_id=OBJECT, wallet_id=WALLET, bank_account_id=BANK, amount=EUROS)
 
 
 @pytest.mark.parametrize(
@@ -95,12 +96,16 @@ def test_a_hold_is_settled_or_released_by_its_own_id(
     assert len({hold.id, post.id, void.id}) == 3
 
 
-def test_a_returned_payout_reverses_what_settled_it() -> None:
-    (mirror,) = postings.payout_returned(payout_id=OBJECT)
-    (post,) = postings.payout_settled(payout_id=OBJECT)
-    assert isinstance(mirror, Reverse)
-    assert isinstance(post, PostHold)
-    assert mirror.transfer_id == post.id
+def test_a_returned_payout_moves_back_what_was_held() -> None:
+    hold, back = PAYOUT[-1], RETURNED[-1]
+    assert isinstance(hold, Hold)
+    assert isinstance(back, Transfer)
+    assert (back.debit, back.credit, back.amount, back.code) == (
+        hold.credit,
+        hold.debit,
+        hold.amount,
+        hold.code,
+    )
 
 
 def test_a_deposit_is_booked_one_way_or_the_other_and_reversed_either_way() -> None:
@@ -126,7 +131,7 @@ def test_steps_of_one_object_never_share_an_id() -> None:
         postings.withdrawal_released(withdrawal_id=OBJECT),
         postings.payout_settled(payout_id=OBJECT),
         postings.payout_released(payout_id=OBJECT),
-        postings.payout_returned(payout_id=OBJECT),
+        RETURNED,
     )
     ids = [c.id for step in steps + endings for c in step if not isinstance(c, OpenAccount)]
     assert len(ids) == len(set(ids))

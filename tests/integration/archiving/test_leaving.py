@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,8 +12,13 @@ import asyncpg
 import pytest
 
 from custody.db.session import Database
-from custody.kernel.ids import TenantId
+from custody.kernel.ids import TenantId, derived_uuid, new_uuid
+from custody.kernel.money import Amount
+from custody.ledger import postings
 from custody.ledger import service as ledger
+from custody.ledger.model import AccountKey, Transfer, TransferCode
+from custody.payouts import service as payouts
+from custody.payouts.model import RailEvent
 from custody.seals import archiving, execution, export, service
 from custody.seals.archives import begin_of
 from custody.seals.errors import (
@@ -26,8 +32,10 @@ from custody.seals.errors import (
 from custody.signing.checkpoints import message_of
 from tests.fakes.archived_books import archive, figures, means_for, partitions, verify
 from tests.fakes.checkpoint_desk import CheckpointDesk
+from tests.fakes.faults import Crash
+from tests.fakes.fiat import NOW, make_fiat
 from tests.fakes.passing_months import later, let_pass, this_month
-from tests.fakes.sealed_books import deposit, open_books, pay, post
+from tests.fakes.sealed_books import WALLETS, XLM, deposit, open_books, pay, post
 
 # --- what leaves ----------------------------------------------------------------------------------------------------------
 
@@ -226,6 +234,66 @@ async def test_what_is_booked_in_the_month_while_it_leaves_keeps_it(
     assert f"ledger_transfers_{this_month():%Y_%m}" in await partitions(admin_dsn)
     assert await connection.fetchval("SELECT count(*) FROM ledger_archives") == 0
     await connection.close()
+
+
+async def test_a_booking_between_its_time_and_its_rows_keeps_the_month(
+    means: archiving.Means, database: Database, tenant: TenantId, admin_dsn: str
+) -> None:
+    """It has its time, and waits for somebody who holds its id: nothing of it can be seen yet, and it will be of this month."""
+    beside = [postings.wallet_account(derived_uuid("beside", n), XLM) for n in range(2)]
+    source = postings.vault_account(derived_uuid("beside"), XLM)
+    watcher, shared = await asyncpg.connect(admin_dsn), new_uuid()
+
+    def under_one_id(debit: AccountKey, credit: AccountKey, atomic: int) -> Transfer:
+        return Transfer(
+            id=shared,
+            debit=debit,
+            credit=credit,
+            amount=Amount(XLM, atomic),
+            code=TransferCode.DEPOSIT,
+            reference=shared,
+        )
+
+    async def book() -> None:
+        async with database.unit_of_work(tenant) as uow:
+            await ledger.post(uow, under_one_id(source, beside[0], 77))
+
+    async with database.unit_of_work(tenant) as uow:
+        for key in (source, *beside):
+            await ledger.open_account(uow, key)
+    with suppress(Crash):
+        async with database.unit_of_work(tenant) as holder:
+            # Refused: it takes the id, and writes no transfer.
+            await ledger.submit(holder, [(under_one_id(beside[1], WALLETS[XLM][0], 10**9),)])
+            booking = asyncio.create_task(book())
+            while not await watcher.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+                assert not booking.done()
+            with pytest.raises(LedgerInUse):
+                await archive(means)
+            raise Crash
+    await booking
+    place = "SELECT tableoid::regclass::text FROM ledger_transfers WHERE id = $1"
+    assert await watcher.fetchval(place, shared) == f"ledger_transfers_{this_month():%Y_%m}"
+    await watcher.close()
+
+
+async def test_a_payout_comes_back_after_the_month_of_its_settlement_left(
+    means: archiving.Means, database: Database, tenant: TenantId, signer: CheckpointDesk, admin_dsn: str
+) -> None:
+    await archive(means)
+    fiat = await make_fiat(database, tenant)
+    await fiat.fund(10_000)
+    payout = await fiat.request(4_000)
+    async with database.unit_of_work(tenant) as uow:
+        await payouts.claim(uow, ("sandbox",), NOW, timedelta(seconds=20))
+    async with database.unit_of_work(tenant) as uow:
+        await payouts.observe(uow, fiat.news(payout, RailEvent.SETTLED), NOW)
+    await let_pass(admin_dsn, 3)
+    await execution.seal_and_sign(database, signer, tenant)
+    assert await archive(means, 3)
+    async with database.unit_of_work(tenant) as uow:
+        await payouts.observe(uow, fiat.news(payout, RailEvent.RETURNED), NOW)
+    assert (await fiat.books())["wallet"] == 10_000
 
 
 async def test_writers_go_on_while_a_month_leaves(

@@ -128,7 +128,9 @@ BEGIN
     INTO a_id, a_asset, a_credit_normal, a_guard, a_floor, a_ceiling, a_state, a_version, a_dp, a_cp, a_dh, a_ch, a_head, v_now
     FROM (SELECT DISTINCT y.id FROM unnest(v_ids) AS y(id) WHERE y.id IS NOT NULL ORDER BY y.id) AS x, LATERAL (
            SELECT a.* FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = x.id LIMIT 1 FOR UPDATE) AS o;
-  -- Taken with all locks held, and never before what these accounts have seen: along versions, time does not run backwards.
+  -- Taken with all locks held, and never before what these accounts have seen: along versions, time does not run backwards. That of
+  -- the table is among them: whoever archives a month waits for every call that has a time in it.
+  LOCK TABLE ONLY ledger_transfers IN ROW EXCLUSIVE MODE;
   v_now := greatest(v_now, clock_timestamp());
   SELECT coalesce(jsonb_object_agg(x.id::text, x.n) FILTER (WHERE x.id <> ALL (a_new)), '{}'),
          coalesce(jsonb_object_agg(x.id::text, x.n) FILTER (WHERE x.id = ANY (a_new)), '{}')
@@ -384,6 +386,7 @@ BEGIN
           a_dh[d] := a_dh[d] - r_pending[u];  a_ch[c] := a_ch[c] - r_pending[u];
           a_version[d] := a_version[d] - 1;   a_version[c] := a_version[c] - 1;
           a_head[d] := r_dprior[u];           a_head[c] := r_cprior[u];
+          r_leaf[u] := NULL;
           IF c_kind[u] = 'hold' THEN
             h_exists[(h_map ->> c_id[u]::text)::int] := false;
           ELSIF c_kind[u] = 'reverse' THEN
