@@ -9,12 +9,13 @@ import secrets
 import threading
 from typing import Protocol
 
-from signer.build import evm, stellar
+from signer.build import stellar
 from signer.build.address import address_of, check_addresses, curve_of
+from signer.build.assembly import build_unsigned, finish, message_of
 from signer.checkpoints import check_first_key, sign_checkpoint
+from signer.effects import asset_of, moved_by
 from signer.facts import Bound, IntentVetoed, KeyCreated, KeyReserved, TransactionSigned
-from signer.limits import Ruling, denied, rule_on
-from signer.policy import asset_of, moved_by
+from signer.policy.ruling import Ruling, denied, rule_on
 from signer.protocol import canonical
 from signer.protocol.approvals import Approval
 from signer.protocol.checkpoint import VAULT as CHECKPOINTS
@@ -78,7 +79,9 @@ class Decider:
             ruling = self._rule(intent, digest, votes)
             if ruling.verdict != "allow":
                 raise Refusal(ruling.code, _sentence(ruling))
-            unsigned = self._build(intent, request.binding)
+            unsigned = build_unsigned(
+                intent, request.binding, self._record.policy.networks, self._record.now()
+            )
             self._bind(request, intent, digest, unsigned, ruling)
             tx, tx_hash = self._sign_bytes(intent, request.binding, unsigned)
             self._record.append(TransactionSigned(digest=digest, tx=tx, tx_hash=tx_hash))
@@ -227,18 +230,6 @@ class Decider:
 
         return rule_on(self._record.policy, intent, votes.approved, spent)
 
-    def _build(self, intent: Intent, binding: Binding) -> bytes:
-        if isinstance(intent, StellarIntent):
-            if not isinstance(binding, StellarBinding):
-                raise Refusal("bad_binding", "the binding is for another chain")
-            stellar.check_binding(intent, binding, self._record.now())
-            passphrase = stellar.check_network(intent, self._record.policy.networks)
-            return stellar.build_unsigned(intent, binding, passphrase)
-        if isinstance(binding, StellarBinding):
-            raise Refusal("bad_binding", "the binding is for another chain")
-        evm.check_binding(intent, binding)
-        return evm.build_unsigned(intent, binding)
-
     def _bind(self, request: Sign, intent: Intent, digest: bytes, unsigned: bytes, ruling: Ruling) -> None:
         """Give the intent its one transaction, on disk, before anything is signed."""
         state, binding = self._record.state, request.binding
@@ -287,14 +278,8 @@ class Decider:
 
     def _sign_bytes(self, intent: Intent, binding: Binding, unsigned: bytes) -> tuple[bytes, str]:
         key_id, public_key = bytes.fromhex(intent.key_id), self._record.state.public_keys[intent.key_id]
-        if isinstance(intent, StellarIntent):
-            signature = self._keys.sign(key_id, "ed25519", stellar.message_of(unsigned))
-            passphrase = stellar.check_network(intent, self._record.policy.networks)
-            return stellar.finish(unsigned, signature, public_key, intent, passphrase)
-        if isinstance(binding, StellarBinding):
-            raise Refusal("bad_binding", "the binding is for another chain")
-        signature = self._keys.sign(key_id, "secp256k1", evm.message_of(unsigned))
-        return evm.finish(unsigned, signature, public_key, intent, binding)
+        signature = self._keys.sign(key_id, curve_of(intent), message_of(intent, unsigned))
+        return finish(intent, binding, unsigned, signature, public_key, self._record.policy.networks)
 
     def _reserve_key(self, request: CreateKey) -> KeyReserved:
         existing = self._record.state.key_requests.get(request.request_id)

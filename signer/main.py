@@ -22,7 +22,7 @@ from signer.hsm.module import find_token
 from signer.hsm.objects import AnchorObject, MacKey
 from signer.hsm.sessions import SessionPool
 from signer.log import log_event
-from signer.policy import Policy, parse_policy
+from signer.policy.document import Policy, parse_policy
 from signer.record import Record
 from signer.refusal import EvidenceFault, HsmFault, Refusal, StartupFault
 from signer.server import Server, answer

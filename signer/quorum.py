@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from signer.policy import Policy
+from signer.policy.document import Policy
 from signer.protocol.approvals import DECISIONS, Approval, approval_message
 from signer.refusal import Refusal
 

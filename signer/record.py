@@ -6,7 +6,7 @@ from pathlib import Path
 from signer.anchor import Anchor, AnchorStore, read_anchor, write_anchor
 from signer.facts import Fact, PolicyAdopted, State, dump_fact, load_fact
 from signer.journal import GENESIS, Entry, Journal, Mac
-from signer.policy import Policy
+from signer.policy.document import Policy
 from signer.protocol.wire import MalformedMessage
 from signer.refusal import EvidenceFault, HsmFault, Refusal
 

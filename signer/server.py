@@ -14,7 +14,7 @@ from typing import assert_never
 from signer.config import Config
 from signer.decide import Decider
 from signer.log import log_event
-from signer.policy import Policy
+from signer.policy.document import Policy
 from signer.protocol.checkpoint import VAULT as CHECKPOINTS
 from signer.protocol.messages import (
     ApproverView,

@@ -6,6 +6,7 @@ SEP-23, CAP-21.
 """
 
 import hashlib
+from collections.abc import Mapping
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -38,7 +39,7 @@ ANCHOR_STROOPS = 1
 UINT32_MAX = 2**32 - 1
 
 
-def check_network(intent: StellarIntent, networks: dict[str, str]) -> str:
+def check_network(intent: StellarIntent, networks: Mapping[str, str]) -> str:
     """Return the passphrase of the intent's chain; raises Refusal("unknown_network")."""
     passphrase = networks.get(intent.chain)
     if passphrase is None or hashlib.sha256(passphrase.encode()).hexdigest() != intent.network_id:

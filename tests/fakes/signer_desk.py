@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from signer.decide import Decider
-from signer.policy import parse_policy
+from signer.policy.document import parse_policy
 from signer.protocol import canonical
 from signer.protocol.approvals import Approval
 from signer.protocol.intent import Intent

@@ -14,7 +14,7 @@ from stellar_sdk import Network, xdr
 
 from signer.build import stellar
 from signer.decide import Decider
-from signer.policy import parse_policy
+from signer.policy.document import parse_policy
 from signer.protocol import canonical
 from signer.protocol.approvals import approval_message
 from signer.protocol.checkpoint import TAG, checkpoint_message

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from signer.facts import KeyReserved
-from signer.policy import Policy, parse_policy
+from signer.policy.document import Policy, parse_policy
 from signer.record import Record
 from signer.refusal import EvidenceFault, StartupFault
 from tests.fakes.signer_hsm import FakeToken

@@ -8,7 +8,7 @@ import pytest
 
 from signer.config import ConfigFault, PinDescriptor, load_config
 from signer.points import P, is_public_key
-from signer.policy import parse_policy
+from signer.policy.document import parse_policy
 from signer.refusal import StartupFault
 from tests.fakes.signer_people import APPROVERS, approver_key, make_policy, policy_bytes, public_hex
 

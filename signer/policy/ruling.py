@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from signer.policy import AllowRule, Policy, amount_of, fee_cap_of, moved_by
+from signer.effects import amount_of, fee_cap_of, moved_by
+from signer.policy.document import Policy
+from signer.policy.rules import AllowRule
 from signer.protocol.intent import Intent
 
 Spent = Callable[[int], int]
