@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": "demo",
     "tenants": "tenants",
     "approve": "approve",
+    "keys": "keys",
     "recon": "recon",
     "audit": "audit",
     "ledger": "ledger",

@@ -48,7 +48,7 @@ def signer_config(
         f'journal_dir = "{journal}"',
         f'policy = "{policy}"',
         *("", "[hsm]", f'module = "{module}"', 'module_sha256 = ""', f'token = "{token}"'),
-        *(f'pin_file = "{pin_file}"', "sessions = 2"),
+        *(f'pin_file = "{pin_file}"', "sessions = 2", "ceremony_keys = []"),
         *("", "[limits]", "connections = 32", "request_s = 10", "idle_s = 300"),
         *("", "[[peers]]", f"uid = {peer_uid}", 'roles = ["requester", "operator", "observer"]'),
     ]

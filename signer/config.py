@@ -4,12 +4,13 @@ it).
 Secrets are not in it: it names the file or the file descriptor that holds the PIN.
 """
 
+import ipaddress
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROLES = frozenset({"requester", "operator", "observer"})
+ROLES = frozenset({"requester", "approver", "operator", "observer"})
 SOCKET_MODES = {"0600": 0o600, "0660": 0o660}
 
 
@@ -32,6 +33,13 @@ class PinDescriptor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PinCredential:
+    """The PIN is a credential of the service manager: a file of this name in its directory of credentials."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HsmConfig:
     """Which token, behind which module."""
 
@@ -40,9 +48,11 @@ class HsmConfig:
     """Pinned hash of the module file in hex, or "" to pin none."""
     token: str
     """Token label."""
-    pin: PinFile | PinDescriptor
+    pin: PinFile | PinDescriptor | PinCredential
     sessions: int
     """Pooled sessions; about the number of cores."""
+    ceremony_keys: frozenset[bytes]
+    """Keys that were not born inside and may serve all the same: public key, or fingerprint of a wrapping key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +68,25 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TlsConfig:
+    """A second way in, for peers on other machines: TLS 1.3 with certificates on both sides."""
+
+    address: str
+    """IP address to listen at."""
+    port: int
+    certificate: Path
+    """PEM, the signer's own chain."""
+    key: Path
+    """PEM, readable by the signer's user only."""
+    client_certificates: Path
+    """PEM: the peers' certificates, or the authority that issued them. Nobody else gets as far as a handshake."""
+    connections: int
+    """Open connections at once, beside those of the Unix socket."""
+    peers: dict[bytes, frozenset[str]]
+    """SHA-256 of a certificate's public key (DER SubjectPublicKeyInfo) to roles."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole file."""
 
@@ -69,6 +98,8 @@ class Config:
     limits: Limits
     peers: dict[int, frozenset[str]]
     """Operating-system user id to roles."""
+    tls: TlsConfig | None
+    """None: the Unix socket is the only way in."""
 
 
 def load_config(path: Path) -> Config:
@@ -80,7 +111,7 @@ def load_config(path: Path) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigFault(f"the configuration {path} is not TOML: {error}") from error
     names = {"socket", "socket_mode", "journal_dir", "policy", "hsm", "limits", "peers"}
-    _check_names(document, names, "the configuration")
+    _check_names(document, names | ({"tls"} & document.keys()), "the configuration")
     mode = _text(document, "socket_mode")
     if mode not in SOCKET_MODES:
         raise ConfigFault('socket_mode must be "0600" or "0660"')
@@ -92,15 +123,16 @@ def load_config(path: Path) -> Config:
         hsm=_parse_hsm(_table(document, "hsm")),
         limits=_parse_limits(_table(document, "limits")),
         peers=_parse_peers(document["peers"]),
+        tls=_parse_tls(_table(document, "tls")) if "tls" in document else None,
     )
 
 
 def _parse_hsm(table: dict[str, Any]) -> HsmConfig:
-    pins = table.keys() & {"pin_file", "pin_fd"}
+    pins = table.keys() & {"pin_file", "pin_fd", "pin_credential"}
     if len(pins) != 1:
-        raise ConfigFault("hsm needs exactly one of pin_file and pin_fd")
-    _check_names(table, {"module", "module_sha256", "token", "sessions", *pins}, "hsm")
-    pin = PinFile(path=_path(table, "pin_file")) if "pin_file" in pins else PinDescriptor(number=_fd(table))
+        raise ConfigFault("hsm needs exactly one of pin_file, pin_fd and pin_credential")
+    names = {"module", "module_sha256", "token", "sessions", "ceremony_keys"}
+    _check_names(table, {*names, *pins}, "hsm")
     pinned = table["module_sha256"]
     if not isinstance(pinned, str) or (pinned and len(pinned) != 64):
         raise ConfigFault('module_sha256 must be 64 hex characters, or "" to pin nothing')
@@ -108,9 +140,34 @@ def _parse_hsm(table: dict[str, Any]) -> HsmConfig:
         module=_path(table, "module"),
         module_sha256=pinned.lower(),
         token=_text(table, "token"),
-        pin=pin,
+        pin=_parse_pin(table),
         sessions=_count(table, "sessions", 64),
+        ceremony_keys=_hex_names(table["ceremony_keys"], "ceremony_keys"),
     )
+
+
+def _parse_pin(table: dict[str, Any]) -> PinFile | PinDescriptor | PinCredential:
+    if "pin_file" in table:
+        return PinFile(path=_path(table, "pin_file"))
+    if "pin_fd" in table:
+        return PinDescriptor(number=_fd(table))
+    name = _text(table, "pin_credential")
+    if "/" in name or name.startswith("."):
+        raise ConfigFault("pin_credential must be the name of a credential, not a path")
+    return PinCredential(name=name)
+
+
+def _hex_names(value: object, name: str) -> frozenset[bytes]:
+    """Return the 32- or 65-byte values of a list of hex strings."""
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise ConfigFault(f"{name} must be a list of hex strings, [] for none")
+    try:
+        found = frozenset(bytes.fromhex(each) for each in value)
+    except ValueError as error:
+        raise ConfigFault(f"{name} must be a list of hex strings") from error
+    if any(len(each) not in (32, 65) for each in found) or len(found) != len(value):
+        raise ConfigFault(f"{name} holds public keys and fingerprints (64 or 130 hex characters), each once")
+    return found
 
 
 def _parse_limits(table: dict[str, Any]) -> Limits:
@@ -122,6 +179,46 @@ def _parse_limits(table: dict[str, Any]) -> Limits:
     )
 
 
+def _parse_tls(table: dict[str, Any]) -> TlsConfig:
+    names = {"address", "port", "certificate", "key", "client_certificates", "connections", "peers"}
+    _check_names(table, names, "tls")
+    address = _text(table, "address")
+    try:
+        ipaddress.ip_address(address)
+    except ValueError as error:
+        raise ConfigFault("address of tls must be an IP address") from error
+    return TlsConfig(
+        address=address,
+        port=_count(table, "port", 65_535),
+        certificate=_path(table, "certificate"),
+        key=_path(table, "key"),
+        client_certificates=_path(table, "client_certificates"),
+        connections=_count(table, "connections", 1024),
+        peers=_parse_tls_peers(table["peers"]),
+    )
+
+
+def _parse_tls_peers(value: object) -> dict[bytes, frozenset[str]]:
+    if not isinstance(value, list) or not value:
+        raise ConfigFault("tls needs peers: the hash of a certificate's public key, with its roles")
+    peers: dict[bytes, frozenset[str]] = {}
+    for peer in value:
+        if not isinstance(peer, dict):
+            raise ConfigFault("each peer of tls must be a table")
+        _check_names(peer, {"public_key_sha256", "roles"}, "a peer of tls")
+        (name,) = _hex_names([peer["public_key_sha256"]], "public_key_sha256")
+        if len(name) != 32 or name in peers:
+            raise ConfigFault("public_key_sha256 must be 64 hex characters, named once")
+        peers[name] = _roles(peer["roles"])
+    return peers
+
+
+def _roles(value: object) -> frozenset[str]:
+    if not isinstance(value, list) or not value or any(role not in ROLES for role in value):
+        raise ConfigFault(f"roles of a peer must be among {', '.join(sorted(ROLES))}")
+    return frozenset(value)
+
+
 def _parse_peers(value: object) -> dict[int, frozenset[str]]:
     if not isinstance(value, list) or not value:
         raise ConfigFault("peers must name at least one user id with its roles")
@@ -130,12 +227,10 @@ def _parse_peers(value: object) -> dict[int, frozenset[str]]:
         if not isinstance(peer, dict):
             raise ConfigFault("each of peers must be a table")
         _check_names(peer, {"uid", "roles"}, "a peer")
-        uid, roles = peer["uid"], peer["roles"]
+        uid = peer["uid"]
         if type(uid) is not int or uid < 0 or uid in peers:
             raise ConfigFault("uid of a peer must be a user id, named once")
-        if not isinstance(roles, list) or not roles or any(role not in ROLES for role in roles):
-            raise ConfigFault(f"roles of a peer must be among {', '.join(sorted(ROLES))}")
-        peers[uid] = frozenset(roles)
+        peers[uid] = _roles(peer["roles"])
     return peers
 
 

@@ -7,19 +7,31 @@ limit together.
 import re
 import secrets
 import threading
-from typing import Protocol
 
+from signer.admission import (
+    BORN,
+    CEREMONY,
+    Keys,
+    admit,
+    check_storage,
+    create_wrapped,
+    export_page,
+    list_page,
+    view_key,
+    wrapped_key,
+)
 from signer.build import stellar
 from signer.build.address import address_of, check_addresses, curve_of
 from signer.build.assembly import build_unsigned, finish, message_of
 from signer.checkpoints import check_first_key, sign_checkpoint
 from signer.effects import asset_of, moved_by
-from signer.facts import Bound, IntentVetoed, KeyCreated, KeyReserved, TransactionSigned
+from signer.facts import Bound, IntentVetoed, KeyAttested, KeyCreated, KeyReserved, TransactionSigned
 from signer.policy.ruling import Ruling, denied, rule_on
 from signer.protocol import canonical
 from signer.protocol.approvals import Approval
 from signer.protocol.checkpoint import VAULT as CHECKPOINTS
 from signer.protocol.intent import Intent, StellarIntent
+from signer.protocol.key_backup import AdmitKey, ExportKeys, WrappedKeyList
 from signer.protocol.messages import (
     CURVES,
     Binding,
@@ -29,6 +41,7 @@ from signer.protocol.messages import (
     HealthView,
     KeyList,
     KeyView,
+    ListKeys,
     Sign,
     SignCheckpoint,
     Signed,
@@ -43,24 +56,17 @@ from signer.refusal import Refusal
 from signer.slots import check_slot, slot_of
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}")
-
-
-class Keys(Protocol):
-    """The signing keys, by reference only."""
-
-    def generate(self, key_id: bytes, label: str, curve: str) -> bytes:
-        """Generate the pair under this id, or find it; return the public key. Raises HsmFault."""
-
-    def sign(self, key_id: bytes, curve: str, message: bytes) -> bytes:
-        """Return a 64-byte signature over 32 bytes. Raises HsmFault."""
+_KEY_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class Decider:
     """All decisions of one signer. Safe for concurrent use."""
 
-    def __init__(self, record: Record, keys: Keys) -> None:
+    def __init__(self, record: Record, keys: Keys, ceremony: frozenset[bytes] = frozenset()) -> None:
+        """`ceremony`: keys that need not be born inside, by public key or, for a wrapping key, by fingerprint."""
         self._record = record
         self._keys = keys
+        self._ceremony = ceremony
         self._lock = threading.Lock()
 
     def sign(self, request: Sign) -> Signed:
@@ -147,8 +153,22 @@ class Decider:
             check_first_key(self._record.state, request)
             return self._create_key(request)
 
+    def admit_key(self, request: AdmitKey) -> KeyView:
+        """Take a key into use that a ceremony or a backup brings. Idempotent by `request_id`. Raises Refusal or HsmFault."""
+        self._check_key_request(request)
+        if not _KEY_ID.fullmatch(request.key_id):
+            raise Refusal("bad_request", "key_id is 32 hex characters")
+        with self._lock:
+            self._record.check_sound()
+            return view_key(self._record.state, admit(self._record, self._keys, self._ceremony, request))
+
+    def export_keys(self, request: ExportKeys) -> WrappedKeyList:
+        """Return the wrapped bytes of one page of keys, for a backup."""
+        with self._lock:
+            return export_page(self._record.state, request)
+
     @staticmethod
-    def _check_key_request(request: CreateKey) -> None:
+    def _check_key_request(request: CreateKey | AdmitKey) -> None:
         for value in (request.request_id, request.org, request.vault, request.label):
             if not _NAME.fullmatch(value):
                 raise Refusal(
@@ -160,26 +180,34 @@ class Decider:
             raise Refusal("bad_request", "a checkpoint key is an ed25519 key")
 
     def _create_key(self, request: CreateKey) -> KeyView:
+        check_storage(request)
+        if request.storage == "wrapped":
+            return view_key(self._record.state, create_wrapped(self._record, self._keys, request))
         reserved = self._reserve_key(request)
         if reserved.key_id not in self._record.state.public_keys:
             name = f"{reserved.org}/{reserved.vault}/{reserved.curve}/{reserved.label}"
-            public_key = self._keys.generate(bytes.fromhex(reserved.key_id), name, reserved.curve)
-            self._record.append(KeyCreated(key_id=reserved.key_id, public_key=public_key))
-        return self._view(reserved)
+            made = self._keys.generate(bytes.fromhex(reserved.key_id), name, reserved.curve)
+            self._record.append(
+                KeyAttested(
+                    key_id=reserved.key_id,
+                    origin=BORN if made.born_inside else CEREMONY,
+                    mechanism=made.mechanism,
+                )
+            )
+            self._record.append(KeyCreated(key_id=reserved.key_id, public_key=made.public_key))
+        return view_key(self._record.state, reserved.key_id)
 
     def public_key(self, key_id: str) -> KeyView:
         """Return one key; raises Refusal("unknown_key")."""
         with self._lock:
             if key_id not in self._record.state.public_keys:
                 raise Refusal("unknown_key", "there is no such key")
-            return self._view(self._record.state.reserved[key_id])
+            return view_key(self._record.state, key_id)
 
-    def list_keys(self, org: str) -> KeyList:
-        """Return all keys of an organisation, oldest first."""
+    def list_keys(self, request: ListKeys) -> KeyList:
+        """Return one page of an organisation's keys, oldest first."""
         with self._lock:
-            state = self._record.state
-            views = [self._view(key) for id_, key in state.reserved.items() if id_ in state.public_keys]
-            return KeyList(keys=tuple(view for view in views if view.org == org))
+            return list_page(self._record.state, request)
 
     def health(self) -> HealthView:
         """Return the counts; raises Refusal when the record is not sound."""
@@ -275,9 +303,15 @@ class Decider:
         """Sign with the intent's key and, when another lends the sequence number, with that one too."""
         message, signatures = message_of(intent, unsigned), {}
         for key_id in dict.fromkeys((intent.key_id, found.slot_key)):
-            signature = self._keys.sign(bytes.fromhex(key_id), curve_of(intent), message)
+            signature = self._sign_message(key_id, curve_of(intent), message)
             signatures[self._record.state.public_keys[key_id]] = signature
         return finish(intent, unsigned, signatures, self._record.policy.networks)
+
+    def _sign_message(self, key_id: str, curve: str, message: bytes) -> bytes:
+        wrapped = self._record.state.wrapped.get(key_id)
+        if wrapped is None:
+            return self._keys.sign(bytes.fromhex(key_id), curve, message)
+        return self._keys.sign_wrapped(wrapped_key(wrapped), message)
 
     def _reserve_key(self, request: CreateKey) -> KeyReserved:
         existing = self._record.state.key_requests.get(request.request_id)
@@ -292,21 +326,9 @@ class Decider:
         )
         if existing is None:
             self._record.append(asked)
-        elif existing != asked:
+        elif existing != asked or key_id in self._record.state.wrapped:
             raise Refusal("key_exists_different", "this request_id made another key")
         return asked
-
-    def _view(self, key: KeyReserved) -> KeyView:
-        public_key = self._record.state.public_keys[key.key_id]
-        return KeyView(
-            key_id=key.key_id,
-            org=key.org,
-            vault=key.vault,
-            curve=key.curve,
-            label=key.label,
-            public_key=public_key.hex(),
-            address=address_of(key.curve, public_key),
-        )
 
 
 def _read_intent(data: bytes) -> tuple[Intent, bytes]:

@@ -41,6 +41,39 @@ class KeyCreated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyAttested:
+    """What the token said of a key before it was taken for use. Written before KeyCreated."""
+
+    key_id: str
+    origin: str
+    """"born": made inside and never outside; "ceremony": imported by one that the configuration names."""
+    mechanism: str
+    """CKA_KEY_GEN_MECHANISM by name; "" for a key that was not made in the token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrappedKeyCreated:
+    """A secp256k1 key was born in the HSM and is kept here under its wrapping key; from here on it may sign.
+
+    One fact is enough: a process that dies before it has left nothing behind in the HSM.
+    """
+
+    request_id: str
+    key_id: str
+    org: str
+    vault: str
+    label: str
+    public_key: bytes
+    """65 bytes."""
+    blob: bytes
+    """72 bytes, AES-KWP."""
+    wrapping_key: bytes
+    """Fingerprint of the wrapping key, 32 bytes."""
+    origin: str
+    """"born": this signer let it be made; "ceremony": it was made before and brought here with its wrapping key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
     """An approved intent was bound to the one transaction or message that it may become. Written before the HSM signs."""
 
@@ -95,14 +128,26 @@ class CheckpointSigned:
     signature: bytes
 
 
-Fact = PolicyAdopted | KeyReserved | KeyCreated | Bound | TransactionSigned | IntentVetoed | CheckpointSigned
+Fact = (
+    PolicyAdopted
+    | KeyReserved
+    | KeyAttested
+    | KeyCreated
+    | WrappedKeyCreated
+    | Bound
+    | TransactionSigned
+    | IntentVetoed
+    | CheckpointSigned
+)
 
 _FACTS: Mapping[str, type[Any]] = {
     shape.__name__: shape
     for shape in (
         PolicyAdopted,
         KeyReserved,
+        KeyAttested,
         KeyCreated,
+        WrappedKeyCreated,
         Bound,
         TransactionSigned,
         IntentVetoed,
@@ -133,6 +178,12 @@ class State:
     """By key id."""
     public_keys: dict[str, bytes] = field(default_factory=dict)
     """By key id; only keys that exist."""
+    wrapped: dict[str, WrappedKeyCreated] = field(default_factory=dict)
+    """By key id; the keys that are kept outside the token."""
+    origins: dict[str, str] = field(default_factory=dict)
+    """By key id; a key of the token that has none was created before origins were written, and born inside."""
+    keys_of: dict[str, list[str]] = field(default_factory=dict)
+    """Org to its key ids, oldest first; only keys that exist."""
     bound: dict[bytes, Bound] = field(default_factory=dict)
     signed: dict[bytes, TransactionSigned] = field(default_factory=dict)
     vetoed: set[bytes] = field(default_factory=set)
@@ -154,8 +205,13 @@ class State:
             case KeyReserved():
                 self.key_requests[fact.request_id] = fact
                 self.reserved[fact.key_id] = fact
+            case KeyAttested():
+                self.origins[fact.key_id] = fact.origin
             case KeyCreated():
                 self.public_keys[fact.key_id] = fact.public_key
+                self.keys_of.setdefault(self.reserved[fact.key_id].org, []).append(fact.key_id)
+            case WrappedKeyCreated():
+                self._learn_wrapped(fact)
             case Bound():
                 self.bound[fact.digest] = fact
                 if fact.slot_key:
@@ -170,6 +226,20 @@ class State:
                 self.vetoed.add(fact.digest)
             case CheckpointSigned():
                 self.checkpoints[fact.key_id] = fact
+
+    def _learn_wrapped(self, fact: WrappedKeyCreated) -> None:
+        self.wrapped[fact.key_id] = fact
+        self.origins[fact.key_id] = fact.origin
+        self.public_keys[fact.key_id] = fact.public_key
+        self.keys_of.setdefault(fact.org, []).append(fact.key_id)
+        self.reserved[fact.key_id] = self.key_requests[fact.request_id] = KeyReserved(
+            request_id=fact.request_id,
+            key_id=fact.key_id,
+            org=fact.org,
+            vault=fact.vault,
+            curve="secp256k1",
+            label=fact.label,
+        )
 
     def spent(self, account: tuple[str, str, str, str], since: int) -> int:
         """Return what was bound for (org, vault, chain, asset) at or after unix second `since`."""

@@ -5,30 +5,26 @@ Hardens itself, logs into the token, holds journal against anchor and policy, th
 """
 
 import argparse
-import ctypes
-import os
-import resource
 import signal
-import stat
 import sys
 import time
 from functools import partial
 from pathlib import Path
 
-from signer.config import Config, ConfigFault, HsmConfig, PinDescriptor, load_config
+from signer.admission import wrapping_keys
+from signer.config import Config, ConfigFault, HsmConfig, load_config
 from signer.decide import Decider
+from signer.doors import Door, TlsDoor, UnixDoor
 from signer.hsm.keys import KeyStore
 from signer.hsm.module import find_token
 from signer.hsm.objects import AnchorObject, MacKey
 from signer.hsm.sessions import SessionPool
 from signer.log import log_event
 from signer.policy.document import Policy, parse_policy
+from signer.process import harden, read_pin
 from signer.record import Record
-from signer.refusal import EvidenceFault, HsmFault, Refusal, StartupFault
+from signer.refusal import EvidenceFault, HsmFault, KeyFault, Refusal, StartupFault
 from signer.server import Server, answer
-
-PR_SET_DUMPABLE = 4
-PIN_MAX = 255
 
 
 def main(argv: list[str]) -> int:
@@ -51,14 +47,6 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def harden() -> None:
-    """Leave no memory behind: no core dumps, no debugger, no readable files."""
-    os.umask(0o077)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux" and ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
-        raise StartupFault("the kernel refuses PR_SET_DUMPABLE")
-
-
 def run(config: Config) -> None:
     """Open everything, serve, close everything."""
     policy = parse_policy(_read_policy(config.policy))
@@ -71,7 +59,9 @@ def run(config: Config) -> None:
         clock=lambda: int(time.time()),
     )
     try:
-        serve(config, policy, Decider(record, KeyStore(pool)))
+        keys = KeyStore(pool, config.hsm.ceremony_keys)
+        _check_wrapping_key(keys, wrapping_keys(record.state))
+        serve(config, policy, Decider(record, keys, config.hsm.ceremony_keys))
     finally:
         record.close()
 
@@ -82,7 +72,7 @@ def serve(config: Config, policy: Policy, decider: Decider) -> None:
         health = decider.health()
     except Refusal as refusal:
         raise EvidenceFault(refusal.text) from refusal
-    server = Server(config, partial(answer, decider, policy))
+    server = Server(config.limits, open_doors(config), partial(answer, decider, policy))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: server.stop())
     log_event(
@@ -92,40 +82,31 @@ def serve(config: Config, policy: Policy, decider: Decider) -> None:
     log_event("signer.stopped")
 
 
+def open_doors(config: Config) -> list[Door]:
+    """Bind the sockets. Raises StartupFault."""
+    doors: list[Door] = [UnixDoor(config.socket, config.socket_mode, config.limits.connections, config.peers)]
+    if config.tls is not None:
+        try:
+            doors.append(TlsDoor(config.tls))
+        except StartupFault:
+            doors[0].close()
+            raise
+    return doors
+
+
+def _check_wrapping_key(keys: KeyStore, needed: frozenset[bytes]) -> None:
+    """Raise StartupFault unless the wrapped keys of the journal can sign with this token."""
+    if needed:
+        try:
+            keys.check_wrapping_key(needed)
+        except KeyFault as fault:
+            raise StartupFault(f"the journal has wrapped keys that this token cannot use: {fault}") from fault
+
+
 def open_pool(config: HsmConfig) -> SessionPool:
     """Log into the token; the PIN lives no longer than this call. Raises StartupFault."""
     token = find_token(config.module, config.module_sha256, config.token)
-    return SessionPool(token, _read_pin(config), config.sessions)
-
-
-def _read_pin(config: HsmConfig) -> str:
-    if isinstance(config.pin, PinDescriptor):
-        try:
-            with os.fdopen(config.pin.number, "rb") as stream:
-                raw = stream.read(PIN_MAX + 1)
-        except OSError as error:
-            raise StartupFault(
-                "the PIN's file descriptor cannot be read; pass it open to the signer"
-            ) from error
-    else:
-        raw = _read_pin_file(config.pin.path)
-    pin = raw.decode("ascii", errors="ignore").rstrip("\n")
-    if not pin or len(raw) > PIN_MAX or len(pin) + raw.count(b"\n") != len(raw) or not pin.isprintable():
-        raise StartupFault("the PIN file is empty or does not hold one short line")
-    return pin
-
-
-def _read_pin_file(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            status = os.fstat(stream.fileno())
-            if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or status.st_uid not in (0, os.getuid()):
-                raise StartupFault(
-                    f"the PIN file {path} must be readable by the signer's user only: chmod 600"
-                )
-            return stream.read(PIN_MAX + 1)
-    except OSError as error:
-        raise StartupFault(f"the PIN file {path} cannot be read: {error.strerror}") from error
+    return SessionPool(token, read_pin(config.pin), config.sessions)
 
 
 def _read_policy(path: Path) -> bytes:

@@ -22,3 +22,7 @@ class EvidenceFault(Exception):
 
 class HsmFault(Exception):
     """The HSM failed or answered something unusable. Nothing of its own text goes further than the log."""
+
+
+class KeyFault(HsmFault):
+    """A key in the HSM, or its wrapped bytes, is not what it must be. It signs nothing until a person has looked."""

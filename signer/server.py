@@ -1,21 +1,21 @@
-"""The Unix socket: who may ask, how much and how long; one thread per connection; every answer is a message."""
+"""What peers may ask, how much and how long; one thread per connection; every answer is a message."""
 
 import errno
+import selectors
 import socket
-import stat
-import struct
-import sys
 import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import assert_never
 
-from signer.config import Config
+from signer.config import Limits
 from signer.decide import Decider
+from signer.doors import Door, await_input, end_reading
 from signer.log import log_event
 from signer.policy.document import Policy
 from signer.protocol.checkpoint import VAULT as CHECKPOINTS
+from signer.protocol.key_backup import AdmitKey, ExportKeys
 from signer.protocol.messages import (
     ApproverView,
     CreateKey,
@@ -39,13 +39,13 @@ from signer.protocol.messages import (
     load_request,
 )
 from signer.protocol.wire import ConnectionEnded, MalformedMessage, receive_frame_before, send_frame
-from signer.refusal import HsmFault, Refusal, StartupFault
+from signer.refusal import HsmFault, KeyFault, Refusal
 
 _POLL_S = 0.5
-_PATIENCE_S = 1
 _REQUESTER = frozenset({"requester"})
+_APPROVER = frozenset({"requester", "approver"})
 _OPERATOR = frozenset({"operator"})
-_ANY = frozenset({"requester", "operator", "observer"})
+_ANY = frozenset({"requester", "approver", "operator", "observer"})
 
 
 def answer(decider: Decider, policy: Policy, roles: frozenset[str], request: Request) -> Response:
@@ -58,7 +58,7 @@ def answer(decider: Decider, policy: Policy, roles: frozenset[str], request: Req
             _demand(roles, _REQUESTER)
             return decider.sign_checkpoint(request)
         case Veto():
-            _demand(roles, _REQUESTER)
+            _demand(roles, _APPROVER)
             return decider.veto(request)
         case CreateKey():
             if request.vault == CHECKPOINTS and not roles & _OPERATOR:
@@ -66,6 +66,12 @@ def answer(decider: Decider, policy: Policy, roles: frozenset[str], request: Req
                 return decider.create_first_checkpoint_key(request)
             _demand(roles, _OPERATOR)
             return decider.create_key(request)
+        case AdmitKey():
+            _demand(roles, _OPERATOR)
+            return decider.admit_key(request)
+        case ExportKeys():
+            _demand(roles, _OPERATOR)
+            return decider.export_keys(request)
         case _:
             _demand(roles, _ANY)
             return _show(decider, policy, request)
@@ -81,7 +87,7 @@ def _show(
         case PublicKey():
             return decider.public_key(request.key_id)
         case ListKeys():
-            return decider.list_keys(request.org)
+            return decider.list_keys(request)
         case GetPolicy():
             return view_policy(policy)
         case Health():
@@ -138,87 +144,118 @@ def view_policy(policy: Policy) -> PolicyView:
 
 
 class Server:
-    """Accepts connections until told to stop, then lets running requests finish."""
+    """Lets peers in at its doors until told to stop, then lets running requests finish."""
 
-    def __init__(self, config: Config, answer: Callable[[frozenset[str], Request], Response]) -> None:
-        """Bind the socket. Raises StartupFault when its place is taken or unusable."""
-        self._config = config
+    def __init__(
+        self,
+        limits: Limits,
+        doors: Sequence[Door],
+        answer: Callable[[frozenset[str], Request], Response],
+    ) -> None:
+        self._limits = limits
+        self._doors = doors
         self._answer = answer
         self._stopping = threading.Event()
         self._guard = threading.Condition()
-        self._connections: dict[socket.socket, threading.Thread] = {}
-        self._listener = _listen(config.socket, config.socket_mode)
+        self._talks: dict[threading.Thread, tuple[Door, socket.socket]] = {}
 
     def serve(self) -> None:
         """Accept until `stop`; returns after the last running request is answered."""
-        while not self._stopping.is_set():
-            try:
-                connection, _ = self._listener.accept()
-            except TimeoutError:
-                continue
-            except OSError as error:
-                # Out of descriptors, or the peer is gone already: neither may end the signer.
-                log_event("signer.accept_failed", code=error.errno or 0)
-                self._stopping.wait(_POLL_S)
-                continue
-            self._start(connection)
-        self._listener.close()
-        self._config.socket.unlink(missing_ok=True)
+        with selectors.DefaultSelector() as selector:
+            for door in self._doors:
+                selector.register(door.listener, selectors.EVENT_READ, door)
+            while not self._stopping.is_set():
+                for key, _ in selector.select(_POLL_S):
+                    self._accept(key.data)
+        for door in self._doors:
+            door.close()
         with self._guard:
-            running = dict(self._connections)
-        for connection, thread in running.items():
-            _end_reading(connection)
+            running = dict(self._talks)
+        for thread, (_, stream) in running.items():
+            _end_reading(stream)
             thread.join()
 
     def stop(self) -> None:
         """Make `serve` return; safe to call from a signal handler."""
         self._stopping.set()
 
-    def _start(self, connection: socket.socket) -> None:
-        roles = self._config.peers.get(peer_uid(connection), frozenset())
+    def _accept(self, door: Door) -> None:
+        try:
+            connection, _ = door.listener.accept()
+            connection.setblocking(True)
+            stranger = door.turns_away(connection)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            # Out of descriptors, or the peer is gone already: neither may end the signer.
+            log_event("signer.accept_failed", code=error.errno or 0)
+            self._stopping.wait(_POLL_S)
+            return
+        self._start(door, connection, stranger=stranger)
+
+    def _start(self, door: Door, connection: socket.socket, *, stranger: bool) -> None:
         with self._guard:
             # Whoever hangs up may call again before the thread of the old call has noticed.
-            if len(roles) > 0 and self._guard.wait_for(self._has_room, _PATIENCE_S):
-                thread = threading.Thread(target=self._talk, args=(connection, roles), daemon=True)
-                self._connections[connection] = thread
+            if not stranger and self._guard.wait_for(lambda: self._has_room(door), door.patience_s):
+                thread = threading.Thread(target=self._talk, args=(door, connection), daemon=True)
+                self._talks[thread] = (door, connection)
                 thread.start()
                 return
-        code = "busy" if roles else "forbidden"
+        code = "forbidden" if stranger else "busy"
         log_event("signer.connection_refused", code=code)
         with connection:
             connection.settimeout(1)
+            # To a peer that expects TLS these bytes mean as much as a closed connection.
             _send(connection, Refused(code=code, text="the connection is not accepted"))
 
-    def _talk(self, connection: socket.socket, roles: frozenset[str]) -> None:
+    def _talk(self, door: Door, connection: socket.socket) -> None:
         try:
-            with connection:
-                while self._talk_once(connection, roles):
+            with self._enter(door, connection) as (stream, roles):
+                if not roles:
+                    self._turn_away(stream)
+                while roles and not self._stopping.is_set() and self._talk_once(stream, roles):
                     pass
+        except OSError as error:
+            # A handshake that failed: whoever it was is not let in.
+            log_event("signer.connection_refused", code=type(error).__name__)
         finally:
             with self._guard:
-                del self._connections[connection]
+                del self._talks[threading.current_thread()]
                 self._guard.notify()
 
-    def _has_room(self) -> bool:
-        return len(self._connections) < self._config.limits.connections
+    @contextmanager
+    def _enter(self, door: Door, connection: socket.socket) -> Iterator[tuple[socket.socket, frozenset[str]]]:
+        with connection:
+            stream, roles = door.enter(connection, time.monotonic() + self._limits.request_s)
+            with self._guard:
+                self._talks[threading.current_thread()] = (door, stream)
+            with stream:
+                yield stream, roles
 
-    def _talk_once(self, connection: socket.socket, roles: frozenset[str]) -> bool:
+    @staticmethod
+    def _turn_away(stream: socket.socket) -> None:
+        log_event("signer.connection_refused", code="forbidden")
+        stream.settimeout(1)
+        _send(stream, Refused(code="forbidden", text="the connection is not accepted"))
+
+    def _has_room(self, door: Door) -> bool:
+        return sum(1 for entered, _ in self._talks.values() if entered is door) < door.connections
+
+    def _talk_once(self, stream: socket.socket, roles: frozenset[str]) -> bool:
         """Receive and answer one request; False when the connection is over."""
         try:
-            connection.settimeout(self._config.limits.idle_s)
-            if not connection.recv(1, socket.MSG_PEEK):
-                return False
-            body = receive_frame_before(connection, time.monotonic() + self._config.limits.request_s)
+            await_input(stream, self._limits.idle_s)
+            body = receive_frame_before(stream, time.monotonic() + self._limits.request_s)
             request = load_request(body)
         except MalformedMessage as error:
             log_event("signer.malformed_message", code=error.code)
-            _send(connection, Refused(code="malformed_message", text=f"not a message: {error.code}"))
+            _send(stream, Refused(code="malformed_message", text=f"not a message: {error.code}"))
             return False
         except (ConnectionEnded, OSError):
             return False
         response = self._answer_safely(roles, request)
-        connection.settimeout(self._config.limits.request_s)
-        return _send(connection, response) and not self._stopping.is_set()
+        stream.settimeout(self._limits.request_s)
+        return _send(stream, response) and not self._stopping.is_set()
 
     def _answer_safely(self, roles: frozenset[str], request: Request) -> Response:
         started = time.monotonic()
@@ -228,6 +265,9 @@ class Server:
         except Refusal as refusal:
             code = refusal.code
             response = Refused(code=code, text=refusal.text)
+        except KeyFault as fault:
+            code, where = "key_fault", str(fault)
+            response = Refused(code=code, text="the key is not what it must be; the signer's log says why")
         except HsmFault as fault:
             code, where = "hsm_fault", str(fault)
             response = Refused(code=code, text="the HSM failed; ask again with the same request")
@@ -248,9 +288,9 @@ def _send(connection: socket.socket, response: Response) -> bool:
     return True
 
 
-def _end_reading(connection: socket.socket) -> None:
+def _end_reading(stream: socket.socket) -> None:
     try:
-        connection.shutdown(socket.SHUT_RD)
+        end_reading(stream)
     except OSError as error:
         if error.errno not in (errno.ENOTCONN, errno.EBADF):
             raise
@@ -263,40 +303,3 @@ def _place_of(defect: Exception) -> str:
         trace = trace.tb_next
     place = f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace is not None else ""
     return f"{type(defect).__name__} {place}"
-
-
-def peer_uid(connection: socket.socket) -> int:
-    """Return the user id of the process that connected, as the kernel vouches for it."""
-    if sys.platform == "darwin":
-        # struct xucred { u_int version; uid_t uid; ... }. Source: sys/ucred.h; SOL_LOCAL is 0.
-        return int(struct.unpack_from("=II", connection.getsockopt(0, socket.LOCAL_PEERCRED, 76))[1])
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", credentials)[1])
-
-
-def _listen(path: Path, mode: int) -> socket.socket:
-    _clear_stale(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listener.bind(str(path))
-        path.chmod(mode)
-        listener.listen(64)
-    except OSError as error:
-        listener.close()
-        raise StartupFault(f"the socket {path} cannot be created: {error.strerror or error}") from error
-    listener.settimeout(_POLL_S)
-    return listener
-
-
-def _clear_stale(path: Path) -> None:
-    """Remove the socket of a signer that was killed; raises StartupFault when somebody answers there."""
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise StartupFault(f"{path} is in the way of the socket and is not one")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        if probe.connect_ex(str(path)) == 0:
-            raise StartupFault(f"another signer answers at {path}")
-    path.unlink(missing_ok=True)

@@ -66,9 +66,11 @@ class SignerClient:
             vault=purpose,
             curve=curve_of(chain),
             label=f"{purpose}-{request_id}",
+            storage=_storage(purpose, curve_of(chain)),
         )
         view = await self._ask(request, messages.KeyView)
-        if (view.org, view.vault, view.curve) != (request.org, request.vault, request.curve):
+        asked = (request.org, request.vault, request.curve, request.storage)
+        if (view.org, view.vault, view.curve, view.storage) != asked:
             raise SignerContradicted("the key is not the one that was asked for", key_id=view.key_id)
         return SignerKey(
             key_id=view.key_id, curve=view.curve, public_key=view.public_key, account=view.address
@@ -162,6 +164,11 @@ async def _receive(reader: asyncio.StreamReader) -> bytes:
     if length > FRAME_MAX:
         raise MalformedMessage("too_long")
     return await reader.readexactly(length)
+
+
+def _storage(purpose: str, curve: str) -> str:
+    """Deposit keys on EVM are one per customer and so many that no token holds them all; others live in the token."""
+    return "wrapped" if purpose == "deposit" and curve == "secp256k1" else "token"
 
 
 def _check_digest(intent: bytes, answered: str) -> None:

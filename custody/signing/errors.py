@@ -72,6 +72,7 @@ _UNDECIDED = frozenset(
         "not_yet",
         "clock_backwards",
         "hsm_fault",
+        "key_fault",
         "journal_fault",
         "anchor_mismatch",
     }

@@ -20,6 +20,36 @@ class SignerKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeldKey:
+    """One key as the signer shows it to operators."""
+
+    key_id: str
+    """CKA_ID, hexadecimal."""
+    vault: str
+    """Purpose of the vaults that it serves."""
+    curve: str
+    label: str
+    public_key: str
+    """Hexadecimal."""
+    account: str
+    storage: str
+    """`token`, or `wrapped`: kept outside it under its wrapping key."""
+    origin: str
+    """`born` inside the HSM, or `ceremony`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrappedCopy:
+    """A wrapped key as a backup keeps it. Useless without the wrapping key, which no backup holds."""
+
+    key_id: str
+    vault: str
+    label: str
+    public_key: bytes
+    blob: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StellarSlot:
     """What a Stellar transaction needs beyond its intent. An intent is bound to one slot for good."""
 

@@ -1,63 +1,67 @@
-"""Signing keys: born in the HSM, never exportable, found by CKA_ID, used for one mechanism each."""
+"""Signing keys in the token: born there, never exportable, found by CKA_ID, used for one mechanism each."""
 
-from collections.abc import Mapping
+import hashlib
 from typing import Any
 
-from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
-from pkcs11.exceptions import NoSuchKey
+from pkcs11 import Attribute, MechanismFlag, ObjectClass
 
+from signer.hsm.model import TokenKey, WrappedKey
+from signer.hsm.profile import (
+    EC_PARAMS,
+    GENERATION,
+    KEY_TYPE,
+    PRIVATE_PROFILE,
+    SIGNING,
+    check_attributes,
+    check_curve,
+    check_signature,
+    generation_of,
+    is_born_inside,
+    public_bytes,
+)
 from signer.hsm.sessions import SessionPool, Slot
-from signer.refusal import HsmFault
+from signer.hsm.wrapped import WrappedKeys
+from signer.refusal import HsmFault, KeyFault
 
-EC_PARAMS: Mapping[str, bytes] = {
-    "ed25519": bytes.fromhex("06032b6570"),  # OID 1.3.101.112, RFC 8410
-    "secp256k1": bytes.fromhex("06052b8104000a"),  # OID 1.3.132.0.10, SEC 2
-}
-_KEY_TYPE = {"ed25519": KeyType.EC_EDWARDS, "secp256k1": KeyType.EC}
-_GENERATION = {"ed25519": Mechanism.EC_EDWARDS_KEY_PAIR_GEN, "secp256k1": Mechanism.EC_KEY_PAIR_GEN}
-_SIGNING = {"ed25519": Mechanism.EDDSA, "secp256k1": Mechanism.ECDSA}
-_PUBLIC_SIZE = {"ed25519": 32, "secp256k1": 65}
-
-PRIVATE_PROFILE: Mapping[Attribute, bool] = {
-    Attribute.TOKEN: True,
-    Attribute.PRIVATE: True,
-    Attribute.SENSITIVE: True,
-    Attribute.EXTRACTABLE: False,
-    Attribute.MODIFIABLE: False,
-    Attribute.COPYABLE: False,
-    Attribute.DESTROYABLE: False,
-    Attribute.SIGN: True,
-    Attribute.SIGN_RECOVER: False,
-    Attribute.DERIVE: False,
-    Attribute.DECRYPT: False,
-    Attribute.UNWRAP: False,
-}
-"""What a signing key is asked to be."""
-BORN_INSIDE: Mapping[Attribute, bool] = {
-    Attribute.LOCAL: True,
-    Attribute.ALWAYS_SENSITIVE: True,
-    Attribute.NEVER_EXTRACTABLE: True,
-}
-"""What only the HSM itself can say of a key; an imported or unwrapped one fails it."""
+_PROBE = hashlib.sha256(b"custody: is this the key that it is said to be?").digest()
 
 
 class KeyStore:
     """The signing keys of one token. Safe for concurrent use."""
 
-    def __init__(self, pool: SessionPool) -> None:
+    def __init__(self, pool: SessionPool, ceremony: frozenset[bytes] = frozenset()) -> None:
+        """`ceremony`: the keys that need not be born inside, by public key or, for a wrapping key, by fingerprint."""
         self._pool = pool
+        self._ceremony = ceremony
+        self._wrapped = WrappedKeys(pool, ceremony)
 
-    def generate(self, key_id: bytes, label: str, curve: str) -> bytes:
-        """Generate the key pair, or find it when a lost call generated it before; return its public key.
+    def generate(self, key_id: bytes, label: str, curve: str) -> TokenKey:
+        """Generate the key pair, or find it when a lost call generated it before.
 
-        32 bytes for ed25519, 65 bytes for secp256k1. Raises HsmFault, also when the key is not as asked.
+        Raises HsmFault, also when the key is not as asked or does not sign for its public half.
         """
         search = {Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.ID: key_id}
         with self._pool.slot() as slot, self._pool.objects:
             if not list(slot.session.get_objects(search)):
                 self._generate_pair(slot, key_id, label, curve)
-            _private_key(slot, key_id, curve)
-            return _public_bytes(slot.session.get_key(ObjectClass.PUBLIC_KEY, id=key_id), curve)
+        found = self.inspect(key_id, curve)
+        if not found.born_inside:
+            raise KeyFault("another hand has put a key in the place of the one asked for")
+        return found
+
+    def inspect(self, key_id: bytes, curve: str) -> TokenKey:
+        """Return what the token says of a key in it. Raises HsmFault, also when the key may not serve here."""
+        with self._pool.slot() as slot:
+            with self._pool.objects:
+                private = self._private_key(slot, key_id, curve)
+                public_key = public_bytes(_only(slot, ObjectClass.PUBLIC_KEY, key_id), curve)
+            check_signature(curve, public_key, _PROBE, bytes(private.sign(_PROBE, mechanism=SIGNING[curve])))
+            mechanism = generation_of(private)
+            return TokenKey(
+                public_key=public_key,
+                born_inside=is_born_inside(private, GENERATION[curve]),
+                mechanism="" if mechanism is None else mechanism.name,
+            )
 
     def sign(self, key_id: bytes, curve: str, message: bytes) -> bytes:
         """Return the 64-byte signature over a 32-byte hash: R‖S for ed25519, r‖s with any s for secp256k1.
@@ -68,53 +72,60 @@ class KeyStore:
             raise HsmFault("message is not 32 bytes")
         with self._pool.slot() as slot:
             with self._pool.objects:
-                private = _private_key(slot, key_id, curve)
-            signature = private.sign(message, mechanism=_SIGNING[curve])
+                private = self._private_key(slot, key_id, curve)
+            signature = private.sign(message, mechanism=SIGNING[curve])
         if len(signature) != 64:
             raise HsmFault("signature is not 64 bytes")
         return bytes(signature)
 
+    def generate_wrapped(self) -> WrappedKey:
+        """Make a secp256k1 key that lives outside the token under its wrapping key. Raises HsmFault."""
+        return self._wrapped.generate()
+
+    def sign_wrapped(self, key: WrappedKey, message: bytes) -> bytes:
+        """Return r‖s with any s over a 32-byte hash; raises KeyFault when the key's bytes were changed, HsmFault."""
+        return self._wrapped.sign(key, message)
+
+    def check_wrapping_key(self, fingerprints: frozenset[bytes]) -> None:
+        """Raise KeyFault unless the token holds the wrapping key of all keys that are known by these fingerprints."""
+        self._wrapped.check_wrapping_key(fingerprints)
+
+    def _private_key(self, slot: Slot, key_id: bytes, curve: str) -> Any:
+        """Return the handle of the key, its profile checked when it is first met in this session."""
+        handle = slot.handles.get(key_id)
+        if handle is None:
+            handle = _only(slot, ObjectClass.PRIVATE_KEY, key_id)
+            check_attributes(handle, PRIVATE_PROFILE)
+            check_curve(handle, curve)
+            if not is_born_inside(handle, GENERATION[curve]):
+                public_key = public_bytes(_only(slot, ObjectClass.PUBLIC_KEY, key_id), curve)
+                if public_key not in self._ceremony:
+                    raise KeyFault(
+                        "a key was not born inside, and the configuration names no such ceremony key"
+                    )
+            slot.handles[key_id] = handle
+        return handle
+
     def _generate_pair(self, slot: Slot, key_id: bytes, label: str, curve: str) -> None:
         parameters = slot.session.create_domain_parameters(
-            _KEY_TYPE[curve], {Attribute.EC_PARAMS: EC_PARAMS[curve]}, local=True
+            KEY_TYPE[curve], {Attribute.EC_PARAMS: EC_PARAMS[curve]}, local=True
         )
         parameters.generate_keypair(
             id=key_id,
             label=label,
             store=True,
-            mechanism=_GENERATION[curve],
+            mechanism=GENERATION[curve],
             capabilities=MechanismFlag.SIGN | MechanismFlag.VERIFY,
             private_template=dict(PRIVATE_PROFILE),
             public_template={Attribute.MODIFIABLE: False},
         )
 
 
-def _private_key(slot: Slot, key_id: bytes, curve: str) -> Any:
-    """Return the handle of the key, its profile checked when it is first met in this session."""
-    handle = slot.handles.get(key_id)
-    if handle is None:
-        try:
-            handle = slot.session.get_key(ObjectClass.PRIVATE_KEY, id=key_id)
-        except NoSuchKey as error:
-            raise HsmFault("the key is not in the token") from error
-        _check_profile(handle, curve)
-        slot.handles[key_id] = handle
-    return handle
-
-
-def _check_profile(private: Any, curve: str) -> None:
-    """Raise HsmFault unless the key is of this curve, was born inside and can never leave."""
-    for attribute, wanted in {**PRIVATE_PROFILE, **BORN_INSIDE}.items():
-        if private[attribute] is not wanted:
-            raise HsmFault(f"a key has the wrong {attribute.name}")
-    if private.key_type is not _KEY_TYPE[curve]:
-        raise HsmFault("a key has the wrong type")
-
-
-def _public_bytes(public: Any, curve: str) -> bytes:
-    """Return the point inside EC_POINT, which is a DER OCTET STRING of less than 128 bytes for both curves."""
-    encoded = bytes(public[Attribute.EC_POINT])
-    size = _PUBLIC_SIZE[curve]
-    if len(encoded) != size + 2 or encoded[:2] != bytes([0x04, size]):
-        raise HsmFault("a public key has an unknown encoding")
-    return encoded[2:]
+def _only(slot: Slot, kind: ObjectClass, key_id: bytes) -> Any:
+    """Return the one object with this id; with two, nobody could say which of them signs."""
+    found = list(slot.session.get_objects({Attribute.CLASS: kind, Attribute.ID: key_id}))
+    if not found:
+        raise KeyFault("the key is not in the token")
+    if len(found) > 1:
+        raise KeyFault("the token holds more than one key with this id")
+    return found[0]

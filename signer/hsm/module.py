@@ -10,6 +10,7 @@ s.5.4.
 import ctypes
 import hashlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,21 @@ def find_token(module: Path, module_sha256: str, label: str) -> Any:
 
     `module_sha256` pins the file's hash in hex; "" pins nothing. Raises StartupFault.
     """
+    (token,) = find_tokens(module, module_sha256, [label])
+    return token
+
+
+def find_tokens(module: Path, module_sha256: str, labels: Sequence[str]) -> list[Any]:
+    """Load the module once and return the tokens with these labels, in order. Raises StartupFault.
+
+    Loading ends every session that the process has with this module.
+    """
     _check_module(module, module_sha256)
     library = _load(module)
+    return [_find(library, module, label) for label in labels]
+
+
+def _find(library: Any, module: Path, label: str) -> Any:
     for _ in range(_TOKEN_TRIES):
         try:
             return library.get_token(token_label=label)

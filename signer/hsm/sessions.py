@@ -14,6 +14,7 @@ from typing import Any
 
 import pkcs11
 
+from signer.hsm.templates import TemplateMapper
 from signer.refusal import HsmFault, StartupFault
 
 
@@ -24,6 +25,10 @@ class Slot:
     session: Any
     """None when the last session failed and the next user must open one."""
     handles: dict[bytes, Any] = field(default_factory=dict)
+    unwrapped: dict[bytes, Any] = field(default_factory=dict)
+    """Session objects of wrapped keys by their wrapped bytes, the one used longest ago first."""
+    wrapping: tuple[Any, bytes] | None = None
+    """The wrapping key and its fingerprint, once this session has checked it."""
 
 
 class SessionPool:
@@ -57,14 +62,15 @@ class SessionPool:
         keep = False
         try:
             if slot.session is None:
-                slot = Slot(session=self._token.open(rw=True))
+                slot = Slot(session=self._token.open(rw=True, attribute_mapper=TemplateMapper()))
             yield slot
             keep = True
         except pkcs11.PKCS11Error as error:
             raise HsmFault(type(error).__name__) from error
         finally:
             if not keep:
-                _give_up(slot.session)
+                with self.objects:
+                    _give_up(slot.session)
             self._slots.put(slot if keep else Slot(session=None))
 
 

@@ -10,9 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from signer.protocol.approvals import Approval
+from signer.protocol.key_backup import AdmitKey, ExportKeys, WrappedKeyList
 from signer.protocol.wire import dump_message, load_message
 
 CURVES = ("ed25519", "secp256k1")
+STORAGES = ("token", "wrapped")
+"""An object in the token; or bytes outside it, under a key that never leaves it (secp256k1 only)."""
+PAGE_MAX = 50
+"""Most keys in one answer, so that it fits a frame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +98,8 @@ class CreateKey:
     """"ed25519" (Stellar) or "secp256k1" (EVM)."""
     label: str
     """Free name, 1-64 characters of [A-Za-z0-9._:@-]."""
+    storage: str = "token"
+    """One of STORAGES. The wire always carries it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +111,11 @@ class PublicKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListKeys:
-    """Ask for all keys of an organisation. Role: any."""
+    """Ask for the keys of an organisation, at most PAGE_MAX. Role: any."""
 
     org: str
+    start: int = 0
+    """How many to pass over, oldest first. The wire always carries it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +179,7 @@ class HealthView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyView:
-    """One key; answers CreateKey and PublicKey."""
+    """One key; answers CreateKey, AdmitKey and PublicKey."""
 
     key_id: str
     org: str
@@ -181,6 +190,10 @@ class KeyView:
     """Hex: 32 bytes for ed25519, 65 bytes 04‖X‖Y for secp256k1."""
     address: str
     """G address for ed25519, EIP-55 address for secp256k1."""
+    storage: str
+    """One of STORAGES."""
+    origin: str
+    """"born": made in this HSM and never outside; "ceremony": brought here in a way that the configuration names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +201,8 @@ class KeyList:
     """Answers ListKeys."""
 
     keys: tuple[KeyView, ...]
+    total: int
+    """How many the organisation has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,14 +341,47 @@ class Refused:
     """One sentence for operators; never internals."""
 
 
-Request = Health | CreateKey | PublicKey | ListKeys | GetPolicy | Explain | Veto | Sign | SignCheckpoint
+Request = (
+    Health
+    | CreateKey
+    | AdmitKey
+    | ExportKeys
+    | PublicKey
+    | ListKeys
+    | GetPolicy
+    | Explain
+    | Veto
+    | Sign
+    | SignCheckpoint
+)
 Response = (
-    HealthView | KeyView | KeyList | PolicyView | Explained | Vetoed | Signed | SignedCheckpoint | Refused
+    HealthView
+    | KeyView
+    | KeyList
+    | WrappedKeyList
+    | PolicyView
+    | Explained
+    | Vetoed
+    | Signed
+    | SignedCheckpoint
+    | Refused
 )
 
 _REQUESTS: Mapping[str, type[Any]] = {
     shape.__name__: shape
-    for shape in (Health, CreateKey, PublicKey, ListKeys, GetPolicy, Explain, Veto, Sign, SignCheckpoint)
+    for shape in (
+        Health,
+        CreateKey,
+        AdmitKey,
+        ExportKeys,
+        PublicKey,
+        ListKeys,
+        GetPolicy,
+        Explain,
+        Veto,
+        Sign,
+        SignCheckpoint,
+    )
 }
 _RESPONSES: Mapping[str, type[Any]] = {
     shape.__name__: shape
@@ -341,6 +389,7 @@ _RESPONSES: Mapping[str, type[Any]] = {
         HealthView,
         KeyView,
         KeyList,
+        WrappedKeyList,
         PolicyView,
         Explained,
         Vetoed,

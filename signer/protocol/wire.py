@@ -15,6 +15,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any
 
 FRAME_MAX = 65_536
@@ -153,7 +154,7 @@ def _load_json(body: bytes) -> Any:
 
 
 def _dump_fields(value: Any) -> dict[str, Any]:
-    return {name: _dump(getattr(value, name)) for name in _shape(type(value))}
+    return {name: _dump(getattr(value, name)) for name in _shape(type(value))}  # type: ignore[arg-type]  # a class is hashable
 
 
 def _dump(value: Any) -> Any:
@@ -170,6 +171,7 @@ def _dump(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no wire form")
 
 
+@cache
 def _shape(shape: type[Any]) -> dict[str, Any]:
     hints = typing.get_type_hints(shape)
     return {field.name: hints[field.name] for field in fields(shape)}
@@ -202,7 +204,7 @@ def _load_record(choices: Mapping[str, type[Any]], value: object) -> Any:
     name = value.pop("type", next(iter(choices)))
     if not isinstance(name, str) or name not in choices:
         raise MalformedMessage("unknown_type")
-    expected = _shape(choices[name])
+    expected = _shape(choices[name])  # type: ignore[arg-type]  # a class is hashable
     if value.keys() != expected.keys():
         raise MalformedMessage("unknown_field" if value.keys() - expected.keys() else "missing_field")
     return choices[name](**{field: _load(kind, value[field]) for field, kind in expected.items()})

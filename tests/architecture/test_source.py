@@ -20,8 +20,8 @@ PATIENT = {
 """Files outside process loops that may wait by the clock, and why."""
 OUTERMOST = re.compile(r"(worker|loop|main|server)\.py$|^api/edge\.py$")
 """The outermost loop of a process or request: the one place where whatever escaped is logged and answered."""
-CONFIGURATION = {"custody/settings.py"}
-"""Files that may read the environment."""
+CONFIGURATION = {"custody/settings.py", "signer/process.py"}
+"""Files that may read the environment; the signer's only to find the directory of systemd's credentials."""
 
 
 def places(found: list[tuple[Source, int, str]]) -> list[str]:

@@ -97,10 +97,10 @@ def policy_bytes(policy: dict[str, object]) -> bytes:
 
 def key_view(token: FakeToken, curve: str, key_id: bytes = bytes(range(16)), vault: str = "hot") -> KeyView:
     """Return a key of the token as the signer would show it."""
-    public = token.generate(key_id, "x", curve)
+    public = token.generate(key_id, "x", curve).public_key
     return KeyView(
         key_id=key_id.hex(), org="acme", vault=vault, curve=curve, label="x", public_key=public.hex(),
-        address=address_of(curve, public),
+        address=address_of(curve, public), storage="token", origin="born",
     )  # fmt: skip
 
 

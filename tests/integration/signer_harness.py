@@ -15,36 +15,15 @@ from signer.protocol.intent import Intent
 from signer.protocol.messages import Binding, Health, Request, Response, Sign, dump, load_response
 from signer.protocol.wire import receive_frame, send_frame
 from tests.fakes.signer_people import approve
+from tests.softhsm import MODULE, PIN, init_token, write_configuration
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
-PIN = "271828182845"
 
 
 def make_token(directory: Path) -> Path:
     """Create a token in `directory`; return the SoftHSM configuration file."""
-    tokens = directory / "tokens"
-    tokens.mkdir()
-    configuration = directory / "softhsm2.conf"
-    configuration.write_text(
-        f"directories.tokendir = {tokens}\nobjectstore.backend = file\nlog.level = ERROR\n"
-    )
-    subprocess.run(
-        [
-            "softhsm2-util",
-            "--init-token",
-            "--free",
-            "--label",
-            "custody",
-            "--so-pin",
-            "31415926",
-            "--pin",
-            PIN,
-        ],
-        env={**os.environ, "SOFTHSM2_CONF": str(configuration)},
-        check=True,
-        capture_output=True,
-    )
+    configuration = write_configuration(directory)
+    init_token(configuration, "custody")
     return configuration
 
 
@@ -57,6 +36,11 @@ class SignerProcess:
     connection: socket.socket | None = None
     roles: list[str] = field(default_factory=lambda: ["requester", "operator"])
     code_path: Path = ROOT
+    ceremony_keys: list[str] = field(default_factory=list)
+    tls: str = ""
+    """The table [tls] of the configuration, or nothing."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """What it is started with beside PATH and SOFTHSM2_CONF."""
 
     @property
     def journal(self) -> Path:
@@ -92,6 +76,7 @@ module_sha256 = "{pinned}"
 token = "{token}"
 pin_file = "{self.directory}/pin"
 sessions = 2
+ceremony_keys = {json.dumps(self.ceremony_keys)}
 [limits]
 connections = 4
 request_s = 2
@@ -99,6 +84,7 @@ idle_s = 30
 [[peers]]
 uid = {os.getuid()}
 roles = {json.dumps(self.roles)}
+{self.tls}
 """
         )
 
@@ -115,7 +101,8 @@ roles = {json.dumps(self.roles)}
         self.ask(Health())
 
     def spawn(self) -> None:
-        environment = {"PATH": os.environ["PATH"], "SOFTHSM2_CONF": str(self.directory / "softhsm2.conf")}
+        conf = str(self.directory / "softhsm2.conf")
+        environment = {"PATH": os.environ["PATH"], "SOFTHSM2_CONF": conf, **self.environment}
         with (self.directory / "signer.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "signer.main", "--config", str(self.directory / "signer.toml")],

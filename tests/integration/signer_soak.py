@@ -16,10 +16,13 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pkcs11 import Attribute, KeyType, ObjectClass
 
-from signer.hsm.keys import BORN_INSIDE, EC_PARAMS, PRIVATE_PROFILE, KeyStore
+from signer.hsm.keys import KeyStore
+from signer.hsm.model import WrappedKey
 from signer.hsm.module import find_token
 from signer.hsm.objects import AnchorObject, MacKey
+from signer.hsm.profile import BORN_INSIDE, EC_PARAMS, PRIVATE_PROFILE
 from signer.hsm.sessions import SessionPool
+from signer.hsm.wrapped import UNWRAPPED_MAX
 from signer.refusal import HsmFault
 
 SOAK_S = 4.0
@@ -91,7 +94,11 @@ def check_length(keys: KeyStore, key_id: bytes) -> None:
 
 
 def soak(
-    pool: SessionPool, keys: KeyStore, ed: tuple[bytes, bytes], secp: tuple[bytes, bytes]
+    pool: SessionPool,
+    keys: KeyStore,
+    ed: tuple[bytes, bytes],
+    secp: tuple[bytes, bytes],
+    wrapped: list[WrappedKey],
 ) -> tuple[int, int]:
     """Return (calls, errors) of all threads together."""
     mac, anchor = MacKey(pool), AnchorObject(pool)
@@ -103,6 +110,7 @@ def soak(
             message = secrets.token_bytes(32)
             try:
                 one_round(pool, keys, mac, message, ed, secp)
+                keys.sign_wrapped(wrapped[message[0] % len(wrapped)], message)
                 if number == 0:
                     anchor.replace(message)
             except (HsmFault, InvalidSignature, ValueError) as error:
@@ -152,10 +160,12 @@ def main(module: str, pin: str) -> None:
     check_profile(pool, keys)
     check_foreign_key(pool, keys)
     ed_id, secp_id = secrets.token_bytes(16), secrets.token_bytes(16)
-    ed = (ed_id, keys.generate(ed_id, "soak", "ed25519"))
-    secp = (secp_id, keys.generate(secp_id, "soak", "secp256k1"))
+    ed = (ed_id, keys.generate(ed_id, "soak", "ed25519").public_key)
+    secp = (secp_id, keys.generate(secp_id, "soak", "secp256k1").public_key)
     check_length(keys, secp_id)
-    calls, errors = soak(pool, keys, ed, secp)
+    # More than a session keeps unwrapped, so that some are always thrown out.
+    wrapped = [keys.generate_wrapped() for _ in range(UNWRAPPED_MAX + 16)]
+    calls, errors = soak(pool, keys, ed, secp, wrapped)
     print(f"{calls} rounds, {errors} errors")
 
 

@@ -258,7 +258,7 @@ def test_a_key_is_made_once_per_request(signer: SignerProcess) -> None:
     assert signer.ask(request) == key
     assert refused(signer.ask(replace(request, curve="secp256k1"))) == "key_exists_different"
     assert signer.ask(PublicKey(key_id=key.key_id)) == key
-    assert signer.ask(ListKeys(org="other")) == KeyList(keys=(key,))
+    assert signer.ask(ListKeys(org="other")) == KeyList(keys=(key,), total=1)
     assert refused(signer.ask(PublicKey(key_id="0" * 32))) == "unknown_key"
     assert refused(signer.ask(replace(request, request_id="x", curve="p256"))) == "bad_request"
     assert refused(signer.ask(replace(request, request_id="x", label="a/b"))) == "bad_request"

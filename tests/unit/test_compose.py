@@ -66,6 +66,9 @@ def test_signer_has_no_network_and_holds_nothing_of_the_product() -> None:
     assert "networks" not in signer
     assert "ports" not in signer
     assert "environment" not in signer
+    assert "secrets" not in signer
+    assert signer["ulimits"] == {"core": 0}
+    assert signer["pids_limit"] == 128
     allowed = re.compile(r"(signer|requirements/signer\.lock|docker/[a-z0-9.-]+)")
     assert [path for path in copied("signer") if not allowed.fullmatch(path)] == []
 

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from signer.protocol.approvals import Approval
+from signer.protocol.key_backup import AdmitKey, ExportKeys, WrappedKeyList, WrappedKeyView
 from signer.protocol.messages import (
+    PAGE_MAX,
     CreateKey,
     EvmBinding,
     Explained,
@@ -17,6 +19,7 @@ from signer.protocol.messages import (
     Health,
     KeyList,
     KeyView,
+    ListKeys,
     Refused,
     Sign,
     SignCheckpoint,
@@ -33,7 +36,21 @@ from signer.protocol.wire import FRAME_MAX, ConnectionEnded, MalformedMessage, r
 APPROVAL = Approval(approver="alice", public_key="ab" * 32, decision="approve", signature="cd" * 64)
 STELLAR = StellarBinding(sequence=2**62, max_time=1, min_ledger=0, max_ledger=0, fee=100)
 EVM = EvmBinding(nonce=0, max_fee_per_gas=2, max_priority_fee_per_gas=1)
-KEY = KeyView(key_id="0" * 32, org="o", vault="v", curve="ed25519", label="l", public_key="", address="G")
+KEY = KeyView(
+    key_id="0" * 32,
+    org="o",
+    vault="v",
+    curve="ed25519",
+    label="l",
+    public_key="",
+    address="G",
+    storage="token",
+    origin="born",
+)
+
+WRAPPED = WrappedKeyView(
+    key_id="0" * 32, vault="v", label="l", public_key=bytes(65), blob=bytes(72), wrapping_key=bytes(32)
+)
 
 
 @pytest.mark.parametrize(
@@ -42,12 +59,19 @@ KEY = KeyView(key_id="0" * 32, org="o", vault="v", curve="ed25519", label="l", p
         Health(),
         GetPolicy(),
         CreateKey(request_id="r", org="o", vault="v", curve="ed25519", label="l"),
+        CreateKey(request_id="r", org="o", vault="v", curve="secp256k1", label="l", storage="wrapped"),
+        AdmitKey(
+            request_id="r", key_id="0" * 32, org="o", vault="v", curve="secp256k1", label="l",
+            public_key=bytes(65), blob=bytes(72),
+        ),
+        ListKeys(org="o", start=50),
+        ExportKeys(org="o", start=0),
         Veto(intent=b"x", approvals=(APPROVAL,)),
         Sign(intent=b"x", approvals=(APPROVAL, APPROVAL), binding=STELLAR),
         Sign(intent=b"", approvals=(), binding=EVM),
         SignCheckpoint(key_id="0" * 32, org="o", sequence=2**63 - 1, hash=bytes(32)),
     ],
-)
+)  # fmt: skip
 def test_requests_survive_the_round_trip(request_: Health) -> None:
     assert load_request(dump(request_)) == request_
 
@@ -55,7 +79,8 @@ def test_requests_survive_the_round_trip(request_: Health) -> None:
 @pytest.mark.parametrize(
     "response",
     [
-        KeyList(keys=(KEY, KEY)),
+        KeyList(keys=(KEY, KEY), total=2),
+        WrappedKeyList(keys=(WRAPPED,), passed=50, total=51),
         KEY,
         Signed(tx=bytes(range(256)), tx_hash="ab", intent_digest="cd"),
         Refused(code="no_rule", text="é"),
@@ -158,3 +183,17 @@ def test_a_closed_connection_is_told_from_a_cut_message() -> None:
         left.close()
         with pytest.raises(MalformedMessage):
             receive_frame(right)
+
+
+def test_the_longest_page_of_keys_fits_a_frame() -> None:
+    name = "x" * 64
+    key = KeyView(
+        key_id="0" * 32, org=name, vault=name, curve="secp256k1", label=name, public_key="ab" * 65,
+        address="0x" + "a" * 40, storage="wrapped", origin="ceremony",
+    )  # fmt: skip
+    assert len(dump(KeyList(keys=(key,) * PAGE_MAX, total=10**6))) < FRAME_MAX
+    wrapped = WrappedKeyView(
+        key_id="0" * 32, vault=name, label=name, public_key=bytes(65), blob=bytes(72), wrapping_key=bytes(32)
+    )
+    page = WrappedKeyList(keys=(wrapped,) * PAGE_MAX, passed=PAGE_MAX, total=10**6)
+    assert len(dump(page)) < FRAME_MAX

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from signer.config import ConfigFault, PinDescriptor, load_config
+from signer.config import ConfigFault, PinCredential, PinDescriptor, load_config
 from signer.points import P, is_public_key
 from signer.policy.document import parse_policy
 from signer.refusal import StartupFault
@@ -114,6 +114,32 @@ def test_real_keys_are_keys() -> None:
         assert is_public_key(approver_key(str(number)).public_key().public_bytes_raw())
 
 
+PIN_LINE = 'pin_file = "/etc/custody-signer/pin"'
+PEER = f'[[tls.peers]]\npublic_key_sha256 = "{"ab" * 32}"\nroles = ["requester"] # tls\n'
+
+
+def with_tls(text: str) -> str:
+    """The example with its commented table uncommented, and one peer with a real hash."""
+    before, mark, table = text.partition("# [tls]\n")
+    lines = [line.removeprefix("# ") for line in (mark + table).splitlines()]
+    return before + "\n".join(lines).partition("[[tls.peers]]")[0] + PEER
+
+
+def test_the_example_of_tls_is_valid(tmp_path: Path) -> None:
+    path = tmp_path / "signer.toml"
+    path.write_text(with_tls(EXAMPLE.read_text()))
+    tls = load_config(path).tls
+    assert tls is not None
+    assert (tls.address, tls.port, tls.peers) == ("10.0.0.5", 7443, {b"\xab" * 32: frozenset({"requester"})})
+    assert load_config(EXAMPLE).tls is None
+
+
+def test_the_pin_may_be_a_credential(tmp_path: Path) -> None:
+    path = tmp_path / "signer.toml"
+    path.write_text(EXAMPLE.read_text().replace(PIN_LINE, 'pin_credential = "pin"'))
+    assert load_config(path).hsm.pin == PinCredential(name="pin")
+
+
 def test_the_example_configuration_is_valid() -> None:
     config = load_config(EXAMPLE)
     assert config.peers == {1000: frozenset({"requester"}), 1001: frozenset({"operator"})}
@@ -134,6 +160,19 @@ def test_the_example_configuration_is_valid() -> None:
         (lambda text: text.replace("uid = 1001", "uid = 1000"), "named once"),
         (lambda text: text.replace('module_sha256 = ""', 'module_sha256 = "ab"'), "64 hex"),
         (lambda text: text + "[[", "not TOML"),
+        (lambda text: text.replace("ceremony_keys = []", 'ceremony_keys = "all"'), "list of hex"),
+        (lambda text: text.replace("ceremony_keys = []", 'ceremony_keys = ["xy"]'), "list of hex"),
+        (lambda text: text.replace("ceremony_keys = []", 'ceremony_keys = ["abcd"]'), "64 or 130"),
+        (lambda text: text.replace("ceremony_keys = []", f"ceremony_keys = {['ab' * 32] * 2}"), "each once"),
+        (lambda text: text.replace(PIN_LINE, 'pin_credential = "../pin"'), "not a path"),
+        (lambda text: with_tls(text).replace("port = 7443", "port = 0"), "port"),
+        (lambda text: with_tls(text).replace('"10.0.0.5"', '"localhost"'), "IP address"),
+        (lambda text: with_tls(text).replace("tls.key", 'tls.key.pem"\nfoo = "'), "tls has unknown foo"),
+        (lambda text: with_tls(text).replace("ab" * 32, "ab" * 31), "64"),
+        (lambda text: with_tls(text).replace("ab" * 32, "ab" * 65), "64"),
+        (lambda text: with_tls(text).replace('["requester"] # tls', "[]"), "roles"),
+        (lambda text: with_tls(text) + PEER, "named once"),
+        (lambda text: with_tls(text).partition("[[tls.peers]]")[0], "tls lacks peers"),
     ],
 )
 def test_a_configuration_says_what_is_wrong(tmp_path: Path, spoil: Callable[[str], str], said: str) -> None:
