@@ -1,12 +1,16 @@
 """What the signer does with a request. Read it aloud: every way to a transaction's signature goes through `Decider.sign`.
 
-One lock makes decisions one after another, so that two requests can neither share a slot nor slip under a
-limit together.
+One lock makes decisions one after another, each against all that was decided before, so that two requests can neither share
+a slot nor slip under a limit together. What was decided is then made durable, together with what others decided meanwhile; only
+then does the HSM sign, outside the lock; and only when the signed bytes are durable too does the answer leave.
 """
 
 import re
 import secrets
 import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from signer.build import stellar
@@ -41,6 +45,7 @@ from signer.quorum import Tally, tally
 from signer.record import Record
 from signer.refusal import Refusal
 
+_STRIPES = 256
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}")
 
 
@@ -61,6 +66,10 @@ class Decider:
         self._record = record
         self._keys = keys
         self._lock = threading.Lock()
+        self._under_way: Counter[bytes] = Counter()
+        """Requests by digest that were allowed and are not answered yet: their signature may exist at any moment."""
+        self._stripes = [threading.Lock() for _ in range(_STRIPES)]
+        """By a part of the digest: of one intent only one signature is made at a time."""
 
     def sign(self, request: Sign) -> Signed:
         """Return the signed transaction of an approved intent. Idempotent by the intent's digest.
@@ -68,36 +77,32 @@ class Decider:
         Raises Refusal, or HsmFault after which the same request may be sent again.
         """
         intent, digest = _read_intent(request.intent)
-        with self._lock:
-            self._record.check_sound()
-            signed = self._record.state.signed.get(digest)
-            if signed is not None:
-                self._check_binding_unchanged(digest, request.binding)
-                return Signed(tx=signed.tx, tx_hash=signed.tx_hash, intent_digest=digest.hex())
-            votes = self._admit(intent, digest, request.approvals)
-            self._stop_at_veto(request.intent, digest, votes)
-            ruling = self._rule(intent, digest, votes)
-            if ruling.verdict != "allow":
-                raise Refusal(ruling.code, _sentence(ruling))
-            unsigned = build_unsigned(
-                intent, request.binding, self._record.policy.networks, self._record.now()
-            )
-            self._bind(request, intent, digest, unsigned, ruling)
-            tx, tx_hash = self._sign_bytes(intent, request.binding, unsigned)
-            self._record.append(TransactionSigned(digest=digest, tx=tx, tx_hash=tx_hash))
-            return Signed(tx=tx, tx_hash=tx_hash, intent_digest=digest.hex())
+        unsigned = b""
+        try:
+            with self._deciding():
+                signed = self._record.state.signed.get(digest)
+                if signed is None:
+                    unsigned = self._allow(request, intent, digest)
+                    self._under_way[digest] += 1
+                else:
+                    self._check_binding_unchanged(digest, request.binding)
+            if signed is None:
+                signed = self._sign_once(request, intent, digest, unsigned)
+        finally:
+            if unsigned:
+                self._land(digest)
+        return Signed(tx=signed.tx, tx_hash=signed.tx_hash, intent_digest=digest.hex())
 
     def veto(self, request: Veto) -> Vetoed:
         """Make a rejection final. Idempotent. Raises Refusal, also when the intent is signed already."""
         intent, digest = _read_intent(request.intent)
-        with self._lock:
-            self._record.check_sound()
+        with self._deciding():
             if digest in self._record.state.vetoed:
                 return Vetoed(intent_digest=digest.hex())
             votes = tally(self._record.policy, request.approvals, digest=digest, initiator=intent.initiator)
             if not votes.rejected:
                 raise Refusal("no_veto", "no valid rejection was given")
-            if digest in self._record.state.signed:
+            if digest in self._record.state.signed or digest in self._under_way:
                 raise Refusal("already_signed", "the intent's transaction is signed already")
             self._record.append(
                 IntentVetoed(digest=digest, intent=request.intent, approval=votes.rejected[0])
@@ -106,8 +111,7 @@ class Decider:
 
     def sign_checkpoint(self, request: SignCheckpoint) -> SignedCheckpoint:
         """Sign the head of a seal chain. Idempotent for the newest. Raises Refusal or HsmFault."""
-        with self._lock:
-            self._record.check_sound()
+        with self._deciding():
             return sign_checkpoint(self._record, self._keys.sign, request)
 
     def explain(self, request: Explain) -> Explained:
@@ -132,18 +136,11 @@ class Decider:
 
     def create_key(self, request: CreateKey) -> KeyView:
         """Generate a key pair in the HSM. Idempotent by `request_id`; its id is journaled before it exists."""
-        self._check_key_request(request)
-        with self._lock:
-            self._record.check_sound()
-            return self._create_key(request)
+        return self._create_key(request, lambda: None)
 
     def create_first_checkpoint_key(self, request: CreateKey) -> KeyView:
         """The same on behalf of a requester, who gets one checkpoint key for an org that has a key, and no more."""
-        self._check_key_request(request)
-        with self._lock:
-            self._record.check_sound()
-            check_first_key(self._record.state, request)
-            return self._create_key(request)
+        return self._create_key(request, lambda: check_first_key(self._record.state, request))
 
     @staticmethod
     def _check_key_request(request: CreateKey) -> None:
@@ -157,37 +154,88 @@ class Decider:
         if request.vault == CHECKPOINTS and request.curve != "ed25519":
             raise Refusal("bad_request", "a checkpoint key is an ed25519 key")
 
-    def _create_key(self, request: CreateKey) -> KeyView:
-        reserved = self._reserve_key(request)
-        if reserved.key_id not in self._record.state.public_keys:
+    def _create_key(self, request: CreateKey, check: Callable[[], None]) -> KeyView:
+        self._check_key_request(request)
+        with self._deciding():
+            check()
+            reserved = self._reserve_key(request)
+            made = reserved.key_id in self._record.state.public_keys
+        if not made:
             name = f"{reserved.org}/{reserved.vault}/{reserved.curve}/{reserved.label}"
             public_key = self._keys.generate(bytes.fromhex(reserved.key_id), name, reserved.curve)
-            self._record.append(KeyCreated(key_id=reserved.key_id, public_key=public_key))
+            with self._deciding():
+                if reserved.key_id not in self._record.state.public_keys:
+                    self._record.append(KeyCreated(key_id=reserved.key_id, public_key=public_key))
         return self._view(reserved)
 
     def public_key(self, key_id: str) -> KeyView:
         """Return one key; raises Refusal("unknown_key")."""
-        with self._lock:
+        with self._deciding():
             if key_id not in self._record.state.public_keys:
                 raise Refusal("unknown_key", "there is no such key")
             return self._view(self._record.state.reserved[key_id])
 
     def list_keys(self, org: str) -> KeyList:
         """Return all keys of an organisation, oldest first."""
-        with self._lock:
+        with self._deciding():
             state = self._record.state
-            views = [self._view(key) for id_, key in state.reserved.items() if id_ in state.public_keys]
-            return KeyList(keys=tuple(view for view in views if view.org == org))
+            keys = [key for id_, key in state.reserved.items() if key.org == org and id_ in state.public_keys]
+            return KeyList(keys=tuple(self._view(key) for key in keys))
 
     def health(self) -> HealthView:
-        """Return the counts; raises Refusal when the record is not sound."""
-        with self._lock:
-            self._record.check_sound()
-            return HealthView(
+        """Return the counts; raises Refusal when the record is not sound, HsmFault when the token does not answer."""
+        with self._deciding():
+            view = HealthView(
                 policy_version=self._record.policy.version,
                 journal_count=self._record.count,
                 keys=len(self._record.state.public_keys),
             )
+        self._record.check_anchor()
+        return view
+
+    @contextmanager
+    def _deciding(self) -> Iterator[None]:
+        """Decide alone, and let no answer or refusal leave before all that it rests on is durable."""
+        group = None
+        try:
+            with self._lock:
+                self._record.check_sound()
+                try:
+                    yield
+                finally:
+                    group = self._record.newest
+        finally:
+            self._record.settle(group)
+
+    def _allow(self, request: Sign, intent: Intent, digest: bytes) -> bytes:
+        """Decide about an intent that is not signed yet: bind it and return its unsigned bytes, or raise Refusal."""
+        votes = self._admit(intent, digest, request.approvals)
+        self._stop_at_veto(request.intent, digest, votes)
+        ruling = self._rule(intent, digest, votes)
+        if ruling.verdict != "allow":
+            raise Refusal(ruling.code, _sentence(ruling))
+        unsigned = build_unsigned(intent, request.binding, self._record.policy.networks, self._record.now())
+        self._bind(request, intent, digest, unsigned, ruling)
+        return unsigned
+
+    def _sign_once(self, request: Sign, intent: Intent, digest: bytes, unsigned: bytes) -> TransactionSigned:
+        """Sign what is bound durably; whoever asked for the same meanwhile waits here for the same bytes."""
+        with self._stripes[digest[0] % _STRIPES]:
+            signed = self._record.state.signed.get(digest)
+            if signed is None:
+                tx, tx_hash = self._sign_bytes(intent, request.binding, unsigned)
+                signed = TransactionSigned(digest=digest, tx=tx, tx_hash=tx_hash)
+                with self._lock:
+                    self._record.append(signed)
+            group = self._record.newest
+        self._record.settle(group)
+        return signed
+
+    def _land(self, digest: bytes) -> None:
+        with self._lock:
+            self._under_way[digest] -= 1
+            if not self._under_way[digest]:
+                del self._under_way[digest]
 
     def _admit(self, intent: Intent, digest: bytes, approvals: tuple[Approval, ...]) -> Tally:
         """Check all that does not depend on the rules; return the verified votes."""
@@ -268,6 +316,8 @@ class Decider:
         leave a gap that no later transaction can pass. Or signed for Stellar, and lapsed.
         """
         now = self._record.now()
+        if holder.digest in self._under_way:
+            return False
         if holder.digest in self._record.state.signed:
             return _has_lapsed(holder.binding, now)
         return holder.digest in self._record.state.vetoed or now >= canonical.decode(holder.intent).expires_at

@@ -2,8 +2,10 @@
 facts.
 """
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from signer.protocol.approvals import Approval
@@ -118,6 +120,24 @@ def load_fact(body: bytes) -> Fact:
     return fact
 
 
+class Spending:
+    """What was bound for one account, so kept that a question costs the same however long the past is."""
+
+    def __init__(self) -> None:
+        self._times = array("q")
+        self._totals = [0]
+        """`_totals[i]` is the sum of the first i amounts."""
+
+    def add(self, at: int, amount: int) -> None:
+        """Add an amount; times never fall."""
+        self._times.append(at)
+        self._totals.append(self._totals[-1] + amount)
+
+    def since(self, at: int) -> int:
+        """Return the sum of what was added at or after this time."""
+        return self._totals[-1] - self._totals[bisect_left(self._times, at)]
+
+
 @dataclass(slots=True, kw_only=True)
 class State:
     """Everything that decisions need to know of the past."""
@@ -134,9 +154,8 @@ class State:
     vetoed: set[bytes] = field(default_factory=set)
     slots: dict[tuple[str, str, int], bytes] = field(default_factory=dict)
     """(key, chain, sequence or nonce) to the digest that owns it."""
-    spending: dict[tuple[str, str, str, str], list[tuple[int, int]]] = field(default_factory=dict)
-    """(org, vault, chain, asset) to (time, amount), oldest first."""
-
+    spending: dict[tuple[str, str, str, str], Spending] = field(default_factory=dict)
+    """By (org, vault, chain, asset)."""
     checkpoints: dict[str, CheckpointSigned] = field(default_factory=dict)
     """The newest by key id."""
 
@@ -151,12 +170,12 @@ class State:
             case KeyCreated():
                 self.public_keys[fact.key_id] = fact.public_key
             case Bound():
-                self.bound[fact.digest] = fact
-                self.slots[(fact.key_id, fact.chain, fact.slot)] = fact.digest
-                account = (fact.org, fact.vault, fact.chain, fact.asset)
-                self.spending.setdefault(account, []).append((at, fact.amount))
+                self._bind(at, fact)
             case TransactionSigned():
                 self.signed[fact.digest] = fact
+                # What was signed is only ever shown again: of its bound only identity and binding are needed.
+                bound = self.bound[fact.digest]
+                self.bound[fact.digest] = replace(bound, intent=b"", approvals=(), unsigned=b"")
             case IntentVetoed():
                 self.vetoed.add(fact.digest)
             case CheckpointSigned():
@@ -164,9 +183,12 @@ class State:
 
     def spent(self, account: tuple[str, str, str, str], since: int) -> int:
         """Return what was bound for (org, vault, chain, asset) at or after unix second `since`."""
-        total = 0
-        for at, amount in reversed(self.spending.get(account, [])):
-            if at < since:
-                break
-            total += amount
-        return total
+        spending = self.spending.get(account)
+        return 0 if spending is None else spending.since(since)
+
+    def _bind(self, at: int, fact: Bound) -> None:
+        self.bound[fact.digest] = fact
+        self.slots[(fact.key_id, fact.chain, fact.slot)] = fact.digest
+        if fact.amount:
+            account = (fact.org, fact.vault, fact.chain, fact.asset)
+            self.spending.setdefault(account, Spending()).add(at, fact.amount)

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives import hashes
@@ -10,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from signer.anchor import OWNER_PLACE
 from signer.refusal import HsmFault
 
 START = 1_800_000_000
@@ -23,7 +25,8 @@ class Crash(BaseException):
 class FakeToken:
     """What outlives the process, and the switches of the test. Plays keys, MAC, anchor store and clock."""
 
-    anchors: list[bytes] = field(default_factory=list)
+    texts: dict[int, str] = field(default_factory=dict)
+    """The anchor's places."""
     seeds: dict[bytes, bytes] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     crash_at: int = 0
@@ -31,9 +34,13 @@ class FakeToken:
     failing: str = ""
     """Name of the calls that raise HsmFault."""
     now: int = START
+    between: Callable[[str], None] | None = None
+    """What happens at each call of the token, by name: another process at work."""
 
     def _called(self, name: str) -> None:
         self.calls.append(name)
+        if self.between is not None:
+            self.between(name)
         if len(self.calls) == self.crash_at:
             raise Crash(name)
         if name == self.failing:
@@ -46,14 +53,17 @@ class FakeToken:
         self._called("mac")
         return hmac.digest(b"journal key", message, "sha256")
 
-    def read(self) -> list[bytes]:
-        return list(self.anchors)
+    def read(self, place: int) -> str:
+        if self.between is not None:
+            self.between("read")
+        return self.texts.get(place, "")
 
-    def replace(self, value: bytes) -> None:
-        self._called("anchor")
-        self.anchors.append(value)
-        self._called("destroy")
-        self.anchors = [value]
+    def write(self, place: int, text: str) -> None:
+        name = "owner" if place == OWNER_PLACE else "anchor"
+        self._called(name)
+        self.texts.pop(place, None)
+        self._called(f"{name} torn")
+        self.texts[place] = text
 
     def generate(self, key_id: bytes, label: str, curve: str) -> bytes:
         self._called("generate")

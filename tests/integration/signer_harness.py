@@ -60,7 +60,7 @@ class SignerProcess:
 
     @property
     def journal(self) -> Path:
-        return self.directory / "journal" / "journal.jsonl"
+        return self.directory / "journal" / "journal.log"
 
     @property
     def log(self) -> str:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from signer.anchor import PLACES
 from signer.protocol.intent import Intent, StellarPayment
 from signer.protocol.messages import Signed, StellarBinding, Veto
 from signer.refusal import HsmFault
@@ -27,7 +28,9 @@ def test_a_crash_at_any_step_leaves_one_transaction(signer: Desk, kind: str, ste
     signer.token.crash_at = step
     with pytest.raises(Crash):
         decider.sign(asked)
-    assert signer.token.calls == ["mac", "anchor", "destroy", "sign", "mac", "anchor", "destroy"][:step]
+    assert (
+        signer.token.calls == ["mac", "anchor", "anchor torn", "sign", "mac", "anchor", "anchor torn"][:step]
+    )
     decider = signer.start()
     if step > 1:
         sequence = isinstance(asked.binding, StellarBinding)
@@ -44,7 +47,10 @@ def test_a_crash_while_a_key_is_made_makes_one_key(signer: Desk, step: int) -> N
     signer.token.crash_at = step
     with pytest.raises(Crash):
         make_key(decider)
-    assert signer.token.calls == ["mac", "anchor", "destroy", "generate", "mac", "anchor", "destroy"][:step]
+    assert (
+        signer.token.calls
+        == ["mac", "anchor", "anchor torn", "generate", "mac", "anchor", "anchor torn"][:step]
+    )
     key = make_key(signer.start())
     assert make_key(signer.start()) == key
     assert len(signer.token.seeds) == 1
@@ -60,14 +66,30 @@ def test_an_hsm_that_fails_to_sign_can_be_asked_again(signer: Desk) -> None:
     assert decider.sign(asked)
 
 
-def test_an_hsm_that_fails_before_the_journal_leaves_no_trace(signer: Desk) -> None:
+def test_what_the_hsm_kept_from_the_journal_counts_and_is_written_before_anything_else(signer: Desk) -> None:
+    decider = signer.start()
+    asked, other = make_request(decider, "transfer"), make_request(decider, "payment")
+    before = (signer.directory / "journal.log").read_bytes()
+    signer.token.failing = "mac"
+    for request in (asked, asked, other):
+        with pytest.raises(HsmFault):
+            decider.sign(request)
+    assert (signer.directory / "journal.log").read_bytes() == before
+    assert "sign" not in signer.token.calls
+    signer.token.failing = ""
+    assert code_of(decider, replace(asked, binding=bind_evm(5))) == "already_bound"
+    assert decider.sign(asked)
+    assert signer.start().sign(replace(asked, approvals=()))
+
+
+def test_what_the_hsm_kept_from_the_journal_dies_with_the_process(signer: Desk) -> None:
     decider = signer.start()
     asked = make_request(decider, "transfer")
     signer.token.failing = "mac"
     with pytest.raises(HsmFault):
         decider.sign(asked)
     signer.token.failing = ""
-    assert decider.sign(replace(asked, binding=bind_evm(5)))
+    assert signer.start().sign(replace(asked, binding=bind_evm(5)))
 
 
 def test_an_anchor_that_cannot_be_written_stops_this_process(signer: Desk) -> None:
@@ -85,14 +107,15 @@ def test_an_anchor_that_cannot_be_written_stops_this_process(signer: Desk) -> No
 def test_a_second_hand_on_the_journal_or_the_anchor_stops_signing(signer: Desk) -> None:
     decider = signer.start()
     asked = make_request(decider, "transfer")
-    journal = signer.directory / "journal.jsonl"
+    journal = signer.directory / "journal.log"
     with journal.open("ab") as file:
         file.write(b"x")
     assert code_of(decider, asked) == "journal_fault"
     journal.write_bytes(journal.read_bytes()[:-1])
     assert code_of(decider, asked) == "journal_fault"
     decider = signer.start()
-    signer.token.anchors = [signer.token.anchors[0][:-1] + b"\x00"]
+    newest = max(PLACES, key=lambda place: int(signer.token.texts[place].split()[1]))
+    signer.token.texts[newest] = signer.token.texts[newest][:-1] + "x"
     assert code_of(decider, asked) == "anchor_mismatch"
     assert "sign" not in signer.token.calls
 
