@@ -51,8 +51,12 @@ def read_anchor(store: AnchorStore) -> Anchor | None:
 
 def move_anchor(store: AnchorStore, anchor: Anchor) -> None:
     """Write the anchor over the older of the two places; raises HsmFault, after which either may stand there."""
-    text = f"custody-anchor-v2 {anchor.count} {anchor.head.hex()} {anchor.policy_hash.hex()}"
-    store.write(anchor.count % len(PLACES), text)
+    store.write(anchor.count % len(PLACES), _text(anchor))
+
+
+def stands(store: AnchorStore, anchor: Anchor | None) -> bool:
+    """Tell whether this anchor, the last one moved, is still in its place."""
+    return anchor is None or store.read(anchor.count % len(PLACES)) == _text(anchor)
 
 
 def claim(store: AnchorStore, owner: str) -> Anchor | None:
@@ -65,6 +69,10 @@ def check_owner(store: AnchorStore, owner: str) -> None:
     """Raise EvidenceFault unless this process is still the one that may sign."""
     if store.read(OWNER_PLACE) != owner:
         raise EvidenceFault("another signer has taken the token")
+
+
+def _text(anchor: Anchor) -> str:
+    return f"custody-anchor-v2 {anchor.count} {anchor.head.hex()} {anchor.policy_hash.hex()}"
 
 
 def _parse(text: str) -> Anchor:

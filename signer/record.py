@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from signer.anchor import Anchor, AnchorStore, check_owner, claim, move_anchor, read_anchor
+from signer.anchor import Anchor, AnchorStore, check_owner, claim, move_anchor, stands
 from signer.facts import Fact, PolicyAdopted, State, dump_fact, load_fact
 from signer.journal import Entry, Journal, Mac
 from signer.policy.document import Policy
@@ -204,7 +204,7 @@ class Record:
     def _check_anchor(self) -> None:
         self._refuse_after_fault()
         try:
-            same = read_anchor(self._store) == self._anchored
+            same = stands(self._store, self._anchored)
         except EvidenceFault:
             same = False
         if not same:

@@ -104,7 +104,7 @@ def soak(
             try:
                 one_round(pool, keys, mac, message, ed, secp)
                 if number == 0:
-                    anchor.replace(message)
+                    move(anchor, message.hex())
             except (HsmFault, InvalidSignature, ValueError) as error:
                 print(f"{type(error).__name__} {error} {error.__cause__!r}", file=sys.stderr)
                 errors[number] += 1
@@ -116,6 +116,12 @@ def soak(
     for thread in threads:
         thread.join()
     return sum(counts), sum(errors)
+
+
+def move(anchor: AnchorObject, text: str) -> None:
+    anchor.write(0, text)
+    if anchor.read(0) != text:
+        raise ValueError
 
 
 def one_round(
