@@ -9,7 +9,7 @@ import re
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -43,10 +43,13 @@ from signer.protocol.messages import (
 )
 from signer.quorum import Tally, tally
 from signer.record import Record
-from signer.refusal import Refusal
+from signer.refusal import HsmFault, Refusal
 
 _STRIPES = 256
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}")
+
+
+Outcome = Signed | Refusal | HsmFault
 
 
 class Keys(Protocol):
@@ -57,6 +60,26 @@ class Keys(Protocol):
 
     def sign(self, key_id: bytes, curve: str, message: bytes) -> bytes:
         """Return a 64-byte signature over 32 bytes. Raises HsmFault."""
+
+
+class _Case:
+    """One request on its way to an answer."""
+
+    def __init__(self, request: Sign) -> None:
+        self.request = request
+        self.intent: Intent
+        self.digest = b""
+        self.unsigned = b""
+        """Set once the intent is allowed and bound."""
+        self.signed: TransactionSigned | None = None
+        self.failure: Refusal | HsmFault | None = None
+
+    def outcome(self) -> Outcome:
+        """Return the answer; one that is neither signed nor failed does not exist."""
+        if self.failure is not None or self.signed is None:
+            return self.failure or HsmFault("no signature")
+        signed = self.signed
+        return Signed(tx=signed.tx, tx_hash=signed.tx_hash, intent_digest=signed.digest.hex())
 
 
 class Decider:
@@ -76,22 +99,27 @@ class Decider:
 
         Raises Refusal, or HsmFault after which the same request may be sent again.
         """
-        intent, digest = _read_intent(request.intent)
-        unsigned = b""
+        (outcome,) = self.sign_all([request])
+        if isinstance(outcome, Signed):
+            return outcome
+        raise outcome
+
+    def sign_all(self, requests: Sequence[Sign]) -> list[Outcome]:
+        """Answer requests that came together, each by itself: decided in this order, made durable together."""
+        cases = [_Case(request) for request in requests]
         try:
-            with self._deciding():
-                signed = self._record.state.signed.get(digest)
-                if signed is None:
-                    unsigned = self._allow(request, intent, digest)
-                    self._under_way[digest] += 1
-                else:
-                    self._check_binding_unchanged(digest, request.binding)
-            if signed is None:
-                signed = self._sign_once(request, intent, digest, unsigned)
-        finally:
-            if unsigned:
-                self._land(digest)
-        return Signed(tx=signed.tx, tx_hash=signed.tx_hash, intent_digest=digest.hex())
+            try:
+                with self._deciding():
+                    for case in cases:
+                        self._decide(case)
+                for case in cases:
+                    self._sign_once(case)
+                self._record.settle(self._record.newest)
+            finally:
+                self._land(cases)
+        except (Refusal, HsmFault) as failure:
+            return [failure] * len(cases)
+        return [case.outcome() for case in cases]
 
     def veto(self, request: Veto) -> Vetoed:
         """Make a rejection final. Idempotent. Raises Refusal, also when the intent is signed already."""
@@ -207,6 +235,20 @@ class Decider:
         finally:
             self._record.settle(group)
 
+    def _decide(self, case: "_Case") -> None:
+        """Recall what is signed already, or bind an allowed intent so that it may be signed once that is durable."""
+        try:
+            case.intent, case.digest = _read_intent(case.request.intent)
+            case.signed = self._record.state.signed.get(case.digest)
+            if case.signed is not None:
+                self._check_binding_unchanged(case.digest, case.request.binding)
+                return
+            case.unsigned = self._allow(case.request, case.intent, case.digest)
+        except Refusal as refusal:
+            case.failure = refusal
+            return
+        self._under_way[case.digest] += 1
+
     def _allow(self, request: Sign, intent: Intent, digest: bytes) -> bytes:
         """Decide about an intent that is not signed yet: bind it and return its unsigned bytes, or raise Refusal."""
         votes = self._admit(intent, digest, request.approvals)
@@ -218,24 +260,30 @@ class Decider:
         self._bind(request, intent, digest, unsigned, ruling)
         return unsigned
 
-    def _sign_once(self, request: Sign, intent: Intent, digest: bytes, unsigned: bytes) -> TransactionSigned:
+    def _sign_once(self, case: "_Case") -> None:
         """Sign what is bound durably; whoever asked for the same meanwhile waits here for the same bytes."""
-        with self._stripes[digest[0] % _STRIPES]:
-            signed = self._record.state.signed.get(digest)
-            if signed is None:
-                tx, tx_hash = self._sign_bytes(intent, request.binding, unsigned)
-                signed = TransactionSigned(digest=digest, tx=tx, tx_hash=tx_hash)
-                with self._lock:
-                    self._record.append(signed)
-            group = self._record.newest
-        self._record.settle(group)
-        return signed
+        if not case.unsigned:
+            return
+        with self._stripes[case.digest[0] % _STRIPES]:
+            case.signed = self._record.state.signed.get(case.digest)
+            if case.signed is not None:
+                return
+            try:
+                tx, tx_hash = self._sign_bytes(case.intent, case.request.binding, case.unsigned)
+            except (Refusal, HsmFault) as failure:
+                case.failure = failure
+                return
+            case.signed = TransactionSigned(digest=case.digest, tx=tx, tx_hash=tx_hash)
+            with self._lock:
+                self._record.append(case.signed)
 
-    def _land(self, digest: bytes) -> None:
+    def _land(self, cases: Sequence["_Case"]) -> None:
         with self._lock:
-            self._under_way[digest] -= 1
-            if not self._under_way[digest]:
-                del self._under_way[digest]
+            for case in cases:
+                if case.unsigned:
+                    self._under_way[case.digest] -= 1
+                    if not self._under_way[case.digest]:
+                        del self._under_way[case.digest]
 
     def _admit(self, intent: Intent, digest: bytes, approvals: tuple[Approval, ...]) -> Tally:
         """Check all that does not depend on the rules; return the verified votes."""

@@ -82,7 +82,7 @@ def serve(config: Config, policy: Policy, decider: Decider) -> None:
         health = decider.health()
     except Refusal as refusal:
         raise EvidenceFault(refusal.text) from refusal
-    server = Server(config, partial(answer, decider, policy))
+    server = Server(config, partial(answer, decider, policy), decider.sign_all)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: server.stop())
     log_event(

@@ -1,18 +1,17 @@
-"""The Unix socket: who may ask, how much and how long; one thread per connection; every answer is a message."""
+"""The Unix socket: who may ask, how much and how long; every answer is a message."""
 
-import errno
+import contextlib
+import selectors
 import socket
-import stat
-import struct
-import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import assert_never
 
 from signer.config import Config
-from signer.decide import Decider
+from signer.connections import Connection, listen, peer_uid
+from signer.decide import Decider, Outcome
 from signer.log import log_event
 from signer.policy.document import Policy
 from signer.protocol.checkpoint import VAULT as CHECKPOINTS
@@ -38,11 +37,15 @@ from signer.protocol.messages import (
     dump,
     load_request,
 )
-from signer.protocol.wire import ConnectionEnded, MalformedMessage, receive_frame_before, send_frame
-from signer.refusal import HsmFault, Refusal, StartupFault
+from signer.protocol.wire import MalformedMessage
+from signer.refusal import HsmFault, Refusal
 
 _POLL_S = 0.5
 _PATIENCE_S = 1
+_LOBBY_POLL_S = 0.02
+_LOBBY_MAX = 64
+_TOGETHER_MAX = 64
+"""Most signatures decided as one."""
 _REQUESTER = frozenset({"requester"})
 _OPERATOR = frozenset({"operator"})
 _ANY = frozenset({"requester", "operator", "observer"})
@@ -138,122 +141,234 @@ def view_policy(policy: Policy) -> PolicyView:
 
 
 class Server:
-    """Accepts connections until told to stop, then lets running requests finish."""
+    """Accepts connections until told to stop, then lets running requests finish.
 
-    def __init__(self, config: Config, answer: Callable[[frozenset[str], Request], Response]) -> None:
+    One thread reads what arrives; a few workers answer. A worker takes everything that waits, so that signatures asked for
+    together are decided and made durable together, and requests that wait cost neither a thread nor a fight for the
+    interpreter's lock.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        answer: Callable[[frozenset[str], Request], Response],
+        sign_all: Callable[[list[Sign]], list[Outcome]],
+    ) -> None:
         """Bind the socket. Raises StartupFault when its place is taken or unusable."""
         self._config = config
         self._answer = answer
+        self._sign_all = sign_all
         self._stopping = threading.Event()
-        self._guard = threading.Condition()
-        self._connections: dict[socket.socket, threading.Thread] = {}
-        self._listener = _listen(config.socket, config.socket_mode)
+        self._connections: set[Connection] = set()
+        self._lobby: list[tuple[socket.socket, frozenset[str], float]] = []
+        """Peers that came when there was no room, until when they wait for it."""
+        self._selector = selectors.DefaultSelector()
+        self._calls: deque[_Call] = deque()
+        self._calling = threading.Condition()
+        """Around the calls that wait for a worker."""
+        self._listener = listen(config.socket, config.socket_mode)
 
     def serve(self) -> None:
         """Accept until `stop`; returns after the last running request is answered."""
-        while not self._stopping.is_set():
-            try:
-                connection, _ = self._listener.accept()
-            except TimeoutError:
-                continue
-            except OSError as error:
-                # Out of descriptors, or the peer is gone already: neither may end the signer.
-                log_event("signer.accept_failed", code=error.errno or 0)
-                self._stopping.wait(_POLL_S)
-                continue
-            self._start(connection)
-        self._listener.close()
-        self._config.socket.unlink(missing_ok=True)
-        with self._guard:
-            running = dict(self._connections)
-        for connection, thread in running.items():
-            _end_reading(connection)
-            thread.join()
+        workers = [threading.Thread(target=self._work) for _ in range(self._config.hsm.sessions + 1)]
+        for worker in workers:
+            worker.start()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        try:
+            self._receive()
+        finally:
+            self._stopping.set()
+            with self._calling:
+                self._calling.notify_all()
+            for worker in workers:
+                worker.join()
+            for connection in self._connections:
+                connection.close()
+            self._selector.close()
+            self._listener.close()
+            self._config.socket.unlink(missing_ok=True)
 
     def stop(self) -> None:
         """Make `serve` return; safe to call from a signal handler."""
         self._stopping.set()
 
-    def _start(self, connection: socket.socket) -> None:
-        roles = self._config.peers.get(peer_uid(connection), frozenset())
-        with self._guard:
-            # Whoever hangs up may call again before the thread of the old call has noticed.
-            if len(roles) > 0 and self._guard.wait_for(self._has_room, _PATIENCE_S):
-                thread = threading.Thread(target=self._talk, args=(connection, roles), daemon=True)
-                self._connections[connection] = thread
-                thread.start()
-                return
-        code = "busy" if roles else "forbidden"
-        log_event("signer.connection_refused", code=code)
-        with connection:
-            connection.settimeout(1)
-            _send(connection, Refused(code=code, text="the connection is not accepted"))
+    def _receive(self) -> None:
+        """Take in what arrives, from whom there is room for, until told to stop."""
+        sweep_at = 0.0
+        while not self._stopping.is_set():
+            calls = []
+            for key, _ in self._selector.select(_LOBBY_POLL_S if self._lobby else _POLL_S):
+                if key.fileobj is self._listener:
+                    self._accept()
+                else:
+                    calls += self._read(key.data)
+            self._enqueue(calls)
+            now = time.monotonic()
+            if self._lobby or now >= sweep_at:
+                self._sweep(now)
+                self._admit(now)
+                sweep_at = now + _POLL_S
 
-    def _talk(self, connection: socket.socket, roles: frozenset[str]) -> None:
+    def _accept(self) -> None:
         try:
-            with connection:
-                while self._talk_once(connection, roles):
-                    pass
-        finally:
-            with self._guard:
-                del self._connections[connection]
-                self._guard.notify()
+            peer, _ = self._listener.accept()
+            roles = self._config.peers.get(peer_uid(peer), frozenset())
+        except OSError as error:
+            # Out of descriptors, or the peer is gone already: neither may end the signer.
+            log_event("signer.accept_failed", code=error.errno or 0)
+            self._stopping.wait(_POLL_S)
+            return
+        if not roles:
+            _turn_away(peer, "forbidden")
+        else:
+            # Whoever hangs up may call again before the end of the old call has been noticed.
+            self._lobby.append((peer, roles, time.monotonic() + _PATIENCE_S))
+            self._admit(time.monotonic())
 
-    def _has_room(self) -> bool:
-        return len(self._connections) < self._config.limits.connections
+    def _admit(self, now: float) -> None:
+        """Give room to those who wait for it, oldest first; turn away who has waited too long."""
+        limits = self._config.limits
+        while self._lobby and len(self._connections) < limits.connections:
+            peer, roles, _ = self._lobby.pop(0)
+            connection = Connection(peer, roles, now + limits.idle_s)
+            self._connections.add(connection)
+            self._selector.register(connection, selectors.EVENT_READ, connection)
+        while self._lobby and (now > self._lobby[0][2] or len(self._lobby) > _LOBBY_MAX):
+            peer, _, _ = self._lobby.pop(0)
+            _turn_away(peer, "busy")
 
-    def _talk_once(self, connection: socket.socket, roles: frozenset[str]) -> bool:
-        """Receive and answer one request; False when the connection is over."""
+    def _sweep(self, now: float) -> None:
+        for connection in [one for one in self._connections if one.is_spent(now)]:
+            self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        """Forget a connection; one that a worker works for keeps its room until then."""
+        if connection.fileno() in self._selector.get_map():
+            self._selector.unregister(connection)
+        connection.end()
+        if connection.is_spent(0):
+            self._connections.discard(connection)
+            connection.close()
+
+    def _read(self, connection: Connection) -> list["_Call"]:
+        """Return the request that is complete now, if one is."""
         try:
-            connection.settimeout(self._config.limits.idle_s)
-            if not connection.recv(1, socket.MSG_PEEK):
-                return False
-            body = receive_frame_before(connection, time.monotonic() + self._config.limits.request_s)
-            request = load_request(body)
+            body = connection.receive(time.monotonic() + self._config.limits.request_s)
+            return [] if body is None else [_Call(connection, load_request(body))]
         except MalformedMessage as error:
-            log_event("signer.malformed_message", code=error.code)
-            _send(connection, Refused(code="malformed_message", text=f"not a message: {error.code}"))
-            return False
-        except (ConnectionEnded, OSError):
-            return False
-        response = self._answer_safely(roles, request)
-        connection.settimeout(self._config.limits.request_s)
-        return _send(connection, response) and not self._stopping.is_set()
+            self._refuse_malformed(connection, error)
+        except BlockingIOError:
+            return []
+        except OSError:
+            self._drop(connection)
+        return []
 
-    def _answer_safely(self, roles: frozenset[str], request: Request) -> Response:
-        started = time.monotonic()
-        code, where = "ok", ""
+    def _refuse_malformed(self, connection: Connection, error: MalformedMessage) -> None:
+        log_event("signer.malformed_message", code=error.code)
+        self._reply(connection, Refused(code="malformed_message", text=f"not a message: {error.code}"))
+        connection.end()
+
+    def _enqueue(self, calls: list["_Call"]) -> None:
+        if calls:
+            with self._calling:
+                self._calls.extend(calls)
+                self._calling.notify()
+
+    def _work(self) -> None:
+        """Answer what waits, until told to stop and nothing waits any more."""
+        while True:
+            with self._calling:
+                while not self._calls:
+                    if self._stopping.is_set():
+                        return
+                    self._calling.wait()
+                calls = [self._calls.popleft() for _ in range(min(len(self._calls), _TOGETHER_MAX))]
+                if self._calls:
+                    self._calling.notify()
+            together = [call for call in calls if call.is_sign]
+            self._answer_together(together)
+            for call in calls:
+                if not call.is_sign:
+                    self._finish(call, self._answer_safely(call))
+
+    def _answer_together(self, calls: list["_Call"]) -> None:
+        """Answer requests for signatures as one; each has its own outcome."""
+        requests = [call.request for call in calls if isinstance(call.request, Sign)]
         try:
-            response = self._answer(roles, request)
-        except Refusal as refusal:
-            code = refusal.code
-            response = Refused(code=code, text=refusal.text)
-        except HsmFault as fault:
-            code, where = "hsm_fault", str(fault)
-            response = Refused(code=code, text="the HSM failed; ask again with the same request")
+            outcomes = self._sign_all(requests) if requests else []
+        except Exception as defect:  # noqa: BLE001 - as in `_answer_safely`; the request that meets it answers for itself alone
+            log_event("signer.defect", where=_place_of(defect))
+            for call in calls:
+                self._finish(call, self._answer_safely(call))
+            return
+        for call, outcome in zip(calls, outcomes, strict=True):
+            self._finish(call, self._response_to(call, outcome))
+
+    def _answer_safely(self, call: "_Call") -> Response:
+        try:
+            outcome = self._answer(call.connection.roles, call.request)
+        except (Refusal, HsmFault) as failure:
+            return self._response_to(call, failure)
         except Exception as defect:  # noqa: BLE001 - the process loop; a defect must not end the other connections
             # The process loop's last line: a defect answers with a code, and the log says where it is.
-            code, where = "internal_fault", _place_of(defect)
-            response = Refused(code=code, text="the signer has a defect; its log says where")
-        elapsed_ms = int((time.monotonic() - started) * 1000)
-        log_event("signer.answered", request=type(request).__name__, code=code, where=where, ms=elapsed_ms)
-        return response
+            call.log("internal_fault", _place_of(defect))
+            return Refused(code="internal_fault", text="the signer has a defect; its log says where")
+        return self._response_to(call, outcome)
+
+    @staticmethod
+    def _response_to(call: "_Call", outcome: Response | Refusal | HsmFault) -> Response:
+        if isinstance(outcome, Refusal):
+            call.log(outcome.code)
+            return Refused(code=outcome.code, text=outcome.text)
+        if isinstance(outcome, HsmFault):
+            call.log("hsm_fault", str(outcome))
+            return Refused(code="hsm_fault", text="the HSM failed; ask again with the same request")
+        call.log("ok")
+        return outcome
+
+    def _finish(self, call: "_Call", response: Response) -> None:
+        body = self._reply(call.connection, response)
+        if body is None or self._stopping.is_set():
+            return
+        try:
+            self._enqueue([_Call(call.connection, load_request(body))])
+        except MalformedMessage as error:
+            self._refuse_malformed(call.connection, error)
+
+    def _reply(self, connection: Connection, response: Response) -> bytes | None:
+        """Send an answer; return the body of the request that has arrived meanwhile, if one has."""
+        now, limits = time.monotonic(), self._config.limits
+        try:
+            return connection.answer(response, now + limits.idle_s, now + limits.request_s)
+        except (OSError, MalformedMessage):
+            connection.end()
+            return None
 
 
-def _send(connection: socket.socket, response: Response) -> bool:
-    try:
-        send_frame(connection, dump(response))
-    except (OSError, MalformedMessage):
-        return False
-    return True
+class _Call:
+    """A request that waits for its answer."""
+
+    def __init__(self, connection: Connection, request: Request) -> None:
+        self.connection = connection
+        self.request = request
+        self.is_sign = isinstance(request, Sign) and bool(connection.roles & _REQUESTER)
+        """Whether it may be answered together with others."""
+        self._started = time.monotonic()
+
+    def log(self, code: str, where: str = "") -> None:
+        """Write the request's line of the log."""
+        elapsed_ms = int((time.monotonic() - self._started) * 1000)
+        name = type(self.request).__name__
+        log_event("signer.answered", request=name, code=code, where=where, ms=elapsed_ms)
 
 
-def _end_reading(connection: socket.socket) -> None:
-    try:
-        connection.shutdown(socket.SHUT_RD)
-    except OSError as error:
-        if error.errno not in (errno.ENOTCONN, errno.EBADF):
-            raise
+def _turn_away(peer: socket.socket, code: str) -> None:
+    log_event("signer.connection_refused", code=code)
+    with peer:
+        peer.setblocking(False)
+        body = dump(Refused(code=code, text="the connection is not accepted"))
+        with contextlib.suppress(OSError):
+            peer.send(len(body).to_bytes(4, "big") + body)
 
 
 def _place_of(defect: Exception) -> str:
@@ -263,40 +378,3 @@ def _place_of(defect: Exception) -> str:
         trace = trace.tb_next
     place = f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace is not None else ""
     return f"{type(defect).__name__} {place}"
-
-
-def peer_uid(connection: socket.socket) -> int:
-    """Return the user id of the process that connected, as the kernel vouches for it."""
-    if sys.platform == "darwin":
-        # struct xucred { u_int version; uid_t uid; ... }. Source: sys/ucred.h; SOL_LOCAL is 0.
-        return int(struct.unpack_from("=II", connection.getsockopt(0, socket.LOCAL_PEERCRED, 76))[1])
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", credentials)[1])
-
-
-def _listen(path: Path, mode: int) -> socket.socket:
-    _clear_stale(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listener.bind(str(path))
-        path.chmod(mode)
-        listener.listen(64)
-    except OSError as error:
-        listener.close()
-        raise StartupFault(f"the socket {path} cannot be created: {error.strerror or error}") from error
-    listener.settimeout(_POLL_S)
-    return listener
-
-
-def _clear_stale(path: Path) -> None:
-    """Remove the socket of a signer that was killed; raises StartupFault when somebody answers there."""
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise StartupFault(f"{path} is in the way of the socket and is not one")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        if probe.connect_ex(str(path)) == 0:
-            raise StartupFault(f"another signer answers at {path}")
-    path.unlink(missing_ok=True)

@@ -110,7 +110,8 @@ def load_message(body: bytes, shapes: Mapping[str, type[Any]]) -> Any:
     name = value.pop("type", None)
     if not isinstance(name, str) or name not in shapes:
         raise MalformedMessage("unknown_type")
-    return _record_loader(shapes[name])(value)
+    shape: Any = shapes[name]
+    return _record_loader(shape)(value)
 
 
 def _refuse_number(_text: str) -> Any:
@@ -157,7 +158,7 @@ def _load_json(body: bytes) -> Any:
 
 
 def _dump(value: Any) -> Any:
-    kind = type(value)
+    kind: Any = type(value)
     if kind is str or kind is bool:
         return value
     if kind is int:
@@ -204,7 +205,8 @@ def _load_choice(choices: Mapping[str, type[Any]], value: object) -> Any:
     name = value.pop("type", next(iter(choices)))
     if not isinstance(name, str) or name not in choices:
         raise MalformedMessage("unknown_type")
-    return _record_loader(choices[name])(value)
+    shape: Any = choices[name]
+    return _record_loader(shape)(value)
 
 
 def _load_record(

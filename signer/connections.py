@@ -1,0 +1,136 @@
+"""Connections of the Unix socket: who called, what has arrived of a frame, until when it must be complete."""
+
+import socket
+import stat
+import struct
+import sys
+import threading
+from pathlib import Path
+
+from signer.protocol.messages import Response, dump
+from signer.protocol.wire import FRAME_MAX, MalformedMessage
+from signer.refusal import StartupFault
+
+_LENGTH = 4
+
+
+class Connection:
+    """One peer. The server's loop receives, a worker answers; a request is handed out when the one before it is answered."""
+
+    def __init__(self, peer: socket.socket, roles: frozenset[str], deadline: float) -> None:
+        self.roles = roles
+        self.deadline = deadline
+        """Monotonic second by which more must have arrived, unless a request is being worked on."""
+        self._peer = peer
+        self._received = bytearray()
+        self._guard = threading.Lock()
+        self._busy = False
+        self._over = False
+        peer.setblocking(False)
+        # An answer fits whole, so that a peer who does not read can never make a worker wait.
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * FRAME_MAX)
+
+    def fileno(self) -> int:
+        """Return the descriptor, for the selector."""
+        return self._peer.fileno()
+
+    def is_spent(self, now: float) -> bool:
+        """Tell whether the connection can be closed: nobody works for it, and it is over or took too long."""
+        return not self._busy and (self._over or now > self.deadline)
+
+    def receive(self, complete_until: float) -> bytes | None:
+        """Take what has arrived; return a frame's body when it is whole and its turn, or None.
+
+        Raises OSError when the peer is gone, MalformedMessage when it announces or sends more than it may.
+        """
+        part = self._peer.recv(_LENGTH + FRAME_MAX)
+        with self._guard:
+            if not part:
+                raise ConnectionResetError
+            if not self._received:
+                self.deadline = complete_until
+            self._received += part
+            if len(self._received) > _LENGTH + FRAME_MAX:
+                raise MalformedMessage("too_long")
+            return None if self._busy else self._take()
+
+    def answer(self, response: Response, idle_until: float, complete_until: float) -> bytes | None:
+        """Send the answer; return the body of the frame that has arrived meanwhile, if one has.
+
+        Raises OSError when the peer is gone or does not read, MalformedMessage when the answer is too long to send or what
+        has arrived is no frame.
+        """
+        body = dump(response)
+        if len(body) > FRAME_MAX:
+            raise MalformedMessage("too_long")
+        frame = len(body).to_bytes(_LENGTH, "big") + body
+        with self._guard:
+            self._busy = False
+            self.deadline = complete_until if self._received else idle_until
+            if self._over:
+                raise ConnectionResetError
+            if self._peer.send(frame) != len(frame):
+                raise BlockingIOError
+            return self._take()
+
+    def end(self) -> None:
+        """Let nothing more be sent or received; the loop closes the connection when nobody works for it."""
+        with self._guard:
+            self._over = True
+
+    def close(self) -> None:
+        """Release the descriptor."""
+        self.end()
+        self._peer.close()
+
+    def _take(self) -> bytes | None:
+        if len(self._received) < _LENGTH:
+            return None
+        size = int.from_bytes(self._received[:_LENGTH], "big")
+        if not 2 <= size <= FRAME_MAX:
+            raise MalformedMessage("too_long")
+        end = _LENGTH + size
+        if len(self._received) < end:
+            return None
+        body = bytes(self._received[_LENGTH:end])
+        del self._received[:end]
+        self._busy = True
+        return body
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """Return the user id of the process that connected, as the kernel vouches for it."""
+    if sys.platform == "darwin":
+        # struct xucred { u_int version; uid_t uid; ... }. Source: sys/ucred.h; SOL_LOCAL is 0.
+        return int(struct.unpack_from("=II", connection.getsockopt(0, socket.LOCAL_PEERCRED, 76))[1])
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[1])
+
+
+def listen(path: Path, mode: int) -> socket.socket:
+    """Return the listening socket; raises StartupFault when its place is taken or unusable."""
+    _clear_stale(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        path.chmod(mode)
+        listener.listen(64)
+    except OSError as error:
+        listener.close()
+        raise StartupFault(f"the socket {path} cannot be created: {error.strerror or error}") from error
+    listener.setblocking(False)
+    return listener
+
+
+def _clear_stale(path: Path) -> None:
+    """Remove the socket of a signer that was killed; raises StartupFault when somebody answers there."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise StartupFault(f"{path} is in the way of the socket and is not one")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        if probe.connect_ex(str(path)) == 0:
+            raise StartupFault(f"another signer answers at {path}")
+    path.unlink(missing_ok=True)
