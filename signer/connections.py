@@ -25,7 +25,10 @@ class Connection:
         self._received = bytearray()
         self._guard = threading.Lock()
         self._busy = False
+        """Whether a request was handed out that is not answered yet."""
         self._over = False
+        self.is_ahead = False
+        """Whether the peer sent more than one frame ahead of its answers, so that no answer to that can be sent."""
         peer.setblocking(False)
         # An answer fits whole, so that a peer who does not read can never make a worker wait.
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * FRAME_MAX)
@@ -50,7 +53,8 @@ class Connection:
             if not self._received:
                 self.deadline = complete_until
             self._received += part
-            if len(self._received) > _LENGTH + FRAME_MAX:
+            if self._busy and len(self._received) > _LENGTH + FRAME_MAX:
+                self.is_ahead = True
                 raise MalformedMessage("too_long")
             return None if self._busy else self._take()
 

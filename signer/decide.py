@@ -16,6 +16,7 @@ from typing import Protocol
 from signer.build import stellar
 from signer.build.address import address_of, check_addresses, curve_of
 from signer.build.assembly import build_unsigned, finish, message_of
+from signer.cases import Case, Outcome, open_case, read_intent
 from signer.checkpoints import check_first_key, sign_checkpoint
 from signer.effects import asset_of, moved_by
 from signer.facts import Bound, IntentVetoed, KeyCreated, KeyReserved, TransactionSigned
@@ -45,11 +46,7 @@ from signer.quorum import Tally, tally
 from signer.record import Record
 from signer.refusal import HsmFault, Refusal
 
-_STRIPES = 256
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}")
-
-
-Outcome = Signed | Refusal | HsmFault
 
 
 class Keys(Protocol):
@@ -62,26 +59,6 @@ class Keys(Protocol):
         """Return a 64-byte signature over 32 bytes. Raises HsmFault."""
 
 
-class _Case:
-    """One request on its way to an answer."""
-
-    def __init__(self, request: Sign) -> None:
-        self.request = request
-        self.intent: Intent
-        self.digest = b""
-        self.unsigned = b""
-        """Set once the intent is allowed and bound."""
-        self.signed: TransactionSigned | None = None
-        self.failure: Refusal | HsmFault | None = None
-
-    def outcome(self) -> Outcome:
-        """Return the answer; one that is neither signed nor failed does not exist."""
-        if self.failure is not None or self.signed is None:
-            return self.failure or HsmFault("no signature")
-        signed = self.signed
-        return Signed(tx=signed.tx, tx_hash=signed.tx_hash, intent_digest=signed.digest.hex())
-
-
 class Decider:
     """All decisions of one signer. Safe for concurrent use."""
 
@@ -91,8 +68,8 @@ class Decider:
         self._lock = threading.Lock()
         self._under_way: Counter[bytes] = Counter()
         """Requests by digest that were allowed and are not answered yet: their signature may exist at any moment."""
-        self._stripes = [threading.Lock() for _ in range(_STRIPES)]
-        """By a part of the digest: of one intent only one signature is made at a time."""
+        self._stripes = [threading.Lock() for _ in range(256)]
+        """By the digest's first byte: of one intent only one signature is made at a time."""
 
     def sign(self, request: Sign) -> Signed:
         """Return the signed transaction of an approved intent. Idempotent by the intent's digest.
@@ -106,27 +83,29 @@ class Decider:
 
     def sign_all(self, requests: Sequence[Sign]) -> list[Outcome]:
         """Answer requests that came together, each by itself: decided in this order, made durable together."""
-        cases = [_Case(request) for request in requests]
+        cases = [open_case(request) for request in requests]
+        opened = [case for case in cases if isinstance(case, Case)]
         try:
             try:
                 with self._deciding():
-                    for case in cases:
+                    for case in opened:
                         self._decide(case)
-                for case in cases:
+                for case in opened:
                     self._sign_once(case)
                 self._record.settle(self._record.newest)
             finally:
-                self._land(cases)
+                self._land(opened)
         except (Refusal, HsmFault) as failure:
             return [failure] * len(cases)
-        return [case.outcome() for case in cases]
+        return [case.outcome() if isinstance(case, Case) else case for case in cases]
 
     def veto(self, request: Veto) -> Vetoed:
         """Make a rejection final. Idempotent. Raises Refusal, also when the intent is signed already."""
-        intent, digest = _read_intent(request.intent)
+        intent, digest = read_intent(request.intent)
+        vetoed = Vetoed(intent_digest=digest.hex())
         with self._deciding():
             if digest in self._record.state.vetoed:
-                return Vetoed(intent_digest=digest.hex())
+                return vetoed
             votes = tally(self._record.policy, request.approvals, digest=digest, initiator=intent.initiator)
             if not votes.rejected:
                 raise Refusal("no_veto", "no valid rejection was given")
@@ -135,7 +114,7 @@ class Decider:
             self._record.append(
                 IntentVetoed(digest=digest, intent=request.intent, approval=votes.rejected[0])
             )
-            return Vetoed(intent_digest=digest.hex())
+            return vetoed
 
     def sign_checkpoint(self, request: SignCheckpoint) -> SignedCheckpoint:
         """Sign the head of a seal chain. Idempotent for the newest. Raises Refusal or HsmFault."""
@@ -144,7 +123,7 @@ class Decider:
 
     def explain(self, request: Explain) -> Explained:
         """Tell which rule decides now and what is missing; changes nothing."""
-        intent, digest = _read_intent(request.intent)
+        intent, digest = read_intent(request.intent)
         with self._lock:
             try:
                 votes = self._admit(intent, digest, request.approvals)
@@ -235,18 +214,19 @@ class Decider:
         finally:
             self._record.settle(group)
 
-    def _decide(self, case: "_Case") -> None:
+    def _decide(self, case: Case) -> None:
         """Recall what is signed already, or bind an allowed intent so that it may be signed once that is durable."""
+        signed = self._record.state.signed.get(case.digest)
         try:
-            case.intent, case.digest = _read_intent(case.request.intent)
-            case.signed = self._record.state.signed.get(case.digest)
-            if case.signed is not None:
+            if signed is not None:
                 self._check_binding_unchanged(case.digest, case.request.binding)
+                case.result = signed
                 return
-            case.unsigned = self._allow(case.request, case.intent, case.digest)
+            unsigned = self._allow(case.request, case.intent, case.digest)
         except Refusal as refusal:
-            case.failure = refusal
+            case.result = refusal
             return
+        case.unsigned = unsigned
         self._under_way[case.digest] += 1
 
     def _allow(self, request: Sign, intent: Intent, digest: bytes) -> bytes:
@@ -260,30 +240,27 @@ class Decider:
         self._bind(request, intent, digest, unsigned, ruling)
         return unsigned
 
-    def _sign_once(self, case: "_Case") -> None:
+    def _sign_once(self, case: Case) -> None:
         """Sign what is bound durably; whoever asked for the same meanwhile waits here for the same bytes."""
         if not case.unsigned:
             return
-        with self._stripes[case.digest[0] % _STRIPES]:
-            case.signed = self._record.state.signed.get(case.digest)
-            if case.signed is not None:
-                return
-            try:
-                tx, tx_hash = self._sign_bytes(case.intent, case.request.binding, case.unsigned)
-            except (Refusal, HsmFault) as failure:
-                case.failure = failure
-                return
-            case.signed = TransactionSigned(digest=case.digest, tx=tx, tx_hash=tx_hash)
-            with self._lock:
-                self._record.append(case.signed)
+        with self._stripes[case.digest[0]]:
+            signed = self._record.state.signed.get(case.digest)
+            if signed is None:
+                try:
+                    tx, tx_hash = self._sign_bytes(case.intent, case.request.binding, case.unsigned)
+                except (Refusal, HsmFault) as failure:
+                    case.result = failure
+                    return
+                signed = TransactionSigned(digest=case.digest, tx=tx, tx_hash=tx_hash)
+                with self._lock:
+                    self._record.append(signed)
+            case.result = signed
 
-    def _land(self, cases: Sequence["_Case"]) -> None:
+    def _land(self, cases: Sequence[Case]) -> None:
         with self._lock:
-            for case in cases:
-                if case.unsigned:
-                    self._under_way[case.digest] -= 1
-                    if not self._under_way[case.digest]:
-                        del self._under_way[case.digest]
+            self._under_way.subtract(case.digest for case in cases if case.unsigned)
+            self._under_way = +self._under_way
 
     def _admit(self, intent: Intent, digest: bytes, approvals: tuple[Approval, ...]) -> Tally:
         """Check all that does not depend on the rules; return the verified votes."""
@@ -416,13 +393,6 @@ def _has_lapsed(binding: Binding, now: int) -> bool:
     network's, the two transactions would still exclude each other, because they share the sequence. An EVM nonce has no end.
     """
     return isinstance(binding, StellarBinding) and now > binding.max_time
-
-
-def _read_intent(data: bytes) -> tuple[Intent, bytes]:
-    try:
-        return canonical.decode(data), canonical.digest(data)
-    except canonical.MalformedIntent as error:
-        raise Refusal("malformed_intent", str(error)) from error
 
 
 def _sentence(ruling: Ruling) -> str:

@@ -9,9 +9,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import assert_never
 
+from signer.cases import Outcome
 from signer.config import Config
 from signer.connections import Connection, listen, peer_uid
-from signer.decide import Decider, Outcome
+from signer.decide import Decider
 from signer.log import log_event
 from signer.policy.document import Policy
 from signer.protocol.checkpoint import VAULT as CHECKPOINTS
@@ -184,6 +185,8 @@ class Server:
                 worker.join()
             for connection in self._connections:
                 connection.close()
+            for peer, _, _ in self._lobby:
+                peer.close()
             self._selector.close()
             self._listener.close()
             self._config.socket.unlink(missing_ok=True)
@@ -257,6 +260,7 @@ class Server:
             return [] if body is None else [_Call(connection, load_request(body))]
         except MalformedMessage as error:
             self._refuse_malformed(connection, error)
+            self._drop(connection)
         except BlockingIOError:
             return []
         except OSError:
@@ -265,7 +269,8 @@ class Server:
 
     def _refuse_malformed(self, connection: Connection, error: MalformedMessage) -> None:
         log_event("signer.malformed_message", code=error.code)
-        self._reply(connection, Refused(code="malformed_message", text=f"not a message: {error.code}"))
+        if not connection.is_ahead:
+            self._reply(connection, Refused(code="malformed_message", text=f"not a message: {error.code}"))
         connection.end()
 
     def _enqueue(self, calls: list["_Call"]) -> None:
