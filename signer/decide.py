@@ -1,8 +1,8 @@
 """What the signer does with a request. Read it aloud: every way to a transaction's signature goes through `Decider.sign`.
 
-One lock makes decisions one after another, each against all that was decided before, so that two requests can neither share
-a slot nor slip under a limit together. What was decided is then made durable, together with what others decided meanwhile; only
-then does the HSM sign, outside the lock; and only when the signed bytes are durable too does the answer leave.
+One lock makes decisions one after another, each against all decided before, so that two requests can neither share a slot nor
+slip under a limit together. What was decided is made durable; only then, outside the lock, does the HSM sign; and only when the
+signed bytes are durable too does the answer leave.
 """
 
 import re
@@ -77,9 +77,9 @@ class Decider:
         Raises Refusal, or HsmFault after which the same request may be sent again.
         """
         (outcome,) = self.sign_all([request])
-        if isinstance(outcome, Signed):
-            return outcome
-        raise outcome
+        if not isinstance(outcome, Signed):
+            raise outcome
+        return outcome
 
     def sign_all(self, requests: Sequence[Sign]) -> list[Outcome]:
         """Answer requests that came together, each by itself: decided in this order, made durable together."""
@@ -151,11 +151,11 @@ class Decider:
 
     @staticmethod
     def _check_key_request(request: CreateKey) -> None:
-        for value in (request.request_id, request.org, request.vault, request.label):
-            if not _NAME.fullmatch(value):
-                raise Refusal(
-                    "bad_request", "request_id, org, vault and label are names of at most 64 characters"
-                )
+        names = (request.request_id, request.org, request.vault, request.label)
+        if not all(map(_NAME.fullmatch, names)):
+            raise Refusal(
+                "bad_request", "request_id, org, vault and label are names of at most 64 characters"
+            )
         if request.curve not in CURVES:
             raise Refusal("bad_request", "the curve is ed25519 or secp256k1")
         if request.vault == CHECKPOINTS and request.curve != "ed25519":
@@ -222,11 +222,10 @@ class Decider:
                 self._check_binding_unchanged(case.digest, case.request.binding)
                 case.result = signed
                 return
-            unsigned = self._allow(case.request, case.intent, case.digest)
+            case.unsigned = self._allow(case.request, case.intent, case.digest)
         except Refusal as refusal:
             case.result = refusal
             return
-        case.unsigned = unsigned
         self._under_way[case.digest] += 1
 
     def _allow(self, request: Sign, intent: Intent, digest: bytes) -> bytes:

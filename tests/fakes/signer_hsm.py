@@ -33,11 +33,14 @@ class FakeToken:
     """Number of the call to die at, counted from 1; 0 for never."""
     failing: str = ""
     """Name of the calls that raise HsmFault."""
+    broken_disk: str = ""
+    """Name of the disk's calls that raise OSError."""
     now: int = START
     between: Callable[[str], None] | None = None
     """What happens at each call of the token, by name: another process at work."""
 
-    def _called(self, name: str) -> None:
+    def called(self, name: str) -> None:
+        """Count a call, and die or fail in it if that is the test's wish."""
         self.calls.append(name)
         if self.between is not None:
             self.between(name)
@@ -50,7 +53,7 @@ class FakeToken:
         return self.now
 
     def mac(self, message: bytes) -> bytes:
-        self._called("mac")
+        self.called("mac")
         return hmac.digest(b"journal key", message, "sha256")
 
     def read(self, place: int) -> str:
@@ -60,13 +63,13 @@ class FakeToken:
 
     def write(self, place: int, text: str) -> None:
         name = "owner" if place == OWNER_PLACE else "anchor"
-        self._called(name)
+        self.called(name)
         self.texts.pop(place, None)
-        self._called(f"{name} torn")
+        self.called(f"{name} torn")
         self.texts[place] = text
 
     def generate(self, key_id: bytes, label: str, curve: str) -> bytes:
-        self._called("generate")
+        self.called("generate")
         self.seeds.setdefault(key_id, hashlib.sha256(key_id).digest())
         if curve == "ed25519":
             return self._ed25519(key_id).public_key().public_bytes_raw()
@@ -74,7 +77,7 @@ class FakeToken:
         return public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
 
     def sign(self, key_id: bytes, curve: str, message: bytes) -> bytes:
-        self._called("sign")
+        self.called("sign")
         if curve == "ed25519":
             return self._ed25519(key_id).sign(message)
         der = self._secp256k1(key_id).sign(message, ec.ECDSA(Prehashed(hashes.SHA256())))
