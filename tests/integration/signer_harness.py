@@ -79,7 +79,9 @@ class SignerProcess:
         path.write_text(pin + "\n")
         path.chmod(0o600)
 
-    def write_config(self, module: str = str(MODULE), token: str = "custody", pinned: str = "") -> None:
+    def write_config(
+        self, module: str = str(MODULE), token: str = "custody", pinned: str = "", connections: int = 4
+    ) -> None:
         (self.directory / "signer.toml").write_text(
             f"""
 socket = "{self.directory}/s.sock"
@@ -93,7 +95,7 @@ token = "{token}"
 pin_file = "{self.directory}/pin"
 sessions = 2
 [limits]
-connections = 4
+connections = {connections}
 request_s = 2
 idle_s = 30
 [[peers]]
