@@ -6,6 +6,7 @@ Hardens itself, logs into the token, holds journal against anchor and policy, th
 
 import argparse
 import ctypes
+import gc
 import os
 import resource
 import signal
@@ -70,6 +71,8 @@ def run(config: Config) -> None:
         policy=policy,
         clock=lambda: int(time.time()),
     )
+    # What was recalled stays for life: the collector need not look through it again and again.
+    gc.freeze()
     try:
         serve(config, policy, Decider(record, KeyStore(pool)))
     finally:
