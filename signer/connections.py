@@ -41,7 +41,7 @@ class Connection:
         """Tell whether the connection can be closed: nobody works for it, and it is over or took too long."""
         return not self._busy and (self._over or now > self.deadline)
 
-    def receive(self, complete_until: float) -> bytes | None:
+    def receive(self, complete_deadline: float) -> bytes | None:
         """Take what has arrived; return a frame's body when it is whole and its turn, or None.
 
         Raises OSError when the peer is gone, MalformedMessage when it announces or sends more than it may.
@@ -51,14 +51,14 @@ class Connection:
             if not part:
                 raise ConnectionResetError
             if not self._received:
-                self.deadline = complete_until
+                self.deadline = complete_deadline
             self._received += part
             if self._busy and len(self._received) > _LENGTH + FRAME_MAX:
                 self.is_ahead = True
                 raise MalformedMessage("too_long")
             return None if self._busy else self._take()
 
-    def answer(self, response: Response, idle_until: float, complete_until: float) -> bytes | None:
+    def answer(self, response: Response, idle_deadline: float, complete_deadline: float) -> bytes | None:
         """Send the answer; return the body of the frame that has arrived meanwhile, if one has.
 
         Raises OSError when the peer is gone or does not read, MalformedMessage when the answer is too long to send or what
@@ -70,7 +70,7 @@ class Connection:
         frame = len(body).to_bytes(_LENGTH, "big") + body
         with self._guard:
             self._busy = False
-            self.deadline = complete_until if self._received else idle_until
+            self.deadline = complete_deadline if self._received else idle_deadline
             if self._over:
                 raise ConnectionResetError
             if self._peer.send(frame) != len(frame):

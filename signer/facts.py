@@ -139,9 +139,6 @@ class Spending:
         return self._totals[-1] - self._totals[bisect_left(self._times, at)]
 
 
-_NAMES = ("rule", "key_id", "chain", "org", "vault", "asset")
-
-
 @dataclass(slots=True, kw_only=True)
 class State:
     """Everything that decisions need to know of the past."""
@@ -191,9 +188,16 @@ class State:
         return 0 if spending is None else spending.since(since)
 
     def _bind(self, at: int, fact: Bound) -> None:
-        # The same few names stand in every fact of a million.
-        names = {name: sys.intern(getattr(fact, name)) for name in _NAMES}
-        fact = replace(fact, **names)
+        # The same few names stand in every one of a million facts.
+        fact = replace(
+            fact,
+            rule=sys.intern(fact.rule),
+            key_id=sys.intern(fact.key_id),
+            chain=sys.intern(fact.chain),
+            org=sys.intern(fact.org),
+            vault=sys.intern(fact.vault),
+            asset=sys.intern(fact.asset),
+        )
         self.bound[fact.digest] = fact
         self.slots[(fact.key_id, fact.chain, fact.slot)] = fact.digest
         if fact.amount:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import assert_never
 
 from signer.cases import Outcome
@@ -161,8 +162,8 @@ class Server:
         self._sign_all = sign_all
         self._stopping = threading.Event()
         self._connections: set[Connection] = set()
-        self._lobby: list[tuple[socket.socket, frozenset[str], float]] = []
-        """Peers that came when there was no room, until when they wait for it."""
+        self._lobby: deque[_Guest] = deque()
+        """Who came when there was no room, in order."""
         self._selector = selectors.DefaultSelector()
         self._calls: deque[_Call] = deque()
         self._calling = threading.Condition()
@@ -185,8 +186,8 @@ class Server:
                 worker.join()
             for connection in self._connections:
                 connection.close()
-            for peer, _, _ in self._lobby:
-                peer.close()
+            for guest in self._lobby:
+                guest.peer.close()
             self._selector.close()
             self._listener.close()
             self._config.socket.unlink(missing_ok=True)
@@ -225,20 +226,19 @@ class Server:
             _turn_away(peer, "forbidden")
         else:
             # Whoever hangs up may call again before the end of the old call has been noticed.
-            self._lobby.append((peer, roles, time.monotonic() + _PATIENCE_S))
+            self._lobby.append(_Guest(peer=peer, roles=roles, deadline=time.monotonic() + _PATIENCE_S))
             self._admit(time.monotonic())
 
     def _admit(self, now: float) -> None:
         """Give room to those who wait for it, oldest first; turn away who has waited too long."""
         limits = self._config.limits
         while self._lobby and len(self._connections) < limits.connections:
-            peer, roles, _ = self._lobby.pop(0)
-            connection = Connection(peer, roles, now + limits.idle_s)
+            guest = self._lobby.popleft()
+            connection = Connection(guest.peer, guest.roles, now + limits.idle_s)
             self._connections.add(connection)
             self._selector.register(connection, selectors.EVENT_READ, connection)
-        while self._lobby and (now > self._lobby[0][2] or len(self._lobby) > _LOBBY_MAX):
-            peer, _, _ = self._lobby.pop(0)
-            _turn_away(peer, "busy")
+        while self._lobby and (now > self._lobby[0].deadline or len(self._lobby) > _LOBBY_MAX):
+            _turn_away(self._lobby.popleft().peer, "busy")
 
     def _sweep(self, now: float) -> None:
         for connection in [one for one in self._connections if one.is_spent(now)]:
@@ -348,6 +348,16 @@ class Server:
         except (OSError, MalformedMessage):
             connection.end()
             return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Guest:
+    """A peer that waits for room."""
+
+    peer: socket.socket
+    roles: frozenset[str]
+    deadline: float
+    """Monotonic second until which it waits."""
 
 
 class _Call:

@@ -9,7 +9,6 @@ import binascii
 import json
 import re
 import socket
-import time
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -55,36 +54,16 @@ def receive_frame(connection: socket.socket) -> bytes:
     Raises ConnectionEnded when the peer is gone, MalformedMessage when it announces too much or stops
     half-way, and TimeoutError when the socket's timeout passes.
     """
-    return _receive_body(connection.recv)
-
-
-def receive_frame_before(connection: socket.socket, deadline: float) -> bytes:
-    """Receive one message body completely before `deadline` (time.monotonic), however slowly the peer sends.
-
-    Raises as `receive_frame`.
-    """
-
-    def receive(count: int) -> bytes:
-        remaining = deadline - time.monotonic()
-        if remaining <= 0:
-            raise TimeoutError
-        connection.settimeout(remaining)
-        return connection.recv(count)
-
-    return _receive_body(receive)
-
-
-def _receive_body(receive: Callable[[int], bytes]) -> bytes:
-    length = int.from_bytes(_receive_exactly(receive, 4, at_boundary=True), "big")
+    length = int.from_bytes(_receive_exactly(connection, 4, at_boundary=True), "big")
     if not 2 <= length <= FRAME_MAX:
         raise MalformedMessage("too_long")
-    return _receive_exactly(receive, length, at_boundary=False)
+    return _receive_exactly(connection, length, at_boundary=False)
 
 
-def _receive_exactly(receive: Callable[[int], bytes], count: int, *, at_boundary: bool) -> bytes:
+def _receive_exactly(connection: socket.socket, count: int, *, at_boundary: bool) -> bytes:
     received = bytearray()
     while len(received) < count:
-        chunk = receive(count - len(received))
+        chunk = connection.recv(count - len(received))
         if not chunk:
             if at_boundary and not received:
                 raise ConnectionEnded
