@@ -65,15 +65,14 @@ class Connection:
         has arrived is no frame.
         """
         body = dump(response)
-        if len(body) > FRAME_MAX:
-            raise MalformedMessage("too_long")
-        frame = len(body).to_bytes(_LENGTH, "big") + body
         with self._guard:
             self._busy = False
             self.deadline = complete_deadline if self._received else idle_deadline
             if self._over:
                 raise ConnectionResetError
-            if self._peer.send(frame) != len(frame):
+            if len(body) > FRAME_MAX:
+                raise MalformedMessage("too_long")
+            if self._peer.send(len(body).to_bytes(_LENGTH, "big") + body) != _LENGTH + len(body):
                 raise BlockingIOError
             return self._take()
 

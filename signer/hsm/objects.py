@@ -85,14 +85,10 @@ class AnchorObject:
                 found[Attribute.LABEL] = text
                 return
             with self._pool.objects:
-                slot.session.create_object(
-                    {
-                        **_anchor_search(place),
-                        Attribute.TOKEN: True,
-                        Attribute.PRIVATE: True,
-                        Attribute.LABEL: text,
-                    }
-                )
+                template = {Attribute.TOKEN: True, Attribute.PRIVATE: True, Attribute.LABEL: text}
+                slot.session.create_object({**_anchor_search(place), **template})
+            # Of two processes that create it at once, the one that looks last finds two.
+            self._find(slot, place)
 
     def _find(self, slot: Slot, place: int) -> Any:
         """Return the handle of the place's object, or None. A handle stays good while its object stands."""
