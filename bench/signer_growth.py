@@ -125,6 +125,8 @@ def _bound(number: int, digest: bytes) -> Bound:
         binding=EvmBinding(nonce=number, max_fee_per_gas=10**10, max_priority_fee_per_gas=10**9),
         unsigned=bytes(120),
         key_id=f"{number % 64:032x}",
+        slot_key=f"{number % 64:032x}",
+        replaces=b"",
         chain="eip155:31337",
         slot=number,
         org="acme",

@@ -4,6 +4,7 @@ from signer.facts import TransactionSigned
 from signer.protocol import canonical
 from signer.protocol.intent import Intent
 from signer.protocol.messages import Sign, Signed
+from signer.references import References
 from signer.refusal import HsmFault, Refusal
 
 Outcome = Signed | Refusal | HsmFault
@@ -16,7 +17,9 @@ class Case:
         self.request = request
         self.intent, self.digest = read_intent(request.intent)
         self.unsigned = b""
-        """What is to be signed; set once the intent is allowed and bound."""
+        """What is to be signed."""
+        self.found: References | None = None
+        """What the intent points at; set once it is allowed and bound, so that it is to be signed."""
         self.result: TransactionSigned | Refusal | HsmFault = HsmFault("not signed")
         """What there is to answer; to begin with, that there is no signature."""
 

@@ -8,7 +8,6 @@ signed bytes are durable too does the answer leave.
 import re
 import secrets
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
@@ -21,7 +20,6 @@ from signer.checkpoints import check_first_key, sign_checkpoint
 from signer.effects import asset_of, moved_by
 from signer.facts import Bound, IntentVetoed, KeyCreated, KeyReserved, TransactionSigned
 from signer.policy.ruling import Ruling, denied, rule_on
-from signer.protocol import canonical
 from signer.protocol.approvals import Approval
 from signer.protocol.checkpoint import VAULT as CHECKPOINTS
 from signer.protocol.intent import Intent, StellarIntent
@@ -38,13 +36,14 @@ from signer.protocol.messages import (
     SignCheckpoint,
     Signed,
     SignedCheckpoint,
-    StellarBinding,
     Veto,
     Vetoed,
 )
 from signer.quorum import Tally, tally
 from signer.record import Record
+from signer.references import References, resolve
 from signer.refusal import HsmFault, Refusal
+from signer.slots import check_slot, slot_of
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}")
 
@@ -66,8 +65,6 @@ class Decider:
         self._record = record
         self._keys = keys
         self._lock = threading.Lock()
-        self._under_way: Counter[bytes] = Counter()
-        """Requests by digest that were allowed and are not answered yet: their signature may exist at any moment."""
         self._stripes = [threading.Lock() for _ in range(256)]
         """By the digest's first byte: of one intent only one signature is made at a time."""
 
@@ -109,7 +106,7 @@ class Decider:
             votes = tally(self._record.policy, request.approvals, digest=digest, initiator=intent.initiator)
             if not votes.rejected:
                 raise Refusal("no_veto", "no valid rejection was given")
-            if digest in self._record.state.signed or digest in self._under_way:
+            if digest in self._record.state.signed or digest in self._record.state.under_way:
                 raise Refusal("already_signed", "the intent's transaction is signed already")
             self._record.append(
                 IntentVetoed(digest=digest, intent=request.intent, approval=votes.rejected[0])
@@ -222,32 +219,36 @@ class Decider:
                 self._check_binding_unchanged(case.digest, case.request.binding)
                 case.result = signed
                 return
-            case.unsigned = self._allow(case.request, case.intent, case.digest)
+            self._allow(case)
         except Refusal as refusal:
             case.result = refusal
             return
-        self._under_way[case.digest] += 1
+        self._record.state.under_way[case.digest] += 1
 
-    def _allow(self, request: Sign, intent: Intent, digest: bytes) -> bytes:
-        """Decide about an intent that is not signed yet: bind it and return its unsigned bytes, or raise Refusal."""
-        votes = self._admit(intent, digest, request.approvals)
-        self._stop_at_veto(request.intent, digest, votes)
-        ruling = self._rule(intent, digest, votes)
+    def _allow(self, case: Case) -> None:
+        """Decide about an intent that is not signed yet, and bind it; or raise Refusal."""
+        request, intent, record = case.request, case.intent, self._record
+        votes = self._admit(intent, case.digest, request.approvals)
+        self._stop_at_veto(request.intent, case.digest, votes)
+        ruling = self._rule(intent, case.digest, votes)
         if ruling.verdict != "allow":
             raise Refusal(ruling.code, _sentence(ruling))
-        unsigned = build_unsigned(intent, request.binding, self._record.policy.networks, self._record.now())
-        self._bind(request, intent, digest, unsigned, ruling)
-        return unsigned
+        found = resolve(record.state, intent)
+        unsigned = build_unsigned(
+            intent, request.binding, found.earlier, record.policy.networks, record.now()
+        )
+        self._bind(request, intent, case.digest, unsigned, ruling, found)
+        case.unsigned, case.found = unsigned, found
 
     def _sign_once(self, case: Case) -> None:
         """Sign what is bound durably; whoever asked for the same meanwhile waits here for the same bytes."""
-        if not case.unsigned:
+        if case.found is None:
             return
         with self._stripes[case.digest[0]]:
             signed = self._record.state.signed.get(case.digest)
             if signed is None:
                 try:
-                    tx, tx_hash = self._sign_bytes(case.intent, case.request.binding, case.unsigned)
+                    tx, tx_hash = self._sign_bytes(case.intent, case.unsigned, case.found)
                 except (Refusal, HsmFault) as failure:
                     case.result = failure
                     return
@@ -258,8 +259,9 @@ class Decider:
 
     def _land(self, cases: Sequence[Case]) -> None:
         with self._lock:
-            self._under_way.subtract(case.digest for case in cases if case.unsigned)
-            self._under_way = +self._under_way
+            under_way = self._record.state.under_way
+            under_way.subtract(case.digest for case in cases if case.found is not None)
+            self._record.state.under_way = +under_way
 
     def _admit(self, intent: Intent, digest: bytes, approvals: tuple[Approval, ...]) -> Tally:
         """Check all that does not depend on the rules; return the verified votes."""
@@ -284,6 +286,8 @@ class Decider:
             raise Refusal("expired", "the intent is no longer valid")
         if digest in state.vetoed:
             raise Refusal("vetoed", "an approver rejected it")
+        # Here for its refusals, so that `explain` tells of them too; what it finds is looked up again when it is used.
+        resolve(state, intent)
         return tally(policy, approvals, digest=digest, initiator=intent.initiator)
 
     def _stop_at_veto(self, data: bytes, digest: bytes, votes: Tally) -> None:
@@ -302,19 +306,19 @@ class Decider:
 
         return rule_on(self._record.policy, intent, votes.approved, spent)
 
-    def _bind(self, request: Sign, intent: Intent, digest: bytes, unsigned: bytes, ruling: Ruling) -> None:
+    def _bind(
+        self, request: Sign, intent: Intent, digest: bytes, unsigned: bytes, ruling: Ruling, found: References
+    ) -> None:
         """Give the intent its one transaction, on disk, before anything is signed."""
         state, binding = self._record.state, request.binding
-        slot = binding.sequence if isinstance(binding, StellarBinding) else binding.nonce
         bound = state.bound.get(digest)
         if bound is not None:
             self._check_binding_unchanged(digest, binding)
             if bound.unsigned != unsigned:
                 raise Refusal("already_bound", "the intent is bound to other bytes")
             return
-        holder = state.slots.get((intent.key_id, intent.chain, slot))
-        if holder is not None and not self._is_free(state.bound[holder]):
-            raise Refusal("slot_used", "the key's sequence or nonce belongs to another intent")
+        slot = slot_of(intent, binding, found.slot_key)
+        check_slot(state, slot, intent, binding, self._record.now())
         self._record.append(
             Bound(
                 digest=digest,
@@ -325,7 +329,9 @@ class Decider:
                 unsigned=unsigned,
                 key_id=intent.key_id,
                 chain=intent.chain,
-                slot=slot,
+                slot_key=slot.key_id,
+                slot=slot.number,
+                replaces=slot.replaces,
                 org=intent.org,
                 vault=intent.vault,
                 asset=asset_of(intent),
@@ -333,27 +339,17 @@ class Decider:
             )
         )
 
-    def _is_free(self, holder: Bound) -> bool:
-        """Tell whether the intent that holds a slot can no longer take effect, so that the slot may serve another.
-
-        Never signed and never to be: the process died after binding, then the intent expired or was vetoed; its nonce would
-        leave a gap that no later transaction can pass. Or signed for Stellar, and lapsed.
-        """
-        now = self._record.now()
-        if holder.digest in self._under_way:
-            return False
-        if holder.digest in self._record.state.signed:
-            return _has_lapsed(holder.binding, now)
-        return holder.digest in self._record.state.vetoed or now >= canonical.decode(holder.intent).expires_at
-
     def _check_binding_unchanged(self, digest: bytes, binding: Binding) -> None:
         if self._record.state.bound[digest].binding != binding:
             raise Refusal("already_bound", "the intent is bound to another sequence, nonce or fee")
 
-    def _sign_bytes(self, intent: Intent, binding: Binding, unsigned: bytes) -> tuple[bytes, str]:
-        key_id, public_key = bytes.fromhex(intent.key_id), self._record.state.public_keys[intent.key_id]
-        signature = self._keys.sign(key_id, curve_of(intent), message_of(intent, unsigned))
-        return finish(intent, binding, unsigned, signature, public_key, self._record.policy.networks)
+    def _sign_bytes(self, intent: Intent, unsigned: bytes, found: References) -> tuple[bytes, str]:
+        """Sign with the intent's key and, when another lends the sequence number, with that one too."""
+        message, signatures = message_of(intent, unsigned), {}
+        for key_id in dict.fromkeys((intent.key_id, found.slot_key)):
+            signature = self._keys.sign(bytes.fromhex(key_id), curve_of(intent), message)
+            signatures[self._record.state.public_keys[key_id]] = signature
+        return finish(intent, unsigned, signatures, self._record.policy.networks)
 
     def _reserve_key(self, request: CreateKey) -> KeyReserved:
         existing = self._record.state.key_requests.get(request.request_id)
@@ -383,15 +379,6 @@ class Decider:
             public_key=public_key.hex(),
             address=address_of(key.curve, public_key),
         )
-
-
-def _has_lapsed(binding: Binding, now: int) -> bool:
-    """Whether bytes under this binding can no longer apply, so that their sequence may serve another intent.
-
-    Without this a Stellar account whose transaction missed its window could never send again. Were our clock ahead of the
-    network's, the two transactions would still exclude each other, because they share the sequence. An EVM nonce has no end.
-    """
-    return isinstance(binding, StellarBinding) and now > binding.max_time
 
 
 def _sentence(ruling: Ruling) -> str:

@@ -5,12 +5,13 @@ facts.
 import sys
 from array import array
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from signer.protocol.approvals import Approval
-from signer.protocol.messages import EvmBinding, StellarBinding
+from signer.protocol.messages import Binding
 from signer.protocol.wire import dump_message, load_message
 
 
@@ -45,20 +46,24 @@ class KeyCreated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """An approved intent was bound to the one transaction that it may become. Written before the HSM signs."""
+    """An approved intent was bound to the one transaction or message that it may become. Written before the HSM signs."""
 
     digest: bytes
     intent: bytes
     approvals: tuple[Approval, ...]
     """The evidence: everybody whose approval was counted or given."""
     rule: str
-    binding: StellarBinding | EvmBinding
+    binding: Binding
     unsigned: bytes
-    """What is hashed and signed: Stellar signature base, or 0x02 ‖ RLP."""
+    """What is hashed and signed: Stellar signature base, 0x02 ‖ RLP, or a message with its chain's prefix."""
     key_id: str
     chain: str
+    slot_key: str
+    """Key whose sequence number or nonce is used: the intent's own or a channel's; "" for an intent that uses none."""
     slot: int
-    """Sequence number or nonce."""
+    """Sequence number or nonce; 0 for none."""
+    replaces: bytes
+    """Digest of the intent whose slot it shares as another alternative; b"" for an intent with a slot of its own."""
     org: str
     vault: str
     asset: str
@@ -153,12 +158,16 @@ class State:
     bound: dict[bytes, Bound] = field(default_factory=dict)
     signed: dict[bytes, TransactionSigned] = field(default_factory=dict)
     vetoed: set[bytes] = field(default_factory=set)
-    slots: dict[tuple[str, str, int], bytes] = field(default_factory=dict)
-    """(key, chain, sequence or nonce) to the digest that owns it."""
+    slots: dict[tuple[str, str, int], tuple[bytes, ...]] = field(default_factory=dict)
+    """(key, chain, sequence or nonce) to its alternatives, of which the chain can take one: first the digest of the intent that
+    the slot belongs to, then those that replace or cancel it, oldest first.
+    """
     spending: dict[tuple[str, str, str, str], Spending] = field(default_factory=dict)
     """By (org, vault, chain, asset)."""
     checkpoints: dict[str, CheckpointSigned] = field(default_factory=dict)
     """The newest by key id."""
+    under_way: Counter[bytes] = field(default_factory=Counter)
+    """No fact: requests by digest that were allowed and are not answered yet. Their signature may exist at any moment."""
 
     def learn(self, at: int, fact: Fact) -> None:
         """Fold one fact, written at unix second `at`, into the state."""
@@ -174,9 +183,9 @@ class State:
                 self._bind(at, fact)
             case TransactionSigned():
                 self.signed[fact.digest] = fact
-                # What was signed is only ever shown again: of its bound only identity and binding are needed.
+                # What was signed is only ever shown again, or named by another intent.
                 bound = self.bound[fact.digest]
-                self.bound[fact.digest] = replace(bound, intent=b"", approvals=(), unsigned=b"")
+                self.bound[fact.digest] = replace(bound, approvals=(), unsigned=b"")
             case IntentVetoed():
                 self.vetoed.add(fact.digest)
             case CheckpointSigned():
@@ -194,12 +203,16 @@ class State:
             rule=sys.intern(fact.rule),
             key_id=sys.intern(fact.key_id),
             chain=sys.intern(fact.chain),
+            slot_key=sys.intern(fact.slot_key),
             org=sys.intern(fact.org),
             vault=sys.intern(fact.vault),
             asset=sys.intern(fact.asset),
         )
         self.bound[fact.digest] = fact
-        self.slots[(fact.key_id, fact.chain, fact.slot)] = fact.digest
+        if fact.slot_key:
+            place = (fact.slot_key, fact.chain, fact.slot)
+            earlier = self.slots.get(place, ()) if fact.replaces else ()
+            self.slots[place] = (*earlier, fact.digest)
         if fact.amount:
             account = (fact.org, fact.vault, fact.chain, fact.asset)
             self.spending.setdefault(account, Spending()).add(at, fact.amount)

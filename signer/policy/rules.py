@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-from signer.effects import asset_of, destination_of
+from signer.effects import asset_of, destinations_of, needs_listed_destination, needs_own_rule
 from signer.policy.reading import atomic_of, integer_of, list_of, name_of, record_of, text_of, texts_of, wrong
-from signer.protocol.canonical import kind_of
+from signer.protocol.canonical import KINDS, kind_of
 from signer.protocol.intent import Intent
 
 ANY = "*"
-KINDS = ("stellar_payment", "stellar_change_trust", "stellar_anchor", "evm_transfer", "evm_erc20_transfer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +30,10 @@ class Scope:
             and self.chain in (ANY, intent.chain)
             and self.kind in (ANY, kind_of(intent))
             and self.asset in (ANY, asset_of(intent))
-            and (self.destinations == (ANY,) or destination_of(intent) in self.destinations)
+            and (
+                self.destinations == (ANY,)
+                or any(name in self.destinations for name in destinations_of(intent))
+            )
         )
 
 
@@ -62,6 +64,14 @@ class AllowRule:
     windows: tuple[Window, ...]
     group: str
     threshold: int
+
+    def covers(self, intent: Intent) -> bool:
+        """Tell whether the rule speaks about this intent; "*" does not stretch to what no amount can bound."""
+        return (
+            self.scope.covers(intent)
+            and not (needs_own_rule(intent) and self.scope.kind == ANY)
+            and not (needs_listed_destination(intent) and self.scope.destinations == (ANY,))
+        )
 
 
 _SCOPE = {"id", "org", "vault", "chain", "kind", "asset", "destinations"}

@@ -34,7 +34,7 @@ def rule_on(policy: Policy, intent: Intent, approved: frozenset[str], spent: Spe
             return denied("denied_by_rule", deny.id)
     nearest = denied("no_rule", "")
     for allow in policy.allow:
-        if not allow.scope.covers(intent):
+        if not allow.covers(intent):
             continue
         obstacle = _obstacle(allow, intent, spent)
         if obstacle == "":

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from stellar_sdk import Keypair
 
+from signer.build.address import address_of
 from signer.protocol import canonical
 from signer.protocol.approvals import Approval, approval_message
 from signer.protocol.intent import (
@@ -19,6 +21,7 @@ from signer.protocol.intent import (
     StellarPayment,
 )
 from signer.protocol.messages import EvmBinding, KeyView, StellarBinding
+from tests.fakes.signer_hsm import FakeToken
 
 PASSPHRASE = "Custody Devnet ; 2026"
 NETWORK_ID = hashlib.sha256(PASSPHRASE.encode()).hexdigest()
@@ -92,6 +95,15 @@ def policy_bytes(policy: dict[str, object]) -> bytes:
     return json.dumps(policy).encode()
 
 
+def key_view(token: FakeToken, curve: str, key_id: bytes = bytes(range(16)), vault: str = "hot") -> KeyView:
+    """Return a key of the token as the signer would show it."""
+    public = token.generate(key_id, "x", curve)
+    return KeyView(
+        key_id=key_id.hex(), org="acme", vault=vault, curve=curve, label="x", public_key=public.hex(),
+        address=address_of(curve, public),
+    )  # fmt: skip
+
+
 def make_header(key: KeyView, now: int) -> dict[str, Any]:
     return {
         "org": key.org, "vault": key.vault, "key_id": key.key_id, "request_id": str(uuid4()), "initiator": "maker",
@@ -129,8 +141,10 @@ def make_transfer(key: KeyView, now: int, **changes: Any) -> EvmTransfer:
 
 
 def make_erc20(key: KeyView, now: int) -> EvmErc20Transfer:
-    plain = make_transfer(key, now, gas_limit=90_000, amount=123_456)
-    return EvmErc20Transfer(**{name: getattr(plain, name) for name in EvmTransfer.__slots__}, token=TOKEN)
+    return EvmErc20Transfer(
+        **asdict(make_transfer(key, now, gas_limit=90_000, amount=123_456)),
+        token=TOKEN,
+    )
 
 
 def bind_stellar(intent: StellarIntent, sequence: int) -> StellarBinding:
