@@ -55,7 +55,7 @@ def measure(pool: SessionPool, folder: Path, count: int) -> dict[str, float]:
     keys = KeyStore(pool)
     record = open_record(pool, folder)
     decider = Decider(record, keys)
-    made = per_second(count, lambda number: decider.create_key(request(number)))
+    made = per_second(count, lambda number: decider.keyring.create_key(request(number)))
     record.close()
     started = time.perf_counter()
     record = open_record(pool, folder)

@@ -1,47 +1,32 @@
 """What the signer does with a request. Read it aloud: every way to a transaction's signature goes through `Decider.sign`.
 
-One lock makes decisions one after another, so that two requests can neither share a slot nor slip under a
-limit together.
+One lock makes decisions one after another, each against all decided before, so that two requests can neither share a slot nor
+slip under a limit together. What was decided is made durable; only then, outside the lock, does the HSM sign; and only when the
+signed bytes are durable too does the answer leave.
 """
 
 import re
-import secrets
 import threading
+from collections.abc import Sequence
 
-from signer.admission import (
-    BORN,
-    CEREMONY,
-    Keys,
-    admit,
-    check_storage,
-    create_wrapped,
-    export_page,
-    list_page,
-    view_key,
-    wrapped_key,
-)
+from signer.admission import Keys, wrapped_key
 from signer.build import stellar
 from signer.build.address import address_of, check_addresses, curve_of
 from signer.build.assembly import build_unsigned, finish, message_of
-from signer.checkpoints import check_first_key, sign_checkpoint
+from signer.cases import Case, Outcome, open_case, read_intent
+from signer.checkpoints import sign_checkpoint
 from signer.effects import asset_of, moved_by
-from signer.facts import Bound, IntentVetoed, KeyAttested, KeyCreated, KeyReserved, TransactionSigned
+from signer.facts import Bound, IntentVetoed, TransactionSigned
+from signer.keyring import Keyring
 from signer.policy.ruling import Ruling, denied, rule_on
-from signer.protocol import canonical
 from signer.protocol.approvals import Approval
 from signer.protocol.checkpoint import VAULT as CHECKPOINTS
 from signer.protocol.intent import Intent, StellarIntent
-from signer.protocol.key_backup import AdmitKey, ExportKeys, WrappedKeyList
 from signer.protocol.messages import (
-    CURVES,
     Binding,
-    CreateKey,
     Explain,
     Explained,
     HealthView,
-    KeyList,
-    KeyView,
-    ListKeys,
     Sign,
     SignCheckpoint,
     Signed,
@@ -52,11 +37,10 @@ from signer.protocol.messages import (
 from signer.quorum import Tally, tally
 from signer.record import Record
 from signer.references import References, resolve
-from signer.refusal import Refusal
+from signer.refusal import HsmFault, Refusal
 from signer.slots import check_slot, slot_of
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}")
-_KEY_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class Decider:
@@ -65,63 +49,65 @@ class Decider:
     def __init__(self, record: Record, keys: Keys, ceremony: frozenset[bytes] = frozenset()) -> None:
         """`ceremony`: keys that need not be born inside, by public key or, for a wrapping key, by fingerprint."""
         self._record = record
+        self.keyring = Keyring(record, keys, ceremony)
         self._keys = keys
-        self._ceremony = ceremony
-        self._lock = threading.Lock()
+        self._stripes = [threading.Lock() for _ in range(256)]
+        """By the digest's first byte: of one intent only one signature is made at a time."""
 
     def sign(self, request: Sign) -> Signed:
         """Return the signed transaction of an approved intent. Idempotent by the intent's digest.
 
         Raises Refusal, or HsmFault after which the same request may be sent again.
         """
-        intent, digest = _read_intent(request.intent)
-        with self._lock:
-            self._record.check_sound()
-            signed = self._record.state.signed.get(digest)
-            if signed is not None:
-                self._check_binding_unchanged(digest, request.binding)
-                return Signed(tx=signed.tx, tx_hash=signed.tx_hash, intent_digest=digest.hex())
-            votes = self._admit(intent, digest, request.approvals)
-            self._stop_at_veto(request.intent, digest, votes)
-            ruling = self._rule(intent, digest, votes)
-            if ruling.verdict != "allow":
-                raise Refusal(ruling.code, _sentence(ruling))
-            found = resolve(self._record.state, intent)
-            unsigned = build_unsigned(
-                intent, request.binding, found.earlier, self._record.policy.networks, self._record.now()
-            )
-            self._bind(request, intent, digest, unsigned, ruling, found)
-            tx, tx_hash = self._sign_bytes(intent, unsigned, found)
-            self._record.append(TransactionSigned(digest=digest, tx=tx, tx_hash=tx_hash))
-            return Signed(tx=tx, tx_hash=tx_hash, intent_digest=digest.hex())
+        (outcome,) = self.sign_all([request])
+        if not isinstance(outcome, Signed):
+            raise outcome
+        return outcome
+
+    def sign_all(self, requests: Sequence[Sign]) -> list[Outcome]:
+        """Answer requests that came together, each by itself: decided in this order, made durable together."""
+        cases = [open_case(request) for request in requests]
+        opened = [case for case in cases if isinstance(case, Case)]
+        try:
+            try:
+                with self._record.deciding():
+                    for case in opened:
+                        self._decide(case)
+                for case in opened:
+                    self._sign_once(case)
+                self._record.settle(self._record.newest)
+            finally:
+                self._land(opened)
+        except (Refusal, HsmFault) as failure:
+            return [failure] * len(cases)
+        return [case.outcome() if isinstance(case, Case) else case for case in cases]
 
     def veto(self, request: Veto) -> Vetoed:
         """Make a rejection final. Idempotent. Raises Refusal, also when the intent is signed already."""
-        intent, digest = _read_intent(request.intent)
-        with self._lock:
-            self._record.check_sound()
+        intent, digest = read_intent(request.intent)
+        vetoed = Vetoed(intent_digest=digest.hex())
+        with self._record.deciding():
             if digest in self._record.state.vetoed:
-                return Vetoed(intent_digest=digest.hex())
+                return vetoed
             votes = tally(self._record.policy, request.approvals, digest=digest, initiator=intent.initiator)
             if not votes.rejected:
                 raise Refusal("no_veto", "no valid rejection was given")
-            if digest in self._record.state.signed:
+            if digest in self._record.state.signed or digest in self._record.state.under_way:
                 raise Refusal("already_signed", "the intent's transaction is signed already")
             self._record.append(
                 IntentVetoed(digest=digest, intent=request.intent, approval=votes.rejected[0])
             )
-            return Vetoed(intent_digest=digest.hex())
+            return vetoed
 
     def sign_checkpoint(self, request: SignCheckpoint) -> SignedCheckpoint:
         """Sign the head of a seal chain. Idempotent for the newest. Raises Refusal or HsmFault."""
-        with self._lock:
-            self._record.check_sound()
+        with self._record.deciding():
             return sign_checkpoint(self._record, self._keys.sign, request)
 
     def explain(self, request: Explain) -> Explained:
         """Tell which rule decides now and what is missing; changes nothing."""
-        intent, digest = _read_intent(request.intent)
-        with self._lock:
+        intent, digest = read_intent(request.intent)
+        with self._record.lock:
             try:
                 votes = self._admit(intent, digest, request.approvals)
                 ruling = denied("vetoed", "") if votes.rejected else self._rule(intent, digest, votes)
@@ -138,86 +124,68 @@ class Decider:
             intent_digest=digest.hex(),
         )
 
-    def create_key(self, request: CreateKey) -> KeyView:
-        """Generate a key pair in the HSM. Idempotent by `request_id`; its id is journaled before it exists."""
-        self._check_key_request(request)
-        with self._lock:
-            self._record.check_sound()
-            return self._create_key(request)
-
-    def create_first_checkpoint_key(self, request: CreateKey) -> KeyView:
-        """The same on behalf of a requester, who gets one checkpoint key for an org that has a key, and no more."""
-        self._check_key_request(request)
-        with self._lock:
-            self._record.check_sound()
-            check_first_key(self._record.state, request)
-            return self._create_key(request)
-
-    def admit_key(self, request: AdmitKey) -> KeyView:
-        """Take a key into use that a ceremony or a backup brings. Idempotent by `request_id`. Raises Refusal or HsmFault."""
-        self._check_key_request(request)
-        if not _KEY_ID.fullmatch(request.key_id):
-            raise Refusal("bad_request", "key_id is 32 hex characters")
-        with self._lock:
-            self._record.check_sound()
-            return view_key(self._record.state, admit(self._record, self._keys, self._ceremony, request))
-
-    def export_keys(self, request: ExportKeys) -> WrappedKeyList:
-        """Return the wrapped bytes of one page of keys, for a backup."""
-        with self._lock:
-            return export_page(self._record.state, request)
-
-    @staticmethod
-    def _check_key_request(request: CreateKey | AdmitKey) -> None:
-        for value in (request.request_id, request.org, request.vault, request.label):
-            if not _NAME.fullmatch(value):
-                raise Refusal(
-                    "bad_request", "request_id, org, vault and label are names of at most 64 characters"
-                )
-        if request.curve not in CURVES:
-            raise Refusal("bad_request", "the curve is ed25519 or secp256k1")
-        if request.vault == CHECKPOINTS and request.curve != "ed25519":
-            raise Refusal("bad_request", "a checkpoint key is an ed25519 key")
-
-    def _create_key(self, request: CreateKey) -> KeyView:
-        check_storage(request)
-        if request.storage == "wrapped":
-            return view_key(self._record.state, create_wrapped(self._record, self._keys, request))
-        reserved = self._reserve_key(request)
-        if reserved.key_id not in self._record.state.public_keys:
-            name = f"{reserved.org}/{reserved.vault}/{reserved.curve}/{reserved.label}"
-            made = self._keys.generate(bytes.fromhex(reserved.key_id), name, reserved.curve)
-            self._record.append(
-                KeyAttested(
-                    key_id=reserved.key_id,
-                    origin=BORN if made.born_inside else CEREMONY,
-                    mechanism=made.mechanism,
-                )
-            )
-            self._record.append(KeyCreated(key_id=reserved.key_id, public_key=made.public_key))
-        return view_key(self._record.state, reserved.key_id)
-
-    def public_key(self, key_id: str) -> KeyView:
-        """Return one key; raises Refusal("unknown_key")."""
-        with self._lock:
-            if key_id not in self._record.state.public_keys:
-                raise Refusal("unknown_key", "there is no such key")
-            return view_key(self._record.state, key_id)
-
-    def list_keys(self, request: ListKeys) -> KeyList:
-        """Return one page of an organisation's keys, oldest first."""
-        with self._lock:
-            return list_page(self._record.state, request)
-
     def health(self) -> HealthView:
-        """Return the counts; raises Refusal when the record is not sound."""
-        with self._lock:
-            self._record.check_sound()
-            return HealthView(
+        """Return the counts; raises Refusal when the record is not sound, HsmFault when the token does not answer."""
+        with self._record.deciding():
+            view = HealthView(
                 policy_version=self._record.policy.version,
                 journal_count=self._record.count,
                 keys=len(self._record.state.public_keys),
             )
+        self._record.check_anchor()
+        return view
+
+    def _decide(self, case: Case) -> None:
+        """Recall what is signed already, or bind an allowed intent so that it may be signed once that is durable."""
+        signed = self._record.state.signed.get(case.digest)
+        try:
+            if signed is not None:
+                self._check_binding_unchanged(case.digest, case.request.binding)
+                case.result = signed
+                return
+            self._allow(case)
+        except Refusal as refusal:
+            case.result = refusal
+            return
+        self._record.state.under_way[case.digest] += 1
+
+    def _allow(self, case: Case) -> None:
+        """Decide about an intent that is not signed yet, and bind it; or raise Refusal."""
+        request, intent, record = case.request, case.intent, self._record
+        votes = self._admit(intent, case.digest, request.approvals)
+        self._stop_at_veto(request.intent, case.digest, votes)
+        ruling = self._rule(intent, case.digest, votes)
+        if ruling.verdict != "allow":
+            raise Refusal(ruling.code, _sentence(ruling))
+        found = resolve(record.state, intent)
+        unsigned = build_unsigned(
+            intent, request.binding, found.earlier, record.policy.networks, record.now()
+        )
+        self._bind(request, intent, case.digest, unsigned, ruling, found)
+        case.unsigned, case.found = unsigned, found
+
+    def _sign_once(self, case: Case) -> None:
+        """Sign what is bound durably; whoever asked for the same meanwhile waits here for the same bytes."""
+        if case.found is None:
+            return
+        with self._stripes[case.digest[0]]:
+            signed = self._record.state.signed.get(case.digest)
+            if signed is None:
+                try:
+                    tx, tx_hash = self._sign_bytes(case.intent, case.unsigned, case.found)
+                except (Refusal, HsmFault) as failure:
+                    case.result = failure
+                    return
+                signed = TransactionSigned(digest=case.digest, tx=tx, tx_hash=tx_hash)
+                with self._record.lock:
+                    self._record.append(signed)
+            case.result = signed
+
+    def _land(self, cases: Sequence[Case]) -> None:
+        with self._record.lock:
+            under_way = self._record.state.under_way
+            under_way.subtract(case.digest for case in cases if case.found is not None)
+            self._record.state.under_way = +under_way
 
     def _admit(self, intent: Intent, digest: bytes, approvals: tuple[Approval, ...]) -> Tally:
         """Check all that does not depend on the rules; return the verified votes."""
@@ -312,30 +280,6 @@ class Decider:
         if wrapped is None:
             return self._keys.sign(bytes.fromhex(key_id), curve, message)
         return self._keys.sign_wrapped(wrapped_key(wrapped), message)
-
-    def _reserve_key(self, request: CreateKey) -> KeyReserved:
-        existing = self._record.state.key_requests.get(request.request_id)
-        key_id = secrets.token_hex(16) if existing is None else existing.key_id
-        asked = KeyReserved(
-            request_id=request.request_id,
-            key_id=key_id,
-            org=request.org,
-            vault=request.vault,
-            curve=request.curve,
-            label=request.label,
-        )
-        if existing is None:
-            self._record.append(asked)
-        elif existing != asked or key_id in self._record.state.wrapped:
-            raise Refusal("key_exists_different", "this request_id made another key")
-        return asked
-
-
-def _read_intent(data: bytes) -> tuple[Intent, bytes]:
-    try:
-        return canonical.decode(data), canonical.digest(data)
-    except canonical.MalformedIntent as error:
-        raise Refusal("malformed_intent", str(error)) from error
 
 
 def _sentence(ruling: Ruling) -> str:

@@ -10,7 +10,9 @@ import ssl
 import stat
 import struct
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +21,14 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from signer.config import TlsConfig
+from signer.connections import turn_away
+from signer.log import log_event
 from signer.refusal import StartupFault
+
+_PART = 16_384
+
+Welcome = Callable[[socket.socket, frozenset[str]], None]
+"""Takes in a stream and its peer's roles, of which there may be none. Safe to call from any thread."""
 
 
 class Door(Protocol):
@@ -30,16 +39,13 @@ class Door(Protocol):
     connections: int
     """Open connections at once."""
     patience_s: float
-    """Seconds that a caller may wait for room, during which nobody else is let in anywhere."""
+    """Seconds that somebody who has come in may wait for room."""
 
-    def turns_away(self, connection: socket.socket) -> bool:
-        """Tell whether the peer is known, before anything is read, to have no role at all."""
-
-    def enter(self, connection: socket.socket, deadline: float) -> tuple[socket.socket, frozenset[str]]:
-        """Return the stream to talk over and the peer's roles; raises OSError. Deadline: time.monotonic."""
+    def let_in(self, peer: socket.socket, welcome: Welcome) -> None:
+        """Find out who the peer is, and pass it on once. Raises OSError when it is gone."""
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Let nobody in any more, and see out who is inside."""
 
 
 class UnixDoor:
@@ -54,34 +60,33 @@ class UnixDoor:
         self._peers = peers
         self.listener = _listen(path, mode)
 
-    def turns_away(self, connection: socket.socket) -> bool:
-        """Tell whether the peer's user has no role."""
-        return not self._roles(connection)
-
-    def enter(self, connection: socket.socket, deadline: float) -> tuple[socket.socket, frozenset[str]]:  # noqa: ARG002 - Door
-        """Return the connection itself and the roles of its user."""
-        return connection, self._roles(connection)
+    def let_in(self, peer: socket.socket, welcome: Welcome) -> None:
+        """Pass the connection on with the roles of its user."""
+        welcome(peer, self._peers.get(peer_uid(peer), frozenset()))
 
     def close(self) -> None:
         """Close and remove the socket."""
         self.listener.close()
         self._path.unlink(missing_ok=True)
 
-    def _roles(self, connection: socket.socket) -> frozenset[str]:
-        return self._peers.get(peer_uid(connection), frozenset())
-
 
 class TlsDoor:
-    """A TCP socket with TLS 1.3; peers are known by the hash of their certificate's public key, and by nothing else of it."""
+    """A TCP socket with TLS 1.3; peers are known by the hash of their certificate's public key, and by nothing else of it.
 
-    # Strangers can fill this door; they must not keep the other one waiting.
+    A thread per peer shakes hands and then carries bytes between the peer and a plain stream, so that the server behind the
+    door knows one kind of connection.
+    """
+
     patience_s = 0.0
 
-    def __init__(self, config: TlsConfig) -> None:
-        """Bind the socket. Raises StartupFault when it or a file is unusable."""
+    def __init__(self, config: TlsConfig, request_s: int) -> None:
+        """Bind the socket; a handshake, and a write to a peer, may take `request_s`. Raises StartupFault when unusable."""
         self.connections = config.connections
         self._peers = config.peers
+        self._request_s = request_s
         self._context = _context(config)
+        self._threads: set[threading.Thread] = set()
+        self._guard = threading.Lock()
         family = socket.AF_INET6 if ":" in config.address else socket.AF_INET
         self.listener = socket.socket(family, socket.SOCK_STREAM)
         try:
@@ -95,28 +100,53 @@ class TlsDoor:
             ) from error
         self.listener.setblocking(False)
 
-    def turns_away(self, connection: socket.socket) -> bool:  # noqa: ARG002 - Door
-        """Nobody is known before the handshake."""
-        return False
+    def let_in(self, peer: socket.socket, welcome: Welcome) -> None:
+        """Shake hands in a thread of its own, which then carries the connection; turn away who finds the door full."""
+        with self._guard:
+            if len(self._threads) < self.connections:
+                thread = threading.Thread(target=self._carry, args=(peer, welcome), daemon=True)
+                self._threads.add(thread)
+                thread.start()
+                return
+        turn_away(peer, "busy")
 
-    def enter(self, connection: socket.socket, deadline: float) -> tuple[socket.socket, frozenset[str]]:
+    def close(self) -> None:
+        """Close the socket, and wait for the last answers to be carried out."""
+        self.listener.close()
+        with self._guard:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(self._request_s)
+
+    def _carry(self, peer: socket.socket, welcome: Welcome) -> None:
+        try:
+            with peer, self._enter(peer, time.monotonic() + self._request_s) as stream:
+                certificate = stream.getpeercert(binary_form=True)
+                if certificate is None:
+                    raise ssl.SSLError("no certificate")
+                roles = self._peers.get(public_key_sha256(certificate), frozenset())
+                ours, theirs = socket.socketpair()
+                with ours:
+                    welcome(theirs, roles)
+                    _carry_both_ways(stream, ours, self._request_s)
+        except OSError as error:
+            # A handshake or a write that failed: whoever it was is not inside.
+            log_event("signer.connection_refused", code=type(error).__name__)
+        finally:
+            with self._guard:
+                self._threads.discard(threading.current_thread())
+
+    def _enter(self, peer: socket.socket, deadline: float) -> ssl.SSLSocket:
         """Shake hands before the deadline, however slowly the peer sends; raises OSError, which ssl.SSLError is."""
-        stream = self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        stream = self._context.wrap_socket(peer, server_side=True, do_handshake_on_connect=False)
         try:
             stream.setblocking(False)
             while not _shake(stream, deadline):
                 pass
-            certificate = stream.getpeercert(binary_form=True)
-            if certificate is None:
-                raise ssl.SSLError("no certificate")
-            return stream, self._peers.get(public_key_sha256(certificate), frozenset())
         except OSError:
             stream.close()
             raise
-
-    def close(self) -> None:
-        """Close the socket."""
-        self.listener.close()
+        return stream
 
 
 def public_key_sha256(certificate: bytes) -> bytes:
@@ -126,19 +156,6 @@ def public_key_sha256(certificate: bytes) -> bytes:
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ssl.SSLError("unreadable certificate") from error
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
-
-
-def await_input(stream: socket.socket, seconds: float) -> None:
-    """Return when there is something to read, or the peer has hung up; raises TimeoutError."""
-    if isinstance(stream, ssl.SSLSocket) and stream.pending():
-        return
-    _poll(stream, select.POLLIN, seconds)
-
-
-def end_reading(stream: socket.socket) -> None:
-    """Let a thread that waits for this peer's next request see the end of it; its answer can still be sent."""
-    # The method of an SSLSocket would take the encryption off under the thread's hands.
-    socket.socket.shutdown(stream, socket.SHUT_RD)
 
 
 def peer_uid(connection: socket.socket) -> int:
@@ -190,6 +207,30 @@ def _poll(stream: socket.socket, event: int, seconds: float) -> None:
     poll.register(stream, event)
     if seconds <= 0 or not poll.poll(seconds * 1000):
         raise TimeoutError
+
+
+def _carry_both_ways(stream: ssl.SSLSocket, ours: socket.socket, write_s: int) -> None:
+    """Carry bytes until either side ends; raises OSError, also when the peer does not take its answer within `write_s`."""
+    stream.settimeout(write_s)
+    ours.settimeout(write_s)
+    poll = select.poll()
+    poll.register(stream, select.POLLIN)
+    poll.register(ours, select.POLLIN)
+    while True:
+        ready = {descriptor for descriptor, _ in poll.poll()}
+        if stream.fileno() in ready:
+            part = stream.recv(_PART)
+            # What is decrypted already does not wake a poll.
+            while part and stream.pending():
+                part += stream.recv(_PART)
+            if not part:
+                return
+            ours.sendall(part)
+        if ours.fileno() in ready:
+            part = ours.recv(_PART)
+            if not part:
+                return
+            stream.sendall(part)
 
 
 def _listen(path: Path, mode: int) -> socket.socket:

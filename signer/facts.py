@@ -2,8 +2,12 @@
 facts.
 """
 
+import sys
+from array import array
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from signer.protocol.approvals import Approval
@@ -167,6 +171,24 @@ def load_fact(body: bytes) -> Fact:
     return fact
 
 
+class Spending:
+    """What was bound for one account, so kept that a question costs the same however long the past is."""
+
+    def __init__(self) -> None:
+        self._times = array("q")
+        self._totals = [0]
+        """`_totals[i]` is the sum of the first i amounts."""
+
+    def add(self, at: int, amount: int) -> None:
+        """Add an amount; times never fall."""
+        self._times.append(at)
+        self._totals.append(self._totals[-1] + amount)
+
+    def since(self, at: int) -> int:
+        """Return the sum of what was added at or after this time."""
+        return self._totals[-1] - self._totals[bisect_left(self._times, at)]
+
+
 @dataclass(slots=True, kw_only=True)
 class State:
     """Everything that decisions need to know of the past."""
@@ -191,11 +213,12 @@ class State:
     """(key, chain, sequence or nonce) to its alternatives, of which the chain can take one: first the digest of the intent that
     the slot belongs to, then those that replace or cancel it, oldest first.
     """
-    spending: dict[tuple[str, str, str, str], list[tuple[int, int]]] = field(default_factory=dict)
-    """(org, vault, chain, asset) to (time, amount), oldest first."""
-
+    spending: dict[tuple[str, str, str, str], Spending] = field(default_factory=dict)
+    """By (org, vault, chain, asset)."""
     checkpoints: dict[str, CheckpointSigned] = field(default_factory=dict)
     """The newest by key id."""
+    under_way: Counter[bytes] = field(default_factory=Counter)
+    """No fact: requests by digest that were allowed and are not answered yet. Their signature may exist at any moment."""
 
     def learn(self, at: int, fact: Fact) -> None:
         """Fold one fact, written at unix second `at`, into the state."""
@@ -213,15 +236,12 @@ class State:
             case WrappedKeyCreated():
                 self._learn_wrapped(fact)
             case Bound():
-                self.bound[fact.digest] = fact
-                if fact.slot_key:
-                    place = (fact.slot_key, fact.chain, fact.slot)
-                    earlier = self.slots.get(place, ()) if fact.replaces else ()
-                    self.slots[place] = (*earlier, fact.digest)
-                account = (fact.org, fact.vault, fact.chain, fact.asset)
-                self.spending.setdefault(account, []).append((at, fact.amount))
+                self._bind(at, fact)
             case TransactionSigned():
                 self.signed[fact.digest] = fact
+                # What was signed is only ever shown again, or named by another intent.
+                bound = self.bound[fact.digest]
+                self.bound[fact.digest] = replace(bound, approvals=(), unsigned=b"")
             case IntentVetoed():
                 self.vetoed.add(fact.digest)
             case CheckpointSigned():
@@ -243,9 +263,26 @@ class State:
 
     def spent(self, account: tuple[str, str, str, str], since: int) -> int:
         """Return what was bound for (org, vault, chain, asset) at or after unix second `since`."""
-        total = 0
-        for at, amount in reversed(self.spending.get(account, [])):
-            if at < since:
-                break
-            total += amount
-        return total
+        spending = self.spending.get(account)
+        return 0 if spending is None else spending.since(since)
+
+    def _bind(self, at: int, fact: Bound) -> None:
+        # The same few names stand in every one of a million facts.
+        fact = replace(
+            fact,
+            rule=sys.intern(fact.rule),
+            key_id=sys.intern(fact.key_id),
+            chain=sys.intern(fact.chain),
+            slot_key=sys.intern(fact.slot_key),
+            org=sys.intern(fact.org),
+            vault=sys.intern(fact.vault),
+            asset=sys.intern(fact.asset),
+        )
+        self.bound[fact.digest] = fact
+        if fact.slot_key:
+            place = (fact.slot_key, fact.chain, fact.slot)
+            earlier = self.slots.get(place, ()) if fact.replaces else ()
+            self.slots[place] = (*earlier, fact.digest)
+        if fact.amount:
+            account = (fact.org, fact.vault, fact.chain, fact.asset)
+            self.spending.setdefault(account, Spending()).add(at, fact.amount)

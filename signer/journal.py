@@ -1,26 +1,30 @@
-"""The append-only journal: one line per fact, chained by hash, authenticated by an HSM key, on disk before
+"""The append-only journal: one line per group of facts, chained by hash, authenticated by an HSM key, on disk before
 anything follows.
 
-A line is JSON {"at","body","hash","mac","n","prev"}. `hash` is SHA-256 over tag, n, at, previous hash and
-body; `mac` is HMAC-SHA256 of the hash under a key that never leaves the HSM. The file is opened once, locked,
-and only ever grows; the one thing ever cut off is a last line without its newline, which was never on disk
-completely and never acted upon.
+A line is `n`, `mac` and the group's facts, separated by tabs, ended by a newline; a fact is its unix second, a space and
+JSON without control characters. `mac` is HMAC-SHA256, under a key that never leaves the HSM, of the SHA-256 over tag,
+previous head, n and the facts. The head after a line is the SHA-256 over tag, previous head and the whole line, so it
+vouches for every byte before it. The file is opened once, locked, and only ever grows; the one thing ever cut off is a
+last line without its newline, which was never on disk completely and never acted upon.
 """
 
 import fcntl
 import hashlib
 import hmac
-import json
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from signer.refusal import EvidenceFault, StartupFault
 
-TAG = b"custody-journal-v1\x00"
+TAG = b"custody-journal-v2\x00"
 GENESIS = bytes(32)
-FILE_NAME = "journal.jsonl"
+FILE_NAME = "journal.log"
+_READ_SIZE = 1 << 20
+_LINE = re.compile(rb"([1-9][0-9]*)\t([0-9a-f]{64})\t([^\n]+)\n")
+_FACT = re.compile(rb"(0|[1-9][0-9]{0,11}) (\{[^\t]*\})")
 
 Mac = Callable[[bytes], bytes]
 
@@ -31,10 +35,9 @@ class Entry:
 
     n: int
     """Position, from 1."""
-    at: int
-    """Unix second of writing."""
-    body: bytes
-    hash: bytes
+    facts: tuple[tuple[int, bytes], ...]
+    """Unix second and JSON of each fact, in the order in which they were decided."""
+    head: bytes
     """Chains this entry and all before it."""
 
 
@@ -50,11 +53,10 @@ class Journal:
         self.head = GENESIS
 
     @classmethod
-    def open(cls, directory: Path, mac: Mac) -> tuple["Journal", list[Entry]]:
-        """Open and verify the journal, creating an empty one; returns it with all its entries.
+    def open(cls, directory: Path, mac: Mac) -> "Journal":
+        """Open and lock the journal, creating an empty one; `replay` must follow.
 
-        Raises StartupFault when the directory is missing or another process holds it, EvidenceFault when a
-        line is not what the HSM key vouches for.
+        Raises StartupFault when the directory is missing or another process holds it.
         """
         path = directory / FILE_NAME
         try:
@@ -69,28 +71,39 @@ class Journal:
             os.close(descriptor)
             raise StartupFault(f"another signer holds the journal in {directory}") from error
         _sync_directory(directory)
-        journal = cls(descriptor, path, mac)
-        try:
-            return journal, journal._load()
-        except EvidenceFault:
-            journal.close()
-            raise
+        return cls(descriptor, path, mac)
 
-    def append(self, at: int, body: bytes) -> Entry:
-        """Write one entry and return after it is on disk; raises OSError or EvidenceFault, after which
-        nothing may be appended any more.
+    def replay(self, vouched: int) -> Iterator[Entry]:
+        """Read the file once from its beginning and return its entries as they are verified.
+
+        The caller holds the head of entry `vouched` from the HSM and compares it: since a head vouches for every byte
+        before it, only the entries after that one are asked for their MAC. Raises EvidenceFault when a line is not one.
+        """
+        with self._path.open("rb", buffering=_READ_SIZE) as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    os.ftruncate(self._descriptor, self._size)
+                    os.fsync(self._descriptor)
+                    return
+                yield self._read(line, check_mac=self.count >= vouched)
+
+    def compose(self, facts: Sequence[bytes]) -> bytes:
+        """Return the next line, for `write`. Raises HsmFault."""
+        n, body = self.count + 1, b"\t".join(facts)
+        mac = self._mac(_digest(self.head, n, body))
+        return b"%d\t%s\t%s\n" % (n, mac.hex().encode("ascii"), body)
+
+    def write(self, line: bytes) -> None:
+        """Write what `compose` returned last, and return after it is on disk.
+
+        Raises OSError or EvidenceFault, after which nothing may be written any more.
         """
         self.check_untouched()
-        n = self.count + 1
-        entry = Entry(n=n, at=at, body=body, hash=_hash(n, at, self.head, body))
-        line = _line(entry, self.head, self._mac(entry.hash))
         written = os.write(self._descriptor, line)
         if written != len(line):
             raise OSError("short write")
         os.fsync(self._descriptor)
-        self._size += len(line)
-        self.count, self.head = n, entry.hash
-        return entry
+        self._advance(line)
 
     def check_untouched(self) -> None:
         """Check that the file is still the one opened and ends where this process left it; raises
@@ -98,7 +111,7 @@ class Journal:
         """
         held = os.fstat(self._descriptor)
         try:
-            named = self._path.stat()
+            named = os.stat(self._path)  # noqa: PTH116 - pathlib's own costs more than the call
         except OSError as error:
             raise EvidenceFault("the journal file is gone") from error
         if (named.st_dev, named.st_ino) != (held.st_dev, held.st_ino) or held.st_size != self._size:
@@ -108,50 +121,32 @@ class Journal:
         """Release the file and its lock."""
         os.close(self._descriptor)
 
-    def _load(self) -> list[Entry]:
-        data = self._path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        entries = []
-        for line in data[:whole].splitlines():
-            entry = _parse(line, self.count + 1, self.head, self._mac)
-            entries.append(entry)
-            self.count, self.head = entry.n, entry.hash
-        if whole != len(data):
-            os.ftruncate(self._descriptor, whole)
-            os.fsync(self._descriptor)
-        self._size = whole
-        return entries
+    def _read(self, line: bytes, *, check_mac: bool) -> Entry:
+        n = self.count + 1
+        found = _LINE.fullmatch(line)
+        if found is None or found[1] != b"%d" % n:
+            raise EvidenceFault(f"journal entry {n} cannot be read")
+        body = found[3]
+        if check_mac:
+            mac = self._mac(_digest(self.head, n, body)).hex().encode("ascii")
+            if not hmac.compare_digest(mac, found[2]):
+                raise EvidenceFault(f"journal entry {n} is not what the HSM key vouches for")
+        facts = []
+        for part in body.split(b"\t"):
+            fact = _FACT.fullmatch(part)
+            if fact is None:
+                raise EvidenceFault(f"journal entry {n} cannot be read")
+            facts.append((int(fact[1]), fact[2]))
+        self._advance(line)
+        return Entry(n=n, facts=tuple(facts), head=self.head)
+
+    def _advance(self, line: bytes) -> None:
+        self._size += len(line)
+        self.count, self.head = self.count + 1, hashlib.sha256(TAG + self.head + line).digest()
 
 
-def _hash(n: int, at: int, previous: bytes, body: bytes) -> bytes:
-    return hashlib.sha256(TAG + n.to_bytes(8, "big") + at.to_bytes(8, "big") + previous + body).digest()
-
-
-def _line(entry: Entry, previous: bytes, mac: bytes) -> bytes:
-    value = {
-        "n": entry.n,
-        "at": entry.at,
-        "prev": previous.hex(),
-        "body": entry.body.decode("ascii"),
-        "hash": entry.hash.hex(),
-        "mac": mac.hex(),
-    }
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii") + b"\n"
-
-
-def _parse(line: bytes, n: int, previous: bytes, mac: Mac) -> Entry:
-    """Return the entry of a line that must be the n-th after `previous`; raises EvidenceFault."""
-    broken = EvidenceFault(f"journal entry {n} is not what the HSM key vouches for")
-    try:
-        value = json.loads(line)
-        at, body = value["at"], value["body"].encode("ascii")
-        entry = Entry(n=n, at=at, body=body, hash=_hash(n, at, previous, body))
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise broken from error
-    expected = mac(entry.hash)
-    if not hmac.compare_digest(_line(entry, previous, expected), line + b"\n"):
-        raise broken
-    return entry
+def _digest(previous: bytes, n: int, body: bytes) -> bytes:
+    return hashlib.sha256(TAG + previous + n.to_bytes(8, "big") + body).digest()
 
 
 def _sync_directory(directory: Path) -> None:

@@ -5,6 +5,7 @@ Hardens itself, logs into the token, holds journal against anchor and policy, th
 """
 
 import argparse
+import gc
 import signal
 import sys
 import time
@@ -58,6 +59,8 @@ def run(config: Config) -> None:
         policy=policy,
         clock=lambda: int(time.time()),
     )
+    # What was recalled stays for life: the collector need not look through it again and again.
+    gc.freeze()
     try:
         keys = KeyStore(pool, config.hsm.ceremony_keys)
         _check_wrapping_key(keys, wrapping_keys(record.state))
@@ -72,7 +75,13 @@ def serve(config: Config, policy: Policy, decider: Decider) -> None:
         health = decider.health()
     except Refusal as refusal:
         raise EvidenceFault(refusal.text) from refusal
-    server = Server(config.limits, open_doors(config), partial(answer, decider, policy))
+    server = Server(
+        config.limits,
+        config.hsm.sessions + 1,
+        open_doors(config),
+        partial(answer, decider, policy),
+        decider.sign_all,
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: server.stop())
     log_event(
@@ -87,7 +96,7 @@ def open_doors(config: Config) -> list[Door]:
     doors: list[Door] = [UnixDoor(config.socket, config.socket_mode, config.limits.connections, config.peers)]
     if config.tls is not None:
         try:
-            doors.append(TlsDoor(config.tls))
+            doors.append(TlsDoor(config.tls, config.limits.request_s))
         except StartupFault:
             doors[0].close()
             raise

@@ -3,6 +3,8 @@
 Verifiers differ in what they accept here, so keys are judged once, where they enter. Source: RFC 8032 s.5.1.3.
 """
 
+from functools import lru_cache
+
 P = 2**255 - 19
 D = -121665 * pow(121666, -1, P) % P
 _ORDER_8_A = bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05")
@@ -13,6 +15,7 @@ _SMALL_ORDER_Y = frozenset(
 """The y coordinates of the eight points whose order divides 8."""
 
 
+@lru_cache(maxsize=4096)
 def is_public_key(raw: bytes) -> bool:
     """Tell whether `raw` encodes a point of Ed25519 that somebody can hold the private key of."""
     if len(raw) != 32:

@@ -1,17 +1,20 @@
-"""What peers may ask, how much and how long; one thread per connection; every answer is a message."""
+"""What peers may ask, how much and how long; every answer is a message."""
 
-import errno
+import contextlib
 import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import assert_never
 
+from signer.cases import Outcome
 from signer.config import Limits
+from signer.connections import Connection, turn_away
 from signer.decide import Decider
-from signer.doors import Door, await_input, end_reading
+from signer.doors import Door
 from signer.log import log_event
 from signer.policy.document import Policy
 from signer.protocol.checkpoint import VAULT as CHECKPOINTS
@@ -35,13 +38,16 @@ from signer.protocol.messages import (
     SignCheckpoint,
     Veto,
     WindowView,
-    dump,
     load_request,
 )
-from signer.protocol.wire import ConnectionEnded, MalformedMessage, receive_frame_before, send_frame
+from signer.protocol.wire import MalformedMessage
 from signer.refusal import HsmFault, KeyFault, Refusal
 
 _POLL_S = 0.5
+_LOBBY_POLL_S = 0.02
+_LOBBY_MAX = 64
+_TOGETHER_MAX = 64
+"""Most signatures decided as one."""
 _REQUESTER = frozenset({"requester"})
 _APPROVER = frozenset({"requester", "approver"})
 _OPERATOR = frozenset({"operator"})
@@ -63,31 +69,33 @@ def answer(decider: Decider, policy: Policy, roles: frozenset[str], request: Req
         case CreateKey():
             if request.vault == CHECKPOINTS and not roles & _OPERATOR:
                 _demand(roles, _REQUESTER)
-                return decider.create_first_checkpoint_key(request)
+                return decider.keyring.create_first_checkpoint_key(request)
             _demand(roles, _OPERATOR)
-            return decider.create_key(request)
+            return decider.keyring.create_key(request)
         case AdmitKey():
             _demand(roles, _OPERATOR)
-            return decider.admit_key(request)
+            return decider.keyring.admit_key(request)
         case ExportKeys():
             _demand(roles, _OPERATOR)
-            return decider.export_keys(request)
+            return decider.keyring.export_keys(request)
         case _:
             _demand(roles, _ANY)
             return _show(decider, policy, request)
 
 
 def _show(
-    decider: Decider, policy: Policy, request: Explain | PublicKey | ListKeys | GetPolicy | Health
+    decider: Decider,
+    policy: Policy,
+    request: Explain | PublicKey | ListKeys | GetPolicy | Health,
 ) -> Response:
     """Answer what changes nothing."""
     match request:
         case Explain():
             return decider.explain(request)
         case PublicKey():
-            return decider.public_key(request.key_id)
+            return decider.keyring.public_key(request.key_id)
         case ListKeys():
-            return decider.list_keys(request)
+            return decider.keyring.list_keys(request)
         case GetPolicy():
             return view_policy(policy)
         case Health():
@@ -144,156 +152,264 @@ def view_policy(policy: Policy) -> PolicyView:
 
 
 class Server:
-    """Lets peers in at its doors until told to stop, then lets running requests finish."""
+    """Lets peers in at its doors until told to stop, then lets running requests finish.
+
+    One thread reads what arrives; a few workers answer. A worker takes everything that waits, so that signatures asked for
+    together are decided and made durable together, and requests that wait cost neither a thread nor a fight for the
+    interpreter's lock.
+    """
 
     def __init__(
         self,
         limits: Limits,
+        workers: int,
         doors: Sequence[Door],
         answer: Callable[[frozenset[str], Request], Response],
+        sign_all: Callable[[list[Sign]], list[Outcome]],
     ) -> None:
+        """`workers` answer; about one more than the token has sessions."""
         self._limits = limits
+        self._workers = workers
         self._doors = doors
         self._answer = answer
+        self._sign_all = sign_all
         self._stopping = threading.Event()
-        self._guard = threading.Condition()
-        self._talks: dict[threading.Thread, tuple[Door, socket.socket]] = {}
+        self._connections: dict[Connection, Door] = {}
+        self._lobby: deque[_Guest] = deque()
+        """Who has come in and waits for room, in order."""
+        self._bell, self._ear = socket.socketpair()
+        """Rung when somebody came in whom a door had to ask first."""
+        self._selector = selectors.DefaultSelector()
+        self._calls: deque[_Call] = deque()
+        self._calling = threading.Condition()
+        """Around the calls that wait for a worker."""
 
     def serve(self) -> None:
         """Accept until `stop`; returns after the last running request is answered."""
-        with selectors.DefaultSelector() as selector:
-            for door in self._doors:
-                selector.register(door.listener, selectors.EVENT_READ, door)
-            while not self._stopping.is_set():
-                for key, _ in selector.select(_POLL_S):
-                    self._accept(key.data)
+        workers = [threading.Thread(target=self._work) for _ in range(self._workers)]
+        for worker in workers:
+            worker.start()
         for door in self._doors:
-            door.close()
-        with self._guard:
-            running = dict(self._talks)
-        for thread, (_, stream) in running.items():
-            _end_reading(stream)
-            thread.join()
+            self._selector.register(door.listener, selectors.EVENT_READ, door)
+        self._selector.register(self._ear, selectors.EVENT_READ)
+        try:
+            self._receive()
+        finally:
+            self._stopping.set()
+            with self._calling:
+                self._calling.notify_all()
+            for worker in workers:
+                worker.join()
+            for connection in self._connections:
+                connection.close()
+            for guest in self._lobby:
+                guest.peer.close()
+            for door in self._doors:
+                door.close()
+            self._selector.close()
+            self._bell.close()
+            self._ear.close()
 
     def stop(self) -> None:
         """Make `serve` return; safe to call from a signal handler."""
         self._stopping.set()
 
+    def _receive(self) -> None:
+        """Take in what arrives, from whom there is room for, until told to stop."""
+        sweep_at = 0.0
+        while not self._stopping.is_set():
+            calls = []
+            for key, _ in self._selector.select(_LOBBY_POLL_S if self._lobby else _POLL_S):
+                if key.fileobj is self._ear:
+                    self._ear.recv(_LOBBY_MAX)
+                elif isinstance(key.data, Connection):
+                    calls += self._read(key.data)
+                else:
+                    self._accept(key.data)
+            self._enqueue(calls)
+            now = time.monotonic()
+            if self._lobby or now >= sweep_at:
+                self._sweep(now)
+                self._admit(now)
+                sweep_at = now + _POLL_S
+
     def _accept(self, door: Door) -> None:
         try:
-            connection, _ = door.listener.accept()
-            connection.setblocking(True)
-            stranger = door.turns_away(connection)
+            peer, _ = door.listener.accept()
+            door.let_in(peer, lambda stream, roles: self._welcome(door, stream, roles))
         except BlockingIOError:
             return
         except OSError as error:
             # Out of descriptors, or the peer is gone already: neither may end the signer.
             log_event("signer.accept_failed", code=error.errno or 0)
             self._stopping.wait(_POLL_S)
+
+    def _welcome(self, door: Door, stream: socket.socket, roles: frozenset[str]) -> None:
+        """Take in a peer whose roles are known; from any thread."""
+        if not roles:
+            turn_away(stream, "forbidden")
             return
-        self._start(door, connection, stranger=stranger)
+        # Whoever hangs up may call again before the end of the old call has been noticed.
+        deadline = time.monotonic() + door.patience_s
+        self._lobby.append(_Guest(peer=stream, roles=roles, door=door, deadline=deadline))
+        with contextlib.suppress(OSError):
+            self._bell.send(b"!")
 
-    def _start(self, door: Door, connection: socket.socket, *, stranger: bool) -> None:
-        with self._guard:
-            # Whoever hangs up may call again before the thread of the old call has noticed.
-            if not stranger and self._guard.wait_for(lambda: self._has_room(door), door.patience_s):
-                thread = threading.Thread(target=self._talk, args=(door, connection), daemon=True)
-                self._talks[thread] = (door, connection)
-                thread.start()
-                return
-        code = "forbidden" if stranger else "busy"
-        log_event("signer.connection_refused", code=code)
-        with connection:
-            connection.settimeout(1)
-            # To a peer that expects TLS these bytes mean as much as a closed connection.
-            _send(connection, Refused(code=code, text="the connection is not accepted"))
-
-    def _talk(self, door: Door, connection: socket.socket) -> None:
-        try:
-            with self._enter(door, connection) as (stream, roles):
-                if not roles:
-                    self._turn_away(stream)
-                while roles and not self._stopping.is_set() and self._talk_once(stream, roles):
-                    pass
-        except OSError as error:
-            # A handshake that failed: whoever it was is not let in.
-            log_event("signer.connection_refused", code=type(error).__name__)
-        finally:
-            with self._guard:
-                del self._talks[threading.current_thread()]
-                self._guard.notify()
-
-    @contextmanager
-    def _enter(self, door: Door, connection: socket.socket) -> Iterator[tuple[socket.socket, frozenset[str]]]:
-        with connection:
-            stream, roles = door.enter(connection, time.monotonic() + self._limits.request_s)
-            with self._guard:
-                self._talks[threading.current_thread()] = (door, stream)
-            with stream:
-                yield stream, roles
-
-    @staticmethod
-    def _turn_away(stream: socket.socket) -> None:
-        log_event("signer.connection_refused", code="forbidden")
-        stream.settimeout(1)
-        _send(stream, Refused(code="forbidden", text="the connection is not accepted"))
+    def _admit(self, now: float) -> None:
+        """Give room to those who wait for it, oldest first; turn away who has waited too long."""
+        for _ in range(len(self._lobby)):
+            guest = self._lobby.popleft()
+            if self._has_room(guest.door):
+                connection = Connection(guest.peer, guest.roles, now + self._limits.idle_s)
+                self._connections[connection] = guest.door
+                self._selector.register(connection, selectors.EVENT_READ, connection)
+            elif now > guest.deadline or len(self._lobby) >= _LOBBY_MAX:
+                turn_away(guest.peer, "busy")
+            else:
+                self._lobby.append(guest)
 
     def _has_room(self, door: Door) -> bool:
-        return sum(1 for entered, _ in self._talks.values() if entered is door) < door.connections
+        return sum(1 for entered in self._connections.values() if entered is door) < door.connections
 
-    def _talk_once(self, stream: socket.socket, roles: frozenset[str]) -> bool:
-        """Receive and answer one request; False when the connection is over."""
+    def _sweep(self, now: float) -> None:
+        for connection in [one for one in self._connections if one.is_spent(now)]:
+            self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        """Forget a connection; one that a worker works for keeps its room until then."""
+        if connection.fileno() in self._selector.get_map():
+            self._selector.unregister(connection)
+        connection.end()
+        if connection.is_spent(0):
+            self._connections.pop(connection, None)
+            connection.close()
+
+    def _read(self, connection: Connection) -> list["_Call"]:
+        """Return the request that is complete now, if one is."""
         try:
-            await_input(stream, self._limits.idle_s)
-            body = receive_frame_before(stream, time.monotonic() + self._limits.request_s)
-            request = load_request(body)
+            body = connection.receive(time.monotonic() + self._limits.request_s)
+            return [] if body is None else [_Call(connection, load_request(body))]
         except MalformedMessage as error:
-            log_event("signer.malformed_message", code=error.code)
-            _send(stream, Refused(code="malformed_message", text=f"not a message: {error.code}"))
-            return False
-        except (ConnectionEnded, OSError):
-            return False
-        response = self._answer_safely(roles, request)
-        stream.settimeout(self._limits.request_s)
-        return _send(stream, response) and not self._stopping.is_set()
+            self._refuse_malformed(connection, error)
+            self._drop(connection)
+        except BlockingIOError:
+            return []
+        except OSError:
+            self._drop(connection)
+        return []
 
-    def _answer_safely(self, roles: frozenset[str], request: Request) -> Response:
-        started = time.monotonic()
-        code, where = "ok", ""
+    def _refuse_malformed(self, connection: Connection, error: MalformedMessage) -> None:
+        log_event("signer.malformed_message", code=error.code)
+        if not connection.is_ahead:
+            self._reply(connection, Refused(code="malformed_message", text=f"not a message: {error.code}"))
+        connection.end()
+
+    def _enqueue(self, calls: list["_Call"]) -> None:
+        if calls:
+            with self._calling:
+                self._calls.extend(calls)
+                self._calling.notify()
+
+    def _work(self) -> None:
+        """Answer what waits, until told to stop and nothing waits any more."""
+        while True:
+            with self._calling:
+                while not self._calls:
+                    if self._stopping.is_set():
+                        return
+                    self._calling.wait()
+                calls = [self._calls.popleft() for _ in range(min(len(self._calls), _TOGETHER_MAX))]
+                if self._calls:
+                    self._calling.notify()
+            together = [call for call in calls if call.is_sign]
+            self._answer_together(together)
+            for call in calls:
+                if not call.is_sign:
+                    self._finish(call, self._answer_safely(call))
+
+    def _answer_together(self, calls: list["_Call"]) -> None:
+        """Answer requests for signatures as one; each has its own outcome."""
+        requests = [call.request for call in calls if isinstance(call.request, Sign)]
         try:
-            response = self._answer(roles, request)
-        except Refusal as refusal:
-            code = refusal.code
-            response = Refused(code=code, text=refusal.text)
-        except KeyFault as fault:
-            code, where = "key_fault", str(fault)
-            response = Refused(code=code, text="the key is not what it must be; the signer's log says why")
-        except HsmFault as fault:
-            code, where = "hsm_fault", str(fault)
-            response = Refused(code=code, text="the HSM failed; ask again with the same request")
+            outcomes = self._sign_all(requests) if requests else []
+        except Exception as defect:  # noqa: BLE001 - as in `_answer_safely`; the request that meets it answers for itself alone
+            log_event("signer.defect", where=_place_of(defect))
+            for call in calls:
+                self._finish(call, self._answer_safely(call))
+            return
+        for call, outcome in zip(calls, outcomes, strict=True):
+            self._finish(call, self._response_to(call, outcome))
+
+    def _answer_safely(self, call: "_Call") -> Response:
+        try:
+            outcome = self._answer(call.connection.roles, call.request)
+        except (Refusal, HsmFault) as failure:
+            return self._response_to(call, failure)
         except Exception as defect:  # noqa: BLE001 - the process loop; a defect must not end the other connections
             # The process loop's last line: a defect answers with a code, and the log says where it is.
-            code, where = "internal_fault", _place_of(defect)
-            response = Refused(code=code, text="the signer has a defect; its log says where")
-        elapsed_ms = int((time.monotonic() - started) * 1000)
-        log_event("signer.answered", request=type(request).__name__, code=code, where=where, ms=elapsed_ms)
-        return response
+            call.log("internal_fault", _place_of(defect))
+            return Refused(code="internal_fault", text="the signer has a defect; its log says where")
+        return self._response_to(call, outcome)
+
+    @staticmethod
+    def _response_to(call: "_Call", outcome: Response | Refusal | HsmFault) -> Response:
+        if isinstance(outcome, Refusal):
+            call.log(outcome.code)
+            return Refused(code=outcome.code, text=outcome.text)
+        if isinstance(outcome, KeyFault):
+            call.log("key_fault", str(outcome))
+            return Refused(code="key_fault", text="the key is not what it must be; the signer's log says why")
+        if isinstance(outcome, HsmFault):
+            call.log("hsm_fault", str(outcome))
+            return Refused(code="hsm_fault", text="the HSM failed; ask again with the same request")
+        call.log("ok")
+        return outcome
+
+    def _finish(self, call: "_Call", response: Response) -> None:
+        body = self._reply(call.connection, response)
+        if body is None or self._stopping.is_set():
+            return
+        try:
+            self._enqueue([_Call(call.connection, load_request(body))])
+        except MalformedMessage as error:
+            self._refuse_malformed(call.connection, error)
+
+    def _reply(self, connection: Connection, response: Response) -> bytes | None:
+        """Send an answer; return the body of the request that has arrived meanwhile, if one has."""
+        now, limits = time.monotonic(), self._limits
+        try:
+            return connection.answer(response, now + limits.idle_s, now + limits.request_s)
+        except (OSError, MalformedMessage):
+            connection.end()
+            return None
 
 
-def _send(connection: socket.socket, response: Response) -> bool:
-    try:
-        send_frame(connection, dump(response))
-    except (OSError, MalformedMessage):
-        return False
-    return True
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Guest:
+    """A peer that waits for room."""
+
+    peer: socket.socket
+    roles: frozenset[str]
+    door: Door
+    deadline: float
+    """Monotonic second until which it waits."""
 
 
-def _end_reading(stream: socket.socket) -> None:
-    try:
-        end_reading(stream)
-    except OSError as error:
-        if error.errno not in (errno.ENOTCONN, errno.EBADF):
-            raise
+class _Call:
+    """A request that waits for its answer."""
+
+    def __init__(self, connection: Connection, request: Request) -> None:
+        self.connection = connection
+        self.request = request
+        self.is_sign = isinstance(request, Sign) and bool(connection.roles & _REQUESTER)
+        """Whether it may be answered together with others."""
+        self._started = time.monotonic()
+
+    def log(self, code: str, where: str = "") -> None:
+        """Write the request's line of the log."""
+        elapsed_ms = int((time.monotonic() - self._started) * 1000)
+        name = type(self.request).__name__
+        log_event("signer.answered", request=name, code=code, where=where, ms=elapsed_ms)
 
 
 def _place_of(defect: Exception) -> str:

@@ -73,8 +73,11 @@ def _is_over(state: State, bound: Bound, now: int) -> bool:
     """Tell whether an intent that holds a slot can no longer take effect, so that the slot may serve another.
 
     Never signed and never to be: the process died after binding, then the intent expired or was vetoed; its nonce would
-    leave a gap that no later transaction can pass. Or signed for Stellar, and lapsed.
+    leave a gap that no later transaction can pass. Or signed for Stellar, and lapsed. One that is being signed just now holds on,
+    whatever the clock says.
     """
+    if bound.digest in state.under_way:
+        return False
     if bound.digest in state.signed:
         return _has_lapsed(bound.binding, now)
     return bound.digest in state.vetoed or now >= canonical.decode(bound.intent).expires_at

@@ -8,7 +8,7 @@ opened anew.
 import queue
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,13 +52,22 @@ class SessionPool:
         self._slots: queue.LifoQueue[Slot] = queue.LifoQueue()
         for _ in range(size):
             self._slots.put(Slot(session=None))
+        self._record_slots: queue.LifoQueue[Slot] = queue.LifoQueue()
+        self._record_slots.put(Slot(session=None))
         # SoftHSM races when objects are created or destroyed while others look for objects (its issue 573).
         self.objects = threading.RLock()
 
-    @contextmanager
-    def slot(self) -> Iterator[Slot]:
+    def slot(self) -> AbstractContextManager[Slot]:
         """Lend a session; raises HsmFault for whatever the module throws inside, and forgets that session."""
-        slot = self._slots.get()
+        return self._lend(self._slots)
+
+    def record_slot(self) -> AbstractContextManager[Slot]:
+        """Lend, in the same way, the one session that is the journal's: its calls never wait behind signatures."""
+        return self._lend(self._record_slots)
+
+    @contextmanager
+    def _lend(self, slots: queue.LifoQueue[Slot]) -> Iterator[Slot]:
+        slot = slots.get()
         keep = False
         try:
             if slot.session is None:
@@ -71,7 +80,7 @@ class SessionPool:
             if not keep:
                 with self.objects:
                     _give_up(slot.session)
-            self._slots.put(slot if keep else Slot(session=None))
+            slots.put(slot if keep else Slot(session=None))
 
 
 def _give_up(session: Any) -> None:

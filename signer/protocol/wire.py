@@ -5,17 +5,15 @@ are minimal decimal strings, bytes are base64, and the outermost object carries 
 "v". Nothing is optional.
 """
 
-import base64
 import binascii
 import json
 import re
 import socket
-import time
 import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 FRAME_MAX = 65_536
@@ -56,36 +54,16 @@ def receive_frame(connection: socket.socket) -> bytes:
     Raises ConnectionEnded when the peer is gone, MalformedMessage when it announces too much or stops
     half-way, and TimeoutError when the socket's timeout passes.
     """
-    return _receive_body(connection.recv)
-
-
-def receive_frame_before(connection: socket.socket, deadline: float) -> bytes:
-    """Receive one message body completely before `deadline` (time.monotonic), however slowly the peer sends.
-
-    Raises as `receive_frame`.
-    """
-
-    def receive(count: int) -> bytes:
-        remaining = deadline - time.monotonic()
-        if remaining <= 0:
-            raise TimeoutError
-        connection.settimeout(remaining)
-        return connection.recv(count)
-
-    return _receive_body(receive)
-
-
-def _receive_body(receive: Callable[[int], bytes]) -> bytes:
-    length = int.from_bytes(_receive_exactly(receive, 4, at_boundary=True), "big")
+    length = int.from_bytes(_receive_exactly(connection, 4, at_boundary=True), "big")
     if not 2 <= length <= FRAME_MAX:
         raise MalformedMessage("too_long")
-    return _receive_exactly(receive, length, at_boundary=False)
+    return _receive_exactly(connection, length, at_boundary=False)
 
 
-def _receive_exactly(receive: Callable[[int], bytes], count: int, *, at_boundary: bool) -> bytes:
+def _receive_exactly(connection: socket.socket, count: int, *, at_boundary: bool) -> bytes:
     received = bytearray()
     while len(received) < count:
-        chunk = receive(count - len(received))
+        chunk = connection.recv(count - len(received))
         if not chunk:
             if at_boundary and not received:
                 raise ConnectionEnded
@@ -96,8 +74,7 @@ def _receive_exactly(receive: Callable[[int], bytes], count: int, *, at_boundary
 
 def dump_message(message: object) -> bytes:
     """Return the JSON bytes of a message dataclass."""
-    value = {"v": WIRE_VERSION, "type": type(message).__name__, **_dump_fields(message)}
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    return _ENCODER.encode({"v": WIRE_VERSION, **_dump(message)}).encode()
 
 
 def load_message(body: bytes, shapes: Mapping[str, type[Any]]) -> Any:
@@ -112,7 +89,8 @@ def load_message(body: bytes, shapes: Mapping[str, type[Any]]) -> Any:
     name = value.pop("type", None)
     if not isinstance(name, str) or name not in shapes:
         raise MalformedMessage("unknown_type")
-    return _load(shapes[name], value)
+    shape: Any = shapes[name]
+    return _record_loader(shape)(value)
 
 
 def _refuse_number(_text: str) -> Any:
@@ -128,6 +106,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def check_nesting(text: str) -> None:
     """Raise MalformedMessage("too_deep") when lists and objects nest deeper than DEPTH_MAX."""
+    if text.count("[") + text.count("{") <= DEPTH_MAX:
+        return
     depth = 0
     for letter in _STRING.sub("", text):
         if letter in "[{":
@@ -138,76 +118,100 @@ def check_nesting(text: str) -> None:
             depth -= 1
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique,
+    parse_int=_refuse_number,
+    parse_float=_refuse_number,
+    parse_constant=_refuse_number,
+)
+
+
 def _load_json(body: bytes) -> Any:
     try:
         text = body.decode("utf-8")
         check_nesting(text)
-        return json.loads(
-            text,
-            object_pairs_hook=_unique,
-            parse_int=_refuse_number,
-            parse_float=_refuse_number,
-            parse_constant=_refuse_number,
-        )
+        return _DECODER.decode(text)
     except ValueError as error:
         raise MalformedMessage("not_json") from error
 
 
-def _dump_fields(value: Any) -> dict[str, Any]:
-    return {name: _dump(getattr(value, name)) for name in _shape(type(value))}  # type: ignore[arg-type]  # a class is hashable
-
-
 def _dump(value: Any) -> Any:
-    if isinstance(value, bool | str):
+    kind: Any = type(value)
+    if kind is str or kind is bool:
         return value
-    if isinstance(value, int):
+    if kind is int:
         return str(value)
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode("ascii")
-    if isinstance(value, tuple):
+    if kind is bytes:
+        return binascii.b2a_base64(value, newline=False).decode("ascii")
+    if kind is tuple:
         return [_dump(item) for item in value]
-    if is_dataclass(value):
-        return {"type": type(value).__name__, **_dump_fields(value)}
-    raise TypeError(f"{type(value).__name__} has no wire form")
+    record = {name: _dump(getattr(value, name)) for name in _names(kind)}
+    record["type"] = kind.__name__
+    return record
 
 
 @cache
-def _shape(shape: type[Any]) -> dict[str, Any]:
-    hints = typing.get_type_hints(shape)
-    return {field.name: hints[field.name] for field in fields(shape)}
+def _names(shape: type[Any]) -> tuple[str, ...]:
+    if not is_dataclass(shape):
+        raise TypeError(f"{shape.__name__} has no wire form")
+    return tuple(field.name for field in fields(shape))
 
 
-def _load(shape: Any, value: object) -> Any:
-    """Return `value` as the annotated type `shape`: str, int, bool, bytes, tuple[X, ...], a dataclass or a
+@cache
+def _loader(shape: Any) -> Callable[[object], Any]:
+    """Return what turns JSON into the annotated type `shape`: str, int, bool, bytes, tuple[X, ...], a dataclass or a
     union of them.
     """
-    if shape is str or shape is bool:
-        if type(value) is not shape:
-            raise MalformedMessage("wrong_type")
-        return value
-    if shape is int:
-        return _load_integer(value)
-    if shape is bytes:
-        return _load_bytes(value)
+    plain = {str: _load_text, bool: _load_boolean, int: _load_integer, bytes: _load_bytes}
+    if shape in plain:
+        return plain[shape]
     if typing.get_origin(shape) is tuple:
-        if not isinstance(value, list):
-            raise MalformedMessage("wrong_type")
-        item_shape = typing.get_args(shape)[0]
-        return tuple(_load(item_shape, item) for item in value)
+        return partial(_load_list, _loader(typing.get_args(shape)[0]))
     choices = typing.get_args(shape) if isinstance(shape, types.UnionType) else (shape,)
-    return _load_record({choice.__name__: choice for choice in choices}, value)
+    return partial(_load_choice, {choice.__name__: choice for choice in choices})
 
 
-def _load_record(choices: Mapping[str, type[Any]], value: object) -> Any:
+@cache
+def _record_loader(shape: type[Any]) -> Callable[[dict[str, Any]], Any]:
+    hints = typing.get_type_hints(shape)
+    return partial(_load_record, shape, {field.name: _loader(hints[field.name]) for field in fields(shape)})
+
+
+def _load_choice(choices: Mapping[str, type[Any]], value: object) -> Any:
     if not isinstance(value, dict):
         raise MalformedMessage("wrong_type")
     name = value.pop("type", next(iter(choices)))
     if not isinstance(name, str) or name not in choices:
         raise MalformedMessage("unknown_type")
-    expected = _shape(choices[name])  # type: ignore[arg-type]  # a class is hashable
-    if value.keys() != expected.keys():
-        raise MalformedMessage("unknown_field" if value.keys() - expected.keys() else "missing_field")
-    return choices[name](**{field: _load(kind, value[field]) for field, kind in expected.items()})
+    shape: Any = choices[name]
+    return _record_loader(shape)(value)
+
+
+def _load_record(
+    shape: type[Any], loaders: Mapping[str, Callable[[object], Any]], value: dict[str, Any]
+) -> Any:
+    if value.keys() != loaders.keys():
+        raise MalformedMessage("unknown_field" if value.keys() - loaders.keys() else "missing_field")
+    return shape(**{name: load(value[name]) for name, load in loaders.items()})
+
+
+def _load_list(load: Callable[[object], Any], value: object) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise MalformedMessage("wrong_type")
+    return tuple([load(item) for item in value])
+
+
+def _load_text(value: object) -> str:
+    if type(value) is not str:
+        raise MalformedMessage("wrong_type")
+    return value
+
+
+def _load_boolean(value: object) -> bool:
+    if type(value) is not bool:
+        raise MalformedMessage("wrong_type")
+    return value
 
 
 def _load_integer(value: object) -> int:
@@ -220,9 +224,9 @@ def _load_bytes(value: object) -> bytes:
     if not isinstance(value, str):
         raise MalformedMessage("wrong_type")
     try:
-        data = base64.b64decode(value, validate=True)
-    except (ValueError, binascii.Error) as error:
+        data = binascii.a2b_base64(value, strict_mode=True)
+    except ValueError as error:
         raise MalformedMessage("bad_base64") from error
-    if base64.b64encode(data).decode("ascii") != value:
+    if binascii.b2a_base64(data, newline=False).decode("ascii") != value:
         raise MalformedMessage("bad_base64")
     return data

@@ -28,8 +28,8 @@ class Token(Protocol):
     def sign_wrapped(self, key: WrappedKey, message: bytes) -> bytes: ...
     def check_wrapping_key(self, fingerprints: frozenset[bytes]) -> None: ...
     def mac(self, message: bytes) -> bytes: ...
-    def read(self) -> list[bytes]: ...
-    def replace(self, value: bytes) -> None: ...
+    def read(self, place: int) -> str: ...
+    def write(self, place: int, text: str) -> None: ...
 
 
 @dataclass
@@ -61,11 +61,11 @@ class RealToken:
     def mac(self, message: bytes) -> bytes:
         return self.mac_key(message)
 
-    def read(self) -> list[bytes]:
-        return self.anchor.read()
+    def read(self, place: int) -> str:
+        return self.anchor.read(place)
 
-    def replace(self, value: bytes) -> None:
-        self.anchor.replace(value)
+    def write(self, place: int, text: str) -> None:
+        self.anchor.write(place, text)
 
 
 @pytest.fixture(scope="module", params=["software", "softhsm"])
@@ -161,8 +161,10 @@ def test_the_mac_is_a_function_of_the_message(token: Token) -> None:
     assert token.mac(b"one") != token.mac(b"two")
 
 
-def test_the_anchor_is_replaced_whole(token: Token) -> None:
-    assert token.read() == []
-    for value in (b"one", b"two", b"two"):
-        token.replace(value)
-        assert token.read() == [value]
+def test_the_anchor_has_places_that_are_replaced_whole(token: Token) -> None:
+    assert [token.read(place) for place in range(3)] == ["", "", ""]
+    for text in ("first", "a second and longer text " * 8, "third"):
+        token.write(1, text)
+        assert [token.read(place) for place in range(3)] == ["", text, ""]
+    token.write(2, "owner")
+    assert [token.read(place) for place in range(3)] == ["", "third", "owner"]

@@ -30,12 +30,12 @@ class CheckpointDesk:
         asked = CreateKey(
             request_id=str(request_id), org=org_name(tenant), vault="checkpoints", curve="ed25519", label="c"
         )
-        return self._decider.create_key(asked).key_id
+        return self._decider.keyring.create_key(asked).key_id
 
     async def find_checkpoint_key(self, tenant: TenantId, key_id: str) -> bytes | None:
         self._reach()
         try:
-            view = self._decider.public_key(key_id)
+            view = self._decider.keyring.public_key(key_id)
         except Refusal:
             return None
         return bytes.fromhex(view.public_key) if view.org == org_name(tenant) else None

@@ -54,7 +54,9 @@ class Desk:
 
 def make_key(decider: Decider, curve: str = "secp256k1", org: str = "acme", vault: str = "hot") -> KeyView:
     name = f"make-{curve}-{org}-{vault}"
-    return decider.create_key(CreateKey(request_id=name, org=org, vault=vault, curve=curve, label="one"))
+    return decider.keyring.create_key(
+        CreateKey(request_id=name, org=org, vault=vault, curve=curve, label="one")
+    )
 
 
 def request(intent: Intent, approvals: tuple[Approval, ...], binding: Binding) -> Sign:

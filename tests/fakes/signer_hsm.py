@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives import hashes
@@ -10,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from signer.anchor import OWNER_PLACE
 from signer.hsm.model import TokenKey, WrappedKey
 from signer.refusal import HsmFault, KeyFault
 
@@ -25,19 +27,27 @@ class Crash(BaseException):
 class FakeToken:
     """What outlives the process, and the switches of the test. Plays keys, MAC, anchor store and clock."""
 
-    anchors: list[bytes] = field(default_factory=list)
+    texts: dict[int, str] = field(default_factory=dict)
+    """The anchor's places."""
     seeds: dict[bytes, bytes] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     crash_at: int = 0
     """Number of the call to die at, counted from 1; 0 for never."""
     failing: str = ""
     """Name of the calls that raise HsmFault."""
+    broken_disk: str = ""
+    """Name of the disk's calls that raise OSError."""
     now: int = START
     wrapped: int = 0
     """Wrapped keys made."""
+    between: Callable[[str], None] | None = None
+    """What happens at each call of the token, by name: another process at work."""
 
-    def _called(self, name: str) -> None:
+    def called(self, name: str) -> None:
+        """Count a call, and die or fail in it if that is the test's wish."""
         self.calls.append(name)
+        if self.between is not None:
+            self.between(name)
         if len(self.calls) == self.crash_at:
             raise Crash(name)
         if name == self.failing:
@@ -47,20 +57,23 @@ class FakeToken:
         return self.now
 
     def mac(self, message: bytes) -> bytes:
-        self._called("mac")
+        self.called("mac")
         return hmac.digest(b"journal key", message, "sha256")
 
-    def read(self) -> list[bytes]:
-        return list(self.anchors)
+    def read(self, place: int) -> str:
+        if self.between is not None:
+            self.between("read")
+        return self.texts.get(place, "")
 
-    def replace(self, value: bytes) -> None:
-        self._called("anchor")
-        self.anchors.append(value)
-        self._called("destroy")
-        self.anchors = [value]
+    def write(self, place: int, text: str) -> None:
+        name = "owner" if place == OWNER_PLACE else "anchor"
+        self.called(name)
+        self.texts.pop(place, None)
+        self.called(f"{name} torn")
+        self.texts[place] = text
 
     def generate(self, key_id: bytes, label: str, curve: str) -> TokenKey:
-        self._called("generate")
+        self.called("generate")
         self.seeds.setdefault(key_id, hashlib.sha256(key_id).digest())
         return self.inspect(key_id, curve)
 
@@ -73,7 +86,7 @@ class FakeToken:
         return TokenKey(public_key=self._public(key_id), born_inside=True, mechanism="EC_KEY_PAIR_GEN")
 
     def generate_wrapped(self) -> WrappedKey:
-        self._called("generate")
+        self.called("generate")
         self.wrapped += 1
         seed = hashlib.sha256(b"wrapped" + self.wrapped.to_bytes(4, "big")).digest()
         self.seeds[seed] = seed
@@ -95,7 +108,7 @@ class FakeToken:
             raise KeyFault("keys were wrapped by another wrapping key")
 
     def sign(self, key_id: bytes, curve: str, message: bytes) -> bytes:
-        self._called("sign")
+        self.called("sign")
         if curve == "ed25519":
             return self._ed25519(key_id).sign(message)
         der = self._secp256k1(key_id).sign(message, ec.ECDSA(Prehashed(hashes.SHA256())))

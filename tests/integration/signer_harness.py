@@ -44,7 +44,7 @@ class SignerProcess:
 
     @property
     def journal(self) -> Path:
-        return self.directory / "journal" / "journal.jsonl"
+        return self.directory / "journal" / "journal.log"
 
     @property
     def log(self) -> str:
@@ -63,7 +63,9 @@ class SignerProcess:
         path.write_text(pin + "\n")
         path.chmod(0o600)
 
-    def write_config(self, module: str = str(MODULE), token: str = "custody", pinned: str = "") -> None:
+    def write_config(
+        self, module: str = str(MODULE), token: str = "custody", pinned: str = "", connections: int = 4
+    ) -> None:
         (self.directory / "signer.toml").write_text(
             f"""
 socket = "{self.directory}/s.sock"
@@ -78,7 +80,7 @@ pin_file = "{self.directory}/pin"
 sessions = 2
 ceremony_keys = {json.dumps(self.ceremony_keys)}
 [limits]
-connections = 4
+connections = {connections}
 request_s = 2
 idle_s = 30
 [[peers]]

@@ -112,7 +112,7 @@ def soak(
                 one_round(pool, keys, mac, message, ed, secp)
                 keys.sign_wrapped(wrapped[message[0] % len(wrapped)], message)
                 if number == 0:
-                    anchor.replace(message)
+                    move(anchor, message.hex())
             except (HsmFault, InvalidSignature, ValueError) as error:
                 print(f"{type(error).__name__} {error} {error.__cause__!r}", file=sys.stderr)
                 errors[number] += 1
@@ -124,6 +124,12 @@ def soak(
     for thread in threads:
         thread.join()
     return sum(counts), sum(errors)
+
+
+def move(anchor: AnchorObject, text: str) -> None:
+    anchor.write(0, text)
+    if anchor.read(0) != text:
+        raise ValueError
 
 
 def one_round(

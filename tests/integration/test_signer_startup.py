@@ -1,5 +1,6 @@
 """A signer that must not start says why in one sentence; one that was killed goes on where it was."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from signer.protocol import canonical
-from signer.protocol.messages import CreateKey, KeyView, Sign, Signed
+from signer.protocol.messages import CreateKey, KeyView, Refused, Sign, Signed
 from signer.protocol.wire import ConnectionEnded, MalformedMessage
 from tests.fakes.signer_people import approve, bind_evm, make_policy, make_transfer, policy_bytes
 from tests.integration.signer_harness import MODULE, PIN, ROOT, SignerProcess
@@ -181,6 +182,47 @@ def test_a_token_that_was_rolled_back_is_refused(signer: SignerProcess) -> None:
     assert signer.refuse_to_start()[0] == 3
 
 
+def test_a_second_signer_on_a_copy_of_the_disk_stops_the_first(
+    signer: SignerProcess, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Nothing of the file system stands between the two; they meet in the token, as two machines with one HSM would."""
+    signer.start()
+    key = signer.ask(CreateKey(request_id="one", org="acme", vault="hot", curve="secp256k1", label="one"))
+    assert isinstance(key, KeyView)
+    other = SignerProcess(tmp_path_factory.mktemp("other"))
+    shutil.copytree(signer.directory / "journal", other.directory / "journal")
+    for name in ("softhsm2.conf", "policy.json"):
+        shutil.copy(signer.directory / name, other.directory / name)
+    other.write_pin(PIN)
+    other.write_config()
+    other.start()
+    try:
+        answer = signer.sign(make_transfer(key, int(time.time())), bind_evm(0), "alice", "bob")
+        assert isinstance(answer, Refused)
+        assert answer.code == "anchor_mismatch"
+        assert isinstance(
+            other.sign(make_transfer(key, int(time.time())), bind_evm(0), "alice", "bob"), Signed
+        )
+    finally:
+        other.kill()
+    signer.kill()
+    assert signer.refuse_to_start()[0] == 3
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_an_anchor_that_a_death_tore_is_made_anew(signer: SignerProcess, place: int) -> None:
+    """SoftHSM empties an object's file before it writes it anew; a death between the two leaves it empty."""
+    use(signer)
+    files = sorted((signer.directory / "tokens").rglob("*.object"), key=lambda file: file.stat().st_mtime_ns)
+    files[-1 - place].write_bytes(b"")
+    signer.start()
+    key = signer.ask(CreateKey(request_id="two", org="acme", vault="hot", curve="secp256k1", label="two"))
+    assert isinstance(key, KeyView)
+    assert isinstance(signer.sign(make_transfer(key, int(time.time())), bind_evm(0), "alice", "bob"), Signed)
+    assert signer.stop() == 0
+    signer.start()
+
+
 def test_the_socket_of_a_killed_signer_is_replaced(signer: SignerProcess) -> None:
     signer.start()
     signer.kill()
@@ -218,6 +260,45 @@ def test_kill_9_at_random_moments_never_makes_a_second_transaction(signer: Signe
         answers[nonce] = (request, again)
     for request, answer in answers.values():
         assert signer.ask(request) == answer
+
+
+def test_kill_9_under_load_never_makes_a_second_transaction(signer: SignerProcess) -> None:
+    """Eight ask at once, so that the death falls into groups of facts."""
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    signer.write_config(connections=16)
+    signer.start()
+    key = signer.ask(CreateKey(request_id="one", org="acme", vault="hot", curve="secp256k1", label="one"))
+    assert isinstance(key, KeyView)
+    answers: dict[int, Signed] = {}
+    requests = []
+    for nonce in range(64):
+        data = canonical.encode(make_transfer(key, int(time.time())))
+        requests.append(Sign(intent=data, approvals=approve(data, "alice", "bob"), binding=bind_evm(nonce)))
+
+    def ask(nonces: range) -> None:
+        client = SignerProcess(signer.directory)
+        with contextlib.suppress(OSError, ConnectionEnded, MalformedMessage):
+            client.connect()
+            for nonce in nonces:
+                answer = client.ask(requests[nonce])
+                assert isinstance(answer, Signed)
+                assert answers.setdefault(nonce, answer) == answer
+        client.hang_up()
+
+    for _ in range(3):
+        assert signer.process is not None
+        killer = threading.Timer(chance.uniform(0, 0.1), signer.process.kill)
+        callers = [threading.Thread(target=ask, args=(range(start, 64, 8),)) for start in range(8)]
+        for thread in (killer, *callers):
+            thread.start()
+        for thread in (killer, *callers):
+            thread.join()
+        signer.kill()
+        signer.start()
+    ask(range(64))
+    assert len(answers) == 64
 
 
 def test_the_hsm_survives_threads_that_sign_and_churn_sessions(signer: SignerProcess) -> None:

@@ -88,8 +88,7 @@ class Attack:
 
 def signatures(signer: SignerProcess) -> int:
     """Count what the signer's journal says that it signed."""
-    lines = signer.journal.read_bytes().splitlines()
-    return sum(b"TransactionSigned" in line for line in lines)
+    return signer.journal.read_bytes().count(b'"TransactionSigned"')
 
 
 def changed(data: bytes, /, **values: object) -> bytes:

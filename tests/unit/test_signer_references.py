@@ -151,7 +151,10 @@ def test_a_crash_between_the_two_signatures_leaves_one_transaction(desk: Desk, s
     desk.token.crash_at = step
     with pytest.raises(Crash):
         decider.sign(asked)
-    assert desk.token.calls == ["mac", "anchor", "destroy", "sign", "sign", "mac", "anchor", "destroy"][:step]
+    assert (
+        desk.token.calls
+        == ["mac", "anchor", "anchor torn", "sign", "sign", "mac", "anchor", "anchor torn"][:step]
+    )
     decider = desk.start()
     answer = decider.sign(asked)
     assert desk.start().sign(asked) == answer

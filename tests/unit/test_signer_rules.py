@@ -118,10 +118,10 @@ def test_a_bound_intent_does_not_count_against_itself(make_signer: Callable[...,
 def test_explain_changes_nothing_and_never_raises(signer: Desk) -> None:
     decider = signer.start()
     intent = make_transfer(make_key(decider), START)
-    before = (signer.directory / "journal.jsonl").read_bytes()
+    before = (signer.directory / "journal.log").read_bytes()
     data = canonical.encode(intent)
     rejected = decider.explain(Explain(intent=data, approvals=approve(data, "bob", decision="reject")))
     assert (rejected.verdict, rejected.code) == ("deny", "vetoed")
     assert explain(decider, intent, "mallory")[1] == "unknown_approver"
     assert explain(decider, intent, "alice", "bob")[0] == "allow"
-    assert (signer.directory / "journal.jsonl").read_bytes() == before
+    assert (signer.directory / "journal.log").read_bytes() == before

@@ -1,0 +1,211 @@
+"""A signer as it runs, for the bench: its own process on a SoftHSM token of its own, with a policy of two approvers.
+
+`python -m bench.signer_stand FOLDER COUNT` writes the facts of so many keys into its journal, as the signer would have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from devnet.softhsm import Token, create_token
+from signer.config import load_config
+from signer.facts import KeyCreated, KeyReserved
+from signer.hsm.objects import AnchorObject, MacKey
+from signer.main import open_pool
+from signer.policy.document import parse_policy
+from signer.protocol.messages import CreateKey, Health, KeyView, Request, Response, dump, load_response
+from signer.protocol.wire import receive_frame, send_frame
+from signer.record import Record
+from signer.refusal import StartupFault
+
+CONNECTIONS = 64
+PASSPHRASE = "Custody Bench ; 2026"
+NETWORK_ID = hashlib.sha256(PASSPHRASE.encode()).hexdigest()
+STELLAR_CHAIN, EVM_CHAIN_ID = "stellar:bench", 31337
+QUORUM_VAULT, AUTOMATIC_VAULT = "quorum", "automatic"
+APPROVERS = {
+    name: Ed25519PrivateKey.from_private_bytes(name.encode().ljust(32, b".")) for name in ("alice", "bob")
+}
+
+
+def policy_document(*, automatic: bool) -> bytes:
+    """Two of two people for one vault and, where the signer knows rules that need nobody, nobody for the other."""
+    thresholds = {QUORUM_VAULT: 2} | ({AUTOMATIC_VAULT: 0} if automatic else {})
+    chains = {STELLAR_CHAIN: "1000000", f"eip155:{EVM_CHAIN_ID}": str(10**18)}
+    return json.dumps(
+        {
+            "format": "custody-policy-v1",
+            "version": 1,
+            "approver_set_version": 1,
+            "networks": {STELLAR_CHAIN: PASSPHRASE},
+            "approvers": [
+                {"id": name, "keys": [key.public_key().public_bytes_raw().hex()], "groups": ["treasury"]}
+                for name, key in APPROVERS.items()
+            ],
+            "deny": [],
+            "allow": [
+                {
+                    "id": f"{vault}-{chain.partition(':')[0]}",
+                    "org": "*",
+                    "vault": vault,
+                    "chain": chain,
+                    "kind": "*",
+                    "asset": "native",
+                    "destinations": ["*"],
+                    "amount_max": "1000000",
+                    "fee_max": fee_max,
+                    "windows": [{"seconds": 86_400, "amount_max": str(2**62)}],
+                    "group": "treasury",
+                    "threshold": threshold,
+                }
+                for vault, threshold in thresholds.items()
+                for chain, fee_max in chains.items()
+            ],
+        }
+    ).encode()
+
+
+def knows_automatic_rules() -> bool:
+    """Whether this signer's policy has rules that need no approval."""
+    try:
+        parse_policy(policy_document(automatic=True))
+    except StartupFault:
+        return False
+    return True
+
+
+class SignerStand:
+    """One signer: its folder, its token, its process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.socket = folder / "s.sock"
+        self._token = create_token(folder / "hsm")
+        (folder / "journal").mkdir()
+        (folder / "policy.json").write_bytes(policy_document(automatic=knows_automatic_rules()))
+        (folder / "signer.toml").write_text(_config(folder, self._token))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> float:
+        """Start the process; return the seconds until it had answered."""
+        started = time.perf_counter()
+        with (self.folder / "signer.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "signer.main", "--config", str(self.folder / "signer.toml")],
+                env=self._environment(),
+                stderr=log,
+            )
+        while True:
+            try:
+                self.ask(Health())
+            except OSError:
+                if self._process.poll() is not None:
+                    raise RuntimeError((self.folder / "signer.log").read_text()) from None
+                time.sleep(0.005)
+            else:
+                return time.perf_counter() - started
+
+    def stop(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(timeout=60)
+            self._process = None
+
+    def cpu_s(self) -> float:
+        """Processor time of the process so far."""
+        if self._process is None:
+            return 0.0
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def connect(self) -> socket.socket:
+        """A new connection."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.connect(str(self.socket))
+        return connection
+
+    def ask(self, request: Request) -> Response:
+        """One request on a connection of its own."""
+        with self.connect() as connection:
+            send_frame(connection, dump(request))
+            return load_response(receive_frame(connection))
+
+    def create_key(self, vault: str, curve: str) -> KeyView:
+        """A key of the bench's org."""
+        made = self.ask(
+            CreateKey(request_id=str(uuid4()), org="acme", vault=vault, curve=curve, label="bench")
+        )
+        assert isinstance(made, KeyView), made
+        return made
+
+    def register_keys(self, count: int) -> None:
+        """Put so many keys into the journal of the stopped signer."""
+        subprocess.run(
+            [sys.executable, "-m", "bench.signer_stand", str(self.folder), str(count)],
+            env=self._environment(),
+            check=True,
+        )
+
+    def _environment(self) -> dict[str, str]:
+        return {"PATH": os.environ["PATH"], "SOFTHSM2_CONF": str(self._token.conf)}
+
+
+def _config(folder: Path, token: Token) -> str:
+    return f"""
+socket = "{folder}/s.sock"
+socket_mode = "0600"
+journal_dir = "{folder}/journal"
+policy = "{folder}/policy.json"
+[hsm]
+module = "{token.module}"
+module_sha256 = ""
+token = "{token.label}"
+pin_file = "{token.pin_file}"
+sessions = 2
+ceremony_keys = []
+[limits]
+connections = {CONNECTIONS + 2}
+request_s = 10
+idle_s = 600
+[[peers]]
+uid = {os.getuid()}
+roles = ["requester", "operator"]
+"""
+
+
+def _register(folder: Path, count: int) -> None:
+    config = load_config(folder / "signer.toml")
+    pool = open_pool(config.hsm)
+    record = Record.open(
+        directory=config.journal_dir,
+        mac=MacKey(pool),
+        store=AnchorObject(pool),
+        policy=parse_policy(config.policy.read_bytes()),
+        clock=lambda: int(time.time()),
+    )
+    for number in range(count):
+        key_id = secrets.token_hex(16)
+        place: dict[str, Any] = {"org": "acme", "vault": f"customers-{number % 100}", "curve": "secp256k1"}
+        record.append(KeyReserved(request_id=str(uuid4()), key_id=key_id, label=f"deposit-{number}", **place))
+        record.append(KeyCreated(key_id=key_id, public_key=secrets.token_bytes(65)))
+        if number % 10 == 9:
+            record.settle(record.newest)
+    record.settle(record.newest)
+    record.close()
+
+
+if __name__ == "__main__":
+    _register(Path(sys.argv[1]), int(sys.argv[2]))
