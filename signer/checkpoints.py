@@ -72,6 +72,8 @@ def _key_of(state: State, request: SignCheckpoint) -> bytes:
         raise Refusal("unknown_key", "the key is not one of this org")
     if key.vault != VAULT:
         raise Refusal("key_purpose", "only a key of the vault checkpoints signs checkpoints")
+    if state.standing[request.key_id][0] != "active":
+        raise Refusal("key_not_active", "the key signs no more checkpoints")
     return public_key
 
 

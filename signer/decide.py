@@ -14,21 +14,47 @@ from signer.build.address import address_of, check_addresses, curve_of
 from signer.build.assembly import build_unsigned, finish, message_of
 from signer.checkpoints import check_first_key, sign_checkpoint
 from signer.effects import asset_of, moved_by
+from signer.explaining import explain_governance, view_ruling
 from signer.facts import Bound, IntentVetoed, KeyCreated, KeyReserved, TransactionSigned
-from signer.policy.ruling import Ruling, denied, rule_on
+from signer.governance import (
+    adopt_due,
+    change_policy,
+    policy_document,
+    read_governance,
+    show_policy,
+    veto_governance,
+)
+from signer.key_orders import (
+    FIRST_CHECKPOINT_KEY,
+    Warrant,
+    as_request,
+    change_state,
+    warrant_by_people,
+    warrant_by_rule,
+)
+from signer.key_states import check_may_sign
+from signer.policy.effect import effect_of
+from signer.policy.ruling import Ruling, denied
 from signer.protocol import canonical
 from signer.protocol.approvals import Approval
 from signer.protocol.checkpoint import VAULT as CHECKPOINTS
+from signer.protocol.governance import KeyCreate, KeyStateChange, is_governance
 from signer.protocol.intent import Intent, StellarIntent
 from signer.protocol.messages import (
     CURVES,
     Binding,
+    ChangeKey,
+    ChangePolicy,
     CreateKey,
     Explain,
     Explained,
+    GetPolicyDocument,
     HealthView,
     KeyList,
     KeyView,
+    PolicyChanged,
+    PolicyDocument,
+    PolicyView,
     Sign,
     SignCheckpoint,
     Signed,
@@ -40,6 +66,7 @@ from signer.protocol.messages import (
 from signer.quorum import Tally, tally
 from signer.record import Record
 from signer.refusal import Refusal
+from signer.verdicts import demand_allowed, judge, stop_at_veto
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}")
 
@@ -75,10 +102,9 @@ class Decider:
                 self._check_binding_unchanged(digest, request.binding)
                 return Signed(tx=signed.tx, tx_hash=signed.tx_hash, intent_digest=digest.hex())
             votes = self._admit(intent, digest, request.approvals)
-            self._stop_at_veto(request.intent, digest, votes)
+            stop_at_veto(self._record, request.intent, digest, votes)
             ruling = self._rule(intent, digest, votes)
-            if ruling.verdict != "allow":
-                raise Refusal(ruling.code, _sentence(ruling))
+            demand_allowed(self._record, ruling, request.intent, digest, request.approvals)
             unsigned = build_unsigned(
                 intent, request.binding, self._record.policy.networks, self._record.now()
             )
@@ -88,12 +114,17 @@ class Decider:
             return Signed(tx=tx, tx_hash=tx_hash, intent_digest=digest.hex())
 
     def veto(self, request: Veto) -> Vetoed:
-        """Make a rejection final. Idempotent. Raises Refusal, also when the intent is signed already."""
+        """Make a rejection final. Idempotent. Raises Refusal, also when the intent is signed or carried out already."""
+        if is_governance(request.intent):
+            with self._lock:
+                self._record.check_sound()
+                return veto_governance(self._record, request)
         intent, digest = _read_intent(request.intent)
         with self._lock:
             self._record.check_sound()
             if digest in self._record.state.vetoed:
                 return Vetoed(intent_digest=digest.hex())
+            adopt_due(self._record)
             votes = tally(self._record.policy, request.approvals, digest=digest, initiator=intent.initiator)
             if not votes.rejected:
                 raise Refusal("no_veto", "no valid rejection was given")
@@ -112,6 +143,9 @@ class Decider:
 
     def explain(self, request: Explain) -> Explained:
         """Tell which rule decides now and what is missing; changes nothing."""
+        if is_governance(request.intent):
+            with self._lock:
+                return explain_governance(self._record, request)
         intent, digest = _read_intent(request.intent)
         with self._lock:
             try:
@@ -119,23 +153,46 @@ class Decider:
                 ruling = denied("vetoed", "") if votes.rejected else self._rule(intent, digest, votes)
             except Refusal as refusal:
                 ruling = denied(refusal.code, "")
-        return Explained(
-            verdict=ruling.verdict,
-            code=ruling.code,
-            rule=ruling.rule,
-            group=ruling.group,
-            threshold=ruling.threshold,
-            counted=ruling.counted,
-            missing=ruling.missing,
-            intent_digest=digest.hex(),
-        )
+        return view_ruling(ruling, digest)
+
+    def change_policy(self, request: ChangePolicy) -> PolicyChanged:
+        """Accept an approved change of the policy. Idempotent by the intent. Raises Refusal."""
+        with self._lock:
+            self._record.check_sound()
+            return change_policy(self._record, request)
+
+    def show_policy(self) -> PolicyView:
+        """Return the policy in force and the change that waits."""
+        with self._lock:
+            return show_policy(self._record)
+
+    def policy_document(self, request: GetPolicyDocument) -> PolicyDocument:
+        """Return the bytes of one version of the policy; raises Refusal("unknown_policy")."""
+        with self._lock:
+            return policy_document(self._record, request.version)
+
+    def change_key(self, request: ChangeKey) -> KeyView:
+        """Create a key, or let one into another state, as people approved. Idempotent by the intent. Raises Refusal, HsmFault."""
+        intent, digest = read_governance(request.intent)
+        with self._lock:
+            self._record.check_sound()
+            if isinstance(intent, KeyCreate):
+                asked = as_request(intent)
+                self._check_key_request(asked)
+                return self._create_key(asked, warrant_by_people(self._record, intent, digest, request))
+            if not isinstance(intent, KeyStateChange):
+                raise Refusal("bad_request", "a change of the policy is not one of a key")
+            change_state(self._record, intent, digest, request)
+            return self._view(self._record.state.reserved[intent.key_id])
 
     def create_key(self, request: CreateKey) -> KeyView:
-        """Generate a key pair in the HSM. Idempotent by `request_id`; its id is journaled before it exists."""
+        """Generate a key pair in the HSM that a rule allows without people. Idempotent by `request_id`; its id is journaled
+        before it exists.
+        """
         self._check_key_request(request)
         with self._lock:
             self._record.check_sound()
-            return self._create_key(request)
+            return self._create_key(request, warrant_by_rule(self._record, request))
 
     def create_first_checkpoint_key(self, request: CreateKey) -> KeyView:
         """The same on behalf of a requester, who gets one checkpoint key for an org that has a key, and no more."""
@@ -143,7 +200,7 @@ class Decider:
         with self._lock:
             self._record.check_sound()
             check_first_key(self._record.state, request)
-            return self._create_key(request)
+            return self._create_key(request, FIRST_CHECKPOINT_KEY)
 
     @staticmethod
     def _check_key_request(request: CreateKey) -> None:
@@ -157,8 +214,8 @@ class Decider:
         if request.vault == CHECKPOINTS and request.curve != "ed25519":
             raise Refusal("bad_request", "a checkpoint key is an ed25519 key")
 
-    def _create_key(self, request: CreateKey) -> KeyView:
-        reserved = self._reserve_key(request)
+    def _create_key(self, request: CreateKey, warrant: Warrant) -> KeyView:
+        reserved = self._reserve_key(request, warrant)
         if reserved.key_id not in self._record.state.public_keys:
             name = f"{reserved.org}/{reserved.vault}/{reserved.curve}/{reserved.label}"
             public_key = self._keys.generate(bytes.fromhex(reserved.key_id), name, reserved.curve)
@@ -183,6 +240,7 @@ class Decider:
         """Return the counts; raises Refusal when the record is not sound."""
         with self._lock:
             self._record.check_sound()
+            adopt_due(self._record)
             return HealthView(
                 policy_version=self._record.policy.version,
                 journal_count=self._record.count,
@@ -191,6 +249,7 @@ class Decider:
 
     def _admit(self, intent: Intent, digest: bytes, approvals: tuple[Approval, ...]) -> Tally:
         """Check all that does not depend on the rules; return the verified votes."""
+        adopt_due(self._record)
         policy, state = self._record.policy, self._record.state
         key = state.reserved.get(intent.key_id)
         public_key = state.public_keys.get(intent.key_id)
@@ -200,6 +259,7 @@ class Decider:
             raise Refusal("key_purpose", "a checkpoint key signs no transaction, whatever the policy says")
         if key.curve != curve_of(intent) or address_of(key.curve, public_key) != intent.source:
             raise Refusal("source_mismatch", "the source is not the key's address on this chain")
+        check_may_sign(state, intent)
         check_addresses(intent)
         if isinstance(intent, StellarIntent):
             stellar.check_network(intent, policy.networks)
@@ -214,21 +274,8 @@ class Decider:
             raise Refusal("vetoed", "an approver rejected it")
         return tally(policy, approvals, digest=digest, initiator=intent.initiator)
 
-    def _stop_at_veto(self, data: bytes, digest: bytes, votes: Tally) -> None:
-        if votes.rejected:
-            self._record.append(IntentVetoed(digest=digest, intent=data, approval=votes.rejected[0]))
-            raise Refusal("vetoed", "an approver rejected it")
-
     def _rule(self, intent: Intent, digest: bytes, votes: Tally) -> Ruling:
-        now = self._record.now()
-        account = (intent.org, intent.vault, intent.chain, asset_of(intent))
-        # An intent that is bound already is part of what was spent and must not count twice.
-        own = moved_by(intent) if digest in self._record.state.bound else 0
-
-        def spent(seconds: int) -> int:
-            return max(0, self._record.state.spent(account, now - seconds) - own)
-
-        return rule_on(self._record.policy, intent, votes.approved, spent)
+        return judge(self._record, effect_of(intent), digest, votes.approved)
 
     def _bind(self, request: Sign, intent: Intent, digest: bytes, unsigned: bytes, ruling: Ruling) -> None:
         """Give the intent its one transaction, on disk, before anything is signed."""
@@ -281,22 +328,27 @@ class Decider:
         signature = self._keys.sign(key_id, curve_of(intent), message_of(intent, unsigned))
         return finish(intent, binding, unsigned, signature, public_key, self._record.policy.networks)
 
-    def _reserve_key(self, request: CreateKey) -> KeyReserved:
+    def _reserve_key(self, request: CreateKey, warrant: Warrant) -> KeyReserved:
         existing = self._record.state.key_requests.get(request.request_id)
-        key_id = secrets.token_hex(16) if existing is None else existing.key_id
-        asked = KeyReserved(
+        asked = (request.org, request.vault, request.curve, request.label)
+        if existing is not None:
+            if (existing.org, existing.vault, existing.curve, existing.label) != asked:
+                raise Refusal("key_exists_different", "this request_id made another key")
+            return existing
+        reserved = KeyReserved(
             request_id=request.request_id,
-            key_id=key_id,
+            key_id=secrets.token_hex(16),
             org=request.org,
             vault=request.vault,
             curve=request.curve,
             label=request.label,
+            rule=warrant.rule,
+            state=warrant.state,
+            intent=warrant.intent,
+            approvals=warrant.approvals,
         )
-        if existing is None:
-            self._record.append(asked)
-        elif existing != asked:
-            raise Refusal("key_exists_different", "this request_id made another key")
-        return asked
+        self._record.append(reserved)
+        return reserved
 
     def _view(self, key: KeyReserved) -> KeyView:
         public_key = self._record.state.public_keys[key.key_id]
@@ -308,6 +360,7 @@ class Decider:
             label=key.label,
             public_key=public_key.hex(),
             address=address_of(key.curve, public_key),
+            state=self._record.state.standing[key.key_id][0],
         )
 
 
@@ -325,9 +378,3 @@ def _read_intent(data: bytes) -> tuple[Intent, bytes]:
         return canonical.decode(data), canonical.digest(data)
     except canonical.MalformedIntent as error:
         raise Refusal("malformed_intent", str(error)) from error
-
-
-def _sentence(ruling: Ruling) -> str:
-    if ruling.code == "quorum_missing":
-        return f"rule {ruling.rule} needs {ruling.missing} more of group {ruling.group}"
-    return f"rule {ruling.rule} stops it" if ruling.rule else "no rule allows it"

@@ -7,21 +7,38 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from signer.protocol.approvals import Approval
+from signer.protocol.governance import NO_ASSET
 from signer.protocol.messages import EvmBinding, StellarBinding
 from signer.protocol.wire import dump_message, load_message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyAdopted:
-    """The first fact of a journal: the policy that was read at the first start."""
+    """A policy came into force: the one that was read at the first start, or a change whose cool-down has passed."""
 
     version: int
     hash: bytes
+    document: bytes
+    change: bytes
+    """Digest of the intent that changed it; b"" for the first policy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyAccepted:
+    """The quorum agreed to change the policy. In force from `effective_at`, unless somebody rejects it before."""
+
+    digest: bytes
+    intent: bytes
+    approvals: tuple[Approval, ...]
+    version: int
+    document: bytes
+    effective_at: int
+    """Unix second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyReserved:
-    """A key id was drawn for a CreateKey request; the key may not exist yet."""
+    """A rule let a key be made and its id was drawn; the key may not exist yet."""
 
     request_id: str
     key_id: str
@@ -29,15 +46,46 @@ class KeyReserved:
     vault: str
     curve: str
     label: str
+    rule: str
+    """Id of the rule; "" for the first checkpoint key of an org, which needs none."""
+    state: str
+    """State that the key is born in."""
+    intent: bytes
+    """Canonical bytes that people approved; b"" when an automatic rule decided."""
+    approvals: tuple[Approval, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyCreated:
-    """The HSM generated the key; from here on it may sign."""
+    """The HSM generated the key; from here on it is in the state that its reservation names."""
 
     key_id: str
     public_key: bytes
     """32 bytes for ed25519, 65 bytes for secp256k1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyStateChanged:
+    """A key is in another state from here on."""
+
+    digest: bytes
+    intent: bytes
+    approvals: tuple[Approval, ...]
+    rule: str
+    key_id: str
+    state: str
+    successor: str
+    """Key id that a deactivated key may still send to; "" for none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuorumCompleted:
+    """An intent has everybody that its rule asks for; the rule's cool-down runs from here."""
+
+    digest: bytes
+    intent: bytes
+    approvals: tuple[Approval, ...]
+    rule: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,14 +139,28 @@ class CheckpointSigned:
     signature: bytes
 
 
-Fact = PolicyAdopted | KeyReserved | KeyCreated | Bound | TransactionSigned | IntentVetoed | CheckpointSigned
+Fact = (
+    PolicyAdopted
+    | PolicyAccepted
+    | KeyReserved
+    | KeyCreated
+    | KeyStateChanged
+    | QuorumCompleted
+    | Bound
+    | TransactionSigned
+    | IntentVetoed
+    | CheckpointSigned
+)
 
 _FACTS: Mapping[str, type[Any]] = {
     shape.__name__: shape
     for shape in (
         PolicyAdopted,
+        PolicyAccepted,
         KeyReserved,
         KeyCreated,
+        KeyStateChanged,
+        QuorumCompleted,
         Bound,
         TransactionSigned,
         IntentVetoed,
@@ -118,11 +180,26 @@ def load_fact(body: bytes) -> Fact:
     return fact
 
 
+Place = tuple[str, ...]
+"""Where spending is counted: (org, vault, chain, asset), or (rule,)."""
+
+
 @dataclass(slots=True, kw_only=True)
 class State:
     """Everything that decisions need to know of the past."""
 
     policies: list[PolicyAdopted] = field(default_factory=list)
+    """Oldest first; the last one is in force."""
+    pending: PolicyAccepted | None = None
+    """The change of the policy that waits."""
+    accepted: dict[bytes, PolicyAccepted] = field(default_factory=dict)
+    """By digest: every change that a quorum agreed to, vetoed ones too."""
+    completed: dict[tuple[bytes, str], int] = field(default_factory=dict)
+    """(digest, rule) to the unix second at which its quorum was complete."""
+    key_changes: dict[bytes, KeyStateChanged] = field(default_factory=dict)
+    """By digest."""
+    standing: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Key id to its state and its successor's key id; only keys that exist."""
     key_requests: dict[str, KeyReserved] = field(default_factory=dict)
     """By request id."""
     reserved: dict[str, KeyReserved] = field(default_factory=dict)
@@ -134,8 +211,8 @@ class State:
     vetoed: set[bytes] = field(default_factory=set)
     slots: dict[tuple[str, str, int], bytes] = field(default_factory=dict)
     """(key, chain, sequence or nonce) to the digest that owns it."""
-    spending: dict[tuple[str, str, str, str], list[tuple[int, int]]] = field(default_factory=dict)
-    """(org, vault, chain, asset) to (time, amount), oldest first."""
+    spending: dict[Place, list[tuple[int, int, bytes]]] = field(default_factory=dict)
+    """Per place (time, amount, digest or request id), oldest first."""
 
     checkpoints: dict[str, CheckpointSigned] = field(default_factory=dict)
     """The newest by key id."""
@@ -145,28 +222,48 @@ class State:
         match fact:
             case PolicyAdopted():
                 self.policies.append(fact)
+                self.pending = None
+            case PolicyAccepted():
+                self.pending = self.accepted[fact.digest] = fact
             case KeyReserved():
                 self.key_requests[fact.request_id] = fact
                 self.reserved[fact.key_id] = fact
+                account = (fact.org, fact.vault, fact.curve, NO_ASSET)
+                self._count(at, account, fact.rule, 0, fact.request_id.encode())
             case KeyCreated():
                 self.public_keys[fact.key_id] = fact.public_key
+                self.standing[fact.key_id] = (self.reserved[fact.key_id].state, "")
+            case KeyStateChanged():
+                key = self.reserved[fact.key_id]
+                self.key_changes[fact.digest] = fact
+                self.standing[fact.key_id] = (fact.state, fact.successor)
+                self._count(at, (key.org, key.vault, key.curve, NO_ASSET), fact.rule, 0, fact.digest)
+            case QuorumCompleted():
+                self.completed[(fact.digest, fact.rule)] = at
             case Bound():
                 self.bound[fact.digest] = fact
                 self.slots[(fact.key_id, fact.chain, fact.slot)] = fact.digest
                 account = (fact.org, fact.vault, fact.chain, fact.asset)
-                self.spending.setdefault(account, []).append((at, fact.amount))
+                self._count(at, account, fact.rule, fact.amount, fact.digest)
             case TransactionSigned():
                 self.signed[fact.digest] = fact
             case IntentVetoed():
                 self.vetoed.add(fact.digest)
+                if self.pending is not None and self.pending.digest == fact.digest:
+                    self.pending = None
             case CheckpointSigned():
                 self.checkpoints[fact.key_id] = fact
 
-    def spent(self, account: tuple[str, str, str, str], since: int) -> int:
-        """Return what was bound for (org, vault, chain, asset) at or after unix second `since`."""
-        total = 0
-        for at, amount in reversed(self.spending.get(account, [])):
+    def spent(self, place: Place, since: int, but: bytes) -> tuple[int, int]:
+        """Return the amount and the number of what was bound at or after unix second `since`, except `but` itself."""
+        total = count = 0
+        for at, amount, digest in reversed(self.spending.get(place, [])):
             if at < since:
                 break
-            total += amount
-        return total
+            if digest != but:
+                total, count = total + amount, count + 1
+        return total, count
+
+    def _count(self, at: int, account: Place, rule: str, amount: int, digest: bytes) -> None:
+        for place in (account, (rule,)):
+            self.spending.setdefault(place, []).append((at, amount, digest))

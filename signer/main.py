@@ -22,7 +22,6 @@ from signer.hsm.module import find_token
 from signer.hsm.objects import AnchorObject, MacKey
 from signer.hsm.sessions import SessionPool
 from signer.log import log_event
-from signer.policy.document import Policy, parse_policy
 from signer.record import Record
 from signer.refusal import EvidenceFault, HsmFault, Refusal, StartupFault
 from signer.server import Server, answer
@@ -61,7 +60,7 @@ def harden() -> None:
 
 def run(config: Config) -> None:
     """Open everything, serve, close everything."""
-    policy = parse_policy(_read_policy(config.policy))
+    policy = _read_policy(config.policy)
     pool = open_pool(config.hsm)
     record = Record.open(
         directory=config.journal_dir,
@@ -71,18 +70,18 @@ def run(config: Config) -> None:
         clock=lambda: int(time.time()),
     )
     try:
-        serve(config, policy, Decider(record, KeyStore(pool)))
+        serve(config, Decider(record, KeyStore(pool)))
     finally:
         record.close()
 
 
-def serve(config: Config, policy: Policy, decider: Decider) -> None:
+def serve(config: Config, decider: Decider) -> None:
     """Serve until a signal asks to stop."""
     try:
         health = decider.health()
     except Refusal as refusal:
         raise EvidenceFault(refusal.text) from refusal
-    server = Server(config, partial(answer, decider, policy))
+    server = Server(config, partial(answer, decider))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: server.stop())
     log_event(
@@ -128,9 +127,12 @@ def _read_pin_file(path: Path) -> bytes:
         raise StartupFault(f"the PIN file {path} cannot be read: {error.strerror}") from error
 
 
-def _read_policy(path: Path) -> bytes:
+def _read_policy(path: Path) -> bytes | None:
+    """Return the document, None when there is no file: after the first start the policy is the journal's."""
     try:
         return path.read_bytes()
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise StartupFault(f"the policy file {path} cannot be read: {error.strerror}") from error
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from signer.anchor import Anchor, AnchorStore, read_anchor, write_anchor
 from signer.facts import Fact, PolicyAdopted, State, dump_fact, load_fact
 from signer.journal import GENESIS, Entry, Journal, Mac
-from signer.policy.document import Policy
+from signer.policy.document import Policy, parse_policy
 from signer.protocol.wire import MalformedMessage
-from signer.refusal import EvidenceFault, HsmFault, Refusal
+from signer.refusal import EvidenceFault, HsmFault, Refusal, StartupFault
 
 Clock = Callable[[], int]
 """Unix seconds."""
@@ -19,37 +19,48 @@ class Record:
     it.
     """
 
-    def __init__(self, journal: Journal, store: AnchorStore, policy: Policy, clock: Clock) -> None:
+    def __init__(self, journal: Journal, store: AnchorStore, clock: Clock) -> None:
         self._journal = journal
         self._store = store
         self._clock = clock
         self._seen_at = 0
         self._fault = ""
-        self.policy = policy
+        self._policy: Policy | None = None
         self.state = State()
 
     @classmethod
-    def open(cls, *, directory: Path, mac: Mac, store: AnchorStore, policy: Policy, clock: Clock) -> "Record":
-        """Open the journal, hold it against the anchor, and adopt the policy if this is the very first start.
+    def open(
+        cls, *, directory: Path, mac: Mac, store: AnchorStore, policy: bytes | None, clock: Clock
+    ) -> "Record":
+        """Open the journal and hold it against the anchor. `policy` is the document in the policy file, None when there is none.
 
-        Raises EvidenceFault when journal, anchor and policy do not agree.
+        The document is adopted at the very first start only; afterwards the policy in force is the journal's, and a file may
+        lie there only if this journal knows it. Raises EvidenceFault when journal, anchor and file do not agree, StartupFault
+        when the first start has no valid policy.
         """
         journal, entries = Journal.open(directory, mac)
-        record = cls(journal, store, policy, clock)
+        record = cls(journal, store, clock)
         try:
             anchor = read_anchor(store)
             _check_against_anchor(entries, anchor)
-            for entry in entries:
-                record._learn(entry)
-            record._check_policy(anchor)
+            record._recall(entries, anchor)
             if not entries:
-                record.append(PolicyAdopted(version=policy.version, hash=policy.hash))
+                record._adopt_first(policy)
             elif anchor != record._anchor():
                 write_anchor(store, record._anchor())
-        except EvidenceFault:
+            record._check_file(policy)
+        except (EvidenceFault, StartupFault):
             journal.close()
             raise
         return record
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force: the last that the journal adopted."""
+        adopted = self.state.policies[-1]
+        if self._policy is None or self._policy.hash != adopted.hash:
+            self._policy = parse_policy(adopted.document)
+        return self._policy
 
     @property
     def count(self) -> int:
@@ -84,7 +95,7 @@ class Record:
             raise Refusal(self._fault, "the anchor was changed by another hand")
 
     def append(self, fact: Fact) -> None:
-        """Make a fact durable: journal and disk first, then the anchor, then the state.
+        """Make a fact durable: journal and disk first, then the state, then the anchor, which holds the policy in force.
 
         When any of it fails, this process appends nothing more: what is on disk is then known only to a new start.
         """
@@ -99,8 +110,8 @@ class Record:
             raise
         except (OSError, EvidenceFault) as error:
             raise Refusal("journal_fault", "the journal cannot be written") from error
-        write_anchor(self._store, self._anchor())
         self.state.learn(entry.at, fact)
+        write_anchor(self._store, self._anchor())
         self._fault = ""
 
     def close(self) -> None:
@@ -114,7 +125,9 @@ class Record:
             )
 
     def _anchor(self) -> Anchor:
-        return Anchor(count=self._journal.count, head=self._journal.head, policy_hash=self.policy.hash)
+        return Anchor(
+            count=self._journal.count, head=self._journal.head, policy_hash=self.state.policies[-1].hash
+        )
 
     def _learn(self, entry: Entry) -> None:
         try:
@@ -124,12 +137,28 @@ class Record:
         self._seen_at = max(self._seen_at, entry.at)
         self.state.learn(entry.at, fact)
 
-    def _check_policy(self, anchor: Anchor | None) -> None:
-        hashes = {adopted.hash for adopted in self.state.policies[-1:]}
-        if anchor is not None:
-            hashes.add(anchor.policy_hash)
-        if hashes - {self.policy.hash}:
-            raise EvidenceFault("the policy file is not the one that is in force")
+    def _recall(self, entries: list[Entry], anchor: Anchor | None) -> None:
+        """Learn all entries; the policy in force at the anchored one has to be the anchor's."""
+        for entry in entries:
+            self._learn(entry)
+            if not self.state.policies:
+                raise EvidenceFault("the journal does not begin with a policy")
+            at_anchor = anchor is not None and entry.n == anchor.count
+            if at_anchor and anchor is not None and self.state.policies[-1].hash != anchor.policy_hash:
+                raise EvidenceFault("the policy of the journal is not the one in the anchor")
+
+    def _adopt_first(self, document: bytes | None) -> None:
+        if document is None:
+            raise StartupFault("the first start needs the policy file: there is no policy in force yet")
+        policy = parse_policy(document)
+        self.append(PolicyAdopted(version=policy.version, hash=policy.hash, document=document, change=b""))
+
+    def _check_file(self, document: bytes | None) -> None:
+        known = {adopted.document for adopted in self.state.policies}
+        if document is not None and document not in known:
+            raise EvidenceFault(
+                "the policy file is none that was ever in force; a policy is changed by its quorum, not by its file"
+            )
 
 
 def _check_against_anchor(entries: list[Entry], anchor: Anchor | None) -> None:

@@ -14,27 +14,24 @@ from typing import assert_never
 from signer.config import Config
 from signer.decide import Decider
 from signer.log import log_event
-from signer.policy.document import Policy
 from signer.protocol.checkpoint import VAULT as CHECKPOINTS
+from signer.protocol.governance import is_governance
 from signer.protocol.messages import (
-    ApproverView,
+    ChangeKey,
+    ChangePolicy,
     CreateKey,
-    DenyRuleView,
     Explain,
     GetPolicy,
+    GetPolicyDocument,
     Health,
     ListKeys,
-    NetworkView,
-    PolicyView,
     PublicKey,
     Refused,
     Request,
     Response,
-    RuleView,
     Sign,
     SignCheckpoint,
     Veto,
-    WindowView,
     dump,
     load_request,
 )
@@ -48,7 +45,7 @@ _OPERATOR = frozenset({"operator"})
 _ANY = frozenset({"requester", "operator", "observer"})
 
 
-def answer(decider: Decider, policy: Policy, roles: frozenset[str], request: Request) -> Response:
+def answer(decider: Decider, roles: frozenset[str], request: Request) -> Response:
     """Return the answer to a request by a peer with these roles; raises Refusal or HsmFault."""
     match request:
         case Sign():
@@ -58,7 +55,7 @@ def answer(decider: Decider, policy: Policy, roles: frozenset[str], request: Req
             _demand(roles, _REQUESTER)
             return decider.sign_checkpoint(request)
         case Veto():
-            _demand(roles, _REQUESTER)
+            _demand(roles, _REQUESTER | _OPERATOR if is_governance(request.intent) else _REQUESTER)
             return decider.veto(request)
         case CreateKey():
             if request.vault == CHECKPOINTS and not roles & _OPERATOR:
@@ -66,13 +63,19 @@ def answer(decider: Decider, policy: Policy, roles: frozenset[str], request: Req
                 return decider.create_first_checkpoint_key(request)
             _demand(roles, _OPERATOR)
             return decider.create_key(request)
+        case ChangeKey():
+            _demand(roles, _OPERATOR)
+            return decider.change_key(request)
+        case ChangePolicy():
+            _demand(roles, _OPERATOR)
+            return decider.change_policy(request)
         case _:
             _demand(roles, _ANY)
-            return _show(decider, policy, request)
+            return _show(decider, request)
 
 
 def _show(
-    decider: Decider, policy: Policy, request: Explain | PublicKey | ListKeys | GetPolicy | Health
+    decider: Decider, request: Explain | PublicKey | ListKeys | GetPolicy | GetPolicyDocument | Health
 ) -> Response:
     """Answer what changes nothing."""
     match request:
@@ -83,7 +86,9 @@ def _show(
         case ListKeys():
             return decider.list_keys(request.org)
         case GetPolicy():
-            return view_policy(policy)
+            return decider.show_policy()
+        case GetPolicyDocument():
+            return decider.policy_document(request)
         case Health():
             return decider.health()
         case _:
@@ -93,48 +98,6 @@ def _show(
 def _demand(roles: frozenset[str], any_of: frozenset[str]) -> None:
     if not roles & any_of:
         raise Refusal("forbidden", "the peer's role does not cover this request")
-
-
-def view_policy(policy: Policy) -> PolicyView:
-    """Return the policy as it goes over the wire."""
-    return PolicyView(
-        version=policy.version,
-        approver_set_version=policy.approver_set_version,
-        policy_hash=policy.hash.hex(),
-        networks=tuple(NetworkView(chain=name, passphrase=text) for name, text in policy.networks.items()),
-        approvers=tuple(
-            ApproverView(id=one.id, keys=one.keys, groups=one.groups) for one in policy.approvers.values()
-        ),
-        deny=tuple(
-            DenyRuleView(
-                id=rule.id,
-                org=rule.scope.org,
-                vault=rule.scope.vault,
-                chain=rule.scope.chain,
-                kind=rule.scope.kind,
-                asset=rule.scope.asset,
-                destinations=rule.scope.destinations,
-            )
-            for rule in policy.deny
-        ),
-        allow=tuple(
-            RuleView(
-                id=rule.id,
-                org=rule.scope.org,
-                vault=rule.scope.vault,
-                chain=rule.scope.chain,
-                kind=rule.scope.kind,
-                asset=rule.scope.asset,
-                destinations=rule.scope.destinations,
-                amount_max=rule.amount_max,
-                fee_max=rule.fee_max,
-                windows=tuple(WindowView(seconds=w.seconds, amount_max=w.amount_max) for w in rule.windows),
-                group=rule.group,
-                threshold=rule.threshold,
-            )
-            for rule in policy.allow
-        ),
-    )
 
 
 class Server:

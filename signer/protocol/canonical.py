@@ -105,7 +105,7 @@ def encode(intent: Intent) -> bytes:
     """Return the canonical bytes; raises MalformedIntent when a field is outside its range."""
     values = {field.name: _text(getattr(intent, field.name), field.name) for field in fields(intent)}
     values |= {"kind": kind_of(intent), "v": FORMAT_VERSION}
-    data = _write(values)
+    data = write_flat(values)
     if decode(data) != intent:
         raise MalformedIntent("not_canonical")
     return data
@@ -113,7 +113,7 @@ def encode(intent: Intent) -> bytes:
 
 def decode(data: bytes) -> Intent:
     """Return the intent of exactly these bytes; raises MalformedIntent."""
-    values = _read(data)
+    values = read_flat(data)
     if values.get("v") != FORMAT_VERSION:
         raise MalformedIntent("unknown_version", "v")
     kind = values.get("kind", "")
@@ -133,7 +133,7 @@ def decode(data: bytes) -> Intent:
             raise MalformedIntent(str(error), name) from error
     intent = shape(**parsed)
     _check_together(intent)
-    if _write(values) != data:
+    if write_flat(values) != data:
         raise MalformedIntent("not_canonical")
     return intent
 
@@ -151,7 +151,8 @@ def _text(value: object, name: str) -> str:
     raise MalformedIntent("wrong_type", name)
 
 
-def _write(values: Mapping[str, str]) -> bytes:
+def write_flat(values: Mapping[str, str]) -> bytes:
+    """Return the flat object of these strings; raises MalformedIntent."""
     parts = []
     for name in sorted(values):
         escaped = values[name].replace("\\", "\\\\").replace('"', '\\"')
@@ -162,7 +163,7 @@ def _write(values: Mapping[str, str]) -> bytes:
         raise MalformedIntent("not_ascii") from error
 
 
-def _read(data: bytes) -> dict[str, str]:
+def read_flat(data: bytes) -> dict[str, str]:
     """Read the flat object of strings; refuses whitespace, nesting, numbers, other escapes and repeated keys."""
     if len(data) > SIZE_MAX:
         raise MalformedIntent("too_long")

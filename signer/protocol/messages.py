@@ -54,7 +54,9 @@ class Health:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateKey:
-    """Generate a key pair in the HSM. Role: operator. Idempotent by `request_id`; another body is refused."""
+    """Generate a key pair in the HSM, active at once, where an automatic rule for `key_create` allows it. Role: operator.
+    Idempotent by `request_id`; another body is refused.
+    """
 
     request_id: str
     """UUID of the caller's choice."""
@@ -64,6 +66,26 @@ class CreateKey:
     """"ed25519" (Stellar) or "secp256k1" (EVM)."""
     label: str
     """Free name, 1-64 characters of [A-Za-z0-9._:@-]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeKey:
+    """Carry out a governance intent about a key: create one, or let one into another state. Role: operator. Idempotent."""
+
+    intent: bytes
+    """Canonical bytes of a `key_create` or `key_state` (SPEC.md section 8)."""
+    approvals: tuple[Approval, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangePolicy:
+    """Accept an approved change of the policy, which takes effect after its cool-down. Role: operator. Idempotent."""
+
+    intent: bytes
+    """Canonical bytes of a `policy_change`."""
+    document: bytes
+    """The whole new policy, whose hash the intent names."""
+    approvals: tuple[Approval, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +104,14 @@ class ListKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetPolicy:
-    """Ask for the policy in force. Role: any."""
+    """Ask for the policy in force and the change that waits. Role: any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetPolicyDocument:
+    """Ask for the bytes of a policy that is, was, or waits to be in force. Role: any."""
+
+    version: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,14 +119,14 @@ class Explain:
     """Ask which rule decides about an intent and what is missing; changes nothing. Role: any."""
 
     intent: bytes
-    """Canonical bytes."""
+    """Canonical bytes, of a transaction or of governance."""
     approvals: tuple[Approval, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Veto:
-    """Make a rejection final before anything is bound. Role: requester. `approvals` must hold a valid
-    "reject".
+    """Make a rejection final before anything is bound, or before a change of the policy takes effect. `approvals` must hold
+    a valid "reject". Role: requester, for a governance intent also operator.
     """
 
     intent: bytes
@@ -141,7 +170,7 @@ class HealthView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyView:
-    """One key; answers CreateKey and PublicKey."""
+    """One key; answers CreateKey, ChangeKey and PublicKey."""
 
     key_id: str
     org: str
@@ -152,6 +181,8 @@ class KeyView:
     """Hex: 32 bytes for ed25519, 65 bytes 04‖X‖Y for secp256k1."""
     address: str
     """G address for ed25519, EIP-55 address for secp256k1."""
+    state: str
+    """One of `governance.KEY_STATES`; only an active key signs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +208,64 @@ class WindowView:
 
     seconds: int
     amount_max: int
+    count_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoursView:
+    """Span of the day in which a rule is open, UTC."""
+
+    days: tuple[str, ...]
+    """"mon" .. "sun"."""
+    start: str
+    """"HH:MM"."""
+    end: str
+    """"HH:MM", exclusive; up to "24:00"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemandView:
+    """So many people of a group, none of whom counts for another demand of the same rule."""
+
+    group: str
+    threshold: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedAddressView:
+    """An address of the address book; counts on its chain only."""
+
+    chain: str
+    address: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressListView:
+    """A list of the address book, named "@name" in rules."""
+
+    name: str
+    entries: tuple[ListedAddressView, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GovernanceView:
+    """Who may change the policy, and how long a change waits for a veto."""
+
+    approvals: tuple[DemandView, ...]
+    cool_down_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingPolicyView:
+    """A change of the policy that was approved and waits; any approver can still veto it."""
+
+    version: int
+    policy_hash: str
+    intent: bytes
+    """Canonical bytes: what a veto is signed about."""
+    effective_at: int
+    """Unix second from which on it is in force."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +275,7 @@ class RuleView:
     id: str
     org: str
     vault: str
+    key: str
     chain: str
     kind: str
     asset: str
@@ -193,8 +283,12 @@ class RuleView:
     amount_max: int
     fee_max: int
     windows: tuple[WindowView, ...]
-    group: str
-    threshold: int
+    hours: tuple[HoursView, ...]
+    """Empty for always."""
+    approvals: tuple[DemandView, ...]
+    """All have to be met; empty for a rule that asks nobody."""
+    cool_down_s: int
+    """Seconds between the complete quorum and the signature."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +298,7 @@ class DenyRuleView:
     id: str
     org: str
     vault: str
+    key: str
     chain: str
     kind: str
     asset: str
@@ -225,11 +320,43 @@ class PolicyView:
     version: int
     approver_set_version: int
     policy_hash: str
-    """SHA-256 of the policy file's bytes, hex."""
+    """SHA-256 of the policy document's bytes, hex."""
     networks: tuple[NetworkView, ...]
     approvers: tuple[ApproverView, ...]
+    address_book: tuple[AddressListView, ...]
+    governance: GovernanceView
     deny: tuple[DenyRuleView, ...]
     allow: tuple[RuleView, ...]
+    pending: tuple[PendingPolicyView, ...]
+    """The one change that waits, or none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyDocument:
+    """The bytes of one policy; answers GetPolicyDocument."""
+
+    version: int
+    document: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyChanged:
+    """A change of the policy was accepted; answers ChangePolicy, also when it was accepted before."""
+
+    intent_digest: str
+    version: int
+    effective_at: int
+    """Unix second from which on it is in force."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountView:
+    """How far one demand of the deciding rule is met."""
+
+    group: str
+    threshold: int
+    counted: tuple[str, ...]
+    """Ids of the people who count here, sorted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,19 +364,21 @@ class Explained:
     """What the signer would do now; answers Explain."""
 
     verdict: str
-    """"allow" (would sign), "wait" (approvals are missing) or "deny"."""
+    """"allow" (would sign), "wait" (approvals are missing, or a cool-down runs) or "deny"."""
     code: str
-    """"ok", "quorum_missing", or the refusal code of a denial."""
+    """"ok", "quorum_missing", "cooling_down", or the refusal code of a denial."""
     rule: str
     """Id of the rule that decides; "" when none does."""
-    group: str
-    """Group that approves under the rule; "" when none."""
-    threshold: int
-    """People that the rule demands."""
-    counted: tuple[str, ...]
-    """Ids of the people whose approvals count, sorted."""
-    missing: int
-    """People still missing."""
+    nearest: str
+    """Of a denial: id of the allow rule that comes nearest; "" for none."""
+    obstacles: tuple[str, ...]
+    """What keeps the nearest rule from holding: names of its fields, or one code."""
+    groups: tuple[CountView, ...]
+    """One for each demand of the rule that decides."""
+    cool_down_s: int
+    """Seconds that the rule waits after the quorum."""
+    ready_at: int
+    """Unix second at which the running cool-down ends; 0 when none runs."""
     intent_digest: str
     """Hex."""
 
@@ -295,14 +424,50 @@ class Refused:
     """One sentence for operators; never internals."""
 
 
-Request = Health | CreateKey | PublicKey | ListKeys | GetPolicy | Explain | Veto | Sign | SignCheckpoint
+Request = (
+    Health
+    | CreateKey
+    | ChangeKey
+    | ChangePolicy
+    | PublicKey
+    | ListKeys
+    | GetPolicy
+    | GetPolicyDocument
+    | Explain
+    | Veto
+    | Sign
+    | SignCheckpoint
+)
 Response = (
-    HealthView | KeyView | KeyList | PolicyView | Explained | Vetoed | Signed | SignedCheckpoint | Refused
+    HealthView
+    | KeyView
+    | KeyList
+    | PolicyView
+    | PolicyDocument
+    | PolicyChanged
+    | Explained
+    | Vetoed
+    | Signed
+    | SignedCheckpoint
+    | Refused
 )
 
 _REQUESTS: Mapping[str, type[Any]] = {
     shape.__name__: shape
-    for shape in (Health, CreateKey, PublicKey, ListKeys, GetPolicy, Explain, Veto, Sign, SignCheckpoint)
+    for shape in (
+        Health,
+        CreateKey,
+        ChangeKey,
+        ChangePolicy,
+        PublicKey,
+        ListKeys,
+        GetPolicy,
+        GetPolicyDocument,
+        Explain,
+        Veto,
+        Sign,
+        SignCheckpoint,
+    )
 }
 _RESPONSES: Mapping[str, type[Any]] = {
     shape.__name__: shape
@@ -311,6 +476,8 @@ _RESPONSES: Mapping[str, type[Any]] = {
         KeyView,
         KeyList,
         PolicyView,
+        PolicyDocument,
+        PolicyChanged,
         Explained,
         Vetoed,
         Signed,

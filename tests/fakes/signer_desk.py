@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from signer.decide import Decider
-from signer.policy.document import parse_policy
 from signer.protocol import canonical
 from signer.protocol.approvals import Approval
 from signer.protocol.intent import Intent
@@ -45,7 +44,7 @@ class Desk:
             directory=self.directory,
             mac=self.token.mac,
             store=self.token,
-            policy=parse_policy(policy_bytes(self.policy)),
+            policy=policy_bytes(self.policy),
             clock=self.token.clock,
         )
         self.token.calls.clear()

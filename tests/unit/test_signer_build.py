@@ -41,7 +41,7 @@ def make_key(curve: str) -> tuple[KeyView, bytes]:
     public = HSM.generate(KEY_ID, "x", curve)
     view = KeyView(
         key_id=KEY_ID.hex(), org="acme", vault="hot", curve=curve, label="x", public_key=public.hex(),
-        address=address_of(curve, public),
+        address=address_of(curve, public), state="active",
     )  # fmt: skip
     return view, public
 

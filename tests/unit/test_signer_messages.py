@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from signer.protocol.approvals import Approval
 from signer.protocol.messages import (
+    ChangePolicy,
+    CountView,
     CreateKey,
     EvmBinding,
     Explained,
@@ -33,7 +35,16 @@ from signer.protocol.wire import FRAME_MAX, ConnectionEnded, MalformedMessage, r
 APPROVAL = Approval(approver="alice", public_key="ab" * 32, decision="approve", signature="cd" * 64)
 STELLAR = StellarBinding(sequence=2**62, max_time=1, min_ledger=0, max_ledger=0, fee=100)
 EVM = EvmBinding(nonce=0, max_fee_per_gas=2, max_priority_fee_per_gas=1)
-KEY = KeyView(key_id="0" * 32, org="o", vault="v", curve="ed25519", label="l", public_key="", address="G")
+KEY = KeyView(
+    key_id="0" * 32,
+    org="o",
+    vault="v",
+    curve="ed25519",
+    label="l",
+    public_key="",
+    address="G",
+    state="active",
+)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +56,7 @@ KEY = KeyView(key_id="0" * 32, org="o", vault="v", curve="ed25519", label="l", p
         Veto(intent=b"x", approvals=(APPROVAL,)),
         Sign(intent=b"x", approvals=(APPROVAL, APPROVAL), binding=STELLAR),
         Sign(intent=b"", approvals=(), binding=EVM),
+        ChangePolicy(intent=b"x", document=b"y" * 65_536, approvals=(APPROVAL,)),
         SignCheckpoint(key_id="0" * 32, org="o", sequence=2**63 - 1, hash=bytes(32)),
     ],
 )
@@ -61,8 +73,9 @@ def test_requests_survive_the_round_trip(request_: Health) -> None:
         Refused(code="no_rule", text="é"),
         SignedCheckpoint(key_id="0", sequence=1, hash=bytes(32), public_key="ab", signature=bytes(64)),
         Explained(
-            verdict="wait", code="quorum_missing", rule="r", group="g", threshold=2,
-            counted=("a",), missing=1, intent_digest="",
+            verdict="wait", code="quorum_missing", rule="r", nearest="", obstacles=("asset",),
+            groups=(CountView(group="g", threshold=2, counted=("a",)),), cool_down_s=0, ready_at=0,
+            intent_digest="",
         ),
     ],
 )  # fmt: skip
