@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": "demo",
     "tenants": "tenants",
     "approve": "approve",
+    "policy": "policy",
     "recon": "recon",
     "audit": "audit",
     "ledger": "ledger",

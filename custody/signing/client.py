@@ -91,7 +91,7 @@ class SignerClient:
 
     async def get_policy(self) -> ApprovalPolicy:
         """The policy that the signer enforces at this moment."""
-        return _read_policy(await self._ask(messages.GetPolicy(), messages.PolicyView))
+        return read_policy(await self._ask(messages.GetPolicy(), messages.PolicyView))
 
     async def veto(self, intent: bytes, decisions: Sequence[Decision]) -> None:
         """Make a rejection final in the signer too. `decisions` must hold one. Idempotent by the intent."""
@@ -213,7 +213,8 @@ def _binding(slot: Slot) -> messages.Binding:
     )
 
 
-def _read_policy(view: messages.PolicyView) -> ApprovalPolicy:
+def read_policy(view: messages.PolicyView) -> ApprovalPolicy:
+    """The signer's policy in this side's words."""
     return ApprovalPolicy(
         version=view.version,
         approver_set_version=view.approver_set_version,
