@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ from tests.fakes.signer_people import (
     public_hex,
 )
 
+SPEC = Path(governance.__file__).with_name("SPEC.md")
 COOL_DOWN_S = 3600
 TWO = [{"group": "treasury", "threshold": 2}]
 SLOW = {"approvals": TWO, "cool_down_s": COOL_DOWN_S}
@@ -440,3 +442,15 @@ def test_a_governance_intent_has_no_twin(spoil: Callable[[bytes], bytes]) -> Non
     assert isinstance(governance.decode(data), PolicyChange)
     with pytest.raises(canonical.MalformedIntent):
         governance.decode(spoil(data))
+
+
+def test_the_specification_shows_a_vector_that_holds() -> None:
+    section = SPEC.read_text().partition("## 8. Governance intents")[2]
+    shown = section.partition("Vector:\n```\n")[2].splitlines()
+    data = shown[0].encode()
+    digest = governance.digest(data)
+    assert isinstance(governance.decode(data), PolicyChange)
+    assert shown[1].endswith(digest.hex())
+    for word, line in (("approve", shown[2]), ("reject", shown[3])):
+        message = approval_message(decision=word, digest=digest, approver_set_version=1, tag=GOVERNANCE_TAG)
+        assert line.endswith(message.hex())
