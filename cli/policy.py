@@ -23,7 +23,7 @@ import httpx
 from cli.approve import ApproveFault, load_key, plain
 from cli.policy_words import compare, describe, explain, moment
 from signer.policy.document import Policy, parse_policy
-from signer.protocol import governance, messages
+from signer.protocol import governance, messages, policy_messages
 from signer.protocol.approvals import GOVERNANCE_TAG, Approval, approval_message
 from signer.protocol.canonical import MalformedIntent
 from signer.protocol.governance import KeyCreate, KeyStateChange, PolicyChange
@@ -70,7 +70,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def _show(chosen: argparse.Namespace) -> int:
-    view = _ask(chosen.socket, messages.GetPolicy(), messages.PolicyView)
+    view = _ask(chosen.socket, messages.GetPolicy(), policy_messages.PolicyView)
     document = _document(chosen.socket, chosen.version or view.version)
     if chosen.raw:
         sys.stdout.write(document.decode("ascii"))
@@ -80,7 +80,7 @@ def _show(chosen: argparse.Namespace) -> int:
 
 
 def _status(chosen: argparse.Namespace) -> int:
-    view = _ask(chosen.socket, messages.GetPolicy(), messages.PolicyView)
+    view = _ask(chosen.socket, messages.GetPolicy(), policy_messages.PolicyView)
     print(f"version {view.version} is in force, approver set {view.approver_set_version}")
     print(f"document {view.policy_hash}")
     for waiting in view.pending:
@@ -107,7 +107,7 @@ def _explain(chosen: argparse.Namespace) -> int:
 def _propose(chosen: argparse.Namespace) -> int:
     document = _read(chosen.document)
     new = parse_policy(document)
-    view = _ask(chosen.socket, messages.GetPolicy(), messages.PolicyView)
+    view = _ask(chosen.socket, messages.GetPolicy(), policy_messages.PolicyView)
     if new.version != view.version + 1:
         raise PolicyFault(
             f"version {view.version} is in force, so the document's version is {view.version + 1}"
@@ -123,7 +123,7 @@ def _propose(chosen: argparse.Namespace) -> int:
 
 
 def _propose_key(chosen: argparse.Namespace) -> int:
-    view = _ask(chosen.socket, messages.GetPolicy(), messages.PolicyView)
+    view = _ask(chosen.socket, messages.GetPolicy(), policy_messages.PolicyView)
     intent = KeyCreate(
         **_header(chosen, view.version),
         org=chosen.org,
@@ -136,7 +136,7 @@ def _propose_key(chosen: argparse.Namespace) -> int:
 
 
 def _propose_key_state(chosen: argparse.Namespace) -> int:
-    view = _ask(chosen.socket, messages.GetPolicy(), messages.PolicyView)
+    view = _ask(chosen.socket, messages.GetPolicy(), policy_messages.PolicyView)
     key = _ask(chosen.socket, messages.PublicKey(key_id=chosen.key), messages.KeyView)
     print(f"key {key.key_id} of {key.org}/{key.vault}, {key.address}, is {key.state}")
     intent = KeyStateChange(
@@ -192,7 +192,7 @@ def _submit(chosen: argparse.Namespace) -> int:
     elif isinstance(intent, PolicyChange):
         document = _read(_needed(chosen.document, "--document"))
         request = messages.ChangePolicy(intent=data, document=document, approvals=approvals)
-        changed = _ask(chosen.socket, request, messages.PolicyChanged)
+        changed = _ask(chosen.socket, request, policy_messages.PolicyChanged)
         print(f"version {changed.version} takes effect at {moment(changed.effective_at)}")
     else:
         key = _ask(chosen.socket, messages.ChangeKey(intent=data, approvals=approvals), messages.KeyView)
@@ -215,7 +215,7 @@ def _difference(path: Path, current: int, new: int) -> list[str]:
 
 
 def _document(path: Path, version: int) -> bytes:
-    return _ask(path, messages.GetPolicyDocument(version=version), messages.PolicyDocument).document
+    return _ask(path, messages.GetPolicyDocument(version=version), policy_messages.PolicyDocument).document
 
 
 def _header(chosen: argparse.Namespace, policy_version: int) -> dict[str, Any]:

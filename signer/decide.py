@@ -52,9 +52,6 @@ from signer.protocol.messages import (
     HealthView,
     KeyList,
     KeyView,
-    PolicyChanged,
-    PolicyDocument,
-    PolicyView,
     Sign,
     SignCheckpoint,
     Signed,
@@ -62,6 +59,11 @@ from signer.protocol.messages import (
     StellarBinding,
     Veto,
     Vetoed,
+)
+from signer.protocol.policy_messages import (
+    PolicyChanged,
+    PolicyDocument,
+    PolicyView,
 )
 from signer.quorum import Tally, tally
 from signer.record import Record

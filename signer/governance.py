@@ -18,12 +18,14 @@ from signer.protocol.canonical import MalformedIntent
 from signer.protocol.governance import Governance, PolicyChange
 from signer.protocol.messages import (
     ChangePolicy,
+    Veto,
+    Vetoed,
+)
+from signer.protocol.policy_messages import (
     PendingPolicyView,
     PolicyChanged,
     PolicyDocument,
     PolicyView,
-    Veto,
-    Vetoed,
 )
 from signer.quorum import Tally, tally
 from signer.record import Record
@@ -43,6 +45,8 @@ def adopt_due(record: Record) -> None:
     """Put the accepted change in force once its cool-down has passed. Comes before every decision."""
     pending = record.state.pending
     if pending is not None and record.now() >= pending.effective_at:
+        # Also on the way to an answer that changes nothing else: the fact must not cover up another hand's anchor.
+        record.check_sound()
         record.append(
             PolicyAdopted(
                 version=pending.version,

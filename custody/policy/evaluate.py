@@ -65,9 +65,10 @@ def seat(demands: tuple[Demand, ...], people: Mapping[str, Collection[str]]) -> 
     """
     places = [demand.group for demand in demands for _ in range(demand.threshold)]
     place_of: dict[str, int] = {}
+    names = sorted(people)
 
     def fill(place: int, tried: set[str]) -> bool:
-        for name in sorted(people):
+        for name in names:
             if places[place] in people[name] and name not in tried:
                 tried.add(name)
                 if name not in place_of or fill(place_of[name], tried):

@@ -44,7 +44,7 @@ from custody.signing.model import (
     Slot,
     StellarSlot,
 )
-from signer.protocol import checkpoint, messages
+from signer.protocol import checkpoint, messages, policy_messages
 from signer.protocol.approvals import Approval
 from signer.protocol.wire import FRAME_MAX, MalformedMessage
 
@@ -91,7 +91,7 @@ class SignerClient:
 
     async def get_policy(self) -> ApprovalPolicy:
         """The policy that the signer enforces at this moment."""
-        return read_policy(await self._ask(messages.GetPolicy(), messages.PolicyView))
+        return read_policy(await self._ask(messages.GetPolicy(), policy_messages.PolicyView))
 
     async def veto(self, intent: bytes, decisions: Sequence[Decision]) -> None:
         """Make a rejection final in the signer too. `decisions` must hold one. Idempotent by the intent."""
@@ -213,7 +213,7 @@ def _binding(slot: Slot) -> messages.Binding:
     )
 
 
-def read_policy(view: messages.PolicyView) -> ApprovalPolicy:
+def read_policy(view: policy_messages.PolicyView) -> ApprovalPolicy:
     """The signer's policy in this side's words."""
     return ApprovalPolicy(
         version=view.version,
@@ -238,7 +238,7 @@ def read_policy(view: messages.PolicyView) -> ApprovalPolicy:
     )
 
 
-def _allow(rule: messages.RuleView) -> AllowRule:
+def _allow(rule: policy_messages.RuleView) -> AllowRule:
     return AllowRule(
         scope=_scope(rule),
         amount_max=rule.amount_max,
@@ -253,11 +253,11 @@ def _allow(rule: messages.RuleView) -> AllowRule:
     )
 
 
-def _demands(views: tuple[messages.DemandView, ...]) -> tuple[Demand, ...]:
+def _demands(views: tuple[policy_messages.DemandView, ...]) -> tuple[Demand, ...]:
     return tuple(Demand(group=each.group, threshold=each.threshold) for each in views)
 
 
-def _scope(rule: messages.RuleView | messages.DenyRuleView) -> Scope:
+def _scope(rule: policy_messages.RuleView | policy_messages.DenyRuleView) -> Scope:
     return Scope(
         id=rule.id,
         org=rule.org,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from signer.policy.reading import label_of, list_of, name_of, record_of, text_of, wrong
+from signer.policy.reading import label_of, list_of, name_of, record_of, word_of, wrong
 
 LIST_MARK = "@"
 """Before the name of a list, in the destinations of a rule."""
@@ -49,7 +49,7 @@ def _parse_list(value: object, name: str) -> tuple[ListedAddress, ...]:
 def _parse_entry(value: object, place: str) -> ListedAddress:
     record = record_of(value, {"chain", "address", "label"}, place)
     return ListedAddress(
-        chain=text_of(record["chain"], f"{place}.chain"),
-        address=text_of(record["address"], f"{place}.address"),
+        chain=word_of(record["chain"], f"{place}.chain"),
+        address=word_of(record["address"], f"{place}.address"),
         label=label_of(record["label"], f"{place}.label"),
     )

@@ -10,7 +10,7 @@ from typing import Any
 from signer.policy.addresses import LIST_MARK, AddressBook, parse_book
 from signer.policy.approvers import Approver, check_approvers, parse_approver
 from signer.policy.groups import Demand, check_reachable, parse_demands
-from signer.policy.reading import integer_of, list_of, record_of, seconds_of, text_of, wrong
+from signer.policy.reading import integer_of, list_of, record_of, seconds_of, text_of, word_of, wrong
 from signer.policy.rules import AllowRule, DenyRule, parse_allow, parse_deny
 from signer.protocol.wire import MalformedMessage, check_nesting
 
@@ -47,7 +47,9 @@ class Policy:
 def parse_policy(data: bytes) -> Policy:
     """Return the policy in these bytes; raises StartupFault with the place that is wrong."""
     document = _document(data)
-    networks = {name: text_of(value, name) for name, value in document["networks"].items()}
+    networks = {
+        word_of(name, "network"): text_of(value, name) for name, value in document["networks"].items()
+    }
     if len(set(networks.values())) != len(networks):
         raise wrong("networks: one passphrase has two names")
     approvers = [parse_approver(value) for value in list_of(document["approvers"], "approvers")]

@@ -8,6 +8,8 @@ from signer.refusal import StartupFault
 
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,77}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}")
+_TEXT = re.compile(r"[\x20-\x7e]{1,200}")
+_WORD = re.compile(r"[\x21-\x7e]{1,200}")
 _LABEL = re.compile(r"[\x20-\x7e]{1,100}")
 
 
@@ -31,9 +33,16 @@ def list_of(value: object, place: str) -> list[Any]:
 
 
 def text_of(value: object, place: str) -> str:
-    """Return the string, which is not empty."""
-    if not isinstance(value, str) or not value:
-        raise wrong(f"{place} must be a string")
+    """Return the line of 1 to 200 printable ASCII characters: what people read in a policy cannot pose as another line of it."""
+    if not isinstance(value, str) or not _TEXT.fullmatch(value):
+        raise wrong(f"{place} must be 1 to 200 printable characters")
+    return value
+
+
+def word_of(value: object, place: str) -> str:
+    """Return the same without a space: what people read as one value is one."""
+    if not isinstance(value, str) or not _WORD.fullmatch(value):
+        raise wrong(f"{place} must be 1 to 200 printable characters without a space")
     return value
 
 

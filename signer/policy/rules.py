@@ -14,8 +14,8 @@ from signer.policy.reading import (
     name_of,
     record_of,
     seconds_of,
-    text_of,
     texts_of,
+    word_of,
     wrong,
 )
 from signer.protocol.governance import KEY_KINDS
@@ -156,13 +156,13 @@ def _check(rule: AllowRule) -> None:
 
 def _parse_scope(record: dict[str, Any], place: str) -> Scope:
     scope = Scope(
-        org=text_of(record["org"], f"{place}.org"),
-        vault=text_of(record["vault"], f"{place}.vault"),
-        key=text_of(record["key"], f"{place}.key"),
-        chain=text_of(record["chain"], f"{place}.chain"),
-        kind=text_of(record["kind"], f"{place}.kind"),
-        asset=text_of(record["asset"], f"{place}.asset"),
-        destinations=texts_of(record["destinations"], f"{place}.destinations", text_of),
+        org=word_of(record["org"], f"{place}.org"),
+        vault=word_of(record["vault"], f"{place}.vault"),
+        key=word_of(record["key"], f"{place}.key"),
+        chain=word_of(record["chain"], f"{place}.chain"),
+        kind=word_of(record["kind"], f"{place}.kind"),
+        asset=word_of(record["asset"], f"{place}.asset"),
+        destinations=texts_of(record["destinations"], f"{place}.destinations", word_of),
     )
     if scope.kind not in (ANY, *KINDS):
         raise wrong(f"{place}.kind is not known")

@@ -3,7 +3,7 @@
 from signer.policy.document import Policy
 from signer.policy.groups import Demand
 from signer.policy.rules import AllowRule, DenyRule
-from signer.protocol.messages import (
+from signer.protocol.policy_messages import (
     AddressListView,
     ApproverView,
     DemandView,

@@ -13,7 +13,16 @@ import pytest
 
 from cli.main import main
 from signer.protocol import canonical
-from signer.protocol.messages import CreateKey, GetPolicy, KeyView, PolicyView, Refused, Signed
+from signer.protocol.messages import (
+    CreateKey,
+    GetPolicy,
+    KeyView,
+    Refused,
+    Signed,
+)
+from signer.protocol.policy_messages import (
+    PolicyView,
+)
 from tests.fakes.signer_people import (
     approve,
     approver_key,

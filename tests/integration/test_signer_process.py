@@ -31,13 +31,15 @@ from signer.protocol.messages import (
     KeyList,
     KeyView,
     ListKeys,
-    PolicyView,
     PublicKey,
     Refused,
     Sign,
     Signed,
     Veto,
     Vetoed,
+)
+from signer.protocol.policy_messages import (
+    PolicyView,
 )
 from signer.protocol.wire import receive_frame
 from tests.fakes.signer_people import (
