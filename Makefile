@@ -2,7 +2,7 @@
 PYTHON_BIN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench states lock clean
+.PHONY: help setup demo test redteam lint bench states lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -15,6 +15,9 @@ demo: setup  ## the whole path on real processes, ending in a table; KEEP=1 leav
 
 test: setup  ## every test; ARGS is passed to pytest
 	@$(PYTHON_BIN) -m pytest -n 2 --dist loadfile $(ARGS)
+
+redteam: setup  ## attack the signer with everything but its process and its HSM, and print what each attack met
+	@$(PYTHON_BIN) -m pytest -q tests/redteam $(ARGS)
 
 lint: setup  ## style, types, import contracts, our own rules, migrations and the published API description
 	@scripts/lint

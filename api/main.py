@@ -26,7 +26,7 @@ from api.rest import router as rest
 from custody import bootstrap, logs, settings
 from custody.db.provision import MIGRATIONS
 from custody.ledger.channel import connect
-from custody.ledger.poster import Poster
+from custody.ledger.poster import Bounds, Poster
 from rails.registry import build_rails
 
 BODY_TIMEOUT_S = 15
@@ -48,14 +48,14 @@ def create_app(app: bootstrap.App) -> FastAPI:
     return api
 
 
-def build_poster(app: bootstrap.App) -> Poster:
+def build_poster(app: bootstrap.App, bounds: Bounds | None = None) -> Poster:
     """The batcher of postings of this process. Whoever serves the application runs it."""
     url = app.settings.database.url.get_secret_value()
 
     async def pause(attempt: int) -> None:
         await asyncio.sleep(SystemRandom().uniform(0.5, 1) * min(2.0, 0.05 * 2**attempt))
 
-    return Poster(lambda: connect(url), pause)
+    return Poster(lambda: connect(url), pause, bounds)
 
 
 def create_routes() -> FastAPI:

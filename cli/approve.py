@@ -15,6 +15,7 @@ import json
 import os
 import stat
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,12 +33,21 @@ from cryptography.hazmat.primitives.serialization import (
 
 from signer.protocol import canonical
 from signer.protocol.approvals import Approval, approval_message
-from signer.protocol.intent import EvmErc20Transfer, Intent, StellarChangeTrust, StellarPayment
+from signer.protocol.intent import Intent, StellarIntent
 
 TIMEOUT_S = 30.0
 _STROOPS = 7
 _WEI = 18
 _GWEI = 9
+_ASSET_OF: Mapping[str, str] = {
+    "amount": "asset",
+    "limit": "asset",
+    "send_amount": "send_asset",
+    "send_max": "send_asset",
+    "dest_amount": "dest_asset",
+    "dest_min": "dest_asset",
+}
+"""Fields that hold an amount, and the field that says of what."""
 
 
 class ApproveFault(Exception):
@@ -275,22 +285,24 @@ def describe(intent: Intent) -> list[tuple[str, str]]:
 
 def _in_words(intent: Intent, name: str, value: str | int) -> str:
     if isinstance(value, str):
-        return f'"{value}"' if name == "memo" else value
+        return f'"{value}"' if name in ("memo", "text") else value
     if name in ("not_before", "expires_at"):
         return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M:%S} UTC ({value})"
-    if name in ("amount", "limit"):
-        return _amount_in_words(intent, value)
+    if name in _ASSET_OF:
+        return _amount_in_words(intent, str(getattr(intent, _ASSET_OF[name], "")), value)
     if name == "max_fee":
         return f"{_units(value, _STROOPS)} XLM ({value} stroops)"
     return f"{_units(value, _GWEI)} gwei ({value} wei)" if name.endswith("_per_gas") else str(value)
 
 
-def _amount_in_words(intent: Intent, value: int) -> str:
-    if isinstance(intent, StellarPayment | StellarChangeTrust):
-        unit = "XLM" if intent.asset == "native" else intent.asset
+def _amount_in_words(intent: Intent, asset: str, value: int) -> str:
+    """Return an amount with its unit; an intent without a field for the asset speaks of the chain's own coin."""
+    if isinstance(intent, StellarIntent):
+        unit = "XLM" if asset in ("", "native") else asset
         return f"{_units(value, _STROOPS)} {unit} ({value} stroops)"
-    if isinstance(intent, EvmErc20Transfer):
-        return f"{value} atomic units of token {intent.token}"
+    token = str(getattr(intent, "token", asset))
+    if token not in ("", "native"):
+        return f"{value} atomic units of token {token}"
     return f"{_units(value, _WEI)} of the native coin ({value} wei)"
 
 

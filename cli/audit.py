@@ -50,7 +50,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     seal.set_defaults(run=lambda given: _run(seal_all(fresh=given.new_key)))
     prove = verbs.add_parser(
-        "prove", help="print the proof that a transfer is sealed (docs/verify_proof.py checks it)"
+        "prove", help="print the proof that a transfer is sealed (docs/verify_transfer.py checks it)"
     )
     prove.add_argument("transfer", metavar="trf_…")
     prove.add_argument("--upto", type=int, metavar="SEQUENCE", help="prove it under this later checkpoint")

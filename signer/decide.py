@@ -56,7 +56,6 @@ from signer.protocol.messages import (
     SignCheckpoint,
     Signed,
     SignedCheckpoint,
-    StellarBinding,
     Veto,
     Vetoed,
 )
@@ -67,7 +66,9 @@ from signer.protocol.policy_messages import (
 )
 from signer.quorum import Tally, tally
 from signer.record import Record
+from signer.references import References, resolve
 from signer.refusal import Refusal
+from signer.slots import check_slot, slot_of
 from signer.verdicts import demand_allowed, judge, stop_at_veto
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}")
@@ -107,11 +108,12 @@ class Decider:
             stop_at_veto(self._record, request.intent, digest, votes)
             ruling = self._rule(intent, digest, votes)
             demand_allowed(self._record, ruling, request.intent, digest, request.approvals)
+            found = resolve(self._record.state, intent)
             unsigned = build_unsigned(
-                intent, request.binding, self._record.policy.networks, self._record.now()
+                intent, request.binding, found.earlier, self._record.policy.networks, self._record.now()
             )
-            self._bind(request, intent, digest, unsigned, ruling)
-            tx, tx_hash = self._sign_bytes(intent, request.binding, unsigned)
+            self._bind(request, intent, digest, unsigned, ruling, found)
+            tx, tx_hash = self._sign_bytes(intent, unsigned, found)
             self._record.append(TransactionSigned(digest=digest, tx=tx, tx_hash=tx_hash))
             return Signed(tx=tx, tx_hash=tx_hash, intent_digest=digest.hex())
 
@@ -261,7 +263,6 @@ class Decider:
             raise Refusal("key_purpose", "a checkpoint key signs no transaction, whatever the policy says")
         if key.curve != curve_of(intent) or address_of(key.curve, public_key) != intent.source:
             raise Refusal("source_mismatch", "the source is not the key's address on this chain")
-        check_may_sign(state, intent)
         check_addresses(intent)
         if isinstance(intent, StellarIntent):
             stellar.check_network(intent, policy.networks)
@@ -274,24 +275,26 @@ class Decider:
             raise Refusal("expired", "the intent is no longer valid")
         if digest in state.vetoed:
             raise Refusal("vetoed", "an approver rejected it")
+        # Here for its refusals, so that `explain` tells of them too; what it finds is looked up again when it is used.
+        check_may_sign(state, intent, resolve(state, intent).slot_key)
         return tally(policy, approvals, digest=digest, initiator=intent.initiator)
 
     def _rule(self, intent: Intent, digest: bytes, votes: Tally) -> Ruling:
         return judge(self._record, effect_of(intent), digest, votes.approved)
 
-    def _bind(self, request: Sign, intent: Intent, digest: bytes, unsigned: bytes, ruling: Ruling) -> None:
+    def _bind(
+        self, request: Sign, intent: Intent, digest: bytes, unsigned: bytes, ruling: Ruling, found: References
+    ) -> None:
         """Give the intent its one transaction, on disk, before anything is signed."""
         state, binding = self._record.state, request.binding
-        slot = binding.sequence if isinstance(binding, StellarBinding) else binding.nonce
         bound = state.bound.get(digest)
         if bound is not None:
             self._check_binding_unchanged(digest, binding)
             if bound.unsigned != unsigned:
                 raise Refusal("already_bound", "the intent is bound to other bytes")
             return
-        holder = state.slots.get((intent.key_id, intent.chain, slot))
-        if holder is not None and not self._is_free(state.bound[holder]):
-            raise Refusal("slot_used", "the key's sequence or nonce belongs to another intent")
+        slot = slot_of(intent, binding, found.slot_key)
+        check_slot(state, slot, intent, binding, self._record.now())
         self._record.append(
             Bound(
                 digest=digest,
@@ -302,7 +305,9 @@ class Decider:
                 unsigned=unsigned,
                 key_id=intent.key_id,
                 chain=intent.chain,
-                slot=slot,
+                slot_key=slot.key_id,
+                slot=slot.number,
+                replaces=slot.replaces,
                 org=intent.org,
                 vault=intent.vault,
                 asset=asset_of(intent),
@@ -310,25 +315,17 @@ class Decider:
             )
         )
 
-    def _is_free(self, holder: Bound) -> bool:
-        """Tell whether the intent that holds a slot can no longer take effect, so that the slot may serve another.
-
-        Never signed and never to be: the process died after binding, then the intent expired or was vetoed; its nonce would
-        leave a gap that no later transaction can pass. Or signed for Stellar, and lapsed.
-        """
-        now = self._record.now()
-        if holder.digest in self._record.state.signed:
-            return _has_lapsed(holder.binding, now)
-        return holder.digest in self._record.state.vetoed or now >= canonical.decode(holder.intent).expires_at
-
     def _check_binding_unchanged(self, digest: bytes, binding: Binding) -> None:
         if self._record.state.bound[digest].binding != binding:
             raise Refusal("already_bound", "the intent is bound to another sequence, nonce or fee")
 
-    def _sign_bytes(self, intent: Intent, binding: Binding, unsigned: bytes) -> tuple[bytes, str]:
-        key_id, public_key = bytes.fromhex(intent.key_id), self._record.state.public_keys[intent.key_id]
-        signature = self._keys.sign(key_id, curve_of(intent), message_of(intent, unsigned))
-        return finish(intent, binding, unsigned, signature, public_key, self._record.policy.networks)
+    def _sign_bytes(self, intent: Intent, unsigned: bytes, found: References) -> tuple[bytes, str]:
+        """Sign with the intent's key and, when another lends the sequence number, with that one too."""
+        message, signatures = message_of(intent, unsigned), {}
+        for key_id in dict.fromkeys((intent.key_id, found.slot_key)):
+            signature = self._keys.sign(bytes.fromhex(key_id), curve_of(intent), message)
+            signatures[self._record.state.public_keys[key_id]] = signature
+        return finish(intent, unsigned, signatures, self._record.policy.networks)
 
     def _reserve_key(self, request: CreateKey, warrant: Warrant) -> KeyReserved:
         existing = self._record.state.key_requests.get(request.request_id)
@@ -364,15 +361,6 @@ class Decider:
             address=address_of(key.curve, public_key),
             state=self._record.state.standing[key.key_id][0],
         )
-
-
-def _has_lapsed(binding: Binding, now: int) -> bool:
-    """Whether bytes under this binding can no longer apply, so that their sequence may serve another intent.
-
-    Without this a Stellar account whose transaction missed its window could never send again. Were our clock ahead of the
-    network's, the two transactions would still exclude each other, because they share the sequence. An EVM nonce has no end.
-    """
-    return isinstance(binding, StellarBinding) and now > binding.max_time
 
 
 def _read_intent(data: bytes) -> tuple[Intent, bytes]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from signer.protocol.approvals import Approval
 from signer.protocol.governance import NO_ASSET
-from signer.protocol.messages import EvmBinding, StellarBinding
+from signer.protocol.messages import Binding
 from signer.protocol.wire import dump_message, load_message
 
 
@@ -90,20 +90,24 @@ class QuorumCompleted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """An approved intent was bound to the one transaction that it may become. Written before the HSM signs."""
+    """An approved intent was bound to the one transaction or message that it may become. Written before the HSM signs."""
 
     digest: bytes
     intent: bytes
     approvals: tuple[Approval, ...]
     """The evidence: everybody whose approval was counted or given."""
     rule: str
-    binding: StellarBinding | EvmBinding
+    binding: Binding
     unsigned: bytes
-    """What is hashed and signed: Stellar signature base, or 0x02 ‖ RLP."""
+    """What is hashed and signed: Stellar signature base, 0x02 ‖ RLP, or a message with its chain's prefix."""
     key_id: str
     chain: str
+    slot_key: str
+    """Key whose sequence number or nonce is used: the intent's own or a channel's; "" for an intent that uses none."""
     slot: int
-    """Sequence number or nonce."""
+    """Sequence number or nonce; 0 for none."""
+    replaces: bytes
+    """Digest of the intent whose slot it shares as another alternative; b"" for an intent with a slot of its own."""
     org: str
     vault: str
     asset: str
@@ -209,8 +213,10 @@ class State:
     bound: dict[bytes, Bound] = field(default_factory=dict)
     signed: dict[bytes, TransactionSigned] = field(default_factory=dict)
     vetoed: set[bytes] = field(default_factory=set)
-    slots: dict[tuple[str, str, int], bytes] = field(default_factory=dict)
-    """(key, chain, sequence or nonce) to the digest that owns it."""
+    slots: dict[tuple[str, str, int], tuple[bytes, ...]] = field(default_factory=dict)
+    """(key, chain, sequence or nonce) to its alternatives, of which the chain can take one: first the digest of the intent that
+    the slot belongs to, then those that replace or cancel it, oldest first.
+    """
     spending: dict[Place, list[tuple[int, int, bytes]]] = field(default_factory=dict)
     """Per place (time, amount, digest or request id), oldest first."""
 
@@ -241,10 +247,7 @@ class State:
             case QuorumCompleted():
                 self.completed[(fact.digest, fact.rule)] = at
             case Bound():
-                self.bound[fact.digest] = fact
-                self.slots[(fact.key_id, fact.chain, fact.slot)] = fact.digest
-                account = (fact.org, fact.vault, fact.chain, fact.asset)
-                self._count(at, account, fact.rule, fact.amount, fact.digest)
+                self._learn_bound(at, fact)
             case TransactionSigned():
                 self.signed[fact.digest] = fact
             case IntentVetoed():
@@ -263,6 +266,15 @@ class State:
             if digest != but:
                 total, count = total + amount, count + 1
         return total, count
+
+    def _learn_bound(self, at: int, fact: Bound) -> None:
+        self.bound[fact.digest] = fact
+        if fact.slot_key:
+            place = (fact.slot_key, fact.chain, fact.slot)
+            earlier = self.slots.get(place, ()) if fact.replaces else ()
+            self.slots[place] = (*earlier, fact.digest)
+        account = (fact.org, fact.vault, fact.chain, fact.asset)
+        self._count(at, account, fact.rule, fact.amount, fact.digest)
 
     def _count(self, at: int, account: Place, rule: str, amount: int, digest: bytes) -> None:
         for place in (account, (rule,)):

@@ -119,9 +119,10 @@ def _effect(org: str, vault: str, key: str, curve: str, kind: str, state: str) -
         chain=curve,
         kind=kind,
         asset=NO_ASSET,
-        destination=state,
+        destinations=(state,),
         amount=0,
         moved=0,
         fee_cap=0,
         needs_own_rule=True,
+        needs_listed_destination=False,
     )

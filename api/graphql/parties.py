@@ -76,7 +76,7 @@ class DepositAddress(Node):
 @strawberry.type
 class LiabilityProof:
     """What is owed to one wallet in one asset at the checkpoint that was published last, with the proof that it is counted in
-    what is owed to all. `document` is a JSON object that `docs/verify_proof.py` checks against `root`; it names no other wallet
+    what is owed to all. `document` is a JSON object that `docs/verify_balance.py` checks against `root`; it names no other wallet
     and shows no other balance."""
 
     asset: Asset

@@ -37,7 +37,7 @@ class LiabilityProofOut(Out):
     checkpoint: int = Field(description="Number of the signed seal up to which transfers count.")
     balance: AtomicText
     root: str = Field(description="What was published for everybody. Hexadecimal.")
-    proof: dict[str, Any] = Field(description="What `docs/verify_proof.py` checks against the root.")
+    proof: dict[str, Any] = Field(description="What `docs/verify_balance.py` checks against the root.")
 
 
 @router.get("/v1/liabilities", responses=READ_PROBLEMS)

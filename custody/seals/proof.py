@@ -1,4 +1,4 @@
-"""The proof that one transfer is under a signed seal, as JSON that `docs/verify_proof.py` checks without us. Pure."""
+"""The proof that one transfer is under a signed seal, as JSON that `docs/verify_transfer.py` checks without us. Pure."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class OwnProof:
     root: bytes
     """What was published for all."""
     document: dict[str, object]
-    """What `docs/verify_proof.py` checks."""
+    """What `docs/verify_balance.py` checks."""
 
 
 async def publish_due(uow: UnitOfWork, every: timedelta) -> int | None:

@@ -20,6 +20,7 @@ from custody.signing.errors import InvalidDecision, InvalidIntent
 from signer.protocol import approvals, canonical
 from signer.protocol.intent import (
     EvmErc20Transfer,
+    EvmIntent,
     EvmTransfer,
     Intent,
     MemoType,
@@ -205,6 +206,8 @@ def facts_of(intent: bytes) -> Facts:
             asset = value.token if isinstance(value, EvmErc20Transfer) else "native"
             destination, amount = value.destination, value.amount
             fee_max = value.gas_limit * value.max_fee_per_gas
+        case _:
+            raise InvalidIntent(reason="unknown_kind", field="kind")
     return Facts(
         org=value.org,
         vault=value.vault,
@@ -225,7 +228,9 @@ def price_caps(intent: bytes) -> tuple[int, int]:
     value = _decode(intent)
     if isinstance(value, StellarIntent):
         return value.max_fee, 0
-    return value.max_fee_per_gas, value.max_priority_fee_per_gas
+    if isinstance(value, EvmIntent):
+        return value.max_fee_per_gas, value.max_priority_fee_per_gas
+    raise InvalidIntent(reason="unknown_kind", field="kind")
 
 
 def evm_spend(intent: bytes, price: int) -> int:

@@ -1,20 +1,18 @@
 """Addresses: from public keys, and the checks that need keccak or the curve."""
 
+from dataclasses import fields
+
 from Crypto.Hash import keccak
 from stellar_sdk import StrKey
 
 from signer.points import is_public_key
-from signer.protocol.fields import account_of
-from signer.protocol.intent import (
-    EvmErc20Transfer,
-    EvmTransfer,
-    Intent,
-    StellarAnchor,
-    StellarChangeTrust,
-    StellarIntent,
-    StellarPayment,
-)
+from signer.protocol.fields import account_of, path_of
+from signer.protocol.intent import Intent
 from signer.refusal import Refusal
+
+_ADDRESSES = frozenset({"source", "destination", "channel", "signer_key", "token", "spender"})
+_ASSETS = frozenset({"asset", "send_asset", "dest_asset", "path"})
+"""The fields that hold addresses or assets. A name means the same in every kind."""
 
 
 def keccak256(data: bytes) -> bytes:
@@ -39,31 +37,31 @@ def address_of(curve: str, public_key: bytes) -> str:
 
 def curve_of(intent: Intent) -> str:
     """Return the curve of the keys that sign on the intent's chain."""
-    return "ed25519" if isinstance(intent, StellarIntent) else "secp256k1"
+    return "ed25519" if intent.chain.startswith("stellar:") else "secp256k1"
 
 
 def check_addresses(intent: Intent) -> None:
     """Check every address that the protocol could only check by shape; raises Refusal("bad_checksum")."""
-    if isinstance(intent, StellarPayment):
-        accounts = [intent.destination]
-        if intent.asset != "native":
-            accounts.append(intent.asset.partition(":")[2])
-        valid = all(is_public_key(account_of(account)) for account in accounts)
-    elif isinstance(intent, StellarChangeTrust):
-        valid = is_public_key(account_of(intent.asset.partition(":")[2]))
-    elif isinstance(intent, StellarAnchor):
-        # Its only address is the source, which has to be the key's own.
-        valid = True
-    elif isinstance(intent, EvmErc20Transfer):
-        valid = all(_is_checksummed(text) for text in (intent.source, intent.destination, intent.token))
-    else:
-        valid = _is_evm_checksummed(intent)
-    if not valid:
+    valid = _is_account if curve_of(intent) == "ed25519" else _is_checksummed
+    if not all(valid(address) for address in addresses_in(intent)):
         raise Refusal("bad_checksum", "an address of the intent is mistyped")
 
 
-def _is_evm_checksummed(intent: EvmTransfer) -> bool:
-    return _is_checksummed(intent.source) and _is_checksummed(intent.destination)
+def addresses_in(intent: Intent) -> list[str]:
+    """Return every address that stands in the intent, also those inside assets."""
+    found = []
+    for field in fields(intent):
+        text = getattr(intent, field.name)
+        if field.name in _ADDRESSES:
+            found.append(text)
+        if field.name in _ASSETS:
+            found += [asset.rpartition(":")[2] for asset in path_of(text)]
+    return [address for address in found if address not in ("", "native")]
+
+
+def _is_account(address: str) -> bool:
+    """A contract is no key, so every 32 bytes can be one."""
+    return address.startswith("C") or is_public_key(account_of(address))
 
 
 def _is_checksummed(text: str) -> bool:

@@ -1,6 +1,8 @@
 """The EIP-1559 transaction of an EVM intent: encoded here, then decoded by the rlp library and held against
 the intent.
 
+Type 2 only: no access list, no blobs, no authorizations, no contract creation.
+
 Source: EIP-1559, EIP-2718, yellow paper appendix B (RLP).
 """
 
@@ -9,13 +11,22 @@ import rlp
 from rlp.exceptions import DecodingError
 
 from signer.build.address import keccak256
-from signer.protocol.intent import EvmErc20Transfer, EvmIntent
+from signer.protocol.intent import (
+    EvmCall,
+    EvmCancel,
+    EvmErc20Approve,
+    EvmErc20Sweep,
+    EvmErc20Transfer,
+    EvmIntent,
+)
 from signer.protocol.messages import EvmBinding
 from signer.refusal import HsmFault, Refusal
 
 TYPE = b"\x02"
 ERC20_TRANSFER = bytes.fromhex("a9059cbb")
 """Selector of transfer(address,uint256)."""
+ERC20_APPROVE = bytes.fromhex("095ea7b3")
+"""Selector of approve(address,uint256)."""
 NONCE_MAX = 2**64 - 2
 """EIP-2681."""
 CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -35,10 +46,13 @@ def check_binding(intent: EvmIntent, binding: EvmBinding) -> None:
         raise Refusal("bad_binding", "nonce or fee is outside what the intent allows")
 
 
-def build_unsigned(intent: EvmIntent, binding: EvmBinding) -> bytes:
-    """Return the bytes that are hashed with keccak and signed."""
-    unsigned = TYPE + _encode(_fields(intent, binding))
-    _check_fields(unsigned, intent, binding, signed=False)
+def build_unsigned(intent: EvmIntent, binding: EvmBinding, effect: EvmCall | EvmCancel) -> bytes:
+    """Return the bytes that are hashed with keccak and signed.
+
+    `effect` is the intent itself, or the one that it replaces, as the signer's record holds it.
+    """
+    unsigned = TYPE + _encode(_fields(intent, binding, effect))
+    _check_fields(unsigned, intent, binding, effect)
     return unsigned
 
 
@@ -47,33 +61,30 @@ def message_of(unsigned: bytes) -> bytes:
     return keccak256(unsigned)
 
 
-def finish(
-    unsigned: bytes, signature: bytes, public_key: bytes, intent: EvmIntent, binding: EvmBinding
-) -> tuple[bytes, str]:
-    """Return the raw transaction and its hash (hex), with the signature normalised to low s (EIP-2).
+def finish(unsigned: bytes, signature: bytes, public_key: bytes) -> tuple[bytes, str]:
+    """Return the raw transaction and its hash (hex). Raises HsmFault when the signature is not by `public_key` (65 bytes)."""
+    r, s, parity = recoverable(signature, message_of(unsigned), public_key)
+    tail = [_integer(parity), _integer(r), _integer(s)]
+    tx = TYPE + _encode([*_decode(unsigned), *tail])
+    if TYPE + _encode(_decode(tx)[:-3]) != unsigned:
+        raise Refusal("bad_request", "the signed transaction is not the one approved")
+    return tx, keccak256(tx).hex()
 
-    Raises HsmFault when the signature is not by `public_key` (65 bytes).
-    """
+
+def recoverable(signature: bytes, message: bytes, public_key: bytes) -> tuple[int, int, int]:
+    """Return r, s and the parity of a signature, s normalised to the lower half (EIP-2); raises HsmFault."""
     r = signature[:32]
     s = int.from_bytes(signature[32:], "big")
     if len(signature) != 64 or not 0 < s < CURVE_ORDER:
         raise HsmFault("the signature is out of range")
     if s > CURVE_ORDER // 2:
         s = CURVE_ORDER - s
-    parity = _recover_parity(r + s.to_bytes(32, "big"), message_of(unsigned), public_key)
-    tail = [_integer(parity), _integer(int.from_bytes(r, "big")), _integer(s)]
-    tx = TYPE + _encode([*_fields(intent, binding), *tail])
-    _check_fields(tx, intent, binding, signed=True)
-    return tx, keccak256(tx).hex()
+    parity = _recover_parity(r + s.to_bytes(32, "big"), message, public_key)
+    return int.from_bytes(r, "big"), s, parity
 
 
-def _fields(intent: EvmIntent, binding: EvmBinding) -> list[Item]:
-    if isinstance(intent, EvmErc20Transfer):
-        to, value = intent.token, 0
-        receiver = bytes(12) + bytes.fromhex(intent.destination[2:])
-        data = ERC20_TRANSFER + receiver + intent.amount.to_bytes(32, "big")
-    else:
-        to, value, data = intent.destination, intent.amount, b""
+def _fields(intent: EvmIntent, binding: EvmBinding, effect: EvmCall | EvmCancel) -> list[Item]:
+    to, value, data = _call_of(effect)
     return [
         _integer(intent.chain_id),
         _integer(binding.nonce),
@@ -85,6 +96,23 @@ def _fields(intent: EvmIntent, binding: EvmBinding) -> list[Item]:
         data,
         [],
     ]
+
+
+def _call_of(effect: EvmCall | EvmCancel) -> tuple[str, int, bytes]:
+    """Return to, value and data."""
+    match effect:
+        case EvmCancel():
+            return effect.source, 0, b""
+        case EvmErc20Transfer() | EvmErc20Sweep():
+            return effect.token, 0, ERC20_TRANSFER + _words(effect.destination, effect.amount)
+        case EvmErc20Approve():
+            return effect.token, 0, ERC20_APPROVE + _words(effect.spender, effect.amount)
+        case _:
+            return effect.destination, effect.amount, b""
+
+
+def _words(address: str, amount: int) -> bytes:
+    return bytes(12) + bytes.fromhex(address[2:]) + amount.to_bytes(32, "big")
 
 
 def _recover_parity(compact: bytes, message: bytes, public_key: bytes) -> int:
@@ -119,27 +147,29 @@ def _length(size: int, offset: int) -> bytes:
     return bytes([offset + 55 + len(length)]) + length
 
 
-def _check_fields(tx: bytes, intent: EvmIntent, binding: EvmBinding, *, signed: bool) -> None:
+def _decode(tx: bytes) -> list[Item]:
+    """Decode with the library; raises Refusal("bad_request")."""
+    try:
+        fields: list[Item] = rlp.decode(tx[1:], strict=True)
+    except DecodingError as error:
+        raise Refusal("bad_request", "the transaction cannot be read back") from error
+    return fields
+
+
+def _check_fields(
+    unsigned: bytes, intent: EvmIntent, binding: EvmBinding, effect: EvmCall | EvmCancel
+) -> None:
     """Decode what was built and compare every field with the intent; raises Refusal("bad_request") on any
     difference.
     """
-    try:
-        fields = rlp.decode(tx[1:], strict=True)
-    except DecodingError as error:
-        raise Refusal("bad_request", "the transaction cannot be read back") from error
-    numbers = [int.from_bytes(part, "big") for part in fields[:5]]
-    to, value, data, access = fields[5], int.from_bytes(fields[6], "big"), fields[7], fields[8]
-    if isinstance(intent, EvmErc20Transfer):
-        effect = (
-            to.hex() == intent.token[2:].lower()
-            and value == 0
-            and len(data) == 68
-            and data[:4] == ERC20_TRANSFER
-            and int.from_bytes(data[4:36], "big") == int(intent.destination, 16)
-            and int.from_bytes(data[36:], "big") == intent.amount
-        )
-    else:
-        effect = to.hex() == intent.destination[2:].lower() and value == intent.amount and data == b""
+    fields = _decode(unsigned)
+    if unsigned[:1] != TYPE or len(fields) != 9:
+        raise Refusal("bad_request", "the transaction built is not of type 2")
+    *plain, access = fields
+    parts = [part for part in plain if isinstance(part, bytes)]
+    if len(parts) != 8 or len(access) != 0 or isinstance(access, bytes):
+        raise Refusal("bad_request", "the transaction built has a list where none belongs")
+    numbers = [int.from_bytes(part, "big") for part in parts[:5]]
     frame = numbers == [
         intent.chain_id,
         binding.nonce,
@@ -147,6 +177,30 @@ def _check_fields(tx: bytes, intent: EvmIntent, binding: EvmBinding, *, signed: 
         binding.max_fee_per_gas,
         intent.gas_limit,
     ]
-    whole = tx[:1] == TYPE and len(fields) == (12 if signed else 9) and list(access) == []
-    if not (effect and frame and whole):
+    to, value, data = parts[5], int.from_bytes(parts[6], "big"), parts[7]
+    if not (frame and len(to) == 20 and _same_effect(to.hex(), value, data, effect)):
         raise Refusal("bad_request", "the transaction built is not the one approved")
+
+
+def _same_effect(to: str, value: int, data: bytes, effect: EvmCall | EvmCancel) -> bool:
+    match effect:
+        case EvmCancel():
+            return (to, value, data) == (_lower(effect.source), 0, b"")
+        case EvmErc20Transfer() | EvmErc20Sweep():
+            called = (ERC20_TRANSFER, _lower(effect.destination), effect.amount)
+        case EvmErc20Approve():
+            called = (ERC20_APPROVE, _lower(effect.spender), effect.amount)
+        case _:
+            return (to, value, data) == (_lower(effect.destination), effect.amount, b"")
+    return to == _lower(effect.token) and value == 0 and _read_call(data) == called
+
+
+def _read_call(data: bytes) -> tuple[bytes, str, int] | None:
+    """Return selector, address and number of a call of two words; None of any other data."""
+    if len(data) != 68 or any(data[4:16]):
+        return None
+    return data[:4], data[16:36].hex(), int.from_bytes(data[36:], "big")
+
+
+def _lower(address: str) -> str:
+    return address[2:].lower()

@@ -1,8 +1,7 @@
-"""The transaction of a Stellar intent: built with the SDK's classes, then read back from raw XDR and held
-against the intent.
+"""The transaction of a Stellar intent: built with the SDK's classes, then read back from raw XDR and held against the intent.
 
-One operation without its own source, no preconditions beyond time and ledger bounds, nothing else. Source:
-SEP-23, CAP-21.
+One operation, which has a source of its own only when a channel lends the sequence number; always time bounds, no preconditions
+beyond time and ledger bounds, nothing else. Source: SEP-23, CAP-21.
 """
 
 import hashlib
@@ -11,15 +10,13 @@ from collections.abc import Mapping
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from stellar_sdk import (
-    Asset,
-    ChangeTrust,
     HashMemo,
     IdMemo,
     LedgerBounds,
     Memo,
     MuxedAccount,
     NoneMemo,
-    Payment,
+    Operation,
     Preconditions,
     TextMemo,
     TimeBounds,
@@ -28,15 +25,26 @@ from stellar_sdk import (
     xdr,
 )
 
-from signer.protocol.fields import INT64_MAX, account_of, payload_of
-from signer.protocol.intent import StellarAnchor, StellarChangeTrust, StellarIntent, StellarPayment
-from signer.protocol.messages import StellarBinding
+from signer.build import stellar_contract
+from signer.build.stellar_operations import expected_effect, operation_of, read_account, read_effect
+from signer.protocol.fields import INT64_MAX, payload_of
+from signer.protocol.intent import (
+    StellarAnchor,
+    StellarChannelPayment,
+    StellarContractPayment,
+    StellarIntent,
+    StellarOperation,
+    StellarPathReceive,
+    StellarPathSend,
+    StellarPayment,
+)
+from signer.protocol.messages import ContractBinding, StellarBinding
 from signer.refusal import HsmFault, Refusal
 
-STROOPS_PER_UNIT = 10**7
-ANCHOR_STROOPS = 1
-"""What an anchor pays to itself: the least that a payment can carry."""
 UINT32_MAX = 2**32 - 1
+
+Signatures = Mapping[bytes, bytes]
+"""Raw public key to signature, in the order in which they stand in the envelope."""
 
 
 def check_network(intent: StellarIntent, networks: Mapping[str, str]) -> str:
@@ -47,32 +55,54 @@ def check_network(intent: StellarIntent, networks: Mapping[str, str]) -> str:
     return passphrase
 
 
-def check_binding(intent: StellarIntent, binding: StellarBinding, now: int) -> None:
-    """Raise Refusal("bad_binding") unless the binding only narrows the intent."""
+def frame_of(binding: StellarBinding | ContractBinding) -> StellarBinding:
+    """Return the part that every Stellar transaction has."""
+    return binding.frame if isinstance(binding, ContractBinding) else binding
+
+
+def check_binding(intent: StellarOperation, binding: StellarBinding | ContractBinding, now: int) -> None:
+    """Raise Refusal("bad_binding") unless the binding fits the kind and only narrows the intent."""
+    if isinstance(intent, StellarContractPayment) != isinstance(binding, ContractBinding):
+        raise Refusal("bad_binding", "resources are bound to a contract's call, and to nothing else")
+    if isinstance(binding, ContractBinding):
+        stellar_contract.check_resources(binding)
+    frame = frame_of(binding)
     within = (
-        1 <= binding.sequence <= INT64_MAX
-        and now < binding.max_time <= intent.expires_at
-        and 0 <= binding.min_ledger <= UINT32_MAX
-        and 0 <= binding.max_ledger <= UINT32_MAX
-        and (binding.max_ledger == 0 or binding.min_ledger < binding.max_ledger)
-        and 100 <= binding.fee <= intent.max_fee
+        1 <= frame.sequence <= INT64_MAX
+        and now < frame.max_time <= intent.expires_at
+        and 0 <= frame.min_ledger <= UINT32_MAX
+        and 0 <= frame.max_ledger <= UINT32_MAX
+        and (frame.max_ledger == 0 or frame.min_ledger < frame.max_ledger)
+        and 100 <= frame.fee <= intent.max_fee
     )
     if not within:
         raise Refusal("bad_binding", "sequence, bounds or fee are outside what the intent allows")
 
 
-def build_unsigned(intent: StellarIntent, binding: StellarBinding, passphrase: str) -> bytes:
+def build_unsigned(
+    intent: StellarOperation, binding: StellarBinding | ContractBinding, passphrase: str
+) -> bytes:
     """Return the signature base: network id, envelope type and transaction, whose SHA-256 is signed."""
+    frame = frame_of(binding)
     bounds = None
-    if binding.min_ledger or binding.max_ledger:
-        bounds = LedgerBounds(binding.min_ledger, binding.max_ledger)
+    if frame.min_ledger or frame.max_ledger:
+        bounds = LedgerBounds(frame.min_ledger, frame.max_ledger)
+    operation: Operation
+    soroban_data = None
+    if isinstance(intent, StellarContractPayment):
+        operation = stellar_contract.call_of(intent, passphrase)
+        if isinstance(binding, ContractBinding):
+            soroban_data = stellar_contract.resources_of(intent, binding, passphrase)
+    else:
+        operation = operation_of(intent)
     transaction = Transaction(
-        source=MuxedAccount.from_account(intent.source),
-        sequence=binding.sequence,
-        fee=binding.fee,
-        operations=[_operation(intent)],
+        source=MuxedAccount.from_account(sender_of(intent)),
+        sequence=frame.sequence,
+        fee=frame.fee,
+        operations=[operation],
         memo=_memo(intent),
-        preconditions=Preconditions(time_bounds=TimeBounds(0, binding.max_time), ledger_bounds=bounds),
+        preconditions=Preconditions(time_bounds=TimeBounds(0, frame.max_time), ledger_bounds=bounds),
+        soroban_data=soroban_data,
         v1=True,
     )
     unsigned = TransactionEnvelope(transaction, passphrase).signature_base()
@@ -80,96 +110,113 @@ def build_unsigned(intent: StellarIntent, binding: StellarBinding, passphrase: s
     return unsigned
 
 
+def sender_of(intent: StellarOperation) -> str:
+    """Return the source of the transaction, whose sequence number and fee it takes."""
+    return intent.channel if isinstance(intent, StellarChannelPayment) else intent.source
+
+
 def message_of(unsigned: bytes) -> bytes:
-    """Return the 32 bytes that the key signs, which are also the transaction's hash."""
+    """Return the 32 bytes that the keys sign, which are also the transaction's hash."""
     return hashlib.sha256(unsigned).digest()
 
 
 def finish(
-    unsigned: bytes, signature: bytes, public_key: bytes, intent: StellarIntent, passphrase: str
+    unsigned: bytes, signatures: Signatures, intent: StellarOperation, passphrase: str
 ) -> tuple[bytes, str]:
     """Return the TransactionEnvelope XDR and the transaction's hash (hex).
 
-    Raises HsmFault when the signature is not by `public_key`.
+    Raises HsmFault unless exactly the transaction's source and the operation's source signed.
     """
     message = message_of(unsigned)
-    try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
-    except InvalidSignature as error:
-        raise HsmFault("the signature is not by the expected key") from error
-    if account_of(intent.source) != public_key:
-        raise HsmFault("the key is not the source's")
-    decorated = xdr.DecoratedSignature(xdr.SignatureHint(public_key[-4:]), xdr.Signature(signature))
-    v1 = xdr.TransactionV1Envelope(tx=_transaction_of(unsigned, passphrase), signatures=[decorated])
+    accounts = {payload_of(intent.source), payload_of(sender_of(intent))}
+    if set(signatures) != accounts:
+        raise HsmFault("the keys are not the sources'")
+    v1 = xdr.TransactionV1Envelope(
+        tx=_transaction_of(unsigned, passphrase), signatures=decorate(signatures, message)
+    )
     envelope = xdr.TransactionEnvelope(type=xdr.EnvelopeType.ENVELOPE_TYPE_TX, v1=v1)
     return envelope.to_xdr_bytes(), message.hex()
 
 
-def _operation(intent: StellarIntent) -> Payment | ChangeTrust:
-    if isinstance(intent, StellarChangeTrust):
-        return ChangeTrust(asset=_asset(intent.asset), limit=_units(intent.limit))
-    if isinstance(intent, StellarAnchor):
-        return Payment(
-            destination=MuxedAccount.from_account(intent.source),
-            asset=Asset.native(),
-            amount=_units(ANCHOR_STROOPS),
-        )
-    return Payment(
-        destination=MuxedAccount.from_account(intent.destination),
-        asset=_asset(intent.asset),
-        amount=_units(intent.amount),
-    )
+def decorate(signatures: Signatures, message: bytes) -> list[xdr.DecoratedSignature]:
+    """Verify each signature and add its key's hint; raises HsmFault."""
+    for public_key, signature in signatures.items():
+        try:
+            Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+        except InvalidSignature as error:
+            raise HsmFault("the signature is not by the expected key") from error
+    return [
+        xdr.DecoratedSignature(xdr.SignatureHint(key[-4:]), xdr.Signature(signature))
+        for key, signature in signatures.items()
+    ]
 
 
-def _asset(text: str) -> Asset:
-    if text == "native":
-        return Asset.native()
-    code, _, issuer = text.partition(":")
-    return Asset(code, issuer)
+def read_payload(unsigned: bytes, passphrase: str) -> xdr.TransactionSignaturePayloadTaggedTransaction:
+    """Return what a signature base on this network holds; raises Refusal("bad_request")."""
+    payload = xdr.TransactionSignaturePayload.from_xdr_bytes(unsigned)
+    if payload.network_id.hash != hashlib.sha256(passphrase.encode()).digest():
+        raise Refusal("bad_request", "the signature base is not one of this network")
+    if payload.to_xdr_bytes() != unsigned:
+        raise Refusal("bad_request", "the signature base has another encoding")
+    return payload.tagged_transaction
 
 
-def _units(stroops: int) -> str:
-    return f"{stroops // STROOPS_PER_UNIT}.{stroops % STROOPS_PER_UNIT:07d}"
-
-
-def _memo(intent: StellarIntent) -> Memo:
-    if isinstance(intent, StellarAnchor):
-        return HashMemo(intent.hash)
-    if isinstance(intent, StellarChangeTrust) or intent.memo_type == "none":
-        return NoneMemo()
-    if intent.memo_type == "id":
-        return IdMemo(int(intent.memo))
-    if intent.memo_type == "text":
-        return TextMemo(intent.memo)
-    return HashMemo(intent.memo)
+def _memo(intent: StellarOperation) -> Memo:
+    kind, text = _expected_memo(intent)
+    if kind == "id":
+        return IdMemo(int(text))
+    if kind == "text":
+        return TextMemo(text)
+    return HashMemo(text) if kind == "hash" else NoneMemo()
 
 
 def _transaction_of(unsigned: bytes, passphrase: str) -> xdr.Transaction:
-    payload = xdr.TransactionSignaturePayload.from_xdr_bytes(unsigned)
-    tagged = payload.tagged_transaction
-    on_network = payload.network_id.hash == hashlib.sha256(passphrase.encode()).digest()
-    if not on_network or tagged.type is not xdr.EnvelopeType.ENVELOPE_TYPE_TX or tagged.tx is None:
-        raise Refusal("bad_request", "the signature base is not one of a transaction on this network")
-    if payload.to_xdr_bytes() != unsigned:
-        raise Refusal("bad_request", "the signature base has another encoding")
+    tagged = read_payload(unsigned, passphrase)
+    if tagged.type is not xdr.EnvelopeType.ENVELOPE_TYPE_TX or tagged.tx is None:
+        raise Refusal("bad_request", "the signature base is not one of a transaction")
     return tagged.tx
 
 
-def _check_fields(tx: xdr.Transaction, intent: StellarIntent, binding: StellarBinding) -> None:
+def _check_fields(
+    tx: xdr.Transaction, intent: StellarOperation, binding: StellarBinding | ContractBinding
+) -> None:
     """Compare what was built with the expected transaction, field by field; raises Refusal("bad_request")."""
-    ledgers = (binding.min_ledger, binding.max_ledger)
+    bound = frame_of(binding)
+    ledgers = (bound.min_ledger, bound.max_ledger)
     frame = (
-        _same_account(tx.source_account, intent.source)
-        and tx.seq_num.sequence_number.int64 == binding.sequence
-        and tx.fee.uint32 == binding.fee
-        and _bounds_of(tx.cond) == (0, binding.max_time, ledgers if any(ledgers) else None)
-        and tx.ext.v == 0
+        read_account(tx.source_account) == payload_of(sender_of(intent))
+        and tx.seq_num.sequence_number.int64 == bound.sequence
+        and tx.fee.uint32 == bound.fee
+        and _bounds_of(tx.cond) == (0, bound.max_time, ledgers if any(ledgers) else None)
         and len(tx.operations) == 1
-        and tx.operations[0].source_account is None
+        and _source_of(tx.operations[0]) == _expected_source(intent)
     )
-    effect = _memo_of(tx.memo) == _expected_memo(intent) and _same_effect(tx.operations[0].body, intent)
+    effect = _memo_of(tx.memo) == _expected_memo(intent) and _same_effect(tx, intent, binding)
     if not (frame and effect):
         raise Refusal("bad_request", "the transaction built is not the one approved")
+
+
+def _same_effect(
+    tx: xdr.Transaction, intent: StellarOperation, binding: StellarBinding | ContractBinding
+) -> bool:
+    body = tx.operations[0].body
+    if not isinstance(intent, StellarContractPayment):
+        return tx.ext.v == 0 and read_effect(body) == expected_effect(intent)
+    network_id = bytes.fromhex(intent.network_id)
+    return (
+        isinstance(binding, ContractBinding)
+        and tx.ext.v == 1
+        and stellar_contract.same_call(body, intent, network_id)
+        and stellar_contract.same_resources(tx.ext.soroban_data, intent, binding, network_id)
+    )
+
+
+def _source_of(operation: xdr.Operation) -> bytes:
+    return b"" if operation.source_account is None else read_account(operation.source_account)
+
+
+def _expected_source(intent: StellarOperation) -> bytes:
+    return payload_of(intent.source) if isinstance(intent, StellarChannelPayment) else b""
 
 
 def _bounds_of(cond: xdr.Preconditions) -> tuple[int, int, tuple[int, int] | None] | None:
@@ -196,58 +243,7 @@ def _memo_of(memo: xdr.Memo) -> tuple[str, str]:
     return ("none", "") if memo.type is xdr.MemoType.MEMO_NONE else ("", "")
 
 
-def _expected_memo(intent: StellarIntent) -> tuple[str, str]:
-    if isinstance(intent, StellarPayment):
+def _expected_memo(intent: StellarOperation) -> tuple[str, str]:
+    if isinstance(intent, StellarPayment | StellarChannelPayment | StellarPathSend | StellarPathReceive):
         return intent.memo_type, intent.memo
     return ("hash", intent.hash) if isinstance(intent, StellarAnchor) else ("none", "")
-
-
-def _same_effect(body: xdr.OperationBody, intent: StellarIntent) -> bool:
-    if isinstance(intent, StellarChangeTrust):
-        trust = body.change_trust_op
-        if body.type is not xdr.OperationType.CHANGE_TRUST or trust is None:
-            return False
-        return _same_asset(trust.line, intent.asset) and trust.limit.int64 == intent.limit
-    payment = body.payment_op
-    if body.type is not xdr.OperationType.PAYMENT or payment is None:
-        return False
-    if isinstance(intent, StellarAnchor):
-        return (
-            _same_account(payment.destination, intent.source)
-            and _same_asset(payment.asset, "native")
-            and payment.amount.int64 == ANCHOR_STROOPS
-        )
-    return (
-        _same_account(payment.destination, intent.destination)
-        and _same_asset(payment.asset, intent.asset)
-        and payment.amount.int64 == intent.amount
-    )
-
-
-def _same_account(account: xdr.MuxedAccount, address: str) -> bool:
-    """Compare an XDR account with a G or M address by their raw bytes."""
-    if account.med25519 is not None:
-        muxed = account.med25519
-        return muxed.ed25519.uint256 + muxed.id.uint64.to_bytes(8, "big") == payload_of(address)
-    return account.ed25519 is not None and account.ed25519.uint256 == payload_of(address)
-
-
-def _same_asset(asset: xdr.Asset | xdr.ChangeTrustAsset, text: str) -> bool:
-    """Compare an XDR asset with "native" or "CODE:ISSUER" by raw bytes; the code is zero-padded to 4 or 12."""
-    if text == "native":
-        return asset.type is xdr.AssetType.ASSET_TYPE_NATIVE
-    code, _, issuer = text.partition(":")
-    raw, key = code.encode("ascii"), account_of(issuer)
-    if asset.alpha_num4 is not None:
-        four = asset.alpha_num4
-        return four.asset_code.asset_code4 == raw.ljust(4, b"\0") and _key_of(four.issuer) == key
-    if asset.alpha_num12 is not None:
-        twelve = asset.alpha_num12
-        padded = twelve.asset_code.asset_code12 == raw.ljust(12, b"\0")
-        return len(raw) > 4 and padded and _key_of(twelve.issuer) == key
-    return False
-
-
-def _key_of(account: xdr.AccountID) -> bytes:
-    key = account.account_id.ed25519
-    return b"" if key is None else key.uint256

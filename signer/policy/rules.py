@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from signer.effects import INTO_VAULT
 from signer.policy.addresses import LIST_MARK, AddressBook, is_listed
 from signer.policy.effect import Effect
 from signer.policy.groups import Demand, parse_demands
@@ -18,17 +19,12 @@ from signer.policy.reading import (
     word_of,
     wrong,
 )
+from signer.protocol.canonical import KINDS
 from signer.protocol.governance import KEY_KINDS
 
 ANY = "*"
-KINDS = (
-    "stellar_payment",
-    "stellar_change_trust",
-    "stellar_anchor",
-    "evm_transfer",
-    "evm_erc20_transfer",
-    *KEY_KINDS,
-)
+RULED_KINDS = (*KINDS, *KEY_KINDS)
+"""What rules may speak about: all that becomes a transaction or a message, and what is done to keys."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +38,7 @@ class Scope:
     kind: str
     asset: str
     destinations: tuple[str, ...]
-    """Addresses, "@name" of a list in the address book, or only "*"."""
+    """Addresses, "@name" of a list in the address book, "vault:NAME" of the own org, or only "*"."""
 
     def misses(self, effect: Effect, book: AddressBook) -> tuple[str, ...]:
         """Return the names of the fields by which the rule does not speak about this effect; none when it does."""
@@ -56,7 +52,9 @@ class Scope:
         )
         missed = [name for name, wanted, found in pairs if wanted not in (ANY, found)]
         if self.destinations != (ANY,) and not any(
-            is_listed(book, wanted, effect.chain, effect.destination) for wanted in self.destinations
+            is_listed(book, wanted, effect.chain, name)
+            for wanted in self.destinations
+            for name in effect.destinations
         ):
             missed.append("destinations")
         return tuple(missed)
@@ -101,10 +99,12 @@ class AllowRule:
         return not self.approvals
 
     def misses(self, effect: Effect, book: AddressBook) -> tuple[str, ...]:
-        """As `Scope.misses`; "*" does not stretch to kinds whose reach no amount describes."""
+        """As `Scope.misses`; "*" does not stretch to what no amount can bound."""
         missed = self.scope.misses(effect, book)
         if effect.needs_own_rule and self.scope.kind == ANY:
-            return ("kind", *missed)
+            missed = ("kind", *missed)
+        if effect.needs_listed_destination and self.scope.destinations == (ANY,):
+            missed = (*missed, "destinations")
         return missed
 
 
@@ -142,7 +142,9 @@ def _check(rule: AllowRule) -> None:
     scope = rule.scope
     if rule.windows and ANY in (scope.asset, scope.chain):
         raise wrong(f"{rule.id}: a rule with windows names one chain and one asset")
-    by_address = [one for one in scope.destinations if one != ANY and not one.startswith(LIST_MARK)]
+    by_address = [
+        one for one in scope.destinations if one != ANY and not one.startswith((LIST_MARK, INTO_VAULT))
+    ]
     if by_address and scope.chain == ANY:
         # One EVM address is an address on every EVM chain, and may be nobody's on another.
         raise wrong(f"{rule.id}: an allow rule that lists addresses names one chain")
@@ -164,7 +166,7 @@ def _parse_scope(record: dict[str, Any], place: str) -> Scope:
         asset=word_of(record["asset"], f"{place}.asset"),
         destinations=texts_of(record["destinations"], f"{place}.destinations", word_of),
     )
-    if scope.kind not in (ANY, *KINDS):
+    if scope.kind not in (ANY, *RULED_KINDS):
         raise wrong(f"{place}.kind is not known")
     if ANY in scope.destinations and scope.destinations != (ANY,):
         raise wrong(f'{place}.destinations must be addresses or only "*"')

@@ -9,8 +9,9 @@ case and the curve membership of keys need keccak and curve arithmetic; the sign
 import base64
 import re
 from collections.abc import Callable
+from typing import Literal
 
-from signer.protocol.intent import MemoType
+MemoType = Literal["none", "id", "text", "hash"]
 
 INT64_MAX = 2**63 - 1
 UINT64_MAX = 2**64 - 1
@@ -33,6 +34,12 @@ _MEMO_TEXT = re.compile(r"[\x20-\x7e]{1,28}")
 
 _VERSION_G = 6 << 3
 _VERSION_M = 12 << 3
+_VERSION_C = 2 << 3
+
+PATH_MAX = 5
+"""Most assets between the two ends of a path payment."""
+RESERVED_MAX = 0xFFFF
+"""Last of the addresses that are kept for precompiles (EIP-1352); nobody holds a key or a token there."""
 
 
 def parse_integer(low: int, high: int) -> Callable[[str], int]:
@@ -67,8 +74,8 @@ parse_evm_chain = _parse_pattern(_EVM_CHAIN, "bad_chain")
 
 
 def parse_evm_address(text: str) -> str:
-    """Check the shape of an EVM address and that it is not the zero address; EIP-55 is checked in the signer."""
-    if not _EVM_ADDRESS.fullmatch(text) or int(text, 16) == 0:
+    """Check the shape of an EVM address, not zero and no precompile; EIP-55 is checked in the signer."""
+    if not _EVM_ADDRESS.fullmatch(text) or int(text, 16) <= RESERVED_MAX:
         raise ValueError("bad_address")
     return text
 
@@ -102,9 +109,11 @@ def _strkey_payload(text: str, version: int, size: int) -> bytes:
 
 
 def payload_of(address: str) -> bytes:
-    """Return the raw bytes inside a checked address: 32 for G, 32 and the 8-byte id for M."""
+    """Return the raw bytes inside a checked address: 32 for G and C, 32 and the 8-byte id for M."""
     if address.startswith("M"):
         return _strkey_payload(address, _VERSION_M, 40)
+    if address.startswith("C"):
+        return _strkey_payload(address, _VERSION_C, 32)
     return _strkey_payload(address, _VERSION_G, 32)
 
 
@@ -128,6 +137,12 @@ def parse_destination(text: str) -> str:
     return text
 
 
+def parse_contract(text: str) -> str:
+    """Check a C address."""
+    _strkey_payload(text, _VERSION_C, 32)
+    return text
+
+
 def parse_credit_asset(text: str) -> str:
     """Check "CODE:ISSUER": 1-12 letters or digits and the issuer's G address."""
     code, colon, issuer = text.partition(":")
@@ -142,6 +157,32 @@ def parse_asset(text: str) -> str:
     return text if text == "native" else parse_credit_asset(text)
 
 
+def parse_path(text: str) -> str:
+    """Check up to 5 assets joined by ","; "" is no asset."""
+    assets = path_of(text)
+    if len(assets) > PATH_MAX:
+        raise ValueError("out_of_range")
+    for asset in assets:
+        parse_asset(asset)
+    return text
+
+
+def path_of(text: str) -> list[str]:
+    """Return the assets of a path."""
+    return text.split(",") if text else []
+
+
+def parse_unless_empty(parse: Callable[[str], str | int]) -> Callable[[str], str]:
+    """Return a parser that takes "" for a value that is not given, and keeps the text of one that is."""
+
+    def parse_text(text: str) -> str:
+        if text:
+            parse(text)
+        return text
+
+    return parse_text
+
+
 def parse_memo_type(text: str) -> str:
     """Check the kind of memo."""
     if text not in {"none", "id", "text", "hash"}:
@@ -150,7 +191,7 @@ def parse_memo_type(text: str) -> str:
 
 
 def check_memo(memo_type: MemoType, memo: str) -> None:
-    """Check the memo against its type; raises ValueError("bad_memo")."""
+    """Check the memo against its type; raises ValueError("bad_memo", "memo")."""
     if memo_type == "none":
         valid = memo == ""
     elif memo_type == "id":
@@ -160,4 +201,4 @@ def check_memo(memo_type: MemoType, memo: str) -> None:
     else:
         valid = bool(_HEX32.fullmatch(memo))
     if not valid:
-        raise ValueError("bad_memo")
+        raise ValueError("bad_memo", "memo")

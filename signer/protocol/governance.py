@@ -1,4 +1,4 @@
-"""Governance intents: what people agree to about keys and about the policy itself (SPEC.md section 8).
+"""Governance intents: what people agree to about keys and about the policy itself (SPEC.md section 9).
 
 Encoded as an intent of section 2 is, under tags of their own: their digest and their approvals mean nothing where a transaction
 is to be signed. They move no money and name no source.

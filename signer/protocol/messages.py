@@ -45,7 +45,36 @@ class EvmBinding:
     """Wei per gas; never above the intent's nor above `max_fee_per_gas`."""
 
 
-Binding = StellarBinding | EvmBinding
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContractBinding:
+    """What the requester adds to a call of a Stellar contract: what a simulation told just before."""
+
+    frame: StellarBinding
+    """As for any Stellar transaction; its `fee` is the whole fee and holds the resource fee."""
+    instructions: int
+    """CPU instructions declared."""
+    disk_read_bytes: int
+    """Bytes read from disk, declared."""
+    write_bytes: int
+    """Bytes written, declared."""
+    resource_fee: int
+    """Stroops for the declared resources and rent; with 100 for inclusion at most the frame's fee."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeeBinding:
+    """What the requester adds to a fee bump. Sequence and bounds are those of the inner transaction."""
+
+    fee: int
+    """Fee bid of the whole envelope in stroops; never above the intent's `max_fee`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoBinding:
+    """Nothing is added: the intent of a message says all of it."""
+
+
+Binding = StellarBinding | ContractBinding | FeeBinding | EvmBinding | NoBinding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +103,7 @@ class ChangeKey:
     """Carry out a governance intent about a key: create one, or let one into another state. Role: operator. Idempotent."""
 
     intent: bytes
-    """Canonical bytes of a `key_create` or `key_state` (SPEC.md section 8)."""
+    """Canonical bytes of a `key_create` or `key_state` (SPEC.md section 9)."""
     approvals: tuple[Approval, ...]
 
 
@@ -142,7 +171,7 @@ class Sign:
 
     intent: bytes
     approvals: tuple[Approval, ...]
-    binding: StellarBinding | EvmBinding
+    binding: Binding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,12 +265,14 @@ class Vetoed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signed:
-    """The signed transaction; answers Sign."""
+    """The signed transaction or message; answers Sign."""
 
     tx: bytes
-    """Stellar: TransactionEnvelope XDR. EVM: raw EIP-1559 transaction (0x02 ‖ RLP)."""
+    """Stellar: TransactionEnvelope XDR. EVM: raw EIP-1559 transaction (0x02 ‖ RLP). Message: the signature, 64 bytes for
+    Ed25519, 65 bytes r ‖ s ‖ v (27 or 28) for secp256k1.
+    """
     tx_hash: str
-    """Hex without 0x, as the chain names the transaction."""
+    """Hex without 0x, as the chain names the transaction; of a message the 32 bytes that were signed."""
     intent_digest: str
     """Hex."""
 

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from stellar_sdk import Keypair
 
+from signer.build.address import address_of
 from signer.protocol import canonical, governance
 from signer.protocol.approvals import GOVERNANCE_TAG, Approval, approval_message
 from signer.protocol.governance import KeyCreate, KeyStateChange, PolicyChange
@@ -20,6 +22,7 @@ from signer.protocol.intent import (
     StellarPayment,
 )
 from signer.protocol.messages import EvmBinding, KeyView, StellarBinding
+from tests.fakes.signer_hsm import FakeToken
 
 PASSPHRASE = "Custody Devnet ; 2026"
 NETWORK_ID = hashlib.sha256(PASSPHRASE.encode()).hexdigest()
@@ -85,6 +88,16 @@ def make_key_rule(curve: str, **changes: object) -> dict[str, object]:
     )  # fmt: skip
 
 
+def key_rules() -> list[dict[str, object]]:
+    """Return the automatic rules that let keys of both curves be made."""
+    return [make_key_rule("ed25519"), make_key_rule("secp256k1")]
+
+
+def chain_of_kind(kind: str) -> str:
+    """Return the local chain that intents of the kind are for."""
+    return "stellar:devnet" if kind.startswith("stellar") else "eip155:31337"
+
+
 def make_policy(**changes: object) -> dict[str, object]:
     """Return a policy: 2 of the three approvers for everything on the two local chains, and keys for the asking."""
     stellar: dict[str, object] = {
@@ -105,8 +118,7 @@ def make_policy(**changes: object) -> dict[str, object]:
         "allow": [
             make_rule("stellar", **stellar),
             make_rule("evm"),
-            make_key_rule("ed25519"),
-            make_key_rule("secp256k1"),
+            *key_rules(),
         ],
     }
     return policy | changes
@@ -115,6 +127,15 @@ def make_policy(**changes: object) -> dict[str, object]:
 def policy_bytes(policy: dict[str, object]) -> bytes:
     """Return the policy as it stands in its file."""
     return json.dumps(policy).encode()
+
+
+def key_view(token: FakeToken, curve: str, key_id: bytes = bytes(range(16)), vault: str = "hot") -> KeyView:
+    """Return a key of the token as the signer would show it."""
+    public = token.generate(key_id, "x", curve)
+    return KeyView(
+        key_id=key_id.hex(), org="acme", vault=vault, curve=curve, label="x", public_key=public.hex(),
+        address=address_of(curve, public), state="active",
+    )  # fmt: skip
 
 
 def make_header(key: KeyView, now: int) -> dict[str, Any]:
@@ -181,8 +202,10 @@ def make_transfer(key: KeyView, now: int, **changes: Any) -> EvmTransfer:
 
 
 def make_erc20(key: KeyView, now: int) -> EvmErc20Transfer:
-    plain = make_transfer(key, now, gas_limit=90_000, amount=123_456)
-    return EvmErc20Transfer(**{name: getattr(plain, name) for name in EvmTransfer.__slots__}, token=TOKEN)
+    return EvmErc20Transfer(
+        **asdict(make_transfer(key, now, gas_limit=90_000, amount=123_456)),
+        token=TOKEN,
+    )
 
 
 def bind_stellar(intent: StellarIntent, sequence: int) -> StellarBinding:

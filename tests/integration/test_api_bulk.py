@@ -15,6 +15,8 @@ from custody.db.session import Database
 from custody.kernel.ids import parse_id
 from custody.ledger import postings
 from custody.ledger import service as ledger
+from custody.ledger.model import OpenAccount
+from custody.ledger.poster import Bounds
 from tests.integration.api_harness import FUNDS, XLM, Harness, running
 
 PATH = "/v1/transfers/bulk"
@@ -119,6 +121,45 @@ async def test_what_ended_between_acceptance_and_posting_is_finished_by_the_next
     await runner
     assert codes(finished.json()) == [None, None]
     assert await balance(api, api.tenant.empty_wallet) == 11
+
+
+async def test_a_key_of_a_bulk_request_serves_no_other_kind_of_request(api: Harness) -> None:
+    await api.post(PATH, {"transfers": [line(api, 5)]}, key="import-4")
+    single = await api.post("/v1/transfers", line(api, 5), key="import-4")
+    assert (single.status_code, single.json()["code"]) == (422, "idempotency_key_reused")
+    await api.post("/v1/transfers", line(api, 5), key="single-4")
+    many = await api.post(PATH, {"transfers": [line(api, 5)]}, key="single-4")
+    assert (many.status_code, many.json()["code"]) == (422, "idempotency_key_reused")
+    assert await balance(api, api.tenant.empty_wallet) == 10
+
+
+async def test_what_was_turned_away_for_a_full_queue_is_finished_by_the_next_attempt(api: Harness) -> None:
+    body = {"transfers": [line(api, n) for n in (5, 6, 7)]}
+    before, full = api.asgi.state.poster, build_poster(api.app, Bounds(queued=2))
+    key = postings.wallet_account(parse_id("wal", api.tenant.wallet), XLM)
+    waiting = asyncio.create_task(full.submit(api.tenant.id, OpenAccount(key=key)))
+    await asyncio.sleep(0)
+    api.asgi.state.poster = full
+    refused = await api.post(PATH, body, key="import-5")
+    assert (refused.status_code, refused.json()["code"]) == (503, "ledger_overloaded")
+    assert await balance(api, api.tenant.empty_wallet) == 0
+    waiting.cancel()
+    api.asgi.state.poster = before
+    assert codes((await api.post(PATH, body, key="import-5")).json()) == [None] * 3
+    assert await balance(api, api.tenant.empty_wallet) == 18
+
+
+@pytest.mark.parametrize("pause_s", [0, 0.002, 0.005, 0.01, 0.02, 0.05])
+async def test_a_caller_that_leaves_at_any_moment_and_asks_again_moves_the_money_once(
+    api: Harness, pause_s: float
+) -> None:
+    body = {"transfers": [line(api, n) for n in range(1, 31)]}
+    asking = asyncio.create_task(api.post(PATH, body, key="import-6"))
+    await asyncio.sleep(pause_s)
+    asking.cancel()
+    await asyncio.wait([asking])
+    assert codes((await api.post(PATH, body, key="import-6")).json()) == [None] * 30
+    assert await balance(api, api.tenant.empty_wallet) == 465
 
 
 async def test_who_asked_is_audited_once(api: Harness) -> None:

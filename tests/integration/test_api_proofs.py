@@ -16,7 +16,7 @@ from custody.db.session import Database
 from tests.fakes.checkpoint_desk import CheckpointDesk
 from tests.integration.api_harness import EUR, FUNDS, XLM, Harness, running
 
-SCRIPT = Path(__file__).parents[2] / "docs" / "verify_proof.py"
+SCRIPT = Path(__file__).parents[2] / "docs" / "verify_balance.py"
 PROOF = """
 query ($id: ID!, $asset: ID!) {
   liabilities { asset checkpoint total root }

@@ -131,6 +131,23 @@ async def test_the_audit_chain_verifies_and_shows_an_edit(
             await audit.verify(session)
 
 
+async def test_a_transaction_that_acts_for_two_tenants_writes_into_both_audit_chains(
+    database: Database, tenant: TenantId, other_tenant: TenantId
+) -> None:
+    """As ingestion does when one block moves the money of several; whom it acts for last makes no difference."""
+    async with database.unit_of_work(tenant) as uow:
+        await audit.record(uow, "ingestion", "thing.see", new_uuid(), {"number": 1})
+        await uow.act_for(other_tenant)
+        await audit.record(uow, "ingestion", "thing.see", new_uuid(), {"number": 2})
+        await uow.act_for(tenant)
+        await audit.record(uow, "ingestion", "thing.see", new_uuid(), {"number": 3})
+        await uow.act_for(other_tenant)
+    for each, numbers in ((tenant, [1, 3]), (other_tenant, [2])):
+        async with database.read(each) as session:
+            assert await audit.verify(session) == len(numbers)
+            assert [entry.detail["number"] for entry in await audit.page(session, 0, 10)] == numbers
+
+
 async def test_who_records_an_entry_keeps_nobody_from_recording_one(
     database: Database, tenant: TenantId
 ) -> None:

@@ -135,6 +135,15 @@ async def test_refused_chains_leave_no_leaf_and_no_gap(
     assert await batches(admin) == [3]
 
 
+async def test_the_event_of_a_batch_names_a_command_that_was_applied(
+    database: Database, tenant: TenantId, admin: asyncpg.Connection[Any]
+) -> None:
+    """The first leaf was given to a command that its chain took back, then to the next one."""
+    taken_back, applied = move(6), move(9)
+    await submit(database, tenant, [taken_back, move(500, WALLETS[0], WALLETS[1])], [applied])
+    assert await admin.fetchval("SELECT object_id FROM outbox WHERE type = 'ledger.posted'") == applied.id
+
+
 async def test_calls_that_move_nothing_leave_no_batch(
     database: Database, tenant: TenantId, admin: asyncpg.Connection[Any]
 ) -> None:

@@ -80,6 +80,16 @@ async def test_requests_are_answered_each_by_itself(
     assert (await check(database, tenant))[:2] == [0, 2000]
 
 
+async def test_a_chain_of_nothing_is_answered_with_nothing(tenant: TenantId, app_dsn: str) -> None:
+    poster = Poster(lambda: connect(app_dsn), no_pause)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(poster.run())
+        answers = await poster.submit_all(tenant, [[], [move(0, 1, 5)], []])
+        poster.stop()
+    assert [[o.result.value for o in chain] for chain in answers] == [[], ["applied"], []]
+    assert poster.queued == 0
+
+
 async def test_tenants_do_not_meet(
     database: Database, tenant: TenantId, other_tenant: TenantId, app_dsn: str
 ) -> None:

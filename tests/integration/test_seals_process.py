@@ -28,7 +28,7 @@ from tests.integration.signer_harness import MODULE, ROOT, SignerProcess
 
 pytestmark = [pytest.mark.stack, pytest.mark.skipif(not MODULE.exists(), reason="needs softhsm2")]
 
-SCRIPT = ROOT / "docs" / "verify_proof.py"
+SCRIPT = ROOT / "docs" / "verify_transfer.py"
 CONFIGURATION = """
 environment = "development"
 intent_valid_s = 30

@@ -23,7 +23,7 @@ from custody.seals.publication import OwnProof
 from tests.fakes.checkpoint_desk import CheckpointDesk
 from tests.fakes.sealed_books import EUR, OWNERS, XLM, deposit, open_books, pay, post
 
-SCRIPT = Path(__file__).parents[2] / "docs" / "verify_proof.py"
+SCRIPT = Path(__file__).parents[2] / "docs" / "verify_balance.py"
 ALWAYS = timedelta(0)
 
 

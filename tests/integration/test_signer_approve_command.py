@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from cli.approve import main
+from cli.approve import describe, main
 from cli.main import main as custody_main
 from signer.protocol import canonical
 from signer.protocol.approvals import approval_message
@@ -232,3 +232,23 @@ def test_wrong_calls_say_what_is_missing(
     assert main(["wdr_1", "--api", api.url]) == 2
     assert main(["list", "--api", "http://127.0.0.1:1"]) == 1
     assert "cannot be reached" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "words"),
+    [
+        ("stellar_payment_native", "amount", "1.5000000 XLM (15000000 stroops)"),
+        ("stellar_create_account", "amount", "1.0000000 XLM (10000000 stroops)"),
+        ("stellar_path_payment_strict_send", "send_amount", "0.0000500 XLM (500 stroops)"),
+        ("stellar_path_payment_strict_send", "dest_min", "0.0000003 USDC:"),
+        ("stellar_path_payment_strict_receive", "send_max", "0.0000500 USDC:"),
+        ("evm_sweep", "amount", "0.100000000000000000 of the native coin"),
+        ("evm_erc20_sweep", "amount", "99 atomic units of token 0x"),
+        ("evm_erc20_approve_revoke", "amount", "0 atomic units of token 0x"),
+        ("evm_replace", "amount", "1.000000000000000000 of the native coin"),
+        ("stellar_message", "text", '"for '),
+    ],
+)
+def test_amounts_are_shown_with_their_unit(kind: str, field: str, words: str) -> None:
+    data = json.loads((GOLDEN / f"{kind}.json").read_text())["canonical"].encode()
+    assert dict(describe(canonical.decode(data)))[field].startswith(words)

@@ -103,11 +103,12 @@ effects = st.builds(
     chain=st.sampled_from(CHAINS),
     kind=st.sampled_from(("evm_transfer", "evm_erc20_transfer")),
     asset=st.just("native"),
-    destination=st.sampled_from(PLACES),
+    destinations=st.tuples(st.sampled_from(PLACES)),
     amount=st.integers(0, 50),
     moved=st.just(0),
     fee_cap=st.just(0),
     needs_own_rule=st.booleans(),
+    needs_listed_destination=st.booleans(),
 )
 pasts = st.tuples(st.integers(0, 50), st.integers(0, 4))
 
@@ -171,14 +172,14 @@ def test_the_platforms_copy_reaches_the_signers_verdict(
     policy = pair[0]
     facts = Facts(
         org=effect.org, vault=effect.vault, key=effect.key, chain=effect.chain, kind=effect.kind,
-        asset=effect.asset, destination=effect.destination, amount=effect.amount, fee_max=effect.fee_cap,
+        asset=effect.asset, destination=effect.destinations[0], amount=effect.amount, fee_max=effect.fee_cap,
         initiator="maker", policy_version=policy.version,
     )  # fmt: skip
     said = [Decision(approver=name, public_key="", word=Word.APPROVE, signature="") for name in names]
     verdict = evaluate(read_policy(view_policy(policy, ())), facts, said)
     plain = Effect(
         **{name: getattr(effect, name) for name in Effect.__slots__}
-        | {"needs_own_rule": False, "moved": effect.amount}
+        | {"needs_own_rule": False, "needs_listed_destination": False, "moved": effect.amount}
     )
     found = ruling(policy, plain, names, (0, 0))
     standing = {"allow": Standing.APPROVED, "wait": Standing.PENDING, "deny": Standing.DENIED}

@@ -1,10 +1,12 @@
 """Transaction bytes: equal to what independent libraries build, and refused when they are not the approved ones."""
 
 import base64
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import rlp
 from eth_account import Account
 from eth_account.typed_transactions import TypedTransaction
 from hexbytes import HexBytes
@@ -14,7 +16,7 @@ from stellar_sdk import Account as StellarAccount
 from stellar_sdk import Asset, Keypair, MuxedAccount, TransactionBuilder, TransactionEnvelope
 
 from signer.build import evm, stellar
-from signer.build.address import address_of, checksummed
+from signer.build.address import checksummed
 from signer.protocol.intent import StellarPayment
 from signer.protocol.messages import EvmBinding, KeyView, StellarBinding
 from signer.refusal import HsmFault, Refusal
@@ -26,6 +28,7 @@ from tests.fakes.signer_people import (
     RECEIVER,
     bind_evm,
     bind_stellar,
+    key_view,
     make_anchor,
     make_erc20,
     make_payment,
@@ -38,12 +41,8 @@ KEY_ID = bytes(range(16))
 
 
 def make_key(curve: str) -> tuple[KeyView, bytes]:
-    public = HSM.generate(KEY_ID, "x", curve)
-    view = KeyView(
-        key_id=KEY_ID.hex(), org="acme", vault="hot", curve=curve, label="x", public_key=public.hex(),
-        address=address_of(curve, public), state="active",
-    )  # fmt: skip
-    return view, public
+    view = key_view(HSM, curve, KEY_ID)
+    return view, bytes.fromhex(view.public_key)
 
 
 @settings(max_examples=100, deadline=None)
@@ -74,7 +73,7 @@ def test_evm_bytes_equal_those_of_eth_account(
     intent: Any = replace(make_erc20(view, START) if token else make_transfer(view, START), **changes)
     binding = EvmBinding(nonce=nonce, max_fee_per_gas=fee, max_priority_fee_per_gas=tip)
     evm.check_binding(intent, binding)
-    unsigned = evm.build_unsigned(intent, binding)
+    unsigned = evm.build_unsigned(intent, binding, intent)
     data = "0x"
     if token:
         data = "0xa9059cbb" + RECEIVER[2:].lower().rjust(64, "0") + f"{amount:064x}"
@@ -86,9 +85,7 @@ def test_evm_bytes_equal_those_of_eth_account(
         }
     )  # fmt: skip
     assert oracle.hash() == evm.message_of(unsigned)
-    tx, tx_hash = evm.finish(
-        unsigned, HSM.sign(KEY_ID, "secp256k1", evm.message_of(unsigned)), public, intent, binding
-    )
+    tx, tx_hash = evm.finish(unsigned, HSM.sign(KEY_ID, "secp256k1", evm.message_of(unsigned)), public)
     assert Account.recover_transaction(tx) == view.address
     assert TypedTransaction.from_bytes(HexBytes(tx)).hash() == oracle.hash()
     assert tx_hash == evm.keccak256(tx).hex()
@@ -123,7 +120,7 @@ def test_stellar_bytes_equal_those_of_the_sdk(
     stellar.check_binding(intent, binding, START)
     unsigned = stellar.build_unsigned(intent, binding, PASSPHRASE)
     signature = HSM.sign(KEY_ID, "ed25519", stellar.message_of(unsigned))
-    tx, tx_hash = stellar.finish(unsigned, signature, public, intent, PASSPHRASE)
+    tx, tx_hash = stellar.finish(unsigned, {public: signature}, intent, PASSPHRASE)
 
     builder = TransactionBuilder(StellarAccount(view.address, sequence - 1), PASSPHRASE, base_fee=fee)
     asset = Asset.native() if code == "native" else Asset(code, ISSUER)
@@ -147,7 +144,7 @@ def test_stellar_bytes_equal_those_of_the_sdk(
 def test_evm_bytes_of_another_intent_are_refused() -> None:
     view, _ = make_key("secp256k1")
     intent, token = make_transfer(view, START), make_erc20(view, START)
-    built = evm.build_unsigned(intent, bind_evm(0))
+    built = evm.build_unsigned(intent, bind_evm(0), intent)
     others = [
         replace(intent, amount=1),
         replace(intent, destination=token.token),
@@ -157,14 +154,41 @@ def test_evm_bytes_of_another_intent_are_refused() -> None:
     ]
     for other in others:
         with pytest.raises(Refusal):
-            evm._check_fields(built, other, bind_evm(0), signed=False)
-    for spoiled in (built[:-1], b"\x01" + built[1:], built + b"\x00", built[:1] + b"\xc0"):
-        with pytest.raises((Refusal, IndexError)):
-            evm._check_fields(spoiled, intent, bind_evm(0), signed=False)
+            evm._check_fields(built, other, bind_evm(0), other)
+    tail = evm._encode([*evm._decode(built), b""])
+    for spoiled in (built[:-1], b"\x01" + built[1:], built + b"\x00", built[:1] + b"\xc0", built[:1] + tail):
+        with pytest.raises(Refusal):
+            evm._check_fields(spoiled, intent, bind_evm(0), intent)
     with pytest.raises(Refusal):
-        evm._check_fields(built, intent, bind_evm(1), signed=False)
+        evm._check_fields(built, intent, bind_evm(1), intent)
+
+
+@pytest.mark.parametrize("access", [[b"\x01"], [[b"\x05" * 20, [bytes(32)]]], b""])
+def test_an_access_list_is_refused(access: Any) -> None:
+    view, _ = make_key("secp256k1")
+    intent = make_transfer(view, START)
+    *fields, _ = evm._decode(evm.build_unsigned(intent, bind_evm(0), intent))
     with pytest.raises(Refusal):
-        evm._check_fields(built, intent, bind_evm(0), signed=True)
+        evm._check_fields(b"\x02" + rlp.encode([*fields, access]), intent, bind_evm(0), intent)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda data: data + b"\x00",
+        lambda data: data[:4] + b"\x01" + data[5:],
+        lambda data: b"\x23\xb8\x72\xdd" + data[4:],
+        lambda data: data[:-1],
+        lambda data: b"",
+    ],
+)
+def test_calldata_with_anything_else_in_it_is_refused(spoil: Callable[[bytes], bytes]) -> None:
+    view, _ = make_key("secp256k1")
+    intent = make_erc20(view, START)
+    fields = evm._decode(evm.build_unsigned(intent, bind_evm(0), intent))
+    fields[7] = spoil(bytes(fields[7]))
+    with pytest.raises(Refusal):
+        evm._check_fields(b"\x02" + rlp.encode(fields), intent, bind_evm(0), intent)
 
 
 def test_stellar_bytes_of_another_intent_are_refused() -> None:
@@ -244,18 +268,18 @@ def test_another_network_is_another_signature_base() -> None:
 def test_a_signature_of_another_key_never_leaves() -> None:
     view, public = make_key("secp256k1")
     intent = make_transfer(view, START)
-    unsigned = evm.build_unsigned(intent, bind_evm(0))
+    unsigned = evm.build_unsigned(intent, bind_evm(0), intent)
     HSM.generate(bytes(16), "y", "secp256k1")
     foreign = HSM.sign(bytes(16), "secp256k1", evm.message_of(unsigned))
     for signature in (foreign, bytes(64), b"\xff" * 64):
         with pytest.raises(HsmFault):
-            evm.finish(unsigned, signature, public, intent, bind_evm(0))
+            evm.finish(unsigned, signature, public)
     view, public = make_key("ed25519")
     payment: StellarPayment = make_payment(view, START)
     base = stellar.build_unsigned(payment, bind_stellar(payment, 1), PASSPHRASE)
     for signature in (bytes(64), b"\xff" * 64, b""):
         with pytest.raises(HsmFault):
-            stellar.finish(base, signature, public, payment, PASSPHRASE)
+            stellar.finish(base, {public: signature}, payment, PASSPHRASE)
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def test_a_governance_intent_has_no_twin(spoil: Callable[[bytes], bytes]) -> Non
 
 
 def test_the_specification_shows_a_vector_that_holds() -> None:
-    section = SPEC.read_text().partition("## 8. Governance intents")[2]
+    section = SPEC.read_text().partition("## 9. Governance intents")[2]
     shown = section.partition("Vector:\n```\n")[2].splitlines()
     data = shown[0].encode()
     digest = governance.digest(data)

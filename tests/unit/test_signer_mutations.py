@@ -1,7 +1,7 @@
 """A valid request with anything in it changed: nothing is signed that the approvers did not approve."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +15,11 @@ from signer.protocol.wire import MalformedMessage
 from signer.refusal import Refusal
 from tests.fakes.signer_desk import Desk, approved, make_key
 from tests.fakes.signer_hsm import START, FakeToken
+from tests.fakes.signer_kinds import SAMPLES, bind_kind, curve_of_kind, make_kind
 from tests.fakes.signer_people import bind_evm, make_policy, make_transfer
+
+_TEXTS = {str(value) for sample in SAMPLES.values() for value in sample.values()}
+"""Values that are valid in some field of some kind."""
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +64,18 @@ def test_no_changed_byte_of_a_request_yields_a_signature(
 
 @settings(max_examples=500, deadline=None)
 @given(data=st.data())
-def test_approvals_serve_no_other_intent(
-    desk: Desk, decider: Decider, asked: Sign, data: st.DataObject
-) -> None:
-    intent = canonical.decode(asked.intent)
-    name = data.draw(st.sampled_from(sorted(type(intent).__slots__)))
+def test_approvals_serve_no_other_intent(desk: Desk, decider: Decider, data: st.DataObject) -> None:
+    kind = data.draw(st.sampled_from(sorted(canonical.KINDS)))
+    intent = make_kind(kind, make_key(decider, curve_of_kind(kind)), START)
+    asked = approved(intent, bind_kind(intent, 1))
+    name = data.draw(st.sampled_from([field.name for field in fields(intent)]))
     value = getattr(intent, name)
-    drawn: object = st.integers(0, 2**256) if isinstance(value, int) else st.text(max_size=60)
-    changed = data.draw(drawn)  # type: ignore[arg-type]  # one of two strategies
+    drawn: st.SearchStrategy[object] = (
+        st.integers(0, 2**256)
+        if isinstance(value, int)
+        else st.one_of(st.text(max_size=60), st.sampled_from(sorted(_TEXTS)))
+    )
+    changed = data.draw(drawn)
     if changed == value:
         return
     try:

@@ -53,7 +53,8 @@ def deny(**changes: object) -> dict[str, object]:
 def effect(**changes: Any) -> Effect:
     plain = {
         "org": "acme", "vault": "hot", "key": "aa", "chain": EVM, "kind": "evm_transfer", "asset": "native",
-        "destination": BANK, "amount": 10, "moved": 10, "fee_cap": 5, "needs_own_rule": False,
+        "destinations": (BANK,), "amount": 10, "moved": 10, "fee_cap": 5, "needs_own_rule": False,
+        "needs_listed_destination": False,
     }  # fmt: skip
     return Effect(**{**plain, **changes})
 
@@ -89,12 +90,22 @@ KEY_MADE = effect(
         ([rule(asset="0xtoken")], {}, ("ada",), "no_rule"),
         # Destinations: an address, a list, and a list on another chain.
         ([rule(destinations=[BANK])], {}, ("ada",), "ok"),
-        ([rule(destinations=[BANK])], {"destination": SHOP}, ("ada",), "no_rule"),
+        ([rule(destinations=[BANK])], {"destinations": (SHOP,)}, ("ada",), "no_rule"),
         ([rule(destinations=["@banks"])], {}, ("ada",), "ok"),
-        ([rule(destinations=["@banks"])], {"destination": SHOP}, ("ada",), "no_rule"),
-        ([rule(destinations=[SHOP, "@banks"])], {"destination": SHOP}, ("ada",), "ok"),
+        ([rule(destinations=["@banks"])], {"destinations": (SHOP,)}, ("ada",), "no_rule"),
+        ([rule(destinations=[SHOP, "@banks"])], {"destinations": (SHOP,)}, ("ada",), "ok"),
         ([rule(chain="*", destinations=["@banks"])], {"chain": OTHER_EVM}, ("ada",), "no_rule"),
-        ([rule(destinations=["@banks"])], {"destination": "@banks"}, ("ada",), "no_rule"),
+        ([rule(destinations=["@banks"])], {"destinations": ("@banks",)}, ("ada",), "no_rule"),
+        ([rule(destinations=["vault:cold"])], {"destinations": (SHOP, "vault:cold")}, ("ada",), "ok"),
+        ([rule(destinations=["vault:cold"])], {"destinations": (SHOP,)}, ("ada",), "no_rule"),
+        (
+            [rule(chain="*", destinations=["vault:cold"])],
+            {"destinations": (SHOP, "vault:cold")},
+            ("ada",),
+            "ok",
+        ),
+        ([rule()], {"needs_listed_destination": True}, ("ada",), "no_rule"),
+        ([rule(destinations=["@banks"])], {"needs_listed_destination": True}, ("ada",), "ok"),
         # Caps, inclusive.
         ([rule(amount_max="10")], {}, ("ada",), "ok"),
         ([rule(amount_max="9")], {}, ("ada",), "over_amount_cap"),
