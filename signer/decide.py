@@ -263,6 +263,7 @@ class Decider:
             raise Refusal("key_purpose", "a checkpoint key signs no transaction, whatever the policy says")
         if key.curve != curve_of(intent) or address_of(key.curve, public_key) != intent.source:
             raise Refusal("source_mismatch", "the source is not the key's address on this chain")
+        check_may_sign(state, intent)
         check_addresses(intent)
         if isinstance(intent, StellarIntent):
             stellar.check_network(intent, policy.networks)
@@ -276,7 +277,7 @@ class Decider:
         if digest in state.vetoed:
             raise Refusal("vetoed", "an approver rejected it")
         # Here for its refusals, so that `explain` tells of them too; what it finds is looked up again when it is used.
-        check_may_sign(state, intent, resolve(state, intent).slot_key)
+        resolve(state, intent)
         return tally(policy, approvals, digest=digest, initiator=intent.initiator)
 
     def _rule(self, intent: Intent, digest: bytes, votes: Tally) -> Ruling:

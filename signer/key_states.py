@@ -33,13 +33,8 @@ TRANSITIONS = frozenset(
 """All ways from one state into another."""
 
 
-def check_may_sign(state: State, intent: Intent, lender: str) -> None:
-    """Raise Refusal("key_not_active") unless the key is active, or deactivated and sends to its successor's address.
-
-    `lender` is the key whose sequence number is used: the intent's own, or a channel's, which then has to be active too.
-    """
-    if lender != intent.key_id and state.standing[lender][0] != "active":
-        raise Refusal("key_not_active", "the channel's key is not active")
+def check_may_sign(state: State, intent: Intent) -> None:
+    """Raise Refusal("key_not_active") unless the key is active, or deactivated and sends to its successor's address."""
     stands, successor = state.standing[intent.key_id]
     if stands == "active":
         return

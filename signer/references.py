@@ -47,11 +47,11 @@ def resolve(state: State, intent: Intent) -> References:
 
 
 def _key_at(state: State, intent: Intent, vault: str, address: str) -> str:
-    """Return the id of the org's key in this vault at this address on the intent's chain; "" for none."""
+    """Return the id of the org's active key in this vault at this address on the intent's chain; "" for none."""
     for key_id, public_key in state.public_keys.items():
         key = state.reserved[key_id]
         if (key.org, key.vault, key.curve) == (intent.org, vault, curve_of(intent)) and (
-            address_of(key.curve, public_key) == address
+            state.standing[key_id][0] == "active" and address_of(key.curve, public_key) == address
         ):
             return key_id
     return ""

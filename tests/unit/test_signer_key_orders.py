@@ -24,6 +24,7 @@ from signer.refusal import HsmFault, Refusal
 from signer.server import answer
 from tests.fakes.signer_desk import Desk, approved, code_of, make_key
 from tests.fakes.signer_hsm import START
+from tests.fakes.signer_kinds import make_kind
 from tests.fakes.signer_people import (
     approve,
     bind_evm,
@@ -235,6 +236,26 @@ def test_a_deactivated_key_sends_to_its_successor_and_to_nobody_else(desk: Desk)
     change(decider, make_key_state(old, "destroyed", START))
     late = make_transfer(old, START, destination=new.address)
     assert code_of(decider, approved(late, bind_evm(1))) == "key_not_active"
+
+
+@pytest.mark.parametrize(
+    ("kind", "vault", "field", "code"),
+    [
+        ("stellar_channel_payment", "channels", "channel", "unknown_channel"),
+        ("stellar_account_merge", "treasury", "destination", "foreign_destination"),
+    ],
+)
+def test_a_key_that_is_not_active_lends_and_receives_nothing(
+    desk: Desk, kind: str, vault: str, field: str, code: str
+) -> None:
+    decider = desk.start()
+    source, other = make_key(decider, "ed25519"), make_key(decider, "ed25519", vault=vault)
+    intent = make_kind(kind, source, START, **{field: other.address})
+    data = canonical.encode(intent)
+    asked = Explain(intent=data, approvals=approve(data, "alice", "bob"))
+    assert decider.explain(asked).code in ("ok", "no_rule")
+    change(decider, make_key_state(other, "compromised", START))
+    assert decider.explain(asked).code == code
 
 
 def test_a_successor_is_an_active_key_of_the_same_org_and_curve(desk: Desk) -> None:
