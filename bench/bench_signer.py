@@ -22,7 +22,7 @@ from statistics import median
 from bench.cells import Cell, middle, print_table, ratio, write
 from bench.signer_growth import Growth, grow
 from bench.signer_load import Requests, drive
-from bench.signer_stand import AUTOMATIC_VAULT, QUORUM_VAULT, SignerStand, knows_automatic_rules
+from bench.signer_stand import AUTOMATIC_VAULT, QUORUM_VAULT, SignerStand
 from devnet.softhsm import create_token
 from signer.hsm.keys import KeyStore
 from signer.hsm.module import find_token
@@ -80,7 +80,7 @@ def raw_loop(folder: Path) -> Callable[[str, int], Cell]:
 
 def measure(stand: SignerStand, raw: Callable[[str, int], Cell], shape: Shape) -> list[dict[str, Cell]]:
     """All contenders, round after round."""
-    vaults = {"quorum": QUORUM_VAULT} | ({"auto": AUTOMATIC_VAULT} if knows_automatic_rules() else {})
+    vaults = {"quorum": QUORUM_VAULT, "auto": AUTOMATIC_VAULT}
     supplies = {
         (name, curve): Requests(stand.create_key(vault, curve))
         for name, vault in vaults.items()

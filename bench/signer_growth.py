@@ -18,7 +18,6 @@ from statistics import median
 
 from bench.signer_stand import policy_document
 from signer.facts import Bound, TransactionSigned
-from signer.policy.document import parse_policy
 from signer.protocol.messages import EvmBinding
 from signer.record import Record
 
@@ -94,7 +93,7 @@ def grow(folder: Path, facts: int) -> Growth:
 
 def open_record(folder: Path, token: MemoryToken) -> Record:
     """The record on this journal."""
-    policy = parse_policy(policy_document(automatic=False))
+    policy = policy_document()
     return Record.open(
         directory=folder, mac=token.mac, store=token, policy=policy, clock=lambda: int(time.time())
     )

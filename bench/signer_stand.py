@@ -28,7 +28,6 @@ from signer.policy.document import parse_policy
 from signer.protocol.messages import CreateKey, Health, KeyView, Request, Response, dump, load_response
 from signer.protocol.wire import receive_frame, send_frame
 from signer.record import Record
-from signer.refusal import StartupFault
 
 CONNECTIONS = 64
 PASSPHRASE = "Custody Bench ; 2026"
@@ -40,10 +39,19 @@ APPROVERS = {
 }
 
 
-def policy_document(*, automatic: bool) -> bytes:
-    """Two of two people for one vault and, where the signer knows rules that need nobody, nobody for the other."""
-    thresholds = {QUORUM_VAULT: 2} | ({AUTOMATIC_VAULT: 0} if automatic else {})
-    chains = {STELLAR_CHAIN: "1000000", f"eip155:{EVM_CHAIN_ID}": str(10**18)}
+def policy_document() -> bytes:
+    """Two of two people for one vault, nobody within wide limits for the other, and keys for the asking."""
+    chains = {
+        STELLAR_CHAIN: ("stellar_payment", "1000000"),
+        f"eip155:{EVM_CHAIN_ID}": ("evm_transfer", str(10**18)),
+    }
+    allow = [
+        _rule(f"{vault}-{kind}", vault=vault, chain=chain, kind=kind, fee_max=fee_max, people=people)
+        for vault, people in ((QUORUM_VAULT, 2), (AUTOMATIC_VAULT, 0))
+        for chain, (kind, fee_max) in chains.items()
+    ]
+    for curve in ("ed25519", "secp256k1"):
+        allow.append(_rule(curve, chain=curve, kind="key_create", asset="none"))
     return json.dumps(
         {
             "format": "custody-policy-v1",
@@ -54,36 +62,40 @@ def policy_document(*, automatic: bool) -> bytes:
                 {"id": name, "keys": [key.public_key().public_bytes_raw().hex()], "groups": ["treasury"]}
                 for name, key in APPROVERS.items()
             ],
+            "address_book": {},
+            "governance": {"approvals": [{"group": "treasury", "threshold": 2}], "cool_down_s": 0},
             "deny": [],
-            "allow": [
-                {
-                    "id": f"{vault}-{chain.partition(':')[0]}",
-                    "org": "*",
-                    "vault": vault,
-                    "chain": chain,
-                    "kind": "*",
-                    "asset": "native",
-                    "destinations": ["*"],
-                    "amount_max": "1000000",
-                    "fee_max": fee_max,
-                    "windows": [{"seconds": 86_400, "amount_max": str(2**62)}],
-                    "group": "treasury",
-                    "threshold": threshold,
-                }
-                for vault, threshold in thresholds.items()
-                for chain, fee_max in chains.items()
-            ],
+            "allow": allow,
         }
     ).encode()
 
 
-def knows_automatic_rules() -> bool:
-    """Whether this signer's policy has rules that need no approval."""
-    try:
-        parse_policy(policy_document(automatic=True))
-    except StartupFault:
-        return False
-    return True
+def _rule(
+    name: str,
+    *,
+    chain: str,
+    kind: str,
+    vault: str = "*",
+    asset: str = "native",
+    fee_max: str = "0",
+    people: int = 0,
+) -> dict[str, object]:
+    return {
+        "id": name,
+        "org": "*",
+        "vault": vault,
+        "key": "*",
+        "chain": chain,
+        "kind": kind,
+        "asset": asset,
+        "destinations": ["*"],
+        "amount_max": "1000000",
+        "fee_max": fee_max,
+        "windows": [{"seconds": 86_400, "amount_max": str(2**62), "count_max": 2**31 - 1}],
+        "hours": [],
+        "approvals": [{"group": "treasury", "threshold": people}] if people else [],
+        "cool_down_s": 0,
+    }
 
 
 class SignerStand:
@@ -94,7 +106,7 @@ class SignerStand:
         self.socket = folder / "s.sock"
         self._token = create_token(folder / "hsm")
         (folder / "journal").mkdir()
-        (folder / "policy.json").write_bytes(policy_document(automatic=knows_automatic_rules()))
+        (folder / "policy.json").write_bytes(policy_document())
         (folder / "signer.toml").write_text(_config(folder, self._token))
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "tenants": "tenants",
     "approve": "approve",
     "keys": "keys",
+    "policy": "policy",
     "recon": "recon",
     "audit": "audit",
     "ledger": "ledger",

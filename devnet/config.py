@@ -146,7 +146,7 @@ def _approver_key(path: Path) -> str:
 
 
 def policy_document(approvers: dict[str, str], stellar_passphrase: str) -> str:
-    """The signer's policy: two of three people approve every payment within caps that fit test money."""
+    """The signer's policy: two of three people approve every payment within caps that fit test money; machines make keys."""
     people = [{"id": name, "keys": [key], "groups": ["treasury"]} for name, key in approvers.items()]
     document = {
         "format": "custody-policy-v1",
@@ -154,6 +154,8 @@ def policy_document(approvers: dict[str, str], stellar_passphrase: str) -> str:
         "approver_set_version": 1,
         "networks": {STELLAR_CHAIN: stellar_passphrase},
         "approvers": people,
+        "address_book": {},
+        "governance": {"approvals": _TWO_OF_THREE, "cool_down_s": 60},
         "deny": [],
         "allow": [
             _rule("stellar-payments", STELLAR_CHAIN, "stellar_payment", 10**15, 100_000),
@@ -161,9 +163,14 @@ def policy_document(approvers: dict[str, str], stellar_passphrase: str) -> str:
             _rule("stellar-anchors", STELLAR_CHAIN, "stellar_anchor", 0, 100_000),
             _rule("ether-payments", EVM_CHAIN, "evm_transfer", 10**21, 10**17),
             _rule("token-payments", EVM_CHAIN, "evm_erc20_transfer", 10**15, 10**17),
+            *(_key_rule(curve) for curve in ("ed25519", "secp256k1")),
+            *(_key_state_rule(curve) for curve in ("ed25519", "secp256k1")),
         ],
     }
     return json.dumps(document, indent=2)
+
+
+_TWO_OF_THREE = [{"group": "treasury", "threshold": 2}]
 
 
 def _rule(name: str, chain: str, kind: str, amount_max: int, fee_max: int) -> dict[str, object]:
@@ -171,6 +178,7 @@ def _rule(name: str, chain: str, kind: str, amount_max: int, fee_max: int) -> di
         "id": name,
         "org": "*",
         "vault": "*",
+        "key": "*",
         "chain": chain,
         "kind": kind,
         "asset": "*",
@@ -178,6 +186,18 @@ def _rule(name: str, chain: str, kind: str, amount_max: int, fee_max: int) -> di
         "amount_max": str(amount_max),
         "fee_max": str(fee_max),
         "windows": [],
-        "group": "treasury",
-        "threshold": 2,
+        "hours": [],
+        "approvals": _TWO_OF_THREE,
+        "cool_down_s": 0,
     }
+
+
+def _key_rule(curve: str) -> dict[str, object]:
+    """Keys are made on demand, deposit addresses for one, but no machine may fill the token with them."""
+    window = {"seconds": 3600, "amount_max": "0", "count_max": 1000}
+    automatic = {"asset": "none", "windows": [window], "approvals": []}
+    return _rule(f"{curve}-keys", curve, "key_create", 0, 0) | automatic
+
+
+def _key_state_rule(curve: str) -> dict[str, object]:
+    return _rule(f"{curve}-key-states", curve, "key_state", 0, 0) | {"asset": "none"}

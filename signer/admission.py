@@ -4,12 +4,14 @@ import secrets
 from typing import Protocol
 
 from signer.build.address import address_of
-from signer.facts import KeyAttested, KeyCreated, KeyReserved, State, WrappedKeyCreated
+from signer.facts import KeyAttested, KeyCreated, KeyReserved, WrappedKeyCreated
 from signer.hsm.model import TokenKey, WrappedKey
+from signer.key_orders import Warrant
 from signer.protocol.key_backup import AdmitKey, ExportKeys, WrappedKeyList, WrappedKeyView
 from signer.protocol.messages import PAGE_MAX, CreateKey, KeyList, KeyView, ListKeys
 from signer.record import Record
 from signer.refusal import KeyFault, Refusal
+from signer.state import State
 
 WRAPPED_CURVE = "secp256k1"
 BORN, CEREMONY = "born", "ceremony"
@@ -46,32 +48,38 @@ def check_storage(request: CreateKey) -> None:
         raise Refusal("cannot_wrap", "only secp256k1 keys can be wrapped; an ed25519 key lives in the token")
 
 
-def create_wrapped(record: Record, keys: Keys, request: CreateKey) -> str:
+def names_same_key(known: KeyReserved, request: CreateKey) -> bool:
+    """Tell whether the request asks for the key that its `request_id` made."""
+    asked = (request.org, request.vault, request.curve, request.label)
+    return (known.org, known.vault, known.curve, known.label) == asked
+
+
+def reserve(request: CreateKey | AdmitKey, key_id: str, warrant: Warrant) -> KeyReserved:
+    """Return the fact that this key may come into use."""
+    return KeyReserved(
+        request_id=request.request_id,
+        key_id=key_id,
+        org=request.org,
+        vault=request.vault,
+        curve=request.curve,
+        label=request.label,
+        rule=warrant.rule,
+        state=warrant.state,
+        intent=warrant.intent,
+        approvals=warrant.approvals,
+    )
+
+
+def create_wrapped(record: Record, keys: Keys, request: CreateKey, warrant: Warrant) -> str:
     """Create a wrapped key; return its id. Idempotent by `request_id`. Raises Refusal or HsmFault."""
     known = record.state.key_requests.get(request.request_id)
     if known is not None:
-        if (known.org, known.vault, known.curve, known.label) != (
-            request.org,
-            request.vault,
-            request.curve,
-            request.label,
-        ) or known.key_id not in record.state.wrapped:
+        if not names_same_key(known, request) or known.key_id not in record.state.wrapped:
             raise Refusal("key_exists_different", "this request_id made another key")
         return known.key_id
-    made = keys.generate_wrapped()
-    fact = WrappedKeyCreated(
-        request_id=request.request_id,
-        key_id=secrets.token_hex(16),
-        org=request.org,
-        vault=request.vault,
-        label=request.label,
-        public_key=made.public_key,
-        blob=made.blob,
-        wrapping_key=made.wrapping_key,
-        origin=BORN,
-    )
-    record.append(fact)
-    return fact.key_id
+    reserved = reserve(request, secrets.token_hex(16), warrant)
+    record.append(_wrapped(reserved, keys.generate_wrapped(), BORN))
+    return reserved.key_id
 
 
 def wrapped_key(fact: WrappedKeyCreated) -> WrappedKey:
@@ -84,21 +92,13 @@ def wrapping_keys(state: State) -> frozenset[bytes]:
     return frozenset(fact.wrapping_key for fact in state.wrapped.values())
 
 
-def admit(record: Record, keys: Keys, ceremony: frozenset[bytes], request: AdmitKey) -> str:
+def admit(record: Record, keys: Keys, ceremony: frozenset[bytes], request: AdmitKey, warrant: Warrant) -> str:
     """Take the key into use; return its id. Idempotent by `request_id`. Raises Refusal or HsmFault.
 
     `ceremony` are the public keys and wrapping-key fingerprints that the configuration names.
     """
-    known = record.state.reserved.get(request.key_id)
-    asked = KeyReserved(
-        request_id=request.request_id,
-        key_id=request.key_id,
-        org=request.org,
-        vault=request.vault,
-        curve=request.curve,
-        label=request.label,
-    )
-    if known is not None and known != asked:
+    asked = reserve(request, request.key_id, warrant)
+    if record.state.reserved.get(request.key_id, asked) != asked:
         raise Refusal("key_exists_different", "this key is in use under another name")
     if record.state.key_requests.get(request.request_id, asked) != asked:
         raise Refusal("key_exists_different", "this request_id made another key")
@@ -108,10 +108,12 @@ def admit(record: Record, keys: Keys, ceremony: frozenset[bytes], request: Admit
         if (existing, wrapped) != (request.public_key, bool(request.blob)):
             raise Refusal("key_exists_different", "this key is in use with other bytes")
         return request.key_id
-    if request.blob:
-        _admit_wrapped(record, keys, ceremony, request)
-    else:
+    if not request.blob:
         _admit_token_key(record, keys, asked, request.public_key)
+    elif request.curve == WRAPPED_CURVE:
+        record.append(_wrapped(asked, _openable(keys, ceremony, request), CEREMONY))
+    else:
+        raise Refusal("cannot_wrap", "only secp256k1 keys can be wrapped; an ed25519 key lives in the token")
     return request.key_id
 
 
@@ -126,22 +128,21 @@ def _admit_token_key(record: Record, keys: Keys, asked: KeyReserved, public_key:
     record.append(KeyCreated(key_id=asked.key_id, public_key=public_key))
 
 
-def _admit_wrapped(record: Record, keys: Keys, ceremony: frozenset[bytes], request: AdmitKey) -> None:
-    if request.curve != WRAPPED_CURVE:
-        raise Refusal("cannot_wrap", "only secp256k1 keys can be wrapped; an ed25519 key lives in the token")
-    key = _openable(keys, ceremony, request)
-    record.append(
-        WrappedKeyCreated(
-            request_id=request.request_id,
-            key_id=request.key_id,
-            org=request.org,
-            vault=request.vault,
-            label=request.label,
-            public_key=key.public_key,
-            blob=key.blob,
-            wrapping_key=key.wrapping_key,
-            origin=CEREMONY,
-        )
+def _wrapped(asked: KeyReserved, key: WrappedKey, origin: str) -> WrappedKeyCreated:
+    return WrappedKeyCreated(
+        request_id=asked.request_id,
+        key_id=asked.key_id,
+        org=asked.org,
+        vault=asked.vault,
+        label=asked.label,
+        public_key=key.public_key,
+        blob=key.blob,
+        wrapping_key=key.wrapping_key,
+        origin=origin,
+        rule=asked.rule,
+        state=asked.state,
+        intent=asked.intent,
+        approvals=asked.approvals,
     )
 
 
@@ -171,6 +172,7 @@ def view_key(state: State, key_id: str) -> KeyView:
         address=address_of(key.curve, public_key),
         storage="wrapped" if key_id in state.wrapped else "token",
         origin=state.origins.get(key_id, BORN),
+        state=state.standing[key_id][0],
     )
 
 

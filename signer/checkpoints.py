@@ -10,11 +10,12 @@ from collections.abc import Callable
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from signer.facts import CheckpointSigned, State
+from signer.facts import CheckpointSigned
 from signer.protocol.checkpoint import VAULT, checkpoint_message
 from signer.protocol.messages import CreateKey, SignCheckpoint, SignedCheckpoint
 from signer.record import Record
 from signer.refusal import HsmFault, Refusal
+from signer.state import State
 
 SEQUENCE_MAX = 2**63 - 1
 _ORG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}")
@@ -72,6 +73,8 @@ def _key_of(state: State, request: SignCheckpoint) -> bytes:
         raise Refusal("unknown_key", "the key is not one of this org")
     if key.vault != VAULT:
         raise Refusal("key_purpose", "only a key of the vault checkpoints signs checkpoints")
+    if state.standing[request.key_id][0] != "active":
+        raise Refusal("key_not_active", "the key signs no more checkpoints")
     return public_key
 
 

@@ -5,7 +5,6 @@ slip under a limit together. What was decided is made durable; only then, outsid
 signed bytes are durable too does the answer leave.
 """
 
-import re
 import threading
 from collections.abc import Sequence
 
@@ -16,16 +15,23 @@ from signer.build.assembly import build_unsigned, finish, message_of
 from signer.cases import Case, Outcome, open_case, read_intent
 from signer.checkpoints import sign_checkpoint
 from signer.effects import asset_of, moved_by
+from signer.explaining import explain_governance, view_ruling
 from signer.facts import Bound, IntentVetoed, TransactionSigned
+from signer.governance import adopt_due, change_policy, policy_document, show_policy, veto_governance
+from signer.key_states import check_may_sign
 from signer.keyring import Keyring
-from signer.policy.ruling import Ruling, denied, rule_on
+from signer.policy.effect import effect_of
+from signer.policy.ruling import Ruling, denied
 from signer.protocol.approvals import Approval
 from signer.protocol.checkpoint import VAULT as CHECKPOINTS
+from signer.protocol.governance import is_governance
 from signer.protocol.intent import Intent, StellarIntent
 from signer.protocol.messages import (
     Binding,
+    ChangePolicy,
     Explain,
     Explained,
+    GetPolicyDocument,
     HealthView,
     Sign,
     SignCheckpoint,
@@ -34,13 +40,13 @@ from signer.protocol.messages import (
     Veto,
     Vetoed,
 )
+from signer.protocol.policy_messages import PolicyChanged, PolicyDocument, PolicyView
 from signer.quorum import Tally, tally
 from signer.record import Record
 from signer.references import References, resolve
 from signer.refusal import HsmFault, Refusal
 from signer.slots import check_slot, slot_of
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}")
+from signer.verdicts import demand_allowed, judge, stop_at_veto
 
 
 class Decider:
@@ -83,12 +89,16 @@ class Decider:
         return [case.outcome() if isinstance(case, Case) else case for case in cases]
 
     def veto(self, request: Veto) -> Vetoed:
-        """Make a rejection final. Idempotent. Raises Refusal, also when the intent is signed already."""
+        """Make a rejection final. Idempotent. Raises Refusal, also when the intent is signed or carried out already."""
+        if is_governance(request.intent):
+            with self._record.deciding():
+                return veto_governance(self._record, request)
         intent, digest = read_intent(request.intent)
         vetoed = Vetoed(intent_digest=digest.hex())
         with self._record.deciding():
             if digest in self._record.state.vetoed:
                 return vetoed
+            adopt_due(self._record)
             votes = tally(self._record.policy, request.approvals, digest=digest, initiator=intent.initiator)
             if not votes.rejected:
                 raise Refusal("no_veto", "no valid rejection was given")
@@ -105,28 +115,38 @@ class Decider:
             return sign_checkpoint(self._record, self._keys.sign, request)
 
     def explain(self, request: Explain) -> Explained:
-        """Tell which rule decides now and what is missing; changes nothing."""
+        """Tell which rule decides now and what is missing; changes nothing but that a due policy takes effect."""
+        if is_governance(request.intent):
+            with self._record.deciding():
+                return explain_governance(self._record, request)
         intent, digest = read_intent(request.intent)
-        with self._record.lock:
+        with self._record.deciding():
             try:
                 votes = self._admit(intent, digest, request.approvals)
                 ruling = denied("vetoed", "") if votes.rejected else self._rule(intent, digest, votes)
             except Refusal as refusal:
                 ruling = denied(refusal.code, "")
-        return Explained(
-            verdict=ruling.verdict,
-            code=ruling.code,
-            rule=ruling.rule,
-            group=ruling.group,
-            threshold=ruling.threshold,
-            counted=ruling.counted,
-            missing=ruling.missing,
-            intent_digest=digest.hex(),
-        )
+        return view_ruling(ruling, digest)
+
+    def change_policy(self, request: ChangePolicy) -> PolicyChanged:
+        """Accept an approved change of the policy. Idempotent by the intent. Raises Refusal."""
+        with self._record.deciding():
+            return change_policy(self._record, request)
+
+    def show_policy(self) -> PolicyView:
+        """Return the policy in force and the change that waits."""
+        with self._record.deciding():
+            return show_policy(self._record)
+
+    def policy_document(self, request: GetPolicyDocument) -> PolicyDocument:
+        """Return the bytes of one version of the policy; raises Refusal("unknown_policy")."""
+        with self._record.deciding():
+            return policy_document(self._record, request.version)
 
     def health(self) -> HealthView:
         """Return the counts; raises Refusal when the record is not sound, HsmFault when the token does not answer."""
         with self._record.deciding():
+            adopt_due(self._record)
             view = HealthView(
                 policy_version=self._record.policy.version,
                 journal_count=self._record.count,
@@ -153,10 +173,9 @@ class Decider:
         """Decide about an intent that is not signed yet, and bind it; or raise Refusal."""
         request, intent, record = case.request, case.intent, self._record
         votes = self._admit(intent, case.digest, request.approvals)
-        self._stop_at_veto(request.intent, case.digest, votes)
+        stop_at_veto(record, request.intent, case.digest, votes)
         ruling = self._rule(intent, case.digest, votes)
-        if ruling.verdict != "allow":
-            raise Refusal(ruling.code, _sentence(ruling))
+        demand_allowed(record, ruling, request.intent, case.digest, request.approvals)
         found = resolve(record.state, intent)
         unsigned = build_unsigned(
             intent, request.binding, found.earlier, record.policy.networks, record.now()
@@ -189,6 +208,7 @@ class Decider:
 
     def _admit(self, intent: Intent, digest: bytes, approvals: tuple[Approval, ...]) -> Tally:
         """Check all that does not depend on the rules; return the verified votes."""
+        adopt_due(self._record)
         policy, state = self._record.policy, self._record.state
         key = state.reserved.get(intent.key_id)
         public_key = state.public_keys.get(intent.key_id)
@@ -198,6 +218,7 @@ class Decider:
             raise Refusal("key_purpose", "a checkpoint key signs no transaction, whatever the policy says")
         if key.curve != curve_of(intent) or address_of(key.curve, public_key) != intent.source:
             raise Refusal("source_mismatch", "the source is not the key's address on this chain")
+        check_may_sign(state, intent)
         check_addresses(intent)
         if isinstance(intent, StellarIntent):
             stellar.check_network(intent, policy.networks)
@@ -214,21 +235,8 @@ class Decider:
         resolve(state, intent)
         return tally(policy, approvals, digest=digest, initiator=intent.initiator)
 
-    def _stop_at_veto(self, data: bytes, digest: bytes, votes: Tally) -> None:
-        if votes.rejected:
-            self._record.append(IntentVetoed(digest=digest, intent=data, approval=votes.rejected[0]))
-            raise Refusal("vetoed", "an approver rejected it")
-
     def _rule(self, intent: Intent, digest: bytes, votes: Tally) -> Ruling:
-        now = self._record.now()
-        account = (intent.org, intent.vault, intent.chain, asset_of(intent))
-        # An intent that is bound already is part of what was spent and must not count twice.
-        own = moved_by(intent) if digest in self._record.state.bound else 0
-
-        def spent(seconds: int) -> int:
-            return max(0, self._record.state.spent(account, now - seconds) - own)
-
-        return rule_on(self._record.policy, intent, votes.approved, spent)
+        return judge(self._record, effect_of(intent), digest, votes.approved)
 
     def _bind(
         self, request: Sign, intent: Intent, digest: bytes, unsigned: bytes, ruling: Ruling, found: References
@@ -280,9 +288,3 @@ class Decider:
         if wrapped is None:
             return self._keys.sign(bytes.fromhex(key_id), curve, message)
         return self._keys.sign_wrapped(wrapped_key(wrapped), message)
-
-
-def _sentence(ruling: Ruling) -> str:
-    if ruling.code == "quorum_missing":
-        return f"rule {ruling.rule} needs {ruling.missing} more of group {ruling.group}"
-    return f"rule {ruling.rule} stops it" if ruling.rule else "no rule allows it"

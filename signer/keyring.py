@@ -13,13 +13,25 @@ from signer.admission import (
     create_wrapped,
     export_page,
     list_page,
+    names_same_key,
+    reserve,
     view_key,
 )
 from signer.checkpoints import check_first_key
 from signer.facts import KeyAttested, KeyCreated, KeyReserved
+from signer.governance import read_governance
+from signer.key_orders import (
+    FIRST_CHECKPOINT_KEY,
+    Warrant,
+    as_request,
+    change_state,
+    warrant_by_people,
+    warrant_by_rule,
+)
 from signer.protocol.checkpoint import VAULT as CHECKPOINTS
+from signer.protocol.governance import KeyCreate, KeyStateChange
 from signer.protocol.key_backup import AdmitKey, ExportKeys, WrappedKeyList
-from signer.protocol.messages import CURVES, CreateKey, KeyList, KeyView, ListKeys
+from signer.protocol.messages import CURVES, ChangeKey, CreateKey, KeyList, KeyView, ListKeys
 from signer.record import Record
 from signer.refusal import Refusal
 
@@ -36,21 +48,46 @@ class Keyring:
         self._keys = keys
         self._ceremony = ceremony
 
+    def change_key(self, request: ChangeKey) -> KeyView:
+        """Create a key, or let one into another state, as people approved. Idempotent by the intent. Raises Refusal, HsmFault."""
+        intent, digest = read_governance(request.intent)
+        if isinstance(intent, KeyCreate):
+            return self._create(
+                as_request(intent), lambda: warrant_by_people(self._record, intent, digest, request)
+            )
+        if not isinstance(intent, KeyStateChange):
+            raise Refusal("bad_request", "a change of the policy is not one of a key")
+        with self._record.deciding():
+            change_state(self._record, intent, digest, request)
+            return view_key(self._record.state, intent.key_id)
+
     def create_key(self, request: CreateKey) -> KeyView:
-        """Generate a key pair in the HSM. Idempotent by `request_id`; its id is journaled before it exists."""
-        return self._create(request, lambda: None)
+        """Generate a key pair in the HSM that a rule allows without people. Idempotent by `request_id`; its id is journaled
+        before it exists.
+        """
+        return self._create(request, lambda: warrant_by_rule(self._record, request))
 
     def create_first_checkpoint_key(self, request: CreateKey) -> KeyView:
         """The same on behalf of a requester, who gets one checkpoint key for an org that has a key, and no more."""
-        return self._create(request, lambda: check_first_key(self._record.state, request))
+
+        def first() -> Warrant:
+            check_first_key(self._record.state, request)
+            return FIRST_CHECKPOINT_KEY
+
+        return self._create(request, first)
 
     def admit_key(self, request: AdmitKey) -> KeyView:
-        """Take a key into use that a ceremony or a backup brings. Idempotent by `request_id`. Raises Refusal or HsmFault."""
+        """Take a key into use that a ceremony or a backup brings, if a rule lets one like it be made without people.
+
+        Idempotent by `request_id`. Raises Refusal or HsmFault.
+        """
         _check_request(request)
         if not _KEY_ID.fullmatch(request.key_id):
             raise Refusal("bad_request", "key_id is 32 hex characters")
         with self._record.deciding():
-            return view_key(self._record.state, admit(self._record, self._keys, self._ceremony, request))
+            warrant = warrant_by_rule(self._record, request)
+            key_id = admit(self._record, self._keys, self._ceremony, request, warrant)
+            return view_key(self._record.state, key_id)
 
     def export_keys(self, request: ExportKeys) -> WrappedKeyList:
         """Return the wrapped bytes of one page of keys, for a backup."""
@@ -69,16 +106,15 @@ class Keyring:
         with self._record.deciding():
             return list_page(self._record.state, request)
 
-    def _create(self, request: CreateKey, check: Callable[[], None]) -> KeyView:
+    def _create(self, request: CreateKey, allow: Callable[[], Warrant]) -> KeyView:
         _check_request(request)
         check_storage(request)
-        if request.storage == "wrapped":
-            with self._record.deciding():
-                check()
-                return view_key(self._record.state, create_wrapped(self._record, self._keys, request))
         with self._record.deciding():
-            check()
-            reserved = self._reserve(request)
+            warrant = allow()
+            if request.storage == "wrapped":
+                key_id = create_wrapped(self._record, self._keys, request, warrant)
+                return view_key(self._record.state, key_id)
+            reserved = self._reserve(request, warrant)
             exists = reserved.key_id in self._record.state.public_keys
         if not exists:
             self._generate(reserved)
@@ -95,22 +131,16 @@ class Keyring:
                 )
                 self._record.append(KeyCreated(key_id=reserved.key_id, public_key=made.public_key))
 
-    def _reserve(self, request: CreateKey) -> KeyReserved:
-        existing = self._record.state.key_requests.get(request.request_id)
-        key_id = secrets.token_hex(16) if existing is None else existing.key_id
-        asked = KeyReserved(
-            request_id=request.request_id,
-            key_id=key_id,
-            org=request.org,
-            vault=request.vault,
-            curve=request.curve,
-            label=request.label,
-        )
-        if existing is None:
-            self._record.append(asked)
-        elif existing != asked or key_id in self._record.state.wrapped:
-            raise Refusal("key_exists_different", "this request_id made another key")
-        return asked
+    def _reserve(self, request: CreateKey, warrant: Warrant) -> KeyReserved:
+        state = self._record.state
+        existing = state.key_requests.get(request.request_id)
+        if existing is not None:
+            if not names_same_key(existing, request) or existing.key_id in state.wrapped:
+                raise Refusal("key_exists_different", "this request_id made another key")
+            return existing
+        reserved = reserve(request, secrets.token_hex(16), warrant)
+        self._record.append(reserved)
+        return reserved
 
 
 def _check_request(request: CreateKey | AdmitKey) -> None:

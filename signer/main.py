@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from signer.admission import wrapping_keys
+from signer.answers import answer
 from signer.config import Config, ConfigFault, HsmConfig, load_config
 from signer.decide import Decider
 from signer.doors import Door, TlsDoor, UnixDoor
@@ -21,11 +22,10 @@ from signer.hsm.module import find_token
 from signer.hsm.objects import AnchorObject, MacKey
 from signer.hsm.sessions import SessionPool
 from signer.log import log_event
-from signer.policy.document import Policy, parse_policy
 from signer.process import harden, read_pin
 from signer.record import Record
 from signer.refusal import EvidenceFault, HsmFault, KeyFault, Refusal, StartupFault
-from signer.server import Server, answer
+from signer.server import Server
 
 
 def main(argv: list[str]) -> int:
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
 
 def run(config: Config) -> None:
     """Open everything, serve, close everything."""
-    policy = parse_policy(_read_policy(config.policy))
+    policy = _read_policy(config.policy)
     pool = open_pool(config.hsm)
     record = Record.open(
         directory=config.journal_dir,
@@ -64,12 +64,12 @@ def run(config: Config) -> None:
     try:
         keys = KeyStore(pool, config.hsm.ceremony_keys)
         _check_wrapping_key(keys, wrapping_keys(record.state))
-        serve(config, policy, Decider(record, keys, config.hsm.ceremony_keys))
+        serve(config, Decider(record, keys, config.hsm.ceremony_keys))
     finally:
         record.close()
 
 
-def serve(config: Config, policy: Policy, decider: Decider) -> None:
+def serve(config: Config, decider: Decider) -> None:
     """Serve until a signal asks to stop."""
     try:
         health = decider.health()
@@ -79,7 +79,7 @@ def serve(config: Config, policy: Policy, decider: Decider) -> None:
         config.limits,
         config.hsm.sessions + 1,
         open_doors(config),
-        partial(answer, decider, policy),
+        partial(answer, decider),
         decider.sign_all,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -118,9 +118,12 @@ def open_pool(config: HsmConfig) -> SessionPool:
     return SessionPool(token, read_pin(config.pin), config.sessions)
 
 
-def _read_policy(path: Path) -> bytes:
+def _read_policy(path: Path) -> bytes | None:
+    """Return the document, None when there is no file: after the first start the policy is the journal's."""
     try:
         return path.read_bytes()
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise StartupFault(f"the policy file {path} cannot be read: {error.strerror}") from error
 

@@ -8,7 +8,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from signer.policy.document import Policy
-from signer.protocol.approvals import DECISIONS, Approval, approval_message
+from signer.protocol.approvals import APPROVAL_TAG, DECISIONS, Approval, approval_message
 from signer.refusal import Refusal
 
 
@@ -20,8 +20,15 @@ class Tally:
     rejected: tuple[Approval, ...]
 
 
-def tally(policy: Policy, approvals: tuple[Approval, ...], *, digest: bytes, initiator: str) -> Tally:
-    """Verify every approval and return who decided what.
+def tally(
+    policy: Policy,
+    approvals: tuple[Approval, ...],
+    *,
+    digest: bytes,
+    initiator: str,
+    tag: bytes = APPROVAL_TAG,
+) -> Tally:
+    """Verify every approval and return who decided what. `tag` keeps approvals of transactions and of governance apart.
 
     The approver's key is looked up in the policy in force, so a revoked person or key is unknown here; the
     message holds the approver set's version, so an approval given under another set does not verify. Raises
@@ -31,7 +38,7 @@ def tally(policy: Policy, approvals: tuple[Approval, ...], *, digest: bytes, ini
     rejected: list[Approval] = []
     seen: set[str] = set()
     for approval in approvals:
-        _verify(policy, approval, digest)
+        _verify(policy, approval, digest, tag)
         if approval.approver in seen:
             raise Refusal("duplicate_approver", f"{approval.approver} decides more than once")
         seen.add(approval.approver)
@@ -44,7 +51,7 @@ def tally(policy: Policy, approvals: tuple[Approval, ...], *, digest: bytes, ini
     return Tally(approved=frozenset(approved), rejected=tuple(rejected))
 
 
-def _verify(policy: Policy, approval: Approval, digest: bytes) -> None:
+def _verify(policy: Policy, approval: Approval, digest: bytes, tag: bytes) -> None:
     if approval.decision not in DECISIONS:
         raise Refusal("bad_decision", "a decision is approve or reject")
     person = policy.approvers.get(approval.approver)
@@ -53,7 +60,9 @@ def _verify(policy: Policy, approval: Approval, digest: bytes) -> None:
     if approval.public_key not in person.keys:
         raise Refusal("unknown_approver_key", f"the key is not one of {approval.approver}'s")
     version = policy.approver_set_version
-    message = approval_message(decision=approval.decision, digest=digest, approver_set_version=version)
+    message = approval_message(
+        decision=approval.decision, digest=digest, approver_set_version=version, tag=tag
+    )
     if not _is_signed(approval, message):
         raise Refusal("bad_approval_signature", f"{approval.approver}'s signature does not verify")
 

@@ -17,11 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from signer.anchor import Anchor, AnchorStore, check_owner, claim, move_anchor, stands
-from signer.facts import Fact, PolicyAdopted, State, dump_fact, load_fact
+from signer.facts import Fact, PolicyAdopted, dump_fact, load_fact
 from signer.journal import Entry, Journal, Mac
-from signer.policy.document import Policy
+from signer.policy.document import Policy, parse_policy
 from signer.protocol.wire import MalformedMessage
-from signer.refusal import EvidenceFault, HsmFault, Refusal
+from signer.refusal import EvidenceFault, HsmFault, Refusal, StartupFault
+from signer.state import State
 
 Clock = Callable[[], int]
 """Unix seconds."""
@@ -47,7 +48,7 @@ class Record:
     `append` and all that reads the state need `lock`, which `deciding` takes; `settle` must be called without it.
     """
 
-    def __init__(self, journal: Journal, store: AnchorStore, policy: Policy, clock: Clock) -> None:
+    def __init__(self, journal: Journal, store: AnchorStore, clock: Clock) -> None:
         self._journal = journal
         self._store = store
         self._clock = clock
@@ -66,29 +67,41 @@ class Record:
         self._open = Group()
         self.newest: Group | None = None
         """The group of the newest fact; what has to be settled before an answer leaves."""
-        self.policy = policy
+        self._policy: Policy | None = None
         self.state = State()
 
     @classmethod
-    def open(cls, *, directory: Path, mac: Mac, store: AnchorStore, policy: Policy, clock: Clock) -> "Record":
-        """Open the journal, hold it against the anchor, and adopt the policy if this is the very first start.
+    def open(
+        cls, *, directory: Path, mac: Mac, store: AnchorStore, policy: bytes | None, clock: Clock
+    ) -> "Record":
+        """Open the journal and hold it against the anchor. `policy` is the document in the policy file, None when there is none.
 
-        From here on no other process signs with this token. Raises EvidenceFault when journal, anchor and policy do not
-        agree, StartupFault, HsmFault, or Refusal when the first entry cannot be written.
+        The document is adopted at the very first start only; afterwards the policy in force is the journal's, and a file may
+        lie there only if this journal knows it. From here on no other process signs with this token. Raises EvidenceFault when
+        journal, anchor and file do not agree, StartupFault, also when the first start has no valid policy, HsmFault, or Refusal
+        when the first entry cannot be written.
         """
         journal = Journal.open(directory, mac)
-        record = cls(journal, store, policy, clock)
+        record = cls(journal, store, clock)
         opened = False
         try:
             record._recall(claim(store, record._owner))
             if record.count == 0:
-                record.append(PolicyAdopted(version=policy.version, hash=policy.hash))
-                record.settle(record.newest)
+                record._adopt_first(policy)
+            record._check_file(policy)
             opened = True
         finally:
             if not opened:
                 journal.close()
         return record
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force: the last that the journal adopted."""
+        adopted = self.state.policies[-1]
+        if self._policy is None or self._policy.hash != adopted.hash:
+            self._policy = parse_policy(adopted.document)
+        return self._policy
 
     @property
     def count(self) -> int:
@@ -261,10 +274,9 @@ class Record:
         self._anchored = anchor
         if self.count == 0:
             return
-        if self.state.policies[-1].hash != self.policy.hash:
-            raise EvidenceFault("the policy file is not the one that is in force")
         if self.count > vouched:
-            self._anchored = Anchor(count=self.count, head=self._journal.head, policy_hash=self.policy.hash)
+            policy_hash = self.state.policies[-1].hash
+            self._anchored = Anchor(count=self.count, head=self._journal.head, policy_hash=policy_hash)
             move_anchor(self._store, self._anchored)
             check_owner(self._store, self._owner)
 
@@ -282,3 +294,17 @@ class Record:
             self.state.learn(at, fact)
         if not self.state.policies:
             raise EvidenceFault("the journal does not begin with a policy")
+
+    def _adopt_first(self, document: bytes | None) -> None:
+        if document is None:
+            raise StartupFault("the first start needs the policy file: there is no policy in force yet")
+        policy = parse_policy(document)
+        self.append(PolicyAdopted(version=policy.version, hash=policy.hash, document=document, change=b""))
+        self.settle(self.newest)
+
+    def _check_file(self, document: bytes | None) -> None:
+        known = {adopted.document for adopted in self.state.policies}
+        if document is not None and document not in known:
+            raise EvidenceFault(
+                "the policy file is none that was ever in force; a policy is changed by its quorum, not by its file"
+            )

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from signer.build.address import address_of, curve_of
 from signer.build.assembly import Earlier
 from signer.effects import amount_of, asset_of, destination_of, named_by, own_vault_of
-from signer.facts import State
 from signer.protocol import canonical
 from signer.protocol.checkpoint import VAULT as CHECKPOINTS
 from signer.protocol.intent import (
@@ -21,6 +20,7 @@ from signer.protocol.intent import (
 )
 from signer.protocol.intents.stellar_payments import CHANNELS
 from signer.refusal import Refusal
+from signer.state import State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +47,11 @@ def resolve(state: State, intent: Intent) -> References:
 
 
 def _key_at(state: State, intent: Intent, vault: str, address: str) -> str:
-    """Return the id of the org's key in this vault at this address on the intent's chain; "" for none."""
+    """Return the id of the org's active key in this vault at this address on the intent's chain; "" for none."""
     for key_id, public_key in state.public_keys.items():
         key = state.reserved[key_id]
         if (key.org, key.vault, key.curve) == (intent.org, vault, curve_of(intent)) and (
-            address_of(key.curve, public_key) == address
+            state.standing[key_id][0] == "active" and address_of(key.curve, public_key) == address
         ):
             return key_id
     return ""

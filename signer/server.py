@@ -8,38 +8,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import assert_never
 
+from signer.answers import REQUESTER
 from signer.cases import Outcome
 from signer.config import Limits
 from signer.connections import Connection, turn_away
-from signer.decide import Decider
 from signer.doors import Door
 from signer.log import log_event
-from signer.policy.document import Policy
-from signer.protocol.checkpoint import VAULT as CHECKPOINTS
-from signer.protocol.key_backup import AdmitKey, ExportKeys
-from signer.protocol.messages import (
-    ApproverView,
-    CreateKey,
-    DenyRuleView,
-    Explain,
-    GetPolicy,
-    Health,
-    ListKeys,
-    NetworkView,
-    PolicyView,
-    PublicKey,
-    Refused,
-    Request,
-    Response,
-    RuleView,
-    Sign,
-    SignCheckpoint,
-    Veto,
-    WindowView,
-    load_request,
-)
+from signer.protocol.messages import Refused, Request, Response, Sign, load_request
 from signer.protocol.wire import MalformedMessage
 from signer.refusal import HsmFault, KeyFault, Refusal
 
@@ -48,107 +24,6 @@ _LOBBY_POLL_S = 0.02
 _LOBBY_MAX = 64
 _TOGETHER_MAX = 64
 """Most signatures decided as one."""
-_REQUESTER = frozenset({"requester"})
-_APPROVER = frozenset({"requester", "approver"})
-_OPERATOR = frozenset({"operator"})
-_ANY = frozenset({"requester", "approver", "operator", "observer"})
-
-
-def answer(decider: Decider, policy: Policy, roles: frozenset[str], request: Request) -> Response:
-    """Return the answer to a request by a peer with these roles; raises Refusal or HsmFault."""
-    match request:
-        case Sign():
-            _demand(roles, _REQUESTER)
-            return decider.sign(request)
-        case SignCheckpoint():
-            _demand(roles, _REQUESTER)
-            return decider.sign_checkpoint(request)
-        case Veto():
-            _demand(roles, _APPROVER)
-            return decider.veto(request)
-        case CreateKey():
-            if request.vault == CHECKPOINTS and not roles & _OPERATOR:
-                _demand(roles, _REQUESTER)
-                return decider.keyring.create_first_checkpoint_key(request)
-            _demand(roles, _OPERATOR)
-            return decider.keyring.create_key(request)
-        case AdmitKey():
-            _demand(roles, _OPERATOR)
-            return decider.keyring.admit_key(request)
-        case ExportKeys():
-            _demand(roles, _OPERATOR)
-            return decider.keyring.export_keys(request)
-        case _:
-            _demand(roles, _ANY)
-            return _show(decider, policy, request)
-
-
-def _show(
-    decider: Decider,
-    policy: Policy,
-    request: Explain | PublicKey | ListKeys | GetPolicy | Health,
-) -> Response:
-    """Answer what changes nothing."""
-    match request:
-        case Explain():
-            return decider.explain(request)
-        case PublicKey():
-            return decider.keyring.public_key(request.key_id)
-        case ListKeys():
-            return decider.keyring.list_keys(request)
-        case GetPolicy():
-            return view_policy(policy)
-        case Health():
-            return decider.health()
-        case _:
-            assert_never(request)
-
-
-def _demand(roles: frozenset[str], any_of: frozenset[str]) -> None:
-    if not roles & any_of:
-        raise Refusal("forbidden", "the peer's role does not cover this request")
-
-
-def view_policy(policy: Policy) -> PolicyView:
-    """Return the policy as it goes over the wire."""
-    return PolicyView(
-        version=policy.version,
-        approver_set_version=policy.approver_set_version,
-        policy_hash=policy.hash.hex(),
-        networks=tuple(NetworkView(chain=name, passphrase=text) for name, text in policy.networks.items()),
-        approvers=tuple(
-            ApproverView(id=one.id, keys=one.keys, groups=one.groups) for one in policy.approvers.values()
-        ),
-        deny=tuple(
-            DenyRuleView(
-                id=rule.id,
-                org=rule.scope.org,
-                vault=rule.scope.vault,
-                chain=rule.scope.chain,
-                kind=rule.scope.kind,
-                asset=rule.scope.asset,
-                destinations=rule.scope.destinations,
-            )
-            for rule in policy.deny
-        ),
-        allow=tuple(
-            RuleView(
-                id=rule.id,
-                org=rule.scope.org,
-                vault=rule.scope.vault,
-                chain=rule.scope.chain,
-                kind=rule.scope.kind,
-                asset=rule.scope.asset,
-                destinations=rule.scope.destinations,
-                amount_max=rule.amount_max,
-                fee_max=rule.fee_max,
-                windows=tuple(WindowView(seconds=w.seconds, amount_max=w.amount_max) for w in rule.windows),
-                group=rule.group,
-                threshold=rule.threshold,
-            )
-            for rule in policy.allow
-        ),
-    )
 
 
 class Server:
@@ -401,7 +276,7 @@ class _Call:
     def __init__(self, connection: Connection, request: Request) -> None:
         self.connection = connection
         self.request = request
-        self.is_sign = isinstance(request, Sign) and bool(connection.roles & _REQUESTER)
+        self.is_sign = isinstance(request, Sign) and bool(connection.roles & REQUESTER)
         """Whether it may be answered together with others."""
         self._started = time.monotonic()
 

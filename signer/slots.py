@@ -7,11 +7,12 @@ A slot passes to another intent only when nothing on it can take effect any more
 
 from dataclasses import dataclass
 
-from signer.facts import Bound, State
+from signer.facts import Bound
 from signer.protocol import canonical
 from signer.protocol.intent import EvmCancel, EvmReplace, Intent
 from signer.protocol.messages import Binding, ContractBinding, EvmBinding, StellarBinding
 from signer.refusal import Refusal
+from signer.state import State
 
 ALTERNATIVES_MAX = 8
 """Most intents on one nonce, the first one included: a bound on the climb of fees, and on what an operator must watch."""

@@ -66,6 +66,14 @@ class DecisionOut(Out):
     signature: str
 
 
+class ApprovalGroupOut(Out):
+    """How many people of one group must approve. A person counts in one group only."""
+
+    group: str
+    threshold: int
+    missing: int
+
+
 class ApprovalOut(Out):
     """What is to be decided about."""
 
@@ -78,6 +86,10 @@ class ApprovalOut(Out):
     approver_set_version: int = Field(description="Part of what is signed.")
     threshold: int = Field(description="How many different people must approve.")
     missing: int = Field(description="How many are still missing.")
+    groups: list[ApprovalGroupOut] = Field(description="The same by group; each has to be complete.")
+    cool_down_s: int = Field(
+        description="Seconds that the signer waits after the last approval; a veto still ends it."
+    )
     decisions: list[DecisionOut]
     expires_at: str
 
@@ -144,6 +156,11 @@ def show_approval(view: WithdrawalView) -> ApprovalOut:
         approver_set_version=view.approver_set_version,
         threshold=view.verdict.threshold,
         missing=view.verdict.missing,
+        groups=[
+            ApprovalGroupOut(group=each.group, threshold=each.threshold, missing=each.missing)
+            for each in view.verdict.counts
+        ],
+        cool_down_s=view.verdict.cool_down_s,
         decisions=[
             DecisionOut(
                 approver=each.approver,

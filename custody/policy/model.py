@@ -1,6 +1,6 @@
 """The approval policy as this side sees it: a copy of what the signer enforces, and the values it is judged with.
 
-The signer decides by its own policy file and never asks us. The copy shows people who has to approve and moves a withdrawal on
+The signer decides by its own policy and never asks us. The copy shows people who has to approve and moves a withdrawal on
 when the quorum is there; were it wrong, the signer would refuse and no money would move.
 """
 
@@ -35,14 +35,16 @@ class Scope:
     """Tenant, as the signer knows it."""
     vault: str
     """Group of keys inside the tenant."""
+    key: str
+    """Key id, hexadecimal."""
     chain: str
-    """CAIP-2 name of the chain."""
+    """CAIP-2 name of the chain; for an operation on a key the key's curve."""
     kind: str
     """Kind of intent."""
     asset: str
     """Asset as the intent writes it."""
     destinations: tuple[str, ...]
-    """Addresses that the rule covers, as the intent writes them."""
+    """Addresses that the rule covers, as the intent writes them, or `@name` of a list in the address book."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,79 @@ class Window:
     """Length of the span."""
     amount_max: int
     """Atomic units within the span."""
+    count_max: int
+    """Intents within the span."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hours:
+    """When a rule is open. Only the signer looks at its clock; a rule that is closed makes it answer later."""
+
+    days: tuple[str, ...]
+    """`mon` to `sun`, UTC."""
+    start: str
+    """`HH:MM`, UTC."""
+    end: str
+    """`HH:MM`, exclusive."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """So many people of a group, none of whom counts for another demand of the same rule."""
+
+    group: str
+    """Group whose people approve."""
+    threshold: int
+    """How many different people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """How far one demand is met."""
+
+    group: str
+    """Group whose people approve."""
+    threshold: int
+    """How many different people."""
+    counted: tuple[str, ...]
+    """People whose approval counts here, sorted."""
+
+    @property
+    def missing(self) -> int:
+        """People still missing."""
+        return self.threshold - len(self.counted)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedAddress:
+    """An address of the address book. Counts on its chain only."""
+
+    chain: str
+    """CAIP-2 name."""
+    address: str
+    """As intents write it."""
+    label: str
+    """Whose it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressList:
+    """A named list, which rules call `@name`."""
+
+    name: str
+    """Name of the list."""
+    entries: tuple[ListedAddress, ...]
+    """What it holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Governance:
+    """Who may change the policy itself, and how long a change waits for a veto."""
+
+    approvals: tuple[Demand, ...]
+    """All have to be met."""
+    cool_down_s: int
+    """Seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +142,12 @@ class AllowRule:
     """Highest network fee of one intent in atomic units of the chain's own currency, inclusive."""
     windows: tuple[Window, ...]
     """Limits over time."""
-    group: str
-    """Group whose people approve."""
-    threshold: int
-    """How many different people."""
+    hours: tuple[Hours, ...]
+    """When the rule is open; empty for always."""
+    approvals: tuple[Demand, ...]
+    """All have to be met; empty for a rule that asks nobody."""
+    cool_down_s: int
+    """Seconds that the signer waits after the complete quorum before it signs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +159,13 @@ class ApprovalPolicy:
     approver_set_version: int
     """Rises when people or their keys change; every approval is bound to it."""
     policy_hash: str
-    """SHA-256 of the signer's policy file, hexadecimal."""
+    """SHA-256 of the signer's policy document, hexadecimal."""
     approvers: tuple[Approver, ...]
     """Everybody who may decide about anything."""
+    address_book: tuple[AddressList, ...]
+    """Addresses that rules call by the name of their list."""
+    governance: Governance
+    """Who may change all this."""
     deny: tuple[Scope, ...]
     """What is refused whoever approves."""
     allow: tuple[AllowRule, ...]
@@ -103,6 +184,8 @@ class Facts:
     """Tenant."""
     vault: str
     """Group of keys."""
+    key: str
+    """Key id, hexadecimal."""
     chain: str
     """CAIP-2 name."""
     kind: str
@@ -167,11 +250,17 @@ class Verdict:
     """Rule that decides; empty when none does."""
     reason: str
     """Stable code of a denial; empty otherwise."""
-    group: str
-    """Group that approves; empty when none does."""
-    threshold: int
-    """People that the rule demands."""
-    counted: tuple[str, ...]
-    """People whose approval counts, sorted."""
-    missing: int
-    """People still missing."""
+    counts: tuple[Count, ...]
+    """One for each demand of the rule that decides."""
+    cool_down_s: int
+    """Seconds that the signer waits after the complete quorum."""
+
+    @property
+    def threshold(self) -> int:
+        """People that the rule demands, over all groups; nobody counts in two."""
+        return sum(each.threshold for each in self.counts)
+
+    @property
+    def missing(self) -> int:
+        """People still missing, over all groups."""
+        return sum(each.missing for each in self.counts)

@@ -8,7 +8,18 @@ from typing import Any
 from sqlalchemy import insert, select
 
 from custody.db.session import ReadSession, UnitOfWork
-from custody.policy.model import AllowRule, ApprovalPolicy, Approver, Scope, Window
+from custody.policy.model import (
+    AddressList,
+    AllowRule,
+    ApprovalPolicy,
+    Approver,
+    Demand,
+    Governance,
+    Hours,
+    ListedAddress,
+    Scope,
+    Window,
+)
 from custody.policy.tables import approval_policies
 
 
@@ -59,6 +70,14 @@ def _read(body: dict[str, Any]) -> ApprovalPolicy:
             Approver(id=each["id"], keys=tuple(each["keys"]), groups=tuple(each["groups"]))
             for each in body["approvers"]
         ),
+        address_book=tuple(
+            AddressList(name=each["name"], entries=tuple(ListedAddress(**entry) for entry in each["entries"]))
+            for each in body["address_book"]
+        ),
+        governance=Governance(
+            approvals=_demands(body["governance"]["approvals"]),
+            cool_down_s=body["governance"]["cool_down_s"],
+        ),
         deny=tuple(_scope(each) for each in body["deny"]),
         allow=tuple(
             AllowRule(
@@ -66,15 +85,24 @@ def _read(body: dict[str, Any]) -> ApprovalPolicy:
                 amount_max=int(each["amount_max"]),
                 fee_max=int(each["fee_max"]),
                 windows=tuple(
-                    Window(seconds=window["seconds"], amount_max=int(window["amount_max"]))
+                    Window(
+                        seconds=window["seconds"],
+                        amount_max=int(window["amount_max"]),
+                        count_max=window["count_max"],
+                    )
                     for window in each["windows"]
                 ),
-                group=each["group"],
-                threshold=each["threshold"],
+                hours=tuple(Hours(**{**span, "days": tuple(span["days"])}) for span in each["hours"]),
+                approvals=_demands(each["approvals"]),
+                cool_down_s=each["cool_down_s"],
             )
             for each in body["allow"]
         ),
     )
+
+
+def _demands(body: list[dict[str, Any]]) -> tuple[Demand, ...]:
+    return tuple(Demand(**each) for each in body)
 
 
 def _scope(body: dict[str, Any]) -> Scope:

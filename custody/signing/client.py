@@ -15,7 +15,19 @@ from uuid import UUID
 from custody.chains.address import curve_of
 from custody.kernel.assetid import ChainId
 from custody.kernel.ids import TenantId
-from custody.policy.model import AllowRule, ApprovalPolicy, Approver, Decision, Scope, Window
+from custody.policy.model import (
+    AddressList,
+    AllowRule,
+    ApprovalPolicy,
+    Approver,
+    Decision,
+    Demand,
+    Governance,
+    Hours,
+    ListedAddress,
+    Scope,
+    Window,
+)
 from custody.signing.errors import (
     SignerContradicted,
     SignerRefused,
@@ -32,7 +44,7 @@ from custody.signing.model import (
     Slot,
     StellarSlot,
 )
-from signer.protocol import checkpoint, messages
+from signer.protocol import checkpoint, messages, policy_messages
 from signer.protocol.approvals import Approval
 from signer.protocol.wire import FRAME_MAX, MalformedMessage
 
@@ -59,7 +71,10 @@ class SignerClient:
     async def create_key(
         self, *, request_id: UUID, tenant: TenantId, purpose: str, chain: ChainId
     ) -> SignerKey:
-        """Let a key be born in the HSM, for vaults of this purpose (`omnibus`, `deposit`). Idempotent by `request_id`."""
+        """Let a key be born in the HSM, for vaults of this purpose (`omnibus`, `deposit`). Idempotent by `request_id`.
+
+        An automatic rule of the signer's policy for `key_create` has to allow it; otherwise SignerRefused.
+        """
         request = messages.CreateKey(
             request_id=str(request_id),
             org=org_name(tenant),
@@ -78,7 +93,7 @@ class SignerClient:
 
     async def get_policy(self) -> ApprovalPolicy:
         """The policy that the signer enforces at this moment."""
-        return _read_policy(await self._ask(messages.GetPolicy(), messages.PolicyView))
+        return read_policy(await self._ask(messages.GetPolicy(), policy_messages.PolicyView))
 
     async def veto(self, intent: bytes, decisions: Sequence[Decision]) -> None:
         """Make a rejection final in the signer too. `decisions` must hold one. Idempotent by the intent."""
@@ -205,34 +220,56 @@ def _binding(slot: Slot) -> messages.Binding:
     )
 
 
-def _read_policy(view: messages.PolicyView) -> ApprovalPolicy:
+def read_policy(view: policy_messages.PolicyView) -> ApprovalPolicy:
+    """The signer's policy in this side's words."""
     return ApprovalPolicy(
         version=view.version,
         approver_set_version=view.approver_set_version,
         policy_hash=view.policy_hash,
         approvers=tuple(Approver(id=each.id, keys=each.keys, groups=each.groups) for each in view.approvers),
-        deny=tuple(_scope(each) for each in view.deny),
-        allow=tuple(
-            AllowRule(
-                scope=_scope(each),
-                amount_max=each.amount_max,
-                fee_max=each.fee_max,
-                windows=tuple(
-                    Window(seconds=window.seconds, amount_max=window.amount_max) for window in each.windows
+        address_book=tuple(
+            AddressList(
+                name=each.name,
+                entries=tuple(
+                    ListedAddress(chain=one.chain, address=one.address, label=one.label)
+                    for one in each.entries
                 ),
-                group=each.group,
-                threshold=each.threshold,
             )
-            for each in view.allow
+            for each in view.address_book
         ),
+        governance=Governance(
+            approvals=_demands(view.governance.approvals), cool_down_s=view.governance.cool_down_s
+        ),
+        deny=tuple(_scope(each) for each in view.deny),
+        allow=tuple(_allow(each) for each in view.allow),
     )
 
 
-def _scope(rule: messages.RuleView | messages.DenyRuleView) -> Scope:
+def _allow(rule: policy_messages.RuleView) -> AllowRule:
+    return AllowRule(
+        scope=_scope(rule),
+        amount_max=rule.amount_max,
+        fee_max=rule.fee_max,
+        windows=tuple(
+            Window(seconds=each.seconds, amount_max=each.amount_max, count_max=each.count_max)
+            for each in rule.windows
+        ),
+        hours=tuple(Hours(days=each.days, start=each.start, end=each.end) for each in rule.hours),
+        approvals=_demands(rule.approvals),
+        cool_down_s=rule.cool_down_s,
+    )
+
+
+def _demands(views: tuple[policy_messages.DemandView, ...]) -> tuple[Demand, ...]:
+    return tuple(Demand(group=each.group, threshold=each.threshold) for each in views)
+
+
+def _scope(rule: policy_messages.RuleView | policy_messages.DenyRuleView) -> Scope:
     return Scope(
         id=rule.id,
         org=rule.org,
         vault=rule.vault,
+        key=rule.key,
         chain=rule.chain,
         kind=rule.kind,
         asset=rule.asset,

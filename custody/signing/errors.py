@@ -70,6 +70,8 @@ _UNDECIDED = frozenset(
         "forbidden",
         "malformed_message",
         "not_yet",
+        "cooling_down",
+        "outside_hours",
         "clock_backwards",
         "hsm_fault",
         "key_fault",

@@ -211,6 +211,7 @@ def facts_of(intent: bytes) -> Facts:
     return Facts(
         org=value.org,
         vault=value.vault,
+        key=value.key_id,
         chain=value.chain,
         kind=canonical.kind_of(value),
         asset=asset,

@@ -1,16 +1,31 @@
-"""The policy document: networks, approvers, rules. Read strictly; nothing in it is optional (SPEC.md section 6)."""
+"""The policy document: networks, approvers, addresses, rules, and who may change it. Read strictly; nothing in it is optional
+(SPEC.md section 6).
+"""
 
 import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
 
+from signer.policy.addresses import LIST_MARK, AddressBook, parse_book
 from signer.policy.approvers import Approver, check_approvers, parse_approver
-from signer.policy.reading import integer_of, list_of, record_of, text_of, wrong
+from signer.policy.groups import Demand, check_reachable, parse_demands
+from signer.policy.reading import integer_of, list_of, record_of, seconds_of, text_of, word_of, wrong
 from signer.policy.rules import AllowRule, DenyRule, parse_allow, parse_deny
 from signer.protocol.wire import MalformedMessage, check_nesting
 
 FORMAT = "custody-policy-v1"
+DOCUMENT_MAX = 65_536
+"""Longest document in bytes: it travels in one message (wire.FRAME_MAX) and stands in one journal entry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Governance:
+    """Who may change the policy itself, and how long a change waits for a veto."""
+
+    approvals: tuple[Demand, ...]
+    """All have to be met; never empty."""
+    cool_down_s: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +38,8 @@ class Policy:
     networks: dict[str, str]
     """Stellar chain name to network passphrase."""
     approvers: dict[str, Approver]
+    address_book: AddressBook
+    governance: Governance
     deny: tuple[DenyRule, ...]
     allow: tuple[AllowRule, ...]
 
@@ -30,7 +47,9 @@ class Policy:
 def parse_policy(data: bytes) -> Policy:
     """Return the policy in these bytes; raises StartupFault with the place that is wrong."""
     document = _document(data)
-    networks = {name: text_of(value, name) for name, value in document["networks"].items()}
+    networks = {
+        word_of(name, "network"): text_of(value, name) for name, value in document["networks"].items()
+    }
     if len(set(networks.values())) != len(networks):
         raise wrong("networks: one passphrase has two names")
     approvers = [parse_approver(value) for value in list_of(document["approvers"], "approvers")]
@@ -41,6 +60,8 @@ def parse_policy(data: bytes) -> Policy:
         hash=hashlib.sha256(data).digest(),
         networks=networks,
         approvers={approver.id: approver for approver in approvers},
+        address_book=parse_book(document["address_book"]),
+        governance=_parse_governance(document["governance"]),
         deny=tuple(parse_deny(value) for value in list_of(document["deny"], "deny")),
         allow=tuple(parse_allow(value) for value in list_of(document["allow"], "allow")),
     )
@@ -57,24 +78,54 @@ def _document(data: bytes) -> dict[str, Any]:
     def refuse(text: str) -> Any:
         raise wrong(f"{text} is not an integer")
 
+    if len(data) > DOCUMENT_MAX:
+        raise wrong(f"it is longer than {DOCUMENT_MAX} bytes")
     try:
         text = data.decode("ascii")
         check_nesting(text)
         value = json.loads(text, object_pairs_hook=unique, parse_float=refuse, parse_constant=refuse)
     except (ValueError, MalformedMessage) as error:
         raise wrong("it is not JSON") from error
-    names = {"format", "version", "approver_set_version", "networks", "approvers", "deny", "allow"}
-    document = record_of(value, names, "the document")
+    document = record_of(value, _NAMES, "the document")
     if document["format"] != FORMAT or not isinstance(document["networks"], dict):
         raise wrong(f'format must be "{FORMAT}" and networks an object')
     return document
+
+
+_NAMES = {
+    "format",
+    "version",
+    "approver_set_version",
+    "networks",
+    "approvers",
+    "address_book",
+    "governance",
+    "deny",
+    "allow",
+}
+
+
+def _parse_governance(value: object) -> Governance:
+    record = record_of(value, {"approvals", "cool_down_s"}, "governance")
+    governance = Governance(
+        approvals=parse_demands(record["approvals"], "governance.approvals"),
+        cool_down_s=seconds_of(record["cool_down_s"], "governance.cool_down_s"),
+    )
+    if not governance.approvals:
+        raise wrong("governance.approvals: somebody has to approve a change of the policy")
+    return governance
 
 
 def _check_rules(policy: Policy) -> None:
     names = [rule.id for rule in policy.deny] + [rule.id for rule in policy.allow]
     if len(set(names)) != len(names):
         raise wrong("two rules have one id")
+    people = {one.id: one.groups for one in policy.approvers.values()}
+    check_reachable(policy.governance.approvals, people, "governance")
     for rule in policy.allow:
-        members = [one for one in policy.approvers.values() if rule.group in one.groups]
-        if rule.threshold > len(members):
-            raise wrong(f"{rule.id}: the group {rule.group} has fewer people than the threshold")
+        check_reachable(rule.approvals, people, rule.id)
+    scopes = {rule.id: rule.scope for rule in policy.deny} | {rule.id: rule.scope for rule in policy.allow}
+    for name, scope in scopes.items():
+        for wanted in scope.destinations:
+            if wanted.startswith(LIST_MARK) and wanted[len(LIST_MARK) :] not in policy.address_book:
+                raise wrong(f"{name}: the address book has no list {wanted}")

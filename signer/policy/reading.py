@@ -8,11 +8,14 @@ from signer.refusal import StartupFault
 
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,77}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}")
+_TEXT = re.compile(r"[\x20-\x7e]{1,200}")
+_WORD = re.compile(r"[\x21-\x7e]{1,200}")
+_LABEL = re.compile(r"[\x20-\x7e]{1,100}")
 
 
 def wrong(what: str) -> StartupFault:
     """Return the fault that says what is wrong with the policy."""
-    return StartupFault(f"the policy file is not valid: {what}")
+    return StartupFault(f"the policy is not valid: {what}")
 
 
 def record_of(value: object, names: set[str], place: str) -> dict[str, Any]:
@@ -30,9 +33,16 @@ def list_of(value: object, place: str) -> list[Any]:
 
 
 def text_of(value: object, place: str) -> str:
-    """Return the string, which is not empty."""
-    if not isinstance(value, str) or not value:
-        raise wrong(f"{place} must be a string")
+    """Return the line of 1 to 200 printable ASCII characters: what people read in a policy cannot pose as another line of it."""
+    if not isinstance(value, str) or not _TEXT.fullmatch(value):
+        raise wrong(f"{place} must be 1 to 200 printable characters")
+    return value
+
+
+def word_of(value: object, place: str) -> str:
+    """Return the same without a space: what people read as one value is one."""
+    if not isinstance(value, str) or not _WORD.fullmatch(value):
+        raise wrong(f"{place} must be 1 to 200 printable characters without a space")
     return value
 
 
@@ -43,11 +53,23 @@ def name_of(value: object, place: str) -> str:
     return value
 
 
+def label_of(value: object, place: str) -> str:
+    """Return the words for people: 1 to 100 printable ASCII characters."""
+    if not isinstance(value, str) or not _LABEL.fullmatch(value):
+        raise wrong(f"{place} must be 1 to 100 printable characters")
+    return value
+
+
 def integer_of(value: object, place: str) -> int:
     """Return the integer, from 1 to 2^31-1."""
     if type(value) is not int or not 1 <= value < 2**31:
         raise wrong(f"{place} must be an integer of at least 1")
     return value
+
+
+def seconds_of(value: object, place: str) -> int:
+    """Return the length of a wait, from 0 to 2^31-1 seconds."""
+    return 0 if type(value) is int and value == 0 else integer_of(value, place)
 
 
 def atomic_of(value: object, place: str) -> int:

@@ -1,15 +1,17 @@
-"""Which rule decides about an intent: deny first, then the first allow rule that holds it, else no."""
+"""Which rule decides about an effect: deny first, then the first allow rule that holds it, else no."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from signer.effects import amount_of, fee_cap_of, moved_by
 from signer.policy.document import Policy
+from signer.policy.effect import Effect
+from signer.policy.groups import Count, seat
 from signer.policy.rules import AllowRule
-from signer.protocol.intent import Intent
 
-Spent = Callable[[int], int]
-"""Atomic units already bound for the intent's org, vault, chain and asset within the last given seconds."""
+Spent = Callable[[AllowRule, int], tuple[int, int]]
+"""Atomic units and intents already bound within the last given seconds, as far as they count for the rule: for a rule that asks
+people everything of the effect's org, vault, chain and asset, for one that asks nobody all that this rule has let through.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,56 +21,78 @@ class Ruling:
     verdict: str
     """"allow", "wait" or "deny"."""
     code: str
-    """"ok", "quorum_missing" or the refusal code."""
+    """"ok", "quorum_missing", "cooling_down" or the refusal code."""
     rule: str
-    group: str
-    threshold: int
-    counted: tuple[str, ...]
-    missing: int
+    """The rule that decides; of a denial the one that forbids it or covers it and is exceeded; "" for none."""
+    nearest: str = ""
+    """Of a denial: the allow rule that comes nearest; "" for none."""
+    obstacles: tuple[str, ...] = ()
+    """What keeps the nearest rule from holding: names of its fields, or one code."""
+    counts: tuple[Count, ...] = ()
+    cool_down_s: int = 0
+    ready_at: int = 0
+    """Unix second at which the cool-down ends; 0 when none runs."""
+
+    @property
+    def missing(self) -> int:
+        """People still missing, over all groups."""
+        return sum(count.missing for count in self.counts)
 
 
-def rule_on(policy: Policy, intent: Intent, approved: frozenset[str], spent: Spent) -> Ruling:
-    """Return the ruling on an intent that `approved` people approve."""
+def rule_on(policy: Policy, effect: Effect, approved: frozenset[str], spent: Spent, now: int) -> Ruling:
+    """Return the ruling at unix second `now` on an effect that `approved` people approve."""
     for deny in policy.deny:
-        if deny.scope.covers(intent):
+        if not deny.scope.misses(effect, policy.address_book):
             return denied("denied_by_rule", deny.id)
-    nearest = denied("no_rule", "")
+    nearest = _nearest(policy, effect)
     for allow in policy.allow:
-        if not allow.covers(intent):
+        if allow.misses(effect, policy.address_book):
             continue
-        obstacle = _obstacle(allow, intent, spent)
+        obstacle = _obstacle(allow, effect, spent, now)
         if obstacle == "":
             return _count(policy, allow, approved)
-        nearest = denied(obstacle, allow.id)
+        nearest = Ruling(
+            verdict="deny", code=obstacle, rule=allow.id, nearest=allow.id, obstacles=(obstacle,)
+        )
     return nearest
 
 
 def denied(code: str, rule: str) -> Ruling:
     """Return the ruling that refuses with this code; `rule` is "" when no rule speaks."""
-    return Ruling(verdict="deny", code=code, rule=rule, group="", threshold=0, counted=(), missing=0)
+    return Ruling(verdict="deny", code=code, rule=rule)
 
 
-def _obstacle(rule: AllowRule, intent: Intent, spent: Spent) -> str:
-    """Return the cap of the rule that the intent exceeds, or "" for none."""
-    if amount_of(intent) > rule.amount_max:
+def _nearest(policy: Policy, effect: Effect) -> Ruling:
+    """Return the denial that no rule covers the effect, with the rule that misses it in the fewest fields."""
+    missed = [(allow.misses(effect, policy.address_book), allow.id) for allow in policy.allow]
+    if not missed:
+        return denied("no_rule", "")
+    obstacles, rule = min(missed, key=lambda one: len(one[0]))
+    return Ruling(verdict="deny", code="no_rule", rule="", nearest=rule, obstacles=obstacles)
+
+
+def _obstacle(rule: AllowRule, effect: Effect, spent: Spent, now: int) -> str:
+    """Return the cap of the rule that the effect exceeds, or "" for none."""
+    if effect.amount > rule.amount_max:
         return "over_amount_cap"
-    if fee_cap_of(intent) > rule.fee_max:
+    if effect.fee_cap > rule.fee_max:
         return "over_fee_cap"
+    if rule.hours and not any(one.hold(now) for one in rule.hours):
+        return "outside_hours"
     for window in rule.windows:
-        if spent(window.seconds) + moved_by(intent) > window.amount_max:
+        amount, count = spent(rule, window.seconds)
+        if amount + effect.moved > window.amount_max or count + 1 > window.count_max:
             return "over_velocity"
     return ""
 
 
 def _count(policy: Policy, rule: AllowRule, approved: frozenset[str]) -> Ruling:
-    counted = tuple(sorted(name for name in approved if rule.group in policy.approvers[name].groups))
-    missing = max(0, rule.threshold - len(counted))
+    counts = seat(rule.approvals, {name: policy.approvers[name].groups for name in approved})
+    missing = any(count.missing for count in counts)
     return Ruling(
         verdict="wait" if missing else "allow",
         code="quorum_missing" if missing else "ok",
         rule=rule.id,
-        group=rule.group,
-        threshold=rule.threshold,
-        counted=counted,
-        missing=missing,
+        counts=counts,
+        cool_down_s=rule.cool_down_s,
     )

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 DECISIONS = ("approve", "reject")
 APPROVAL_TAG = b"custody-approve-v1\x00"
+"""For intents that become a transaction."""
+GOVERNANCE_TAG = b"custody-govern-v1\x00"
+"""For governance intents: nobody's word about keys or policy is ever one about money, nor the other way round."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +26,10 @@ class Approval:
     """Ed25519 signature over `approval_message`, 128 lower-case hex characters."""
 
 
-def approval_message(*, decision: str, digest: bytes, approver_set_version: int) -> bytes:
-    """Return the 32 bytes to sign.
+def approval_message(
+    *, decision: str, digest: bytes, approver_set_version: int, tag: bytes = APPROVAL_TAG
+) -> bytes:
+    """Return the 32 bytes to sign. `tag` is APPROVAL_TAG or GOVERNANCE_TAG.
 
     The decision and the set's version are inside, so an approval is neither usable as a rejection nor under
     another set of approvers. Raises ValueError when an argument is outside its range.
@@ -36,4 +41,4 @@ def approval_message(*, decision: str, digest: bytes, approver_set_version: int)
     if not 1 <= approver_set_version < 2**63:
         raise ValueError("bad_approver_set_version")
     body = decision.encode("ascii") + b"\x00" + digest + approver_set_version.to_bytes(8, "big")
-    return hashlib.sha256(APPROVAL_TAG + body).digest()
+    return hashlib.sha256(tag + body).digest()

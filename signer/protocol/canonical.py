@@ -52,7 +52,7 @@ def encode(intent: Intent) -> bytes:
     """Return the canonical bytes; raises MalformedIntent when a field is outside its range."""
     values = {field.name: _text(getattr(intent, field.name), field.name) for field in fields(intent)}
     values |= {"kind": kind_of(intent), "v": FORMAT_VERSION}
-    data = _write(values)
+    data = write_flat(values)
     if decode(data) != intent:
         raise MalformedIntent("not_canonical")
     return data
@@ -60,7 +60,7 @@ def encode(intent: Intent) -> bytes:
 
 def decode(data: bytes) -> Intent:
     """Return the intent of exactly these bytes; raises MalformedIntent."""
-    values = _read(data)
+    values = read_flat(data)
     if values.get("v") != FORMAT_VERSION:
         raise MalformedIntent("unknown_version", "v")
     kind = KINDS.get(values.get("kind", ""))
@@ -73,7 +73,7 @@ def decode(data: bytes) -> Intent:
         kind.check(intent)
     except ValueError as error:
         raise MalformedIntent(*error.args) from error
-    if _write(values) != data:
+    if write_flat(values) != data:
         raise MalformedIntent("not_canonical")
     return intent
 
@@ -106,7 +106,8 @@ def _text(value: object, name: str) -> str:
     raise MalformedIntent("wrong_type", name)
 
 
-def _write(values: Mapping[str, str]) -> bytes:
+def write_flat(values: Mapping[str, str]) -> bytes:
+    """Return the flat object of these strings; raises MalformedIntent."""
     parts = []
     for name in sorted(values):
         escaped = values[name].replace("\\", "\\\\").replace('"', '\\"')
@@ -117,7 +118,7 @@ def _write(values: Mapping[str, str]) -> bytes:
         raise MalformedIntent("not_ascii") from error
 
 
-def _read(data: bytes) -> dict[str, str]:
+def read_flat(data: bytes) -> dict[str, str]:
     """Read the flat object of strings; refuses whitespace, nesting, numbers, other escapes and repeated keys."""
     if len(data) > SIZE_MAX:
         raise MalformedIntent("too_long")

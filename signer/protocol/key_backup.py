@@ -1,4 +1,4 @@
-"""The messages by which keys are taken to another token, and taken into use there (SPEC.md section 9)."""
+"""The messages by which keys are taken to another token, and taken into use there (SPEC.md section 10)."""
 
 from dataclasses import dataclass
 

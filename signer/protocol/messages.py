@@ -11,6 +11,7 @@ from typing import Any
 
 from signer.protocol.approvals import Approval
 from signer.protocol.key_backup import AdmitKey, ExportKeys, WrappedKeyList
+from signer.protocol.policy_messages import PolicyChanged, PolicyDocument, PolicyView
 from signer.protocol.wire import dump_message, load_message
 
 CURVES = ("ed25519", "secp256k1")
@@ -88,7 +89,9 @@ class Health:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateKey:
-    """Generate a key pair in the HSM. Role: operator. Idempotent by `request_id`; another body is refused."""
+    """Generate a key pair in the HSM, active at once, where an automatic rule for `key_create` allows it. Role: operator.
+    Idempotent by `request_id`; another body is refused.
+    """
 
     request_id: str
     """UUID of the caller's choice."""
@@ -100,6 +103,26 @@ class CreateKey:
     """Free name, 1-64 characters of [A-Za-z0-9._:@-]."""
     storage: str = "token"
     """One of STORAGES. The wire always carries it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeKey:
+    """Carry out a governance intent about a key: create one, or let one into another state. Role: operator. Idempotent."""
+
+    intent: bytes
+    """Canonical bytes of a `key_create` or `key_state` (SPEC.md section 9)."""
+    approvals: tuple[Approval, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangePolicy:
+    """Accept an approved change of the policy, which takes effect after its cool-down. Role: operator. Idempotent."""
+
+    intent: bytes
+    """Canonical bytes of a `policy_change`."""
+    document: bytes
+    """The whole new policy, whose hash the intent names."""
+    approvals: tuple[Approval, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +143,14 @@ class ListKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetPolicy:
-    """Ask for the policy in force. Role: any."""
+    """Ask for the policy in force and the change that waits. Role: any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetPolicyDocument:
+    """Ask for the bytes of a policy that is, was, or waits to be in force. Role: any."""
+
+    version: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,14 +158,14 @@ class Explain:
     """Ask which rule decides about an intent and what is missing; changes nothing. Role: any."""
 
     intent: bytes
-    """Canonical bytes."""
+    """Canonical bytes, of a transaction or of governance."""
     approvals: tuple[Approval, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Veto:
-    """Make a rejection final before anything is bound. Role: requester. `approvals` must hold a valid
-    "reject".
+    """Make a rejection final before anything is bound, or before a change of the policy takes effect. `approvals` must hold
+    a valid "reject". Role: requester, for a governance intent also operator.
     """
 
     intent: bytes
@@ -179,7 +209,7 @@ class HealthView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyView:
-    """One key; answers CreateKey, AdmitKey and PublicKey."""
+    """One key; answers CreateKey, ChangeKey, AdmitKey and PublicKey."""
 
     key_id: str
     org: str
@@ -194,6 +224,8 @@ class KeyView:
     """One of STORAGES."""
     origin: str
     """"born": made in this HSM and never outside; "ceremony": brought here in a way that the configuration names."""
+    state: str
+    """One of `governance.KEY_STATES`; only an active key signs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,74 +238,13 @@ class KeyList:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApproverView:
-    """One person of the approver set."""
+class CountView:
+    """How far one demand of the deciding rule is met."""
 
-    id: str
-    keys: tuple[str, ...]
-    """Ed25519 public keys, hex."""
-    groups: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WindowView:
-    """Velocity cap of a rule."""
-
-    seconds: int
-    amount_max: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuleView:
-    """One allow rule. "*" means any. Amounts are atomic units."""
-
-    id: str
-    org: str
-    vault: str
-    chain: str
-    kind: str
-    asset: str
-    destinations: tuple[str, ...]
-    amount_max: int
-    fee_max: int
-    windows: tuple[WindowView, ...]
     group: str
     threshold: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DenyRuleView:
-    """One deny rule; any match refuses."""
-
-    id: str
-    org: str
-    vault: str
-    chain: str
-    kind: str
-    asset: str
-    destinations: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkView:
-    """A Stellar chain name and its network passphrase."""
-
-    chain: str
-    passphrase: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyView:
-    """The policy in force; answers GetPolicy."""
-
-    version: int
-    approver_set_version: int
-    policy_hash: str
-    """SHA-256 of the policy file's bytes, hex."""
-    networks: tuple[NetworkView, ...]
-    approvers: tuple[ApproverView, ...]
-    deny: tuple[DenyRuleView, ...]
-    allow: tuple[RuleView, ...]
+    counted: tuple[str, ...]
+    """Ids of the people who count here, sorted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,19 +252,21 @@ class Explained:
     """What the signer would do now; answers Explain."""
 
     verdict: str
-    """"allow" (would sign), "wait" (approvals are missing) or "deny"."""
+    """"allow" (would sign), "wait" (approvals are missing, or a cool-down runs) or "deny"."""
     code: str
-    """"ok", "quorum_missing", or the refusal code of a denial."""
+    """"ok", "quorum_missing", "cooling_down", or the refusal code of a denial."""
     rule: str
     """Id of the rule that decides; "" when none does."""
-    group: str
-    """Group that approves under the rule; "" when none."""
-    threshold: int
-    """People that the rule demands."""
-    counted: tuple[str, ...]
-    """Ids of the people whose approvals count, sorted."""
-    missing: int
-    """People still missing."""
+    nearest: str
+    """Of a denial: id of the allow rule that comes nearest; "" for none."""
+    obstacles: tuple[str, ...]
+    """What keeps the nearest rule from holding: names of its fields, or one code."""
+    groups: tuple[CountView, ...]
+    """One for each demand of the rule that decides."""
+    cool_down_s: int
+    """Seconds that the rule waits after the quorum."""
+    ready_at: int
+    """Unix second at which the running cool-down ends; 0 when none runs."""
     intent_digest: str
     """Hex."""
 
@@ -349,6 +322,9 @@ Request = (
     | PublicKey
     | ListKeys
     | GetPolicy
+    | ChangeKey
+    | ChangePolicy
+    | GetPolicyDocument
     | Explain
     | Veto
     | Sign
@@ -360,6 +336,8 @@ Response = (
     | KeyList
     | WrappedKeyList
     | PolicyView
+    | PolicyDocument
+    | PolicyChanged
     | Explained
     | Vetoed
     | Signed
@@ -377,6 +355,9 @@ _REQUESTS: Mapping[str, type[Any]] = {
         PublicKey,
         ListKeys,
         GetPolicy,
+        ChangeKey,
+        ChangePolicy,
+        GetPolicyDocument,
         Explain,
         Veto,
         Sign,
@@ -391,6 +372,8 @@ _RESPONSES: Mapping[str, type[Any]] = {
         KeyList,
         WrappedKeyList,
         PolicyView,
+        PolicyDocument,
+        PolicyChanged,
         Explained,
         Vetoed,
         Signed,

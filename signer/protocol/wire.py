@@ -16,7 +16,7 @@ from dataclasses import fields, is_dataclass
 from functools import cache, partial
 from typing import Any
 
-FRAME_MAX = 65_536
+FRAME_MAX = 262_144
 """Longest message in bytes, without its 4 bytes of length."""
 WIRE_VERSION = "1"
 

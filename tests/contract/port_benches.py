@@ -23,7 +23,7 @@ from custody.chains.registry import build_client
 from custody.kernel.assetid import ChainId, native
 from custody.kernel.clock import SystemClock
 from custody.kernel.ids import TenantId, new_uuid
-from custody.policy.model import Word
+from custody.policy.model import ApprovalPolicy, Word
 from custody.signing import intents
 from custody.signing.client import SignerClient
 from custody.signing.intents import EvmCaps, Source, StellarCaps
@@ -37,13 +37,14 @@ from devnet.stellar.outsider import Outsider as StellarOutsider
 from tests.fakes.chain import FakeChain
 from tests.fakes.faults import Faults
 from tests.fakes.signer import FakeSigner
-from tests.fakes.signer_people import PASSPHRASE, make_policy
+from tests.fakes.signer_people import PASSPHRASE, make_policy, make_rule
 from tests.fakes.withdrawal_world import EVM, OUTSIDE, STELLAR, VAULT_ACCOUNT, make_decision, make_settings
 from tests.fakes.withdrawal_world import make_policy as make_copy
 from tests.integration.signer_harness import MODULE, SignerProcess
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 60
+COOL_DOWN_S = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +60,8 @@ class Bench(Protocol):
 
     signer: Signer
 
-    async def make_key(self, chain: ChainId) -> Key:
-        """A fresh key."""
+    async def make_key(self, chain: ChainId, purpose: str = "omnibus") -> Key:
+        """A fresh key. What keys of the purpose `slow` sign cools down for COOL_DOWN_S first."""
         ...
 
 
@@ -93,10 +94,17 @@ class FakeBench:
 
     def __init__(self) -> None:
         self.faults = Faults()
-        self.signer: Signer = FakeSigner(make_copy(), SystemClock(), self.faults)
+        self.signer: Signer = FakeSigner(_with_slow_rule(make_copy()), SystemClock(), self.faults)
 
-    async def make_key(self, chain: ChainId) -> Key:
+    async def make_key(self, chain: ChainId, purpose: str = "omnibus") -> Key:
+        del purpose
         return Key(key_id=new_uuid().hex, account=VAULT_ACCOUNT[chain])
+
+
+def _with_slow_rule(policy: ApprovalPolicy) -> ApprovalPolicy:
+    rule = policy.allow[0]
+    scope = replace(rule.scope, id="slow", vault="slow", kind="*")
+    return replace(policy, allow=(replace(rule, scope=scope, cool_down_s=COOL_DOWN_S), *policy.allow))
 
 
 class RealBench:
@@ -106,9 +114,9 @@ class RealBench:
         self.client = SignerClient(str(process.directory / "s.sock"), timeout_s=30)
         self.signer: Signer = self.client
 
-    async def make_key(self, chain: ChainId) -> Key:
+    async def make_key(self, chain: ChainId, purpose: str = "omnibus") -> Key:
         made = await self.client.create_key(
-            request_id=new_uuid(), tenant=TenantId(1), purpose="omnibus", chain=chain
+            request_id=new_uuid(), tenant=TenantId(1), purpose=purpose, chain=chain
         )
         return Key(key_id=made.key_id, account=made.account)
 
@@ -148,7 +156,11 @@ def start_signer(folder: Path) -> SignerProcess:
     if not MODULE.exists():
         pytest.skip("needs softhsm2")
     process = SignerProcess(folder)
-    process.prepare(make_policy())
+    allow = [
+        make_rule(f"slow-{chain}", vault="slow", chain=str(chain), cool_down_s=COOL_DOWN_S)
+        for chain in (STELLAR, EVM)
+    ]
+    process.prepare(make_policy(allow=[*allow, *make_policy()["allow"]]))  # type: ignore[misc]  # JSON
     process.start()
     return process
 
@@ -235,12 +247,14 @@ def _chain_settings(chain: ChainId, url: str):
     return make_settings().chain(chain).model_copy(update={"rpc_url": url})
 
 
-def make_intent(key: Key, chain: ChainId, *, valid_s: int = 3600, amount: int = 5) -> bytes:
+def make_intent(
+    key: Key, chain: ChainId, *, valid_s: int = 3600, amount: int = 5, purpose: str = "omnibus"
+) -> bytes:
     """A small payment, with an id of its own."""
     now = int(time.time())
     source = Source(
         tenant=TenantId(1),
-        purpose="omnibus",
+        purpose=purpose,
         key_id=key.key_id,
         chain=chain,
         account=key.account,

@@ -10,9 +10,10 @@ from dataclasses import replace
 import pytest
 
 from custody.kernel.assetid import ChainId
-from custody.signing.errors import SignerRefused
+from custody.signing.errors import SignerRefused, SignerUndecided
 from custody.withdrawals.ports import Signer
 from tests.contract.port_benches import (
+    COOL_DOWN_S,
     FakeBench,
     RealBench,
     make_intent,
@@ -101,6 +102,20 @@ async def test_quorum_is_counted_by_the_signer(bench, chain):
     assert await refused(bench.signer.sign(intent, approvals(intent, "alice"), slot)) == "quorum_missing"
     assert await refused(bench.signer.sign(intent, [], slot)) == "quorum_missing"
     await bench.signer.sign(intent, approvals(intent, "alice", "carol"), slot)
+
+
+async def test_a_rule_with_a_cool_down_signs_only_after_it(bench, chain):
+    key = await bench.make_key(chain, "slow")
+    intent, slot = make_intent(key, chain, purpose="slow"), make_slot(chain, 7)
+    vetoed, other = make_intent(key, chain, purpose="slow"), make_slot(chain, 8)
+    assert await refused(bench.signer.sign(intent, approvals(intent, "bob"), slot)) == "quorum_missing"
+    for each, place in ((intent, slot), (vetoed, other)):
+        with pytest.raises(SignerUndecided, match="cooling_down"):
+            await bench.signer.sign(each, approvals(each), place)
+    await bench.signer.veto(vetoed, [veto(vetoed)])
+    await asyncio.sleep(COOL_DOWN_S + 1.1)
+    assert (await bench.signer.sign(intent, approvals(intent), slot)).tx
+    assert await refused(bench.signer.sign(vetoed, approvals(vetoed), other)) == "vetoed"
 
 
 async def test_a_refusal_leaves_intent_and_slot_free(bench, chain):

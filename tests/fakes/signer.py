@@ -39,6 +39,7 @@ class FakeSigner:
         self.journal: dict[bytes, tuple[Slot, SignedTransaction]] = {}
         self.slots: dict[tuple[str, int], tuple[bytes, int]] = {}
         self.vetoed: set[bytes] = set()
+        self.complete_at: dict[bytes, int] = {}
 
     async def health(self) -> SignerHealth:
         self._reach()
@@ -95,6 +96,7 @@ class FakeSigner:
             (lambda: digest in self.vetoed or verdict.standing is Standing.REJECTED, "vetoed"),
             (lambda: verdict.standing is Standing.DENIED, verdict.reason),
             (lambda: verdict.standing is Standing.PENDING, "quorum_missing"),
+            (lambda: self._cools_down(digest, verdict.cool_down_s, now), "cooling_down"),
             (lambda: not _fits(fields, slot, now), "bad_binding"),
             (lambda: used is not None and used[0] != digest and used[1] >= now, "slot_used"),
         ]
@@ -108,6 +110,9 @@ class FakeSigner:
         self.journal[digest] = (slot, signed)
         self.slots[_slot_key(fields, slot)] = (digest, ends)
         return signed
+
+    def _cools_down(self, digest: bytes, cool_down_s: int, now: int) -> bool:
+        return now < self.complete_at.setdefault(digest, now) + cool_down_s
 
     def _verify(self, intent: bytes, decisions: Sequence[Decision]) -> None:
         for each in decisions:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from signer.decide import Decider
-from signer.policy.document import parse_policy
 from signer.protocol import canonical
 from signer.protocol.approvals import Approval
 from signer.protocol.intent import Intent
@@ -33,7 +32,8 @@ class Desk:
 
     directory: Path
     token: FakeToken
-    policy: dict[str, object]
+    policy: dict[str, object] | None
+    """What the policy file holds; None for no file."""
     record: Record | None = None
 
     def start(self) -> Decider:
@@ -45,7 +45,7 @@ class Desk:
             directory=self.directory,
             mac=self.token.mac,
             store=self.token,
-            policy=parse_policy(policy_bytes(self.policy)),
+            policy=None if self.policy is None else policy_bytes(self.policy),
             clock=self.token.clock,
         )
         self.token.calls.clear()

@@ -10,8 +10,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from stellar_sdk import Keypair
 
 from signer.build.address import address_of
-from signer.protocol import canonical
-from signer.protocol.approvals import Approval, approval_message
+from signer.protocol import canonical, governance
+from signer.protocol.approvals import GOVERNANCE_TAG, Approval, approval_message
+from signer.protocol.governance import KeyCreate, KeyStateChange, PolicyChange
 from signer.protocol.intent import (
     EvmErc20Transfer,
     EvmTransfer,
@@ -43,8 +44,18 @@ def public_hex(key: Ed25519PrivateKey) -> str:
 
 
 def approve(data: bytes, *names: str, decision: str = "approve", version: int = 1) -> tuple[Approval, ...]:
-    """Return the approvals of these people for canonical bytes."""
-    message = approval_message(decision=decision, digest=canonical.digest(data), approver_set_version=version)
+    """Return the approvals of these people for canonical bytes, of a transaction or of governance."""
+    if governance.is_governance(data):
+        message = approval_message(
+            decision=decision,
+            digest=governance.digest(data),
+            approver_set_version=version,
+            tag=GOVERNANCE_TAG,
+        )
+    else:
+        message = approval_message(
+            decision=decision, digest=canonical.digest(data), approver_set_version=version
+        )
     return tuple(
         Approval(
             approver=name,
@@ -56,25 +67,42 @@ def approve(data: bytes, *names: str, decision: str = "approve", version: int = 
     )
 
 
-def make_policy(**changes: object) -> dict[str, object]:
-    """Return a policy: 2 of the three approvers for everything on the two local chains."""
-    rule = {
-        "org": "*", "vault": "*", "destinations": ["*"], "windows": [], "group": "treasury", "threshold": 2,
+def make_rule(name: str, **changes: object) -> dict[str, object]:
+    """Return an allow rule: 2 of the treasury for everything on the local EVM chain."""
+    return {
+        "id": name, "org": "*", "vault": "*", "key": "*", "chain": "eip155:31337", "kind": "*", "asset": "*",
+        "destinations": ["*"], "amount_max": str(10**24), "fee_max": str(10**18), "windows": [], "hours": [],
+        "approvals": [{"group": "treasury", "threshold": 2}], "cool_down_s": 0, **changes,
     }  # fmt: skip
-    stellar = {
-        "chain": "stellar:devnet",
-        "kind": "*",
-        "asset": "*",
-        "amount_max": str(2**63 - 1),
-        "fee_max": "100000",
-    }
-    evm = {
-        "chain": "eip155:31337",
-        "kind": "*",
-        "asset": "*",
-        "amount_max": str(10**24),
-        "fee_max": str(10**18),
-    }
+
+
+def make_key_rule(curve: str, **changes: object) -> dict[str, object]:
+    """Return an automatic rule that lets keys of a curve be made."""
+    window = {"seconds": 60, "amount_max": "0", "count_max": 1000}
+    return make_rule(
+        f"keys-{curve}",
+        **{
+            "chain": curve, "kind": "key_create", "asset": "none", "amount_max": "0", "fee_max": "0",
+            "windows": [window], "approvals": [], **changes,
+        },
+    )  # fmt: skip
+
+
+def key_rules() -> list[dict[str, object]]:
+    """Return the automatic rules that let keys of both curves be made."""
+    return [make_key_rule("ed25519"), make_key_rule("secp256k1")]
+
+
+def chain_of_kind(kind: str) -> str:
+    """Return the local chain that intents of the kind are for."""
+    return "stellar:devnet" if kind.startswith("stellar") else "eip155:31337"
+
+
+def make_policy(**changes: object) -> dict[str, object]:
+    """Return a policy: 2 of the three approvers for everything on the two local chains, and keys for the asking."""
+    stellar: dict[str, object] = {
+        "chain": "stellar:devnet", "amount_max": str(2**63 - 1), "fee_max": "100000",
+    }  # fmt: skip
     policy: dict[str, object] = {
         "format": "custody-policy-v1",
         "version": 1,
@@ -84,8 +112,14 @@ def make_policy(**changes: object) -> dict[str, object]:
             {"id": name, "keys": [public_hex(approver_key(name))], "groups": ["treasury"]}
             for name in APPROVERS
         ],
+        "address_book": {},
+        "governance": {"approvals": [{"group": "treasury", "threshold": 2}], "cool_down_s": 0},
         "deny": [],
-        "allow": [{"id": "stellar", **rule, **stellar}, {"id": "evm", **rule, **evm}],
+        "allow": [
+            make_rule("stellar", **stellar),
+            make_rule("evm"),
+            *key_rules(),
+        ],
     }
     return policy | changes
 
@@ -100,7 +134,7 @@ def key_view(token: FakeToken, curve: str, key_id: bytes = bytes(range(16)), vau
     public = token.generate(key_id, "x", curve).public_key
     return KeyView(
         key_id=key_id.hex(), org="acme", vault=vault, curve=curve, label="x", public_key=public.hex(),
-        address=address_of(curve, public), storage="token", origin="born",
+        address=address_of(curve, public), storage="token", origin="born", state="active",
     )  # fmt: skip
 
 
@@ -109,6 +143,33 @@ def make_header(key: KeyView, now: int) -> dict[str, Any]:
         "org": key.org, "vault": key.vault, "key_id": key.key_id, "request_id": str(uuid4()), "initiator": "maker",
         "policy_version": 1, "not_before": now - 5, "expires_at": now + 600, "source": key.address,
     }  # fmt: skip
+
+
+def make_change(document: bytes, now: int, **changes: Any) -> PolicyChange:
+    """Return the intent to put this document in force as version 2."""
+    fields = {
+        "request_id": str(uuid4()), "initiator": "maker", "policy_version": 1, "not_before": now - 5,
+        "expires_at": now + 600, "version": 2, "policy_hash": hashlib.sha256(document).hexdigest(),
+    }  # fmt: skip
+    return PolicyChange(**{**fields, **changes})
+
+
+def make_key_create(now: int, **changes: Any) -> KeyCreate:
+    fields = {
+        "request_id": str(uuid4()), "initiator": "maker", "policy_version": 1, "not_before": now - 5,
+        "expires_at": now + 600, "org": "acme", "vault": "cold", "curve": "secp256k1", "label": "one",
+        "state": "active",
+    }  # fmt: skip
+    return KeyCreate(**{**fields, **changes})
+
+
+def make_key_state(key: KeyView, state: str, now: int, **changes: Any) -> KeyStateChange:
+    fields = {
+        "request_id": str(uuid4()), "initiator": "maker", "policy_version": 1, "not_before": now - 5,
+        "expires_at": now + 600, "org": key.org, "vault": key.vault, "key_id": key.key_id, "state": state,
+        "reason": "a drill", "successor": "",
+    }  # fmt: skip
+    return KeyStateChange(**{**fields, **changes})
 
 
 def make_payment(key: KeyView, now: int, **changes: Any) -> StellarPayment:

@@ -28,7 +28,16 @@ from custody.ledger import postings
 from custody.ledger import service as ledger
 from custody.ledger.model import AccountKey, AccountKind
 from custody.policy import service as policies
-from custody.policy.model import AllowRule, ApprovalPolicy, Approver, Decision, Scope, Word
+from custody.policy.model import (
+    AllowRule,
+    ApprovalPolicy,
+    Approver,
+    Decision,
+    Demand,
+    Governance,
+    Scope,
+    Word,
+)
 from custody.settings import Settings
 from custody.signing import intents
 from custody.wallets import service as wallets
@@ -119,17 +128,20 @@ def make_policy(threshold: int = 2, version: int = 1) -> ApprovalPolicy:
             )
             for name in APPROVERS
         ),
+        address_book=(),
+        governance=Governance(approvals=(Demand(group="treasury", threshold=2),), cool_down_s=0),
         deny=(),
         allow=tuple(
             AllowRule(
                 scope=Scope(
-                    id=kind, org="*", vault="*", chain="*", kind=kind, asset="*", destinations=("*",)
+                    id=kind, org="*", vault="*", key="*", chain="*", kind=kind, asset="*", destinations=("*",)
                 ),
                 amount_max=amount_max,
                 fee_max=10**18,
                 windows=(),
-                group="treasury",
-                threshold=threshold,
+                hours=(),
+                approvals=(Demand(group="treasury", threshold=threshold),),
+                cool_down_s=0,
             )
             for kind, amount_max in (
                 ("stellar_payment", FUNDS // 2),

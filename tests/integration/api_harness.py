@@ -28,7 +28,7 @@ from custody.kernel.money import Amount
 from custody.ledger import postings
 from custody.ledger import service as ledger
 from custody.policy import service as policies
-from custody.policy.model import AllowRule, ApprovalPolicy, Approver, Scope
+from custody.policy.model import AllowRule, ApprovalPolicy, Approver, Demand, Governance, Scope
 from custody.settings import Settings
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault
@@ -244,6 +244,8 @@ def make_policy() -> ApprovalPolicy:
         approvers=tuple(
             Approver(id=name, keys=(public_key_of(name),), groups=("treasury",)) for name in APPROVERS
         ),
+        address_book=(),
+        governance=Governance(approvals=(Demand(group="treasury", threshold=2),), cool_down_s=0),
         deny=(),
         allow=tuple(
             AllowRule(
@@ -251,6 +253,7 @@ def make_policy() -> ApprovalPolicy:
                     id=f"any-{chain}",
                     org="*",
                     vault="*",
+                    key="*",
                     chain=chain,
                     kind="*",
                     asset="*",
@@ -259,8 +262,9 @@ def make_policy() -> ApprovalPolicy:
                 amount_max=2**256 - 1,
                 fee_max=2**256 - 1,
                 windows=(),
-                group="treasury",
-                threshold=2,
+                hours=(),
+                approvals=(Demand(group="treasury", threshold=2),),
+                cool_down_s=0,
             )
             for chain in (STELLAR, EVM)
         ),

@@ -21,6 +21,7 @@ from stellar_sdk import ChangeTrust, HashMemo, Keypair, MuxedAccount, Payment, T
 
 from signer.protocol import canonical
 from signer.protocol.messages import (
+    CountView,
     CreateKey,
     Explain,
     Explained,
@@ -30,13 +31,15 @@ from signer.protocol.messages import (
     KeyList,
     KeyView,
     ListKeys,
-    PolicyView,
     PublicKey,
     Refused,
     Sign,
     Signed,
     Veto,
     Vetoed,
+)
+from signer.protocol.policy_messages import (
+    PolicyView,
 )
 from signer.protocol.wire import receive_frame
 from tests.fakes.signer_people import (
@@ -267,14 +270,14 @@ def test_a_key_is_made_once_per_request(signer: SignerProcess) -> None:
 def test_policy_health_and_explain_can_be_read(signer: SignerProcess, evm_key: KeyView) -> None:
     policy = signer.ask(GetPolicy())
     assert isinstance(policy, PolicyView)
-    assert [rule.id for rule in policy.allow] == ["stellar", "evm"]
+    assert [rule.id for rule in policy.allow] == ["stellar", "evm", "keys-ed25519", "keys-secp256k1"]
     assert policy.approvers[0].keys == (public_hex(approver_key("alice")),)
     assert isinstance(signer.ask(Health()), HealthView)
     data = canonical.encode(make_transfer(evm_key, now()))
     explained = signer.ask(Explain(intent=data, approvals=approve(data, "bob")))
     assert isinstance(explained, Explained)
-    assert (explained.verdict, explained.rule, explained.missing) == ("wait", "evm", 1)
-    assert explained.counted == ("bob",)
+    assert (explained.verdict, explained.rule) == ("wait", "evm")
+    assert explained.groups == (CountView(group="treasury", threshold=2, counted=("bob",)),)
 
 
 def test_bad_frames_end_the_connection_with_a_code(signer: SignerProcess) -> None:

@@ -17,7 +17,7 @@ from stellar_sdk import FeeBumpTransactionEnvelope, InvokeHostFunction, Keypair,
 from signer.protocol import canonical
 from signer.protocol.messages import CreateKey, EvmBinding, FeeBinding, KeyView, NoBinding, Refused, Signed
 from tests.fakes.signer_kinds import SAMPLES, bind_kind, make_kind
-from tests.fakes.signer_people import PASSPHRASE, make_policy
+from tests.fakes.signer_people import PASSPHRASE, chain_of_kind, key_rules, make_policy, make_rule
 from tests.integration.signer_harness import MODULE, SignerProcess
 
 pytestmark = [pytest.mark.stack, pytest.mark.skipif(not MODULE.exists(), reason="needs softhsm2")]
@@ -43,17 +43,19 @@ PLAIN = (
 
 
 def named_rule(kind: str) -> dict[str, object]:
-    return {
-        "id": kind, "org": "*", "vault": "*", "chain": "*", "kind": kind, "asset": "*",
-        "destinations": LISTED.get(kind, ["*"]), "amount_max": str(2**256 - 1), "fee_max": str(10**18), "windows": [],
-        "group": "treasury", "threshold": 2,
-    }  # fmt: skip
+    return make_rule(
+        kind,
+        chain=chain_of_kind(kind),
+        kind=kind,
+        destinations=LISTED.get(kind, ["*"]),
+        amount_max=str(2**256 - 1),
+    )
 
 
 @pytest.fixture(scope="module")
 def signer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SignerProcess]:
     running = SignerProcess(tmp_path_factory.mktemp("kinds"))
-    running.prepare(make_policy(allow=[named_rule(kind) for kind in canonical.KINDS]))
+    running.prepare(make_policy(allow=[*map(named_rule, canonical.KINDS), *key_rules()]))
     running.start()
     yield running
     assert running.stop() == 0

@@ -109,7 +109,18 @@ async def test_final_refusal_of_the_signer_fails_the_withdrawal(world: World):
     assert [each.sequence for each in world.chains[EVM].included] == [0]
 
 
-@pytest.mark.parametrize("code", ["busy", "hsm_fault", "journal_fault", "clock_backwards", "slot_used"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "busy",
+        "hsm_fault",
+        "journal_fault",
+        "clock_backwards",
+        "slot_used",
+        "cooling_down",
+        "outside_hours",
+    ],
+)
 async def test_refusal_that_decides_nothing_is_waited_out(world: World, code: str):
     made = await world.request(approve=("alice", "bob"))
     world.signer.refuses_with = code

@@ -44,7 +44,7 @@ class SignerMachine(RuleBasedStateMachine):
         for one in policy["allow"]:  # type: ignore[attr-defined]
             if one["id"] == "evm":
                 one["asset"] = "native"
-                one["windows"] = [{"seconds": WINDOW_S, "amount_max": str(LIMIT)}]
+                one["windows"] = [{"seconds": WINDOW_S, "amount_max": str(LIMIT), "count_max": 1000}]
         self.token = FakeToken()
         self.stack.enter_context(dying_disk(self.token))
         self.desk = Desk(directory=directory, token=self.token, policy=policy)

@@ -51,7 +51,10 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> SignerProcess:
     policy = make_policy()
     for rule in policy["allow"]:  # type: ignore[attr-defined]  # a document
         if rule["id"] == "evm":
-            rule |= {"asset": "native", "windows": [{"seconds": 3600, "amount_max": str(LIMIT)}]}
+            rule |= {
+                "asset": "native",
+                "windows": [{"seconds": 3600, "amount_max": str(LIMIT), "count_max": 1000}],
+            }
     running = SignerProcess(tmp_path_factory.mktemp("limited"))
     running.prepare(policy)
     running.start()

@@ -8,28 +8,39 @@ import pytest
 
 from custody.policy.evaluate import evaluate
 from custody.policy.model import (
+    AddressList,
     AllowRule,
     ApprovalPolicy,
     Approver,
     Decision,
+    Demand,
     Facts,
+    Governance,
+    ListedAddress,
     Scope,
     Standing,
     Window,
     Word,
 )
 
-ANYTHING = Scope(id="any", org="*", vault="*", chain="*", kind="*", asset="*", destinations=("*",))
+ANYTHING = Scope(id="any", org="*", vault="*", key="*", chain="*", kind="*", asset="*", destinations=("*",))
 SMALL = AllowRule(
-    scope=replace(ANYTHING, id="small"), amount_max=10, fee_max=5, windows=(), group="desk", threshold=1
+    scope=replace(ANYTHING, id="small"),
+    amount_max=10,
+    fee_max=5,
+    windows=(),
+    hours=(),
+    approvals=(Demand(group="desk", threshold=1),),
+    cool_down_s=0,
 )
 LARGE = AllowRule(
     scope=replace(ANYTHING, id="large"),
     amount_max=100,
     fee_max=50,
-    windows=(Window(seconds=60, amount_max=90),),
-    group="board",
-    threshold=2,
+    windows=(Window(seconds=60, amount_max=90, count_max=9),),
+    hours=(),
+    approvals=(Demand(group="board", threshold=2),),
+    cool_down_s=0,
 )
 PEOPLE = tuple(
     Approver(id=name, keys=(name,), groups=groups)
@@ -45,12 +56,20 @@ POLICY = ApprovalPolicy(
     approver_set_version=1,
     policy_hash="",
     approvers=PEOPLE,
+    address_book=(
+        AddressList(
+            name="banks",
+            entries=(ListedAddress(chain="stellar:devnet", address="G", label="a bank"),),
+        ),
+    ),
+    governance=Governance(approvals=(Demand(group="board", threshold=2),), cool_down_s=0),
     deny=(replace(ANYTHING, id="burn", destinations=("0xdead",)),),
     allow=(SMALL, LARGE),
 )
 FACTS = Facts(
     org="tenant-1",
     vault="omnibus",
+    key="00",
     chain="stellar:devnet",
     kind="stellar_payment",
     asset="native",
@@ -103,10 +122,44 @@ def test_denials_name_their_reason(policy: ApprovalPolicy, facts: Facts, reason:
     assert evaluate(policy, facts, say("ada", "bob", "cyd", "dee")).reason == reason
 
 
-@pytest.mark.parametrize("field", ["org", "vault", "chain", "kind", "asset"])
+@pytest.mark.parametrize("field", ["org", "vault", "key", "chain", "kind", "asset"])
 def test_a_rule_covers_only_what_it_names(field: str):
     narrow = replace(SMALL, scope=replace(ANYTHING, id="narrow", **{field: "other"}))
     policy = replace(POLICY, allow=(narrow,))
     assert evaluate(policy, FACTS, say("ada")).standing is Standing.DENIED
     same = replace(narrow, scope=replace(narrow.scope, **{field: getattr(FACTS, field)}))
     assert evaluate(replace(policy, allow=(same,)), FACTS, say("ada")).standing is Standing.APPROVED
+
+
+def test_a_list_covers_its_addresses_on_their_own_chain_only():
+    rule = replace(SMALL, scope=replace(ANYTHING, id="banks", destinations=("@banks",)))
+    policy = replace(POLICY, allow=(rule,))
+    assert evaluate(policy, FACTS, say("ada")).standing is Standing.APPROVED
+    for changes in ({"chain": "stellar:pubnet"}, {"destination": "H"}):
+        assert evaluate(policy, replace(FACTS, **changes), say("ada")).standing is Standing.DENIED
+
+
+@pytest.mark.parametrize(
+    ("names", "counted", "missing"),
+    [
+        ((), ((), ()), 2),
+        (("ada",), (("ada",), ()), 1),
+        (("dee",), (("dee",), ()), 1),
+        (("bob",), ((), ("bob",)), 1),
+        (("ada", "dee"), (("dee",), ("ada",)), 0),
+        (("ada", "bob"), (("ada",), ("bob",)), 0),
+        (("bob", "cyd"), ((), ("bob",)), 1),
+    ],
+)
+def test_a_person_of_two_groups_counts_in_one(
+    names: tuple[str, ...], counted: tuple[tuple[str, ...], ...], missing: int
+):
+    rule = replace(SMALL, approvals=(Demand(group="desk", threshold=1), Demand(group="board", threshold=1)))
+    verdict = evaluate(replace(POLICY, allow=(rule,)), FACTS, say(*names))
+    assert tuple(each.counted for each in verdict.counts) == counted
+    assert (verdict.missing, verdict.threshold) == (missing, 2)
+
+
+def test_a_rule_that_asks_nobody_approves_at_once():
+    policy = replace(POLICY, allow=(replace(SMALL, approvals=()),))
+    assert evaluate(policy, FACTS, ()).standing is Standing.APPROVED

@@ -12,15 +12,14 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from stellar_sdk import Network, xdr
 
+from signer.answers import answer
 from signer.build import stellar
 from signer.decide import Decider
-from signer.policy.document import parse_policy
 from signer.protocol import canonical
 from signer.protocol.approvals import approval_message
 from signer.protocol.checkpoint import TAG, checkpoint_message
 from signer.protocol.messages import CreateKey, KeyView, SignCheckpoint, SignedCheckpoint
 from signer.refusal import HsmFault, Refusal
-from signer.server import answer
 from tests.fakes.signer_desk import Desk, approved, code_of, make_key
 from tests.fakes.signer_hsm import START, Crash, FakeToken
 from tests.fakes.signer_people import (
@@ -29,7 +28,6 @@ from tests.fakes.signer_people import (
     bind_stellar,
     make_payment,
     make_policy,
-    policy_bytes,
 )
 
 HASH, OTHER = b"\xab" * 32, b"\xcd" * 32
@@ -174,22 +172,19 @@ def test_a_malformed_request_is_refused(decider: Decider, changes: dict[str, obj
 
 @pytest.mark.parametrize("role", ["operator", "observer"])
 def test_only_a_requester_asks_for_checkpoints(decider: Decider, role: str) -> None:
-    policy = parse_policy(policy_bytes(make_policy()))
     with pytest.raises(Refusal) as caught:
-        answer(decider, policy, frozenset({role}), ask(checkpoint_key(decider)))
+        answer(decider, frozenset({role}), ask(checkpoint_key(decider)))
     assert caught.value.code == "forbidden"
-    signed = answer(decider, policy, frozenset({"requester"}), ask(checkpoint_key(decider)))
+    signed = answer(decider, frozenset({"requester"}), ask(checkpoint_key(decider)))
     assert isinstance(signed, SignedCheckpoint)
 
 
 def test_a_requester_creates_the_first_checkpoint_key_of_a_known_org_and_no_other_key(
     decider: Decider,
 ) -> None:
-    policy = parse_policy(policy_bytes(make_policy()))
-
     def create(request_id: str, role: str = "requester", vault: str = "checkpoints") -> object:
         asked = CreateKey(request_id=request_id, org="acme", vault=vault, curve="ed25519", label="l")
-        return answer(decider, policy, frozenset({role}), asked)
+        return answer(decider, frozenset({role}), asked)
 
     def forbidden(*words: str) -> bool:
         with pytest.raises(Refusal) as caught:

@@ -23,7 +23,17 @@ from signer.protocol.messages import Explain
 from tests.fakes.signer_desk import Desk, make_key
 from tests.fakes.signer_hsm import START, FakeToken
 from tests.fakes.signer_kinds import CONTRACT, CREDIT, LONG, OTHER, SAMPLES, curve_of_kind, make_kind
-from tests.fakes.signer_people import CUSTOMER, ISSUER, RECEIVER, TOKEN, approve, key_view
+from tests.fakes.signer_people import (
+    CUSTOMER,
+    ISSUER,
+    RECEIVER,
+    TOKEN,
+    approve,
+    chain_of_kind,
+    key_rules,
+    key_view,
+    make_rule,
+)
 
 HSM = FakeToken()
 FEE, GAS = 1000, 60_000 * 30 * 10**9
@@ -111,11 +121,15 @@ def test_taking_power_back_needs_no_list() -> None:
 
 
 def rule(kind: str, *destinations: str, **changes: object) -> dict[str, object]:
-    return {
-        "id": "one", "org": "*", "vault": "*", "chain": "*", "kind": kind, "asset": "*",
-        "destinations": list(destinations or ("*",)), "amount_max": str(2**256 - 1), "fee_max": str(2**256 - 1),
-        "windows": [], "group": "treasury", "threshold": 2, **changes,
-    }  # fmt: skip
+    """A rule for the kind on its own chain, or for any kind on any chain."""
+    return make_rule(
+        "one",
+        **{
+            "chain": "*" if kind == "*" else chain_of_kind(kind), "kind": kind,
+            "destinations": list(destinations or ("*",)), "amount_max": str(2**256 - 1),
+            "fee_max": str(2**256 - 1), **changes,
+        },
+    )  # fmt: skip
 
 
 def verdict(signer: Desk, kind: str, **changes: Any) -> tuple[str, str]:
@@ -135,25 +149,27 @@ def verdict(signer: Desk, kind: str, **changes: Any) -> tuple[str, str]:
 def test_a_rule_for_any_kind_stops_at_what_no_amount_bounds(
     make_signer: Callable[..., Desk], kind: str
 ) -> None:
-    named = make_signer(allow=[rule(kind, EFFECTS[kind].destination if kind in LISTED else "*")])
+    named = make_signer(
+        allow=[rule(kind, EFFECTS[kind].destination if kind in LISTED else "*"), *key_rules()]
+    )
     assert verdict(named, kind) == ("allow", "ok")
-    anything = make_signer(allow=[rule("*")])
+    anything = make_signer(allow=[rule("*"), *key_rules()])
     assert verdict(anything, kind) == (("deny", "no_rule") if kind in OWN_RULE else ("allow", "ok"))
 
 
 @pytest.mark.parametrize("kind", sorted(LISTED))
 def test_power_goes_only_to_who_is_listed(make_signer: Callable[..., Desk], kind: str) -> None:
-    assert verdict(make_signer(allow=[rule(kind)]), kind) == ("deny", "no_rule")
-    assert verdict(make_signer(allow=[rule(kind, TOKEN)]), kind) == ("deny", "no_rule")
+    assert verdict(make_signer(allow=[rule(kind), *key_rules()]), kind) == ("deny", "no_rule")
+    assert verdict(make_signer(allow=[rule(kind, TOKEN), *key_rules()]), kind) == ("deny", "no_rule")
 
 
 @pytest.mark.parametrize("kind", sorted(canonical.KINDS))
 def test_a_deny_rule_for_any_kind_reaches_all(make_signer: Callable[..., Desk], kind: str) -> None:
     deny = {
-        name: value for name, value in rule("*").items()
-        if name in ("id", "org", "vault", "chain", "kind", "asset", "destinations")
+        name: value for name, value in rule("*", chain=chain_of_kind(kind)).items()
+        if name in ("id", "org", "vault", "key", "chain", "kind", "asset", "destinations")
     }  # fmt: skip
-    signer = make_signer(deny=[deny], allow=[rule(kind) | {"id": "two"}])
+    signer = make_signer(deny=[deny], allow=[rule(kind) | {"id": "two"}, *key_rules()])
     if kind in NAMING | {"stellar_channel_payment"}:
         assert verdict(signer, kind)[1] in ("unknown_intent", "unknown_channel")
     else:
@@ -161,11 +177,23 @@ def test_a_deny_rule_for_any_kind_reaches_all(make_signer: Callable[..., Desk], 
 
 
 def test_a_vault_may_be_listed_and_another_is_not(make_signer: Callable[..., Desk]) -> None:
-    assert verdict(make_signer(allow=[rule("evm_sweep", "vault:treasury")]), "evm_sweep") == ("allow", "ok")
-    assert verdict(make_signer(allow=[rule("evm_sweep", "vault:hot")]), "evm_sweep") == ("deny", "no_rule")
+    assert verdict(make_signer(allow=[rule("evm_sweep", "vault:treasury"), *key_rules()]), "evm_sweep") == (
+        "allow",
+        "ok",
+    )
+    assert verdict(make_signer(allow=[rule("evm_sweep", "vault:hot"), *key_rules()]), "evm_sweep") == (
+        "deny",
+        "no_rule",
+    )
 
 
 def test_only_a_cap_that_stops_nothing_holds_a_merge(make_signer: Callable[..., Desk]) -> None:
     kind = "stellar_account_merge"
-    assert verdict(make_signer(allow=[rule(kind, amount_max=str(ALL - 1))]), kind)[1] == "over_amount_cap"
-    assert verdict(make_signer(allow=[rule(kind, amount_max=str(ALL))]), kind) == ("allow", "ok")
+    assert (
+        verdict(make_signer(allow=[rule(kind, amount_max=str(ALL - 1)), *key_rules()]), kind)[1]
+        == "over_amount_cap"
+    )
+    assert verdict(make_signer(allow=[rule(kind, amount_max=str(ALL)), *key_rules()]), kind) == (
+        "allow",
+        "ok",
+    )

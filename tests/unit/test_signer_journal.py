@@ -7,7 +7,6 @@ import pytest
 
 from signer.anchor import OWNER_PLACE, PLACES
 from signer.facts import KeyReserved
-from signer.policy.document import Policy, parse_policy
 from signer.record import Record
 from signer.refusal import EvidenceFault, Refusal, StartupFault
 from tests.fakes.signer_hsm import FakeToken
@@ -20,7 +19,7 @@ class Signer:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.token = FakeToken()
-        self.policy: Policy = parse_policy(policy_bytes(make_policy()))
+        self.policy: bytes | None = policy_bytes(make_policy())
         self.record: Record | None = None
 
     @property
@@ -52,7 +51,10 @@ class Signer:
 
 
 def reserved(name: str) -> KeyReserved:
-    return KeyReserved(request_id=name, key_id=name, org="o", vault="v", curve="ed25519", label="l")
+    return KeyReserved(
+        request_id=name, key_id=name, org="o", vault="v", curve="ed25519", label="l", rule="r", state="active",
+        intent=b"", approvals=(),
+    )  # fmt: skip
 
 
 def add(record: Record, *names: str) -> None:
@@ -73,7 +75,7 @@ def test_facts_survive_a_restart(signer: Signer) -> None:
     signer.write(3)
     state = signer.open().state
     assert list(state.key_requests) == ["1-0", "2-1", "3-2"]
-    assert state.policies[0].hash == signer.policy.hash
+    assert state.policies[0].document == signer.policy
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 4])
@@ -293,7 +295,7 @@ def test_two_signers_never_both_get_a_fact_through(
 
 def test_another_policy_than_the_adopted_one_is_refused(signer: Signer) -> None:
     signer.write(1)
-    signer.policy = parse_policy(policy_bytes(make_policy(version=2)))
+    signer.policy = policy_bytes(make_policy(version=2))
     with pytest.raises(EvidenceFault, match="policy"):
         signer.open()
 

@@ -13,6 +13,7 @@ from stellar_sdk import MuxedAccount
 
 from signer.build.address import addresses_in
 from signer.effects import INTO_VAULT, destinations_of
+from signer.policy.effect import effect_of
 from signer.policy.rules import parse_deny
 from signer.protocol import canonical
 from signer.protocol.canonical import KINDS, MalformedIntent
@@ -89,8 +90,8 @@ def test_every_address_of_a_kind_is_checked(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_policy_knows_every_kind(kind: str) -> None:
-    scope = {"org": "*", "vault": "*", "chain": "*", "asset": "*", "destinations": ["*"]}
-    assert parse_deny({"id": "x", **scope, "kind": kind}).scope.covers(make(kind))
+    scope = {"org": "*", "vault": "*", "key": "*", "chain": "*", "asset": "*", "destinations": ["*"]}
+    assert parse_deny({"id": "x", **scope, "kind": kind}).scope.misses(effect_of(make(kind)), {}) == ()
     with pytest.raises(StartupFault):
         parse_deny({"id": "x", **scope, "kind": kind + "x"})
 

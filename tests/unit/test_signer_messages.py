@@ -12,6 +12,8 @@ from signer.protocol.approvals import Approval
 from signer.protocol.key_backup import AdmitKey, ExportKeys, WrappedKeyList, WrappedKeyView
 from signer.protocol.messages import (
     PAGE_MAX,
+    ChangePolicy,
+    CountView,
     CreateKey,
     EvmBinding,
     Explained,
@@ -46,6 +48,7 @@ KEY = KeyView(
     address="G",
     storage="token",
     origin="born",
+    state="active",
 )
 
 WRAPPED = WrappedKeyView(
@@ -69,6 +72,7 @@ WRAPPED = WrappedKeyView(
         Veto(intent=b"x", approvals=(APPROVAL,)),
         Sign(intent=b"x", approvals=(APPROVAL, APPROVAL), binding=STELLAR),
         Sign(intent=b"", approvals=(), binding=EVM),
+        ChangePolicy(intent=b"x", document=b"y" * 65_536, approvals=(APPROVAL,)),
         SignCheckpoint(key_id="0" * 32, org="o", sequence=2**63 - 1, hash=bytes(32)),
     ],
 )  # fmt: skip
@@ -86,8 +90,9 @@ def test_requests_survive_the_round_trip(request_: Health) -> None:
         Refused(code="no_rule", text="é"),
         SignedCheckpoint(key_id="0", sequence=1, hash=bytes(32), public_key="ab", signature=bytes(64)),
         Explained(
-            verdict="wait", code="quorum_missing", rule="r", group="g", threshold=2,
-            counted=("a",), missing=1, intent_digest="",
+            verdict="wait", code="quorum_missing", rule="r", nearest="", obstacles=("asset",),
+            groups=(CountView(group="g", threshold=2, counted=("a",)),), cool_down_s=0, ready_at=0,
+            intent_digest="",
         ),
     ],
 )  # fmt: skip
@@ -189,7 +194,7 @@ def test_the_longest_page_of_keys_fits_a_frame() -> None:
     name = "x" * 64
     key = KeyView(
         key_id="0" * 32, org=name, vault=name, curve="secp256k1", label=name, public_key="ab" * 65,
-        address="0x" + "a" * 40, storage="wrapped", origin="ceremony",
+        address="0x" + "a" * 40, storage="wrapped", origin="ceremony", state="pre_activation",
     )  # fmt: skip
     assert len(dump(KeyList(keys=(key,) * PAGE_MAX, total=10**6))) < FRAME_MAX
     wrapped = WrappedKeyView(

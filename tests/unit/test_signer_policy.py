@@ -10,7 +10,14 @@ from signer.config import ConfigFault, PinCredential, PinDescriptor, load_config
 from signer.points import P, is_public_key
 from signer.policy.document import parse_policy
 from signer.refusal import StartupFault
-from tests.fakes.signer_people import APPROVERS, approver_key, make_policy, policy_bytes, public_hex
+from tests.fakes.signer_people import (
+    APPROVERS,
+    approver_key,
+    make_key_rule,
+    make_policy,
+    policy_bytes,
+    public_hex,
+)
 
 EXAMPLE = Path(__file__).parents[2] / "signer" / "signer.example.toml"
 
@@ -20,10 +27,43 @@ def allow(**changes: object) -> dict[str, Any]:
     return {**rules[1], **changes}
 
 
+def automatic(**changes: object) -> dict[str, Any]:
+    return make_key_rule("ed25519", **changes)
+
+
+def deny(**changes: object) -> dict[str, Any]:
+    names = ("org", "vault", "key", "chain", "kind", "asset")
+    return {"id": "no", **dict.fromkeys(names, "*"), "destinations": ["*"], **changes}
+
+
+def hours(**changes: object) -> dict[str, Any]:
+    return {"days": ["mon"], "from": "08:00", "to": "18:00", **changes}
+
+
+def listed(**changes: object) -> dict[str, Any]:
+    return {"chain": "eip155:1", "address": "0x1", "label": "the bank", **changes}
+
+
+def asks(threshold: int, group: str = "treasury") -> list[dict[str, object]]:
+    return [{"group": group, "threshold": threshold}]
+
+
+def test_two_groups_need_two_people_between_them() -> None:
+    both = [*asks(1, "desk"), *asks(1, "board")]
+    people = [
+        {"id": name, "keys": [public_hex(approver_key(name))], "groups": groups}
+        for name, groups in (("ada", ["desk", "board"]), ("bob", ["desk"]))
+    ]
+    governance = {"approvals": both, "cool_down_s": 0}
+    assert parse_policy(policy_bytes(make_policy(approvers=people, governance=governance, allow=[])))
+    with pytest.raises(StartupFault, match="fewer people"):
+        parse_policy(policy_bytes(make_policy(approvers=people[:1], governance=governance, allow=[])))
+
+
 def test_a_policy_is_read_whole() -> None:
     policy = parse_policy(policy_bytes(make_policy()))
     assert list(policy.approvers) == list(APPROVERS)
-    assert [rule.threshold for rule in policy.allow] == [2, 2]
+    assert [[one.threshold for one in rule.approvals] for rule in policy.allow] == [[2], [2], [], []]
     assert policy.networks == {"stellar:devnet": "Custody Devnet ; 2026"}
 
 
@@ -37,6 +77,10 @@ def test_a_policy_is_read_whole() -> None:
         ({"extra": 1}, "exactly the fields"),
         ({"networks": {"stellar:a": "x", "stellar:b": "x"}}, "two names"),
         ({"networks": []}, "networks"),
+        ({"networks": {"stellar:a": "x\ny"}}, "printable"),
+        ({"networks": {"a b": "x"}}, "without a space"),
+        ({"allow": [allow(asset="native, to anywhere")]}, "without a space"),
+        ({"allow": [allow(destinations=["0x1\x1b[2K"])]}, "without a space"),
         ({"approvers": [{"id": "a", "keys": ["00" * 32], "groups": ["g"]}]}, "public keys"),
         ({"approvers": [{"id": "a", "keys": [], "groups": ["g"]}]}, "must not be empty"),
         (
@@ -59,9 +103,45 @@ def test_a_policy_is_read_whole() -> None:
             },
             "one id",
         ),
-        ({"allow": [allow(threshold=4)]}, "fewer people"),
-        ({"allow": [allow(threshold=0)]}, "threshold"),
-        ({"allow": [allow(group="nobody")]}, "fewer people"),
+        ({"allow": [allow(approvals=asks(4))]}, "fewer people"),
+        ({"allow": [allow(approvals=asks(0))]}, "threshold"),
+        ({"allow": [allow(approvals=asks(33))]}, "more than 32"),
+        ({"allow": [allow(approvals=asks(1, "nobody"))]}, "fewer people"),
+        ({"allow": [allow(approvals=[*asks(1), *asks(1)])]}, "named twice"),
+        ({"allow": [allow(approvals=[])]}, "names kind, chain and asset and has a window"),
+        ({"allow": [automatic(windows=[])]}, "names kind, chain and asset and has a window"),
+        ({"allow": [automatic(kind="*")]}, "names kind, chain and asset and has a window"),
+        ({"allow": [automatic(chain="*", windows=[])]}, "names kind, chain and asset and has a window"),
+        ({"allow": [automatic(asset="*")]}, "one chain and one asset"),
+        ({"allow": [automatic(chain="*")]}, "one chain and one asset"),
+        ({"allow": [automatic(cool_down_s=1)]}, "no quorum to cool down"),
+        ({"allow": [automatic(amount_max="*")]}, "decimal string"),
+        ({"allow": [automatic(windows=[{"seconds": 1, "amount_max": "1"}])]}, "exactly the fields"),
+        ({"allow": [automatic(windows=[{"seconds": 1, "amount_max": "1", "count_max": 0}])]}, "count_max"),
+        ({"allow": [allow(cool_down_s=-1)]}, "cool_down_s"),
+        ({"allow": [allow(cool_down_s="0")]}, "cool_down_s"),
+        ({"allow": [allow(key="")]}, "key"),
+        ({"allow": [allow(chain="*", destinations=["0x1"])]}, "lists addresses names one chain"),
+        ({"allow": [allow(destinations=["@nobody"])]}, "no list @nobody"),
+        ({"deny": [deny(destinations=["@nobody"])]}, "no list @nobody"),
+        ({"allow": [allow(hours=[hours(days=[])])]}, "must not be empty"),
+        ({"allow": [allow(hours=[hours(days=["monday"])])]}, "must be among"),
+        ({"allow": [allow(hours=[{**hours(), "from": "8:00"}])]}, "time of day"),
+        ({"allow": [allow(hours=[{**hours(), "from": "24:00"}])]}, "from must be before"),
+        ({"allow": [allow(hours=[{**hours(), "to": "08:00"}])]}, "from must be before"),
+        ({"allow": [allow(hours=[{**hours(), "to": "25:00"}])]}, "time of day"),
+        ({"address_book": []}, "address_book"),
+        ({"address_book": {"a b": []}}, "short name"),
+        ({"address_book": {"a": [listed(label="")]}}, "printable"),
+        ({"address_book": {"a": [listed(label="caf\u00e9")]}}, "printable"),
+        ({"address_book": {"a": [listed(), listed(label="again")]}}, "listed twice"),
+        ({"governance": {"approvals": [], "cool_down_s": 0}}, "somebody has to approve"),
+        (
+            {"governance": {"approvals": asks(4), "cool_down_s": 0}},
+            "governance: the group treasury has fewer",
+        ),
+        ({"governance": {"approvals": asks(2)}}, "exactly the fields"),
+        ({"networks": {f"stellar:{n}": "x" * 200 + str(n) for n in range(400)}}, "longer than 65536"),
         ({"allow": [allow(amount_max=5)]}, "decimal string"),
         ({"allow": [allow(amount_max="05")]}, "decimal string"),
         ({"allow": [allow(amount_max="-5")]}, "decimal string"),
@@ -69,10 +149,13 @@ def test_a_policy_is_read_whole() -> None:
         ({"allow": [allow(destinations=["*", "0x1"])]}, "destinations"),
         ({"allow": [allow(destinations=[])]}, "must not be empty"),
         (
-            {"allow": [allow(windows=[{"seconds": 1, "amount_max": "1"}])]},
+            {"allow": [allow(windows=[{"seconds": 1, "amount_max": "1", "count_max": 1}])]},
             "windows names one chain and one asset",
         ),
-        ({"allow": [allow(windows=[{"seconds": 0, "amount_max": "1"}], asset="native")]}, "seconds"),
+        (
+            {"allow": [allow(windows=[{"seconds": 0, "amount_max": "1", "count_max": 1}], asset="native")]},
+            "seconds",
+        ),
         ({"allow": [allow(), allow()]}, "two rules"),
         ({"allow": [{"id": "x"}]}, "exactly the fields"),
         ({"allow": {}}, "list"),

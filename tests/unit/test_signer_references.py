@@ -25,8 +25,10 @@ from tests.fakes.signer_people import (
     approve,
     bind_evm,
     bind_stellar,
+    chain_of_kind,
     make_payment,
     make_policy,
+    make_rule,
     make_transfer,
 )
 
@@ -34,11 +36,13 @@ OWN = ["stellar_account_merge", "evm_sweep", "evm_erc20_sweep"]
 
 
 def named_rule(kind: str, *destinations: str) -> dict[str, object]:
-    return {
-        "id": f"only-{kind}", "org": "*", "vault": "*", "chain": "*", "kind": kind, "asset": "*",
-        "destinations": list(destinations) or ["*"], "amount_max": str(2**256 - 1), "fee_max": str(10**18), "windows": [],
-        "group": "treasury", "threshold": 2,
-    }  # fmt: skip
+    return make_rule(
+        f"only-{kind}",
+        chain=chain_of_kind(kind),
+        kind=kind,
+        destinations=list(destinations) or ["*"],
+        amount_max=str(2**256 - 1),
+    )
 
 
 @pytest.fixture

@@ -19,35 +19,37 @@ from tests.fakes.signer_people import (
     bind_evm,
     make_anchor,
     make_erc20,
+    make_key_rule,
     make_payment,
+    make_rule,
     make_transfer,
 )
 
+KEYS = [make_key_rule("ed25519"), make_key_rule("secp256k1")]
+
+
+def asks(threshold: int, group: str = "treasury") -> list[dict[str, object]]:
+    return [{"group": group, "threshold": threshold}]
+
+
 # --- rules ---------------------------------------------------------------------------------------------------------------
-
-
-def rule(name: str, **changes: object) -> dict[str, object]:
-    return {
-        "id": name, "org": "*", "vault": "*", "chain": "eip155:31337", "kind": "*", "asset": "*",
-        "destinations": ["*"], "amount_max": str(10**24), "fee_max": str(10**18), "windows": [],
-        "group": "treasury", "threshold": 2, **changes,
-    }  # fmt: skip
 
 
 def explain(decider: Decider, intent: Intent, *names: str) -> tuple[str, str, str, int]:
     data = canonical.encode(intent)
     told = decider.explain(Explain(intent=data, approvals=approve(data, *names)))
-    return told.verdict, told.code, told.rule, told.missing
+    missing = sum(each.threshold - len(each.counted) for each in told.groups)
+    return told.verdict, told.code, told.rule, missing
 
 
 def test_rules_deny_first_then_the_first_that_holds_then_no(make_signer: Callable[..., Desk]) -> None:
     deny = {
-        "id": "burn", "org": "*", "vault": "*", "chain": "*", "kind": "*", "asset": "*",
+        "id": "burn", "org": "*", "vault": "*", "key": "*", "chain": "*", "kind": "*", "asset": "*",
         "destinations": [CUSTOMER, "0x6813Eb9362372EEF6200f3b1dbC3f819671cBA69"],
     }  # fmt: skip
-    small = rule("small", amount_max="100", threshold=1, asset="native")
-    large = rule("large", amount_max="1000", asset="native", destinations=[RECEIVER])
-    decider = make_signer(deny=[deny], allow=[small, large]).start()
+    small = make_rule("small", amount_max="100", approvals=asks(1), asset="native")
+    large = make_rule("large", amount_max="1000", asset="native", destinations=[RECEIVER])
+    decider = make_signer(deny=[deny], allow=[small, large, *KEYS]).start()
     key = make_key(decider)
 
     def transfer(amount: int) -> Intent:
@@ -70,10 +72,10 @@ def test_a_rule_for_payments_allows_no_anchor_and_one_for_anchors_no_payment(
     make_signer: Callable[..., Desk],
 ) -> None:
     stellar = {"chain": "stellar:devnet", "fee_max": "1000", "amount_max": "0"}
-    paying = rule("paying", kind="stellar_payment", **{**stellar, "amount_max": str(2**63 - 1)})
-    anchoring = rule("anchoring", kind="stellar_anchor", **stellar)
+    paying = make_rule("paying", kind="stellar_payment", **{**stellar, "amount_max": str(2**63 - 1)})
+    anchoring = make_rule("anchoring", kind="stellar_anchor", **stellar)
     for allow, covered in ((paying, "payment"), (anchoring, "anchor")):
-        decider = make_signer(allow=[allow]).start()
+        decider = make_signer(allow=[allow, *KEYS]).start()
         key = make_key(decider, "ed25519")
         for kind, intent in (("payment", make_payment(key, START)), ("anchor", make_anchor(key, START))):
             verdict = "allow" if kind == covered else "deny"
@@ -81,8 +83,8 @@ def test_a_rule_for_payments_allows_no_anchor_and_one_for_anchors_no_payment(
 
 
 def test_velocity_counts_what_the_journal_bound(make_signer: Callable[..., Desk]) -> None:
-    windows = [{"seconds": 100, "amount_max": "250"}]
-    signer = make_signer(allow=[rule("capped", asset="native", windows=windows)])
+    windows = [{"seconds": 100, "amount_max": "250", "count_max": 9}]
+    signer = make_signer(allow=[make_rule("capped", asset="native", windows=windows), *KEYS])
     decider = signer.start()
     key = make_key(decider)
 
@@ -104,8 +106,8 @@ def test_velocity_counts_what_the_journal_bound(make_signer: Callable[..., Desk]
 
 
 def test_a_bound_intent_does_not_count_against_itself(make_signer: Callable[..., Desk]) -> None:
-    windows = [{"seconds": 100, "amount_max": str(10**18)}]
-    signer = make_signer(allow=[rule("capped", asset="native", windows=windows)])
+    windows = [{"seconds": 100, "amount_max": str(10**18), "count_max": 1}]
+    signer = make_signer(allow=[make_rule("capped", asset="native", windows=windows), *KEYS])
     decider = signer.start()
     asked = make_request(decider, "transfer")
     signer.token.failing = "sign"

@@ -24,8 +24,10 @@ from tests.fakes.signer_people import (
     TOKEN,
     bind_evm,
     bind_stellar,
+    key_rules,
     make_erc20,
     make_payment,
+    make_rule,
     make_transfer,
 )
 
@@ -263,12 +265,9 @@ def test_an_alternative_is_answered_again_with_the_same_bytes(signer: Desk) -> N
 
 
 def test_a_replacement_counts_once_against_velocity(make_signer: Callable[..., Desk]) -> None:
-    rule = {
-        "id": "capped", "org": "*", "vault": "*", "chain": "eip155:31337", "kind": "*", "asset": "native",
-        "destinations": ["*"], "amount_max": str(10**18), "fee_max": str(10**18),
-        "windows": [{"seconds": 1000, "amount_max": str(10**18)}], "group": "treasury", "threshold": 2,
-    }  # fmt: skip
-    decider = make_signer(allow=[rule]).start()
+    window = {"seconds": 1000, "amount_max": str(10**18), "count_max": 9}
+    rule = make_rule("capped", asset="native", amount_max=str(10**18), windows=[window])
+    decider = make_signer(allow=[rule, *key_rules()]).start()
     key, first, _ = sign_first(decider)
     assert decider.sign(approved(replacement(key, first), bid(0, 30 * GWEI, 2 * GWEI)))
     assert decider.sign(approved(cancel(key, first), bid(0, 40 * GWEI, 4 * GWEI)))

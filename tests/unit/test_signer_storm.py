@@ -14,7 +14,7 @@ from signer.protocol.messages import CreateKey, KeyView, ListKeys, Sign, Signed,
 from signer.refusal import HsmFault, Refusal
 from tests.fakes.signer_desk import Desk, approved, code_of, make_key, make_request
 from tests.fakes.signer_hsm import START
-from tests.fakes.signer_people import approve, bind_evm, make_policy, make_transfer
+from tests.fakes.signer_people import approve, bind_evm, key_rules, make_rule, make_transfer
 
 THREADS = 12
 
@@ -145,10 +145,8 @@ def test_a_storm_of_one_request_gets_the_same_bytes(signer: Desk) -> None:
 
 
 def test_a_storm_under_one_limit_stays_under_it(make_signer: Callable[..., Desk]) -> None:
-    allow = make_policy()["allow"]
-    assert isinstance(allow, list)
-    limited = [{**rule, "asset": "native", "windows": [{"seconds": 60, "amount_max": "5"}]} for rule in allow]
-    signer = make_signer(allow=limited)
+    window = {"seconds": 60, "amount_max": "5", "count_max": 1000}
+    signer = make_signer(allow=[make_rule("evm", asset="native", windows=[window]), *key_rules()])
     decider = signer.start()
     keys = [make_key(decider, "secp256k1")]
     jitter(signer)
