@@ -94,7 +94,7 @@ class Decider:
             self._record.check_sound()
             if digest in self._record.state.vetoed:
                 return Vetoed(intent_digest=digest.hex())
-            votes = tally(self._record.policy, request.approvals, digest=digest, initiator=intent.initiator)
+            votes = self._tally(intent, digest, request.approvals)
             if not votes.rejected:
                 raise Refusal("no_veto", "no valid rejection was given")
             if digest in self._record.state.signed:
@@ -212,7 +212,17 @@ class Decider:
             raise Refusal("expired", "the intent is no longer valid")
         if digest in state.vetoed:
             raise Refusal("vetoed", "an approver rejected it")
-        return tally(policy, approvals, digest=digest, initiator=intent.initiator)
+        return self._tally(intent, digest, approvals)
+
+    def _tally(self, intent: Intent, digest: bytes, approvals: tuple[Approval, ...]) -> Tally:
+        return tally(
+            self._record.policy,
+            approvals,
+            digest=digest,
+            initiator=intent.initiator,
+            not_before=intent.not_before,
+            counters=self._record.state.counters,
+        )
 
     def _stop_at_veto(self, data: bytes, digest: bytes, votes: Tally) -> None:
         if votes.rejected:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from signer.protocol.approvals import Approval
+from signer.counters import Counted, Counters
+from signer.protocol.approvals import Approval, Assertion
 from signer.protocol.messages import EvmBinding, StellarBinding
+from signer.protocol.webauthn import read_counter
 from signer.protocol.wire import dump_message, load_message
 
 
@@ -139,6 +141,8 @@ class State:
 
     checkpoints: dict[str, CheckpointSigned] = field(default_factory=dict)
     """The newest by key id."""
+    counters: Counters = field(default_factory=Counters)
+    """Of the passkeys whose approvals were counted."""
 
     def learn(self, at: int, fact: Fact) -> None:
         """Fold one fact, written at unix second `at`, into the state."""
@@ -155,12 +159,20 @@ class State:
                 self.slots[(fact.key_id, fact.chain, fact.slot)] = fact.digest
                 account = (fact.org, fact.vault, fact.chain, fact.asset)
                 self.spending.setdefault(account, []).append((at, fact.amount))
+                for approval in fact.approvals:
+                    self._count(at, fact.digest, approval)
             case TransactionSigned():
                 self.signed[fact.digest] = fact
             case IntentVetoed():
                 self.vetoed.add(fact.digest)
+                self._count(at, fact.digest, fact.approval)
             case CheckpointSigned():
                 self.checkpoints[fact.key_id] = fact
+
+    def _count(self, at: int, digest: bytes, approval: Approval) -> None:
+        if isinstance(approval.evidence, Assertion):
+            counter = read_counter(approval.evidence.authenticator_data)
+            self.counters.learn(at, digest, Counted(public_key=approval.public_key, counter=counter))
 
     def spent(self, account: tuple[str, str, str, str], since: int) -> int:
         """Return what was bound for (org, vault, chain, asset) at or after unix second `since`."""

@@ -8,7 +8,15 @@ from typing import Any
 from sqlalchemy import insert, select
 
 from custody.db.session import ReadSession, UnitOfWork
-from custody.policy.model import AllowRule, ApprovalPolicy, Approver, Scope, Window
+from custody.policy.model import (
+    AllowRule,
+    ApprovalPolicy,
+    Approver,
+    ApproverKey,
+    PasskeyTerms,
+    Scope,
+    Window,
+)
 from custody.policy.tables import approval_policies
 
 
@@ -56,7 +64,7 @@ def _read(body: dict[str, Any]) -> ApprovalPolicy:
         approver_set_version=body["approver_set_version"],
         policy_hash=body["policy_hash"],
         approvers=tuple(
-            Approver(id=each["id"], keys=tuple(each["keys"]), groups=tuple(each["groups"]))
+            Approver(id=each["id"], keys=tuple(map(_key, each["keys"])), groups=tuple(each["groups"]))
             for each in body["approvers"]
         ),
         deny=tuple(_scope(each) for each in body["deny"]),
@@ -74,6 +82,18 @@ def _read(body: dict[str, Any]) -> ApprovalPolicy:
             )
             for each in body["allow"]
         ),
+    )
+
+
+def _key(body: str | dict[str, Any]) -> ApproverKey:
+    if isinstance(body, str):
+        # Policies that were kept before there were other kinds of key, and withdrawals that were made under them.
+        return ApproverKey(algorithm="ed25519", public_key=body, passkey=None)
+    terms = body["passkey"]
+    return ApproverKey(
+        algorithm=body["algorithm"],
+        public_key=body["public_key"],
+        passkey=None if terms is None else PasskeyTerms(**{**terms, "origins": tuple(terms["origins"])}),
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from signer.protocol.approvals import Approval
+from signer.protocol.approver_keys import Ed25519Key, P256Key, Passkey
 from signer.protocol.wire import dump_message, load_message
 
 CURVES = ("ed25519", "secp256k1")
@@ -166,8 +167,7 @@ class ApproverView:
     """One person of the approver set."""
 
     id: str
-    keys: tuple[str, ...]
-    """Ed25519 public keys, hex."""
+    keys: tuple[Ed25519Key | P256Key | Passkey, ...]
     groups: tuple[str, ...]
 
 

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from stellar_sdk import Keypair
 
 from signer.protocol import canonical
-from signer.protocol.approvals import Approval, approval_message
+from signer.protocol.approvals import Approval, RawSignature, approval_message
 from signer.protocol.intent import (
     EvmErc20Transfer,
     EvmTransfer,
@@ -39,6 +39,11 @@ def public_hex(key: Ed25519PrivateKey) -> str:
     return key.public_key().public_bytes_raw().hex()
 
 
+def key_entry(key: Ed25519PrivateKey) -> dict[str, str]:
+    """Return the key as the policy lists it."""
+    return {"type": "ed25519", "public_key": public_hex(key)}
+
+
 def approve(data: bytes, *names: str, decision: str = "approve", version: int = 1) -> tuple[Approval, ...]:
     """Return the approvals of these people for canonical bytes."""
     message = approval_message(decision=decision, digest=canonical.digest(data), approver_set_version=version)
@@ -47,7 +52,7 @@ def approve(data: bytes, *names: str, decision: str = "approve", version: int = 
             approver=name,
             public_key=public_hex(approver_key(name)),
             decision=decision,
-            signature=approver_key(name).sign(message).hex(),
+            evidence=RawSignature(signature=approver_key(name).sign(message)),
         )
         for name in names
     )
@@ -78,7 +83,7 @@ def make_policy(**changes: object) -> dict[str, object]:
         "approver_set_version": 1,
         "networks": {"stellar:devnet": PASSPHRASE},
         "approvers": [
-            {"id": name, "keys": [public_hex(approver_key(name))], "groups": ["treasury"]}
+            {"id": name, "keys": [key_entry(approver_key(name))], "groups": ["treasury"]}
             for name in APPROVERS
         ],
         "deny": [],

@@ -28,7 +28,7 @@ from custody.ledger import postings
 from custody.ledger import service as ledger
 from custody.ledger.model import AccountKey, AccountKind
 from custody.policy import service as policies
-from custody.policy.model import AllowRule, ApprovalPolicy, Approver, Decision, Scope, Word
+from custody.policy.model import AllowRule, ApprovalPolicy, Approver, ApproverKey, Decision, Scope, Word
 from custody.settings import Settings
 from custody.signing import intents
 from custody.wallets import service as wallets
@@ -114,7 +114,13 @@ def make_policy(threshold: int = 2, version: int = 1) -> ApprovalPolicy:
         approvers=tuple(
             Approver(
                 id=name,
-                keys=(approver_key(name).public_key().public_bytes_raw().hex(),),
+                keys=(
+                    ApproverKey(
+                        algorithm="ed25519",
+                        public_key=approver_key(name).public_key().public_bytes_raw().hex(),
+                        passkey=None,
+                    ),
+                ),
                 groups=("treasury",),
             )
             for name in APPROVERS

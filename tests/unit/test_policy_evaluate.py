@@ -11,6 +11,7 @@ from custody.policy.model import (
     AllowRule,
     ApprovalPolicy,
     Approver,
+    ApproverKey,
     Decision,
     Facts,
     Scope,
@@ -32,7 +33,7 @@ LARGE = AllowRule(
     threshold=2,
 )
 PEOPLE = tuple(
-    Approver(id=name, keys=(name,), groups=groups)
+    Approver(id=name, keys=(ApproverKey(algorithm="ed25519", public_key=name, passkey=None),), groups=groups)
     for name, groups in (
         ("ada", ("desk", "board")),
         ("bob", ("board",)),

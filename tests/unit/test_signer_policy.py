@@ -10,7 +10,7 @@ from signer.config import ConfigFault, PinDescriptor, load_config
 from signer.points import P, is_public_key
 from signer.policy.document import parse_policy
 from signer.refusal import StartupFault
-from tests.fakes.signer_people import APPROVERS, approver_key, make_policy, policy_bytes, public_hex
+from tests.fakes.signer_people import APPROVERS, approver_key, key_entry, make_policy, policy_bytes
 
 EXAMPLE = Path(__file__).parents[2] / "signer" / "signer.example.toml"
 
@@ -37,26 +37,25 @@ def test_a_policy_is_read_whole() -> None:
         ({"extra": 1}, "exactly the fields"),
         ({"networks": {"stellar:a": "x", "stellar:b": "x"}}, "two names"),
         ({"networks": []}, "networks"),
-        ({"approvers": [{"id": "a", "keys": ["00" * 32], "groups": ["g"]}]}, "public keys"),
+        (
+            {
+                "approvers": [
+                    {"id": "a", "keys": [{"type": "ed25519", "public_key": "00" * 32}], "groups": ["g"]}
+                ]
+            },
+            "public keys",
+        ),
         ({"approvers": [{"id": "a", "keys": [], "groups": ["g"]}]}, "must not be empty"),
         (
-            {"approvers": [{"id": "a b", "keys": [public_hex(approver_key("a"))], "groups": ["g"]}]},
+            {"approvers": [{"id": "a b", "keys": [key_entry(approver_key("a"))], "groups": ["g"]}]},
             "short name",
         ),
         (
-            {
-                "approvers": [
-                    {"id": n, "keys": [public_hex(approver_key("a"))], "groups": ["g"]} for n in "ab"
-                ]
-            },
-            "share",
+            {"approvers": [{"id": n, "keys": [key_entry(approver_key("a"))], "groups": ["g"]} for n in "ab"]},
+            "stands twice",
         ),
         (
-            {
-                "approvers": [
-                    {"id": "a", "keys": [public_hex(approver_key(n))], "groups": ["g"]} for n in "ab"
-                ]
-            },
+            {"approvers": [{"id": "a", "keys": [key_entry(approver_key(n))], "groups": ["g"]} for n in "ab"]},
             "one id",
         ),
         ({"allow": [allow(threshold=4)]}, "fewer people"),
