@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,14 +36,21 @@ async def api(database: Database) -> AsyncIterator[Harness]:
         yield harness
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
-    opened = Browser(str(PROGRAM), tmp_path / "profile")
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    opened = Browser(str(PROGRAM), tmp_path_factory.mktemp("profile"))
     yield opened
     opened.close()
 
 
-async def on_localhost(url: str) -> str:
+@pytest.fixture
+def browser(chromium: Browser) -> Iterator[Browser]:
+    """The browser without an authenticator."""
+    yield chromium
+    chromium.call("WebAuthn.disable")
+
+
+def on_localhost(url: str) -> str:
     """Passkeys belong to domains, and of all addresses only this name needs no encryption."""
     return url.replace("127.0.0.1", "localhost")
 
@@ -95,7 +101,7 @@ async def test_a_passkey_made_and_used_in_a_browser_satisfies_the_signers_own_co
     api: Harness, browser: Browser, word: str
 ) -> None:
     async with served(api.asgi) as address:
-        url = await on_localhost(address)
+        url = on_localhost(address)
         await asyncio.to_thread(browser.add_authenticator)
         entry = await asyncio.to_thread(register, browser, url)
         key = parse_key(entry, "the page's entry")
@@ -138,7 +144,7 @@ async def test_without_the_persons_verification_the_browser_signs_nothing(
     api: Harness, browser: Browser
 ) -> None:
     async with served(api.asgi) as address:
-        url = await on_localhost(address)
+        url = on_localhost(address)
         device = await asyncio.to_thread(browser.add_authenticator)
         entry = await asyncio.to_thread(register, browser, url)
         key = parse_key(entry, "the page's entry")
@@ -179,7 +185,7 @@ async def test_a_lying_api_is_not_shown(api: Harness, browser: Browser, lie: str
         return told
 
     async with served(api.asgi) as address:
-        assert said in await asyncio.to_thread(meet, await on_localhost(address))
+        assert said in await asyncio.to_thread(meet, on_localhost(address))
 
 
 async def test_the_pages_run_nothing_but_themselves(api: Harness) -> None:

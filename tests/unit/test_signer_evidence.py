@@ -4,6 +4,7 @@ import base64
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -16,6 +17,7 @@ from custody.signing.errors import InvalidDecision
 from custody.signing.evidence import build_approval, read_key, verify_signature
 from signer.evidence import verify_evidence
 from signer.policy.approver_keys import parse_key
+from signer.protocol import webauthn
 from signer.protocol.approvals import Approval, Assertion, Evidence, RawSignature
 from signer.protocol.approver_keys import ApproverKey, Ed25519Key, P256Key, Passkey
 from signer.protocol.webauthn import AssertionRefused, check_assertion
@@ -317,3 +319,9 @@ def test_any_integers_in_der_are_refused_and_break_nothing(integers: tuple[int, 
     bent = device.sign(MESSAGE, Bend(signature=lambda _: bytes([0x30, len(body)]) + body))
     assert signer_says(registered(device), bent, MESSAGE) == "bad_assertion_signature"
     assert platform_says(registered(device), bent, MESSAGE) == "bad_assertion_signature"
+
+
+def test_the_spec_names_every_refusal() -> None:
+    text = Path(webauthn.__file__).with_name("SPEC.md").read_text()
+    codes = {case.code for case in CASES.values()} | {"wrong_evidence", "counter_regressed"}
+    assert {code for code in codes if text.count(f"`{code}`") < 2} == set()
