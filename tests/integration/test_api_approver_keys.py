@@ -144,6 +144,14 @@ async def test_another_form_is_refused(api: Harness, change: dict[str, Any], cod
     assert (answer.status_code, answer.json()["code"]) == (422, code)
 
 
+async def insert_row(api: Harness, columns: dict[str, str]) -> None:
+    honest = {"public_key": f"'{POINT}'", "signature": "'00'", "tenant_id": str(api.tenant.id)}
+    row = honest | {"digest": "sha256('x')", "approver": "'alice'", "word": "'approve'"} | columns
+    names, values = ", ".join(row), ", ".join(row.values())
+    async with api.app.db.unit_of_work(api.tenant.id) as uow:
+        await uow.conn.execute(text(f"INSERT INTO approvals ({names}) VALUES ({values})"))
+
+
 @pytest.mark.parametrize(
     "columns",
     [
@@ -154,9 +162,6 @@ async def test_another_form_is_refused(api: Harness, change: dict[str, Any], cod
     ],
 )
 async def test_the_database_refuses_half_an_assertion(api: Harness, columns: dict[str, str]) -> None:
-    honest = {"public_key": f"'{POINT}'", "signature": "'00'", "tenant_id": str(api.tenant.id)}
-    row = honest | {"digest": "sha256('x')", "approver": "'alice'", "word": "'approve'"} | columns
-    names, values = ", ".join(row), ", ".join(row.values())
     with pytest.raises(IntegrityError):
-        async with api.app.db.unit_of_work(api.tenant.id) as uow:
-            await uow.conn.execute(text(f"INSERT INTO approvals ({names}) VALUES ({values})"))
+        await insert_row(api, columns)
+    await insert_row(api, {})

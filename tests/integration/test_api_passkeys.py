@@ -55,9 +55,11 @@ def on_localhost(url: str) -> str:
     return url.replace("127.0.0.1", "localhost")
 
 
-def register(browser: Browser, url: str) -> dict[str, Any]:
-    """What a person does on the page for new passkeys; the entry that it shows."""
+def register(browser: Browser, url: str, algorithm: str = "ES256") -> dict[str, Any]:
+    """What a person does on the page for new passkeys, with a device that knows one algorithm; the entry that it shows."""
     browser.open(f"{url}/approvers/new")
+    known = f"ALGORITHMS[name] !== '{algorithm}'"
+    browser.evaluate(f"for (const name of Object.keys(ALGORITHMS)) if ({known}) delete ALGORITHMS[name]")
     browser.evaluate("at('approver').value = 'alice'; at('create').click()")
     browser.wait_for("at('said').textContent")
     said = browser.evaluate("at('said').textContent")
@@ -96,17 +98,20 @@ async def ask_withdrawal(api: Harness) -> str:
 
 
 @needs_browser
-@pytest.mark.parametrize("word", ["approve", "reject"])
+@pytest.mark.parametrize(
+    ("algorithm", "word"),
+    [("ES256", "approve"), ("ES256", "reject"), ("EdDSA", "approve"), ("RS256", "approve")],
+)
 async def test_a_passkey_made_and_used_in_a_browser_satisfies_the_signers_own_code(
-    api: Harness, browser: Browser, word: str
+    api: Harness, browser: Browser, algorithm: str, word: str
 ) -> None:
     async with served(api.asgi) as address:
         url = on_localhost(address)
         await asyncio.to_thread(browser.add_authenticator)
-        entry = await asyncio.to_thread(register, browser, url)
+        entry = await asyncio.to_thread(register, browser, url, algorithm)
         key = parse_key(entry, "the page's entry")
         assert isinstance(key, Passkey)
-        assert (key.algorithm, key.rp_id, key.origins) == ("ES256", "localhost", (url,))
+        assert (key.algorithm, key.rp_id, key.origins) == (algorithm, "localhost", (url,))
         await adopt(api, key)
         asked = await ask_withdrawal(api)
         shown = await asyncio.to_thread(look, browser, url, asked, api.tenant.keys["approve"])
