@@ -47,9 +47,11 @@ _BASE64URL = r"^[A-Za-z0-9_-]+$"
 class AssertionIn(In):
     """What a browser hands back beside the signature, each in base64url without padding."""
 
-    credential_id: str = Field(pattern=_BASE64URL, max_length=1364)
-    authenticator_data: str = Field(pattern=_BASE64URL, max_length=50)
-    client_data_json: str = Field(pattern=_BASE64URL, max_length=2731)
+    credential_id: str = Field(pattern=_BASE64URL, max_length=1364, examples=["q83vEjRWeJA"])
+    authenticator_data: str = Field(pattern=_BASE64URL, max_length=50, examples=["A" * 50])
+    client_data_json: str = Field(
+        pattern=_BASE64URL, max_length=2731, examples=["eyJ0eXBlIjoid2ViYXV0aG4uZ2V0In0"]
+    )
 
 
 class DecisionIn(In):
