@@ -22,6 +22,7 @@ from api.graphql import endpoint as graphql_endpoint
 from api.graphql.schema import build_schema
 from api.metrics import Metrics
 from api.openapi import describe
+from api.pages import router as pages
 from api.rest import router as rest
 from custody import bootstrap, logs, settings
 from custody.db.provision import MIGRATIONS
@@ -71,6 +72,7 @@ def create_routes() -> FastAPI:
     api.include_router(health.router)
     api.include_router(rest.router)
     api.include_router(graphql_endpoint.router)
+    api.include_router(pages.router)
     describe(api)
     return api
 

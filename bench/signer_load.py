@@ -23,7 +23,7 @@ from bench.signer_stand import (
     SignerStand,
 )
 from signer.protocol import canonical
-from signer.protocol.approvals import Approval, approval_message
+from signer.protocol.approvals import Approval, RawSignature, approval_message
 from signer.protocol.intent import EvmTransfer, Intent, StellarPayment
 from signer.protocol.messages import (
     Binding,
@@ -114,7 +114,7 @@ def _approvals(vault: str, data: bytes) -> tuple[Approval, ...]:
             approver=name,
             public_key=key.public_key().public_bytes_raw().hex(),
             decision="approve",
-            signature=key.sign(message).hex(),
+            evidence=RawSignature(signature=key.sign(message)),
         )
         for name, key in APPROVERS.items()
     )

@@ -50,8 +50,9 @@ def policy_document() -> bytes:
         for vault, people in ((QUORUM_VAULT, 2), (AUTOMATIC_VAULT, 0))
         for chain, (kind, fee_max) in chains.items()
     ]
-    for curve in ("ed25519", "secp256k1"):
-        allow.append(_rule(curve, chain=curve, kind="key_create", asset="none"))
+    allow += [
+        _rule(curve, chain=curve, kind="key_create", asset="none") for curve in ("ed25519", "secp256k1")
+    ]
     return json.dumps(
         {
             "format": "custody-policy-v1",
@@ -59,7 +60,11 @@ def policy_document() -> bytes:
             "approver_set_version": 1,
             "networks": {STELLAR_CHAIN: PASSPHRASE},
             "approvers": [
-                {"id": name, "keys": [key.public_key().public_bytes_raw().hex()], "groups": ["treasury"]}
+                {
+                    "id": name,
+                    "keys": [{"type": "ed25519", "public_key": key.public_key().public_bytes_raw().hex()}],
+                    "groups": ["treasury"],
+                }
                 for name, key in APPROVERS.items()
             ],
             "address_book": {},

@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import argparse
 import base64
-import binascii
-import getpass
 import hashlib
 import json
-import os
-import stat
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -22,17 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
 
+from cli.approver_keys import KINDS, KeyFileFault, PrivateKey, create_key, load_key, public_hex, sign
 from signer.protocol import canonical
-from signer.protocol.approvals import Approval, approval_message
+from signer.protocol.approvals import approval_message
 from signer.protocol.intent import Intent, StellarIntent
 
 TIMEOUT_S = 30.0
@@ -87,7 +76,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--token-file", type=Path, metavar="FILE", help="file that holds the approver's API key"
     )
     parser.add_argument(
-        "--key-file", type=Path, metavar="FILE", help="Ed25519 key: PEM (PKCS#8) or 64 hex characters"
+        "--key-file",
+        type=Path,
+        metavar="FILE",
+        help="PEM (PKCS#8) of an Ed25519 or P-256 key, or an Ed25519 seed in hex",
     )
     parser.add_argument("--approver", metavar="ID", help="the approver's name in the signer's policy")
     parser.add_argument("--reject", action="store_true", help="reject instead of approve; final")
@@ -99,6 +91,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--approver-set-version", type=int, metavar="N", help="with --offline: part of what is signed"
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="with keygen: where the new key goes")
+    parser.add_argument("--kind", choices=KINDS, default="ed25519", help="with keygen: the kind of key")
     parser.set_defaults(run=run)
 
 
@@ -108,11 +101,11 @@ def run(chosen: argparse.Namespace) -> int:
         if chosen.offline is not None:
             return _decide_offline(chosen)
         if chosen.target == "keygen":
-            return _keygen(_needed(chosen.out, "--out"))
+            return _keygen(chosen.kind, _needed(chosen.out, "--out"))
         _needed(chosen.target, "a withdrawal (or list, or keygen)")
         with _open_api(_needed(chosen.api, "--api"), chosen.token_file) as api:
             return _list(api) if chosen.target == "list" else _decide(api, chosen)
-    except ApproveFault as fault:
+    except (ApproveFault, KeyFileFault) as fault:
         print(f"custody approve: {fault}", file=sys.stderr)
         return 2
     except canonical.MalformedIntent as error:
@@ -147,7 +140,7 @@ def _decide(api: httpx.Client, chosen: argparse.Namespace) -> int:
     sent = _answer(
         api.post(
             f"/v1/approvals/{chosen.target}/decisions",
-            json=_approval_json(approval),
+            json=approval,
             headers={"Idempotency-Key": f"decision-{command[:40]}"},
         )
     )
@@ -171,7 +164,7 @@ def _decide_offline(chosen: argparse.Namespace) -> int:
     if not chosen.yes and not _confirm(word):
         print("Nothing was signed.", file=sys.stderr)
         return 1
-    print(json.dumps(_approval_json(sign_decision(key, approver, word, digest, version))))
+    print(json.dumps(sign_decision(key, approver, word, digest, version)))
     return 0
 
 
@@ -211,57 +204,22 @@ def _show_row(row: object) -> None:
     )
 
 
-def _keygen(out: Path) -> int:
-    key = Ed25519PrivateKey.generate()
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    try:
-        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        raise ApproveFault(f"{out} cannot be created: {error.strerror}") from error
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(pem)
-    print(key.public_key().public_bytes_raw().hex())
+def _keygen(kind: str, out: Path) -> int:
+    print(public_hex(create_key(kind, out)))
     return 0
 
 
-def load_key(path: Path) -> Ed25519PrivateKey:
-    """Return the key in a PEM or hex seed file that only its owner can read; raises ApproveFault."""
-    try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise ApproveFault(f"the key file {path} can be read by others: chmod 600 {path}")
-            content = file.read(16_384).strip()
-    except OSError as error:
-        raise ApproveFault(f"the key file {path} cannot be read: {error.strerror}") from error
-    try:
-        if content.startswith(b"-----"):
-            key = _load_pem(content, path)
-        else:
-            key = Ed25519PrivateKey.from_private_bytes(binascii.unhexlify(content))
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise ApproveFault(f"{path} holds neither a PEM key nor 64 hex characters") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ApproveFault(f"the key in {path} is not an Ed25519 key")
-    return key
-
-
-def _load_pem(content: bytes, path: Path) -> object:
-    if b"ENCRYPTED" in content:
-        return load_pem_private_key(content, password=getpass.getpass(f"Passphrase of {path}: ").encode())
-    return load_pem_private_key(content, password=None)
-
-
 def sign_decision(
-    key: Ed25519PrivateKey, approver: str, decision: str, digest: bytes, approver_set_version: int
-) -> Approval:
-    """Return the signed decision about the intent with this digest."""
+    key: PrivateKey, approver: str, decision: str, digest: bytes, approver_set_version: int
+) -> dict[str, str]:
+    """Return the signed decision about the intent with this digest, as the API takes it."""
     message = approval_message(decision=decision, digest=digest, approver_set_version=approver_set_version)
-    return Approval(
-        approver=approver,
-        public_key=key.public_key().public_bytes_raw().hex(),
-        decision=decision,
-        signature=key.sign(message).hex(),
-    )
+    return {
+        "approver": approver,
+        "public_key": public_hex(key),
+        "decision": decision,
+        "signature": sign(key, message).hex(),
+    }
 
 
 def show_intent(intent: Intent, digest: bytes, approver_set_version: int) -> None:
@@ -357,10 +315,6 @@ def _read_pending(body: dict[str, Any]) -> Pending:
     except ValueError as error:
         raise ApproveFault("the API's intent is not base64") from error
     return Pending(id=name, data=data, approver_set_version=version)
-
-
-def _approval_json(approval: Approval) -> dict[str, str]:
-    return {field.name: getattr(approval, field.name) for field in fields(approval)}
 
 
 def _needed(value: Any, option: str) -> Any:

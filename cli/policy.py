@@ -20,11 +20,12 @@ from uuid import uuid4
 
 import httpx
 
-from cli.approve import ApproveFault, load_key, plain
+from cli.approve import ApproveFault, plain
+from cli.approver_keys import KeyFileFault, load_key, public_hex, sign
 from cli.policy_words import compare, describe, explain, moment
 from signer.policy.document import Policy, parse_policy
 from signer.protocol import governance, messages, policy_messages
-from signer.protocol.approvals import GOVERNANCE_TAG, Approval, approval_message
+from signer.protocol.approvals import GOVERNANCE_TAG, Approval, RawSignature, approval_message
 from signer.protocol.canonical import MalformedIntent
 from signer.protocol.governance import KeyCreate, KeyStateChange, PolicyChange
 from signer.protocol.wire import ConnectionEnded, MalformedMessage, receive_frame, send_frame
@@ -57,7 +58,7 @@ def run(chosen: argparse.Namespace) -> int:
     """Carry out the command; returns 0 when done, 1 when the signer or a person says no, 2 when it was called wrongly."""
     try:
         code: int = chosen.act(chosen)
-    except (PolicyFault, ApproveFault, StartupFault) as fault:
+    except (PolicyFault, ApproveFault, KeyFileFault, StartupFault) as fault:
         print(f"custody policy: {fault}", file=sys.stderr)
         return 2
     except MalformedIntent as error:
@@ -172,13 +173,13 @@ def _approve(chosen: argparse.Namespace) -> int:
         approver_set_version=chosen.approver_set_version,
         tag=GOVERNANCE_TAG,
     )
-    approval = Approval(
-        approver=chosen.approver,
-        public_key=key.public_key().public_bytes_raw().hex(),
-        decision=word,
-        signature=key.sign(message).hex(),
-    )
-    print(json.dumps({field.name: getattr(approval, field.name) for field in fields(approval)}))
+    approval = {
+        "approver": chosen.approver,
+        "public_key": public_hex(key),
+        "decision": word,
+        "signature": sign(key, message).hex(),
+    }
+    print(json.dumps(approval))
     return 0
 
 
@@ -284,7 +285,12 @@ def _approvals(paths: list[Path] | None) -> tuple[Approval, ...]:
 
 
 def _approval(value: Any) -> Approval:
-    return Approval(**{field.name: str(value[field.name]) for field in fields(Approval)})
+    return Approval(
+        approver=str(value["approver"]),
+        public_key=str(value["public_key"]),
+        decision=str(value["decision"]),
+        evidence=RawSignature(signature=bytes.fromhex(value["signature"])),
+    )
 
 
 def _confirm(word: str) -> bool:

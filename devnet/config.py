@@ -147,7 +147,10 @@ def _approver_key(path: Path) -> str:
 
 def policy_document(approvers: dict[str, str], stellar_passphrase: str) -> str:
     """The signer's policy: two of three people approve every payment within caps that fit test money; machines make keys."""
-    people = [{"id": name, "keys": [key], "groups": ["treasury"]} for name, key in approvers.items()]
+    people = [
+        {"id": name, "keys": [{"type": "ed25519", "public_key": key}], "groups": ["treasury"]}
+        for name, key in approvers.items()
+    ]
     document = {
         "format": "custody-policy-v1",
         "version": 1,

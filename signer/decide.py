@@ -99,7 +99,7 @@ class Decider:
             if digest in self._record.state.vetoed:
                 return vetoed
             adopt_due(self._record)
-            votes = tally(self._record.policy, request.approvals, digest=digest, initiator=intent.initiator)
+            votes = self._tally(intent, digest, request.approvals)
             if not votes.rejected:
                 raise Refusal("no_veto", "no valid rejection was given")
             if digest in self._record.state.signed or digest in self._record.state.under_way:
@@ -233,7 +233,17 @@ class Decider:
             raise Refusal("vetoed", "an approver rejected it")
         # Here for its refusals, so that `explain` tells of them too; what it finds is looked up again when it is used.
         resolve(state, intent)
-        return tally(policy, approvals, digest=digest, initiator=intent.initiator)
+        return self._tally(intent, digest, approvals)
+
+    def _tally(self, intent: Intent, digest: bytes, approvals: tuple[Approval, ...]) -> Tally:
+        return tally(
+            self._record.policy,
+            approvals,
+            digest=digest,
+            initiator=intent.initiator,
+            not_before=intent.not_before,
+            counters=self._record.state.counters,
+        )
 
     def _rule(self, intent: Intent, digest: bytes, votes: Tally) -> Ruling:
         return judge(self._record, effect_of(intent), digest, votes.approved)

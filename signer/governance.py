@@ -71,7 +71,7 @@ def admit_governance(
         raise Refusal("expired", "the intent is no longer valid")
     if digest in record.state.vetoed:
         raise Refusal("vetoed", "an approver rejected it")
-    return tally(policy, approvals, digest=digest, initiator=intent.initiator, tag=GOVERNANCE_TAG)
+    return _tally(record, intent, digest, approvals)
 
 
 def change_policy(record: Record, request: ChangePolicy) -> PolicyChanged:
@@ -129,9 +129,7 @@ def veto_governance(record: Record, request: Veto) -> Vetoed:
     adopt_due(record)
     state = record.state
     if digest not in state.vetoed:
-        votes = tally(
-            record.policy, request.approvals, digest=digest, initiator=intent.initiator, tag=GOVERNANCE_TAG
-        )
+        votes = _tally(record, intent, digest, request.approvals)
         if not votes.rejected:
             raise Refusal("no_veto", "no valid rejection was given")
         created = any(key.intent == request.intent for key in state.reserved.values())
@@ -164,6 +162,18 @@ def policy_document(record: Record, version: int) -> PolicyDocument:
         if each.version == version:
             return PolicyDocument(version=version, document=each.document)
     raise Refusal("unknown_policy", "there is no such version of the policy")
+
+
+def _tally(record: Record, intent: Governance, digest: bytes, approvals: tuple[Approval, ...]) -> Tally:
+    return tally(
+        record.policy,
+        approvals,
+        digest=digest,
+        initiator=intent.initiator,
+        not_before=intent.not_before,
+        counters=record.state.counters,
+        tag=GOVERNANCE_TAG,
+    )
 
 
 def _known(record: Record, digest: bytes) -> PolicyChanged | None:

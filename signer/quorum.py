@@ -4,9 +4,8 @@ request.
 
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
+from signer.counters import Counted, Counters
+from signer.evidence import verify_evidence
 from signer.policy.document import Policy
 from signer.protocol.approvals import APPROVAL_TAG, DECISIONS, Approval, approval_message
 from signer.refusal import Refusal
@@ -26,6 +25,8 @@ def tally(
     *,
     digest: bytes,
     initiator: str,
+    not_before: int,
+    counters: Counters,
     tag: bytes = APPROVAL_TAG,
 ) -> Tally:
     """Verify every approval and return who decided what. `tag` keeps approvals of transactions and of governance apart.
@@ -38,7 +39,9 @@ def tally(
     rejected: list[Approval] = []
     seen: set[str] = set()
     for approval in approvals:
-        _verify(policy, approval, digest, tag)
+        counted = _verify(policy, approval, digest, tag)
+        if not counters.is_possible(counted, digest=digest, not_before=not_before):
+            raise Refusal("counter_regressed", f"{approval.approver}'s passkey has shown this counter before")
         if approval.approver in seen:
             raise Refusal("duplicate_approver", f"{approval.approver} decides more than once")
         seen.add(approval.approver)
@@ -51,26 +54,17 @@ def tally(
     return Tally(approved=frozenset(approved), rejected=tuple(rejected))
 
 
-def _verify(policy: Policy, approval: Approval, digest: bytes, tag: bytes) -> None:
+def _verify(policy: Policy, approval: Approval, digest: bytes, tag: bytes) -> Counted:
     if approval.decision not in DECISIONS:
         raise Refusal("bad_decision", "a decision is approve or reject")
     person = policy.approvers.get(approval.approver)
     if person is None:
         raise Refusal("unknown_approver", f"{approval.approver} is not an approver")
-    if approval.public_key not in person.keys:
+    key = person.key(approval.public_key)
+    if key is None:
         raise Refusal("unknown_approver_key", f"the key is not one of {approval.approver}'s")
     version = policy.approver_set_version
     message = approval_message(
         decision=approval.decision, digest=digest, approver_set_version=version, tag=tag
     )
-    if not _is_signed(approval, message):
-        raise Refusal("bad_approval_signature", f"{approval.approver}'s signature does not verify")
-
-
-def _is_signed(approval: Approval, message: bytes) -> bool:
-    try:
-        signature = bytes.fromhex(approval.signature)
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(approval.public_key)).verify(signature, message)
-    except (InvalidSignature, ValueError):
-        return False
-    return signature.hex() == approval.signature
+    return Counted(public_key=key.public_key, counter=verify_evidence(key, approval.evidence, message))

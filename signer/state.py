@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
+from signer.counters import Counted, Counters
 from signer.facts import (
     Bound,
     CheckpointSigned,
@@ -21,7 +22,9 @@ from signer.facts import (
     TransactionSigned,
     WrappedKeyCreated,
 )
+from signer.protocol.approvals import Approval, Assertion
 from signer.protocol.governance import NO_ASSET
+from signer.protocol.webauthn import read_counter
 
 Place = tuple[str, ...]
 """Where spending is counted: (org, vault, chain, asset), or (rule,)."""
@@ -86,6 +89,8 @@ class State:
     """By digest of an intent that is bound and not signed: where it counts, since when, and how much."""
     checkpoints: dict[str, CheckpointSigned] = field(default_factory=dict)
     """The newest by key id."""
+    counters: Counters = field(default_factory=Counters)
+    """Of the passkeys whose approvals were counted."""
     under_way: Counter[bytes] = field(default_factory=Counter)
     """No fact: requests by digest that were allowed and are not answered yet. Their signature may exist at any moment."""
 
@@ -97,8 +102,10 @@ class State:
                 self.pending = None
             case PolicyAccepted():
                 self.pending = self.accepted[fact.digest] = fact
+                self._learn_counters(at, fact.digest, fact.approvals)
             case QuorumCompleted():
                 self.completed[(fact.digest, fact.rule)] = at
+                self._learn_counters(at, fact.digest, fact.approvals)
             case Bound():
                 self._learn_bound(at, fact)
             case TransactionSigned():
@@ -109,6 +116,7 @@ class State:
                 self.open_spending.pop(fact.digest, None)
             case IntentVetoed():
                 self.vetoed.add(fact.digest)
+                self._learn_counters(at, fact.digest, (fact.approval,))
                 if self.pending is not None and self.pending.digest == fact.digest:
                     self.pending = None
             case CheckpointSigned():
@@ -135,6 +143,7 @@ class State:
             case KeyStateChanged():
                 key = self.reserved[fact.key_id]
                 self.key_changes[fact.digest] = fact
+                self._learn_counters(at, fact.digest, fact.approvals)
                 self.standing[fact.key_id] = (fact.state, fact.successor)
                 self._count_key(at, key.org, key.vault, key.curve, fact.rule)
 
@@ -184,6 +193,7 @@ class State:
             asset=sys.intern(fact.asset),
         )
         self.bound[fact.digest] = fact
+        self._learn_counters(at, fact.digest, fact.approvals)
         if fact.slot_key:
             place = (fact.slot_key, fact.chain, fact.slot)
             earlier = self.slots.get(place, ()) if fact.replaces else ()
@@ -198,3 +208,9 @@ class State:
     def _count(self, at: int, places: tuple[Place, ...], amount: int) -> None:
         for place in places:
             self.spending.setdefault(place, Spending()).add(at, amount)
+
+    def _learn_counters(self, at: int, digest: bytes, approvals: tuple[Approval, ...]) -> None:
+        for approval in approvals:
+            if isinstance(approval.evidence, Assertion):
+                counter = read_counter(approval.evidence.authenticator_data)
+                self.counters.learn(at, digest, Counted(public_key=approval.public_key, counter=counter))

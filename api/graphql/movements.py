@@ -10,6 +10,7 @@ from strawberry.types import Info
 
 from api.graphql.context import Context
 from api.graphql.parties import Money, Node, Wallet, find_wallet, show_money
+from api.rest.approvals import show_base64url
 from custody.assets.model import Asset
 from custody.deposits.model import Deposit as DepositModel
 from custody.kernel.ids import WalletId, show_id
@@ -62,6 +63,15 @@ class Transfer(Node):
 
 
 @strawberry.type
+class Assertion:
+    """What a passkey's signature covers, each in base64url without padding."""
+
+    credential_id: str
+    authenticator_data: str
+    client_data_json: str
+
+
+@strawberry.type
 class Approval:
     """One approver's signed word."""
 
@@ -69,6 +79,7 @@ class Approval:
     decision: str
     public_key: str
     signature: str
+    webauthn: Assertion | None
 
 
 @strawberry.type
@@ -118,6 +129,13 @@ class Withdrawal(Node):
                 decision=each.word.value,
                 public_key=each.public_key,
                 signature=each.signature,
+                webauthn=None
+                if each.assertion is None
+                else Assertion(
+                    credential_id=each.assertion.credential_id,
+                    authenticator_data=show_base64url(each.assertion.authenticator_data),
+                    client_data_json=show_base64url(each.assertion.client_data_json),
+                ),
             )
             for each in found
         ]

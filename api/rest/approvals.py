@@ -30,7 +30,8 @@ from api.rest.shapes import (
 from api.strict_json import StrictRoute
 from custody.db.session import UnitOfWork
 from custody.kernel.ids import WithdrawalId, parse_id, show_id
-from custody.policy.model import Decision, Word
+from custody.policy.model import Assertion, Decision, Word
+from custody.signing.errors import InvalidDecision
 from custody.withdrawals import service as withdrawals
 from custody.withdrawals.model import WithdrawalView
 from custody.withdrawals.transitions import WITHDRAWALS
@@ -38,8 +39,19 @@ from custody.withdrawals.transitions import WITHDRAWALS
 router = APIRouter(prefix="/v1/approvals", tags=["approvals"], route_class=StrictRoute)
 
 ApprovalPath = Annotated[str, Path(max_length=40, examples=["wdr_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
-_HEX_KEY = r"^[0-9a-f]{64}$"
-_HEX_SIGNATURE = r"^[0-9a-f]{128}$"
+_HEX_KEY = r"^(?:[0-9a-f]{2}){32,512}$"
+_HEX_SIGNATURE = r"^(?:[0-9a-f]{2}){1,512}$"
+_BASE64URL = r"^[A-Za-z0-9_-]+$"
+
+
+class AssertionIn(In):
+    """What a browser hands back beside the signature, each in base64url without padding."""
+
+    credential_id: str = Field(pattern=_BASE64URL, max_length=1364, examples=["q83vEjRWeJA"])
+    authenticator_data: str = Field(pattern=_BASE64URL, max_length=50, examples=["A" * 50])
+    client_data_json: str = Field(
+        pattern=_BASE64URL, max_length=2731, examples=["eyJ0eXBlIjoid2ViYXV0aG4uZ2V0In0"]
+    )
 
 
 class DecisionIn(In):
@@ -49,12 +61,35 @@ class DecisionIn(In):
         min_length=1, max_length=64, description="Name in the signer's policy.", examples=["alice"]
     )
     public_key: str = Field(
-        pattern=_HEX_KEY, description="Ed25519 public key, hexadecimal.", examples=["ab" * 32]
+        pattern=_HEX_KEY, description="Key that signed, as the policy spells it.", examples=["ab" * 32]
     )
     decision: Literal["approve", "reject"]
     signature: str = Field(
-        pattern=_HEX_SIGNATURE, description="Ed25519 signature, hexadecimal.", examples=["cd" * 64]
+        pattern=_HEX_SIGNATURE,
+        description="Hexadecimal: Ed25519; r and s of P-256 with the lower s; or a passkey's, as the browser gave it.",
+        examples=["cd" * 64],
     )
+    webauthn: AssertionIn | None = Field(
+        default=None,
+        description="Of a passkey: the assertion that the signature covers. Null for other keys.",
+    )
+
+
+class AssertionOut(Out):
+    """What a passkey's signature covers, each in base64url without padding."""
+
+    credential_id: str
+    authenticator_data: str
+    client_data_json: str
+
+
+class PasskeyOut(Out):
+    """A passkey that may decide."""
+
+    approver: str = Field(description="The person whose word it gives.")
+    public_key: str
+    credential_id: str
+    rp_id: str
 
 
 class DecisionOut(Out):
@@ -64,6 +99,7 @@ class DecisionOut(Out):
     public_key: str
     decision: str
     signature: str
+    webauthn: AssertionOut | None
 
 
 class ApprovalGroupOut(Out):
@@ -91,6 +127,9 @@ class ApprovalOut(Out):
         description="Seconds that the signer waits after the last approval; a veto still ends it."
     )
     decisions: list[DecisionOut]
+    passkeys: list[PasskeyOut] = Field(
+        description="Passkeys of everybody who may decide, for the browser to ask for."
+    )
     expires_at: str
 
 
@@ -130,7 +169,11 @@ async def decide(approval_id: ApprovalPath, body: DecisionIn, command: Approve) 
     """Record an approver's decision. The signer checks every signature again for itself before it signs anything."""
     wanted = WithdrawalId(parse_id("wdr", approval_id))
     decision = Decision(
-        approver=body.approver, public_key=body.public_key, word=Word(body.decision), signature=body.signature
+        approver=body.approver,
+        public_key=body.public_key,
+        word=Word(body.decision),
+        signature=body.signature,
+        assertion=None if body.webauthn is None else _read_assertion(body.webauthn, body.approver),
     )
 
     async def effect(uow: UnitOfWork) -> ApprovalOut:
@@ -140,6 +183,35 @@ async def decide(approval_id: ApprovalPath, body: DecisionIn, command: Approve) 
     answer = await command.run(effect)
     await command.wake("advance_withdrawal", wanted)
     return answer
+
+
+def _read_assertion(body: AssertionIn, approver: str) -> Assertion:
+    return Assertion(
+        credential_id=body.credential_id,
+        authenticator_data=_parse_base64url(body.authenticator_data, approver),
+        client_data_json=_parse_base64url(body.client_data_json, approver),
+    )
+
+
+def _parse_base64url(text: str, approver: str) -> bytes:
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except ValueError as error:
+        raise InvalidDecision(reason="malformed_assertion", approver=approver) from error
+
+
+def show_assertion(assertion: Assertion) -> AssertionOut:
+    """A passkey's evidence, as responses carry it."""
+    return AssertionOut(
+        credential_id=assertion.credential_id,
+        authenticator_data=show_base64url(assertion.authenticator_data),
+        client_data_json=show_base64url(assertion.client_data_json),
+    )
+
+
+def show_base64url(data: bytes) -> str:
+    """Bytes as WebAuthn writes them."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
 def show_approval(view: WithdrawalView) -> ApprovalOut:
@@ -167,8 +239,20 @@ def show_approval(view: WithdrawalView) -> ApprovalOut:
                 public_key=each.public_key,
                 decision=each.word.value,
                 signature=each.signature,
+                webauthn=None if each.assertion is None else show_assertion(each.assertion),
             )
             for each in view.decisions
+        ],
+        passkeys=[
+            PasskeyOut(
+                approver=person.id,
+                public_key=key.public_key,
+                credential_id=key.passkey.credential_id,
+                rp_id=key.passkey.rp_id,
+            )
+            for person in view.approvers
+            for key in person.keys
+            if key.passkey is not None
         ],
         expires_at=show_time(found.expires_at),
     )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import asdict
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 from sqlalchemy.dialects.postgresql import insert
 
 from custody.approvals.tables import approvals
 from custody.db.session import ReadSession, UnitOfWork
-from custody.policy.model import Decision, Word
+from custody.policy.model import Assertion, Decision, Word
 
 
 async def insert_decision(uow: UnitOfWork, digest: bytes, decision: Decision) -> bool:
@@ -23,6 +25,7 @@ async def insert_decision(uow: UnitOfWork, digest: bytes, decision: Decision) ->
             public_key=decision.public_key,
             word=decision.word.value,
             signature=decision.signature,
+            **({} if decision.assertion is None else asdict(decision.assertion)),
         )
         .on_conflict_do_nothing()
         .returning(approvals.c.approver)
@@ -44,8 +47,21 @@ async def load_decisions_of(session: ReadSession, digests: Collection[bytes]) ->
     )
     found: dict[bytes, list[Decision]] = {}
     for row in rows:
-        decision = Decision(
-            approver=row.approver, public_key=row.public_key, word=Word(row.word), signature=row.signature
-        )
-        found.setdefault(bytes(row.digest), []).append(decision)
+        found.setdefault(bytes(row.digest), []).append(_decision(row))
     return found
+
+
+def _decision(row: Row[Any]) -> Decision:
+    return Decision(
+        approver=row.approver,
+        public_key=row.public_key,
+        word=Word(row.word),
+        signature=row.signature,
+        assertion=None
+        if row.credential_id is None
+        else Assertion(
+            credential_id=row.credential_id,
+            authenticator_data=bytes(row.authenticator_data),
+            client_data_json=bytes(row.client_data_json),
+        ),
+    )

@@ -19,13 +19,25 @@ approvals = Table(
     text_column("approver", primary_key=True),
     # Order of arrival.
     Column("sequence", BigInteger, Identity(always=True), nullable=False),
-    # Ed25519 key that signed, hexadecimal.
+    # Key that signed, hexadecimal.
     text_column("public_key"),
     choice_column("word", tuple(word.value for word in Word)),
-    # Ed25519 signature, hexadecimal.
+    # Hexadecimal, in the form of the key's kind.
     text_column("signature"),
+    # The assertion that a passkey signed: credential, what the authenticator and what the browser said. Null for other keys.
+    text_column("credential_id", nullable=True),
+    Column("authenticator_data", LargeBinary, nullable=True),
+    Column("client_data_json", LargeBinary, nullable=True),
     created_at(),
     CheckConstraint("octet_length(digest) = 32", name="digest_length"),
-    CheckConstraint("public_key ~ '^[0-9a-f]{64}$'", name="public_key_form"),
-    CheckConstraint("signature ~ '^[0-9a-f]{128}$'", name="signature_form"),
+    CheckConstraint("public_key ~ '^([0-9a-f]{2})+$' AND length(public_key) <= 1024", name="public_key_form"),
+    CheckConstraint("signature ~ '^([0-9a-f]{2})+$' AND length(signature) <= 1024", name="signature_form"),
+    CheckConstraint(
+        "num_nulls(credential_id, authenticator_data, client_data_json) IN (0, 3)", name="assertion_whole"
+    ),
+    CheckConstraint(
+        "length(credential_id) <= 1364 AND octet_length(authenticator_data) = 37 "
+        "AND octet_length(client_data_json) <= 2048",
+        name="assertion_bounded",
+    ),
 )

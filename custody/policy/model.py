@@ -14,15 +14,45 @@ ANY = "*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PasskeyTerms:
+    """Where and how a passkey may be used."""
+
+    credential_id: str
+    """Name of the credential, base64url without padding."""
+    rp_id: str
+    """Domain that it belongs to."""
+    origins: tuple[str, ...]
+    """Pages on which it may be used."""
+    device_bound: bool
+    """Whether it cannot leave its device."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApproverKey:
+    """One key of an approver."""
+
+    algorithm: str
+    """`ed25519` or `p256` of a key that signs by itself; `ES256`, `EdDSA` or `RS256` of a passkey."""
+    public_key: str
+    """Hexadecimal, as the signer's policy spells it; names the key."""
+    passkey: PasskeyTerms | None
+    """Of a passkey only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Approver:
     """One person who may decide."""
 
     id: str
     """Name in the signer's policy."""
-    keys: tuple[str, ...]
-    """Ed25519 public keys, hexadecimal."""
+    keys: tuple[ApproverKey, ...]
+    """Any of them speaks for the person; the person counts once."""
     groups: tuple[str, ...]
     """Groups that the person belongs to."""
+
+    def key(self, public_key: str) -> ApproverKey | None:
+        """The person's key that is spelled so."""
+        return next((key for key in self.keys if key.public_key == public_key), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,9 +201,9 @@ class ApprovalPolicy:
     allow: tuple[AllowRule, ...]
     """What is possible, and under which quorum."""
 
-    def approver_of(self, public_key: str) -> Approver | None:
-        """The person to whom this key belongs."""
-        return next((person for person in self.approvers if public_key in person.keys), None)
+    def approver(self, name: str) -> Approver | None:
+        """The person of this name."""
+        return next((person for person in self.approvers if person.id == name), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +244,18 @@ class Word(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Assertion:
+    """What a browser and its authenticator sign about, when a passkey decides. Source: Web Authentication Level 2, s. 6.3.3."""
+
+    credential_id: str
+    """Name of the credential, base64url without padding."""
+    authenticator_data: bytes
+    """What the authenticator says of itself and the person before it."""
+    client_data_json: bytes
+    """What the browser says it was asked and by which page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """One person's signed word about one intent."""
 
@@ -224,7 +266,9 @@ class Decision:
     word: Word
     """Approve or reject."""
     signature: str
-    """Ed25519 signature over the word, the intent's digest and the approver set's version, hexadecimal."""
+    """Over the word, the intent's digest and the approver set's version, in the form of the key's kind; hexadecimal."""
+    assertion: Assertion | None = None
+    """The assertion that a passkey's signature covers; its challenge holds the word, the digest and the version."""
 
 
 class Standing(StrEnum):

@@ -13,10 +13,12 @@ from custody.policy.model import (
     AllowRule,
     ApprovalPolicy,
     Approver,
+    ApproverKey,
     Demand,
     Governance,
     Hours,
     ListedAddress,
+    PasskeyTerms,
     Scope,
     Window,
 )
@@ -29,7 +31,7 @@ async def load_current(session: ReadSession) -> ApprovalPolicy | None:
         select(approval_policies.c.body).order_by(approval_policies.c.version.desc()).limit(1)
     )
     body = rows.scalar_one_or_none()
-    return None if body is None else _read(body)
+    return None if body is None else read_body(body)
 
 
 async def load_version(session: ReadSession, version: int) -> ApprovalPolicy | None:
@@ -38,20 +40,20 @@ async def load_version(session: ReadSession, version: int) -> ApprovalPolicy | N
         select(approval_policies.c.body).where(approval_policies.c.version == version)
     )
     body = rows.scalar_one_or_none()
-    return None if body is None else _read(body)
+    return None if body is None else read_body(body)
 
 
 async def insert_policy(uow: UnitOfWork, policy: ApprovalPolicy) -> None:
     """Keep a version for good."""
     await uow.conn.execute(
         insert(approval_policies).values(
-            version=policy.version, policy_hash=policy.policy_hash, body=_write(policy)
+            version=policy.version, policy_hash=policy.policy_hash, body=write_body(policy)
         )
     )
 
 
-def _write(policy: ApprovalPolicy) -> dict[str, Any]:
-    """Amounts as text: JSON numbers lose digits beyond 2^53 in many readers."""
+def write_body(policy: ApprovalPolicy) -> dict[str, Any]:
+    """The row's JSON. Amounts as text: JSON numbers lose digits beyond 2^53 in many readers."""
     body = asdict(policy)
     for rule in body["allow"]:
         rule["amount_max"] = str(rule["amount_max"])
@@ -61,13 +63,14 @@ def _write(policy: ApprovalPolicy) -> dict[str, Any]:
     return body
 
 
-def _read(body: dict[str, Any]) -> ApprovalPolicy:
+def read_body(body: dict[str, Any]) -> ApprovalPolicy:
+    """The policy in a row's JSON."""
     return ApprovalPolicy(
         version=body["version"],
         approver_set_version=body["approver_set_version"],
         policy_hash=body["policy_hash"],
         approvers=tuple(
-            Approver(id=each["id"], keys=tuple(each["keys"]), groups=tuple(each["groups"]))
+            Approver(id=each["id"], keys=tuple(map(_key, each["keys"])), groups=tuple(each["groups"]))
             for each in body["approvers"]
         ),
         address_book=tuple(
@@ -103,6 +106,18 @@ def _read(body: dict[str, Any]) -> ApprovalPolicy:
 
 def _demands(body: list[dict[str, Any]]) -> tuple[Demand, ...]:
     return tuple(Demand(**each) for each in body)
+
+
+def _key(body: str | dict[str, Any]) -> ApproverKey:
+    if isinstance(body, str):
+        # Policies that were kept before there were other kinds of key, and withdrawals that were made under them.
+        return ApproverKey(algorithm="ed25519", public_key=body, passkey=None)
+    terms = body["passkey"]
+    return ApproverKey(
+        algorithm=body["algorithm"],
+        public_key=body["public_key"],
+        passkey=None if terms is None else PasskeyTerms(**{**terms, "origins": tuple(terms["origins"])}),
+    )
 
 
 def _scope(body: dict[str, Any]) -> Scope:

@@ -35,6 +35,7 @@ from custody.signing.errors import (
     SigningUnknown,
     refusal,
 )
+from custody.signing.evidence import build_approval, read_key
 from custody.signing.intents import digest, org_name
 from custody.signing.model import (
     CheckpointSignature,
@@ -45,7 +46,6 @@ from custody.signing.model import (
     StellarSlot,
 )
 from signer.protocol import checkpoint, messages, policy_messages
-from signer.protocol.approvals import Approval
 from signer.protocol.wire import FRAME_MAX, MalformedMessage
 
 _LENGTH_BYTES = 4
@@ -98,13 +98,15 @@ class SignerClient:
     async def veto(self, intent: bytes, decisions: Sequence[Decision]) -> None:
         """Make a rejection final in the signer too. `decisions` must hold one. Idempotent by the intent."""
         vetoed = await self._ask(
-            messages.Veto(intent=intent, approvals=_approvals(decisions)), messages.Vetoed
+            messages.Veto(intent=intent, approvals=tuple(map(build_approval, decisions))), messages.Vetoed
         )
         _check_digest(intent, vetoed.intent_digest)
 
     async def sign(self, intent: bytes, decisions: Sequence[Decision], slot: Slot) -> SignedTransaction:
         """The signed transaction of an approved intent in this slot. Idempotent: the same arguments give the same bytes."""
-        request = messages.Sign(intent=intent, approvals=_approvals(decisions), binding=_binding(slot))
+        request = messages.Sign(
+            intent=intent, approvals=tuple(map(build_approval, decisions)), binding=_binding(slot)
+        )
         signed = await self._ask(request, messages.Signed)
         _check_digest(intent, signed.intent_digest)
         shown = signed.tx_hash if isinstance(slot, StellarSlot) else f"0x{signed.tx_hash}"
@@ -192,18 +194,6 @@ def _check_digest(intent: bytes, answered: str) -> None:
         raise SignerContradicted("the answer is about another intent", expected=expected, answered=answered)
 
 
-def _approvals(decisions: Sequence[Decision]) -> tuple[Approval, ...]:
-    return tuple(
-        Approval(
-            approver=each.approver,
-            public_key=each.public_key,
-            decision=each.word.value,
-            signature=each.signature,
-        )
-        for each in decisions
-    )
-
-
 def _binding(slot: Slot) -> messages.Binding:
     if isinstance(slot, StellarSlot):
         return messages.StellarBinding(
@@ -226,7 +216,10 @@ def read_policy(view: policy_messages.PolicyView) -> ApprovalPolicy:
         version=view.version,
         approver_set_version=view.approver_set_version,
         policy_hash=view.policy_hash,
-        approvers=tuple(Approver(id=each.id, keys=each.keys, groups=each.groups) for each in view.approvers),
+        approvers=tuple(
+            Approver(id=each.id, keys=tuple(map(read_key, each.keys)), groups=each.groups)
+            for each in view.approvers
+        ),
         address_book=tuple(
             AddressList(
                 name=each.name,

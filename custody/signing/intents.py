@@ -10,13 +10,11 @@ from dataclasses import dataclass, fields
 from typing import TypedDict
 from uuid import UUID
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from custody.kernel.assetid import AssetId, ChainId
 from custody.kernel.ids import TenantId
 from custody.policy.model import ApprovalPolicy, Approver, Decision, Facts, Word
 from custody.signing.errors import InvalidDecision, InvalidIntent
+from custody.signing.evidence import verify_signature
 from signer.protocol import approvals, canonical
 from signer.protocol.intent import (
     EvmErc20Transfer,
@@ -251,9 +249,12 @@ def verify_decision(intent: bytes, policy: ApprovalPolicy, decision: Decision) -
     Raises InvalidDecision with a reason. The signer checks all of it again; here it keeps garbage from being recorded, since the
     signer refuses a whole request for one approval that does not verify.
     """
-    person = policy.approver_of(decision.public_key)
-    if person is None or person.id != decision.approver:
+    person = policy.approver(decision.approver)
+    if person is None:
         raise InvalidDecision(reason="unknown_approver", approver=decision.approver)
+    key = person.key(decision.public_key)
+    if key is None:
+        raise InvalidDecision(reason="unknown_approver_key", approver=decision.approver)
     if decision.word is Word.APPROVE and person.id == facts_of(intent).initiator:
         raise InvalidDecision(reason="initiator_approved", approver=decision.approver)
     message = approvals.approval_message(
@@ -261,13 +262,7 @@ def verify_decision(intent: bytes, policy: ApprovalPolicy, decision: Decision) -
         digest=digest(intent),
         approver_set_version=policy.approver_set_version,
     )
-    try:
-        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(decision.public_key))
-        key.verify(bytes.fromhex(decision.signature), message)
-    except (ValueError, InvalidSignature) as error:
-        raise InvalidDecision(reason="bad_signature", approver=decision.approver) from error
-    if decision.signature != decision.signature.lower():
-        raise InvalidDecision(reason="bad_signature", approver=decision.approver)
+    verify_signature(key, decision, message)
     return person
 
 

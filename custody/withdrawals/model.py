@@ -9,7 +9,7 @@ from typing import Literal
 from custody.kernel.assetid import AssetId, ChainId
 from custody.kernel.ids import AttemptId, PrincipalId, VaultId, WalletId, WithdrawalId
 from custody.ledger.model import Command
-from custody.policy.model import Decision, Verdict
+from custody.policy.model import Approver, Decision, Verdict
 
 MemoType = Literal["none", "id", "text", "hash"]
 Kind = Literal["payment", "change_trust", "anchor"]
@@ -205,6 +205,8 @@ class WithdrawalView:
     """How the policy stands towards it; names who is missing."""
     approver_set_version: int
     """Version of the approver set that decisions are bound to."""
+    approvers: tuple[Approver, ...]
+    """Who may decide, with which keys, under the policy of the intent."""
     fields: dict[str, str]
     """Every field of the intent as text."""
     attempts: tuple[Attempt, ...]

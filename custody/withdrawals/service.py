@@ -215,6 +215,7 @@ async def view(session: ReadSession, withdrawal_id: WithdrawalId) -> WithdrawalV
         decisions=tuple(decisions),
         verdict=evaluate(policy, intents.facts_of(withdrawal.intent), decisions),
         approver_set_version=policy.approver_set_version,
+        approvers=policy.approvers,
         fields=intents.show(withdrawal.intent),
         attempts=tuple(await attempt_store.load_attempts(session, withdrawal_id)),
     )

@@ -13,17 +13,40 @@ GOVERNANCE_TAG = b"custody-govern-v1\x00"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RawSignature:
+    """The message signed by an Ed25519 or a P-256 key itself."""
+
+    signature: bytes
+    """64 bytes: Ed25519 (RFC 8032), or r‖s of ECDSA with SHA-256 where s is in the lower half."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assertion:
+    """The message signed by a passkey, as its challenge. Source: Web Authentication Level 2, section 6.3.3."""
+
+    credential_id: str
+    """base64url without padding."""
+    authenticator_data: bytes
+    client_data_json: bytes
+    signature: bytes
+    """Over authenticator_data ‖ SHA-256(client_data_json); for ES256 in DER."""
+
+
+Evidence = RawSignature | Assertion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
     """One person's signed decision about one intent."""
 
     approver: str
     """Id of the person in the signer's policy."""
     public_key: str
-    """Ed25519 public key that signed, 64 lower-case hex characters; must belong to that person."""
+    """Key that signed, spelled as in the policy; must belong to that person."""
     decision: str
     """"approve" or "reject"; one valid reject ends the intent for good."""
-    signature: str
-    """Ed25519 signature over `approval_message`, 128 lower-case hex characters."""
+    evidence: RawSignature | Assertion
+    """What shows that the key signed `approval_message`; its form is the one of the key."""
 
 
 def approval_message(

@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 
+from signer.protocol.approver_keys import Ed25519Key, P256Key, Passkey
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApproverView:
     """One person of the approver set."""
 
     id: str
-    keys: tuple[str, ...]
-    """Ed25519 public keys, hex."""
+    keys: tuple[Ed25519Key | P256Key | Passkey, ...]
     groups: tuple[str, ...]
 
 

@@ -13,17 +13,17 @@ from tests.fakes.signer_hsm import START
 from tests.fakes.signer_people import (
     approve,
     approver_key,
+    key_entry,
     make_change,
     make_policy,
     make_transfer,
     policy_bytes,
-    public_hex,
 )
 
 
 def people(*names: str) -> list[dict[str, object]]:
     """These approvers, all of the treasury."""
-    return [{"id": name, "keys": [public_hex(approver_key(name))], "groups": ["treasury"]} for name in names]
+    return [{"id": name, "keys": [key_entry(approver_key(name))], "groups": ["treasury"]} for name in names]
 
 
 def next_policy(**changes: object) -> bytes:

@@ -11,7 +11,7 @@ from stellar_sdk import Keypair
 
 from signer.build.address import address_of
 from signer.protocol import canonical, governance
-from signer.protocol.approvals import GOVERNANCE_TAG, Approval, approval_message
+from signer.protocol.approvals import GOVERNANCE_TAG, Approval, RawSignature, approval_message
 from signer.protocol.governance import KeyCreate, KeyStateChange, PolicyChange
 from signer.protocol.intent import (
     EvmErc20Transfer,
@@ -43,6 +43,11 @@ def public_hex(key: Ed25519PrivateKey) -> str:
     return key.public_key().public_bytes_raw().hex()
 
 
+def key_entry(key: Ed25519PrivateKey) -> dict[str, str]:
+    """Return the key as the policy lists it."""
+    return {"type": "ed25519", "public_key": public_hex(key)}
+
+
 def approve(data: bytes, *names: str, decision: str = "approve", version: int = 1) -> tuple[Approval, ...]:
     """Return the approvals of these people for canonical bytes, of a transaction or of governance."""
     if governance.is_governance(data):
@@ -61,7 +66,7 @@ def approve(data: bytes, *names: str, decision: str = "approve", version: int = 
             approver=name,
             public_key=public_hex(approver_key(name)),
             decision=decision,
-            signature=approver_key(name).sign(message).hex(),
+            evidence=RawSignature(signature=approver_key(name).sign(message)),
         )
         for name in names
     )
@@ -109,7 +114,7 @@ def make_policy(**changes: object) -> dict[str, object]:
         "approver_set_version": 1,
         "networks": {"stellar:devnet": PASSPHRASE},
         "approvers": [
-            {"id": name, "keys": [public_hex(approver_key(name))], "groups": ["treasury"]}
+            {"id": name, "keys": [key_entry(approver_key(name))], "groups": ["treasury"]}
             for name in APPROVERS
         ],
         "address_book": {},

@@ -32,6 +32,7 @@ from custody.policy.model import (
     AllowRule,
     ApprovalPolicy,
     Approver,
+    ApproverKey,
     Decision,
     Demand,
     Governance,
@@ -123,7 +124,13 @@ def make_policy(threshold: int = 2, version: int = 1) -> ApprovalPolicy:
         approvers=tuple(
             Approver(
                 id=name,
-                keys=(approver_key(name).public_key().public_bytes_raw().hex(),),
+                keys=(
+                    ApproverKey(
+                        algorithm="ed25519",
+                        public_key=approver_key(name).public_key().public_bytes_raw().hex(),
+                        passkey=None,
+                    ),
+                ),
                 groups=("treasury",),
             )
             for name in APPROVERS

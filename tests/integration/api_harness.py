@@ -28,7 +28,7 @@ from custody.kernel.money import Amount
 from custody.ledger import postings
 from custody.ledger import service as ledger
 from custody.policy import service as policies
-from custody.policy.model import AllowRule, ApprovalPolicy, Approver, Demand, Governance, Scope
+from custody.policy.model import AllowRule, ApprovalPolicy, Approver, ApproverKey, Demand, Governance, Scope
 from custody.settings import Settings
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault
@@ -242,7 +242,12 @@ def make_policy() -> ApprovalPolicy:
         approver_set_version=1,
         policy_hash="ab" * 32,
         approvers=tuple(
-            Approver(id=name, keys=(public_key_of(name),), groups=("treasury",)) for name in APPROVERS
+            Approver(
+                id=name,
+                keys=(ApproverKey(algorithm="ed25519", public_key=public_key_of(name), passkey=None),),
+                groups=("treasury",),
+            )
+            for name in APPROVERS
         ),
         address_book=(),
         governance=Governance(approvals=(Demand(group="treasury", threshold=2),), cool_down_s=0),

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from custody.db.session import Database
 from tests.integration.api_harness import STRANGER, XLM, Harness, approver_key, running
+from tests.integration.api_server import served
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,37 +21,6 @@ ROOT = Path(__file__).resolve().parents[2]
 async def api(database: Database) -> AsyncIterator[Harness]:
     async with running(database) as harness:
         yield harness
-
-
-class Server(uvicorn.Server):
-    """Tells when it listens, and leaves the test process's signals alone."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.up = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.up.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-@contextlib.asynccontextmanager
-async def served(api: Harness) -> AsyncIterator[str]:
-    """The application on a port of its own; its address."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = Server(uvicorn.Config(api.asgi, log_config=None, lifespan="off"))
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        await server.up.wait()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await serving
 
 
 async def custody(*argv: str) -> tuple[int | None, str, str]:
@@ -80,7 +47,7 @@ async def test_two_people_approve_by_command_and_repeating_it_changes_nothing(
         (tmp_path / f"{name}.pem").chmod(0o600)
     body = {"wallet_id": api.tenant.wallet, "asset": XLM.text, "amount": "1234", "destination": STRANGER}
     asked = (await api.post("/v1/withdrawals", body)).json()
-    async with served(api) as url:
+    async with served(api.asgi) as url:
         common = ("--api", url, "--token-file", str(token))
         code, out, err = await custody(*common, "list")
         assert (code, err) == (0, "")

@@ -11,12 +11,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from cli.approve import describe, main
 from cli.main import main as custody_main
+from signer.evidence import verify_evidence
+from signer.policy.approver_keys import parse_key
 from signer.protocol import canonical
-from signer.protocol.approvals import approval_message
+from signer.protocol.approvals import RawSignature, approval_message
 from signer.protocol.intent import StellarPayment
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "intents"
@@ -252,3 +256,34 @@ def test_wrong_calls_say_what_is_missing(
 def test_amounts_are_shown_with_their_unit(kind: str, field: str, words: str) -> None:
     data = json.loads((GOLDEN / f"{kind}.json").read_text())["canonical"].encode()
     assert dict(describe(canonical.decode(data)))[field].startswith(words)
+
+
+def test_a_p256_key_signs_what_the_signer_accepts(
+    api: Api, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bob.pem"
+    assert main(["keygen", "--kind", "p256", "--out", str(path)]) == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    public = capsys.readouterr().out.strip()
+    (tmp_path / "token").write_text("sk_test")
+    for _ in range(8):
+        assert main([*options(api, path), "--yes", "wdr_1"]) == 0
+    message = approval_message(decision="approve", digest=canonical.digest(DATA), approver_set_version=3)
+    key = parse_key({"type": "p256", "public_key": public}, "the new key")
+    for sent in api.decisions:
+        assert sent["public_key"] == public
+        evidence = RawSignature(signature=bytes.fromhex(sent["signature"]))
+        assert verify_evidence(key, evidence, message) == 0
+
+
+def test_a_key_of_another_curve_signs_nothing(
+    api: Api, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bob.pem"
+    foreign = ec.generate_private_key(ec.SECP256K1())
+    path.write_bytes(foreign.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    path.chmod(0o600)
+    (tmp_path / "token").write_text("sk_test")
+    assert main([*options(api, path), "--yes", "wdr_1"]) == 2
+    assert "neither an Ed25519 nor a P-256 key" in capsys.readouterr().err
+    assert api.decisions == []

@@ -20,6 +20,7 @@ from hexbytes import HexBytes
 from stellar_sdk import ChangeTrust, HashMemo, Keypair, MuxedAccount, Payment, TextMemo, TransactionEnvelope
 
 from signer.protocol import canonical
+from signer.protocol.approver_keys import Ed25519Key
 from signer.protocol.messages import (
     CountView,
     CreateKey,
@@ -271,7 +272,7 @@ def test_policy_health_and_explain_can_be_read(signer: SignerProcess, evm_key: K
     policy = signer.ask(GetPolicy())
     assert isinstance(policy, PolicyView)
     assert [rule.id for rule in policy.allow] == ["stellar", "evm", "keys-ed25519", "keys-secp256k1"]
-    assert policy.approvers[0].keys == (public_hex(approver_key("alice")),)
+    assert policy.approvers[0].keys == (Ed25519Key(public_key=public_hex(approver_key("alice"))),)
     assert isinstance(signer.ask(Health()), HealthView)
     data = canonical.encode(make_transfer(evm_key, now()))
     explained = signer.ask(Explain(intent=data, approvals=approve(data, "bob")))

@@ -18,7 +18,7 @@ from signer.policy.effect import Effect
 from signer.policy.groups import Demand, seat
 from signer.policy.ruling import Ruling, rule_on
 from signer.policy.view import view_policy
-from tests.fakes.signer_people import approver_key, make_policy, make_rule, public_hex
+from tests.fakes.signer_people import approver_key, key_entry, make_policy, make_rule, public_hex
 
 GROUPS = ("desk", "board", "audit")
 NAMES = ("ada", "bob", "cyd", "dee", "eve")
@@ -75,10 +75,10 @@ def policies(draw: st.DrawFn) -> tuple[Policy, Policy]:
     # Everybody of the audience is there, so that every threshold can be reached.
     crowd = [f"{group}-{number}" for group in GROUPS for number in range(3)]
     persons = [
-        {"id": name, "keys": [public_hex(approver_key(name))], "groups": sorted(groups)}
+        {"id": name, "keys": [key_entry(approver_key(name))], "groups": sorted(groups)}
         for name, groups in draw(memberships).items()
     ] + [
-        {"id": name, "keys": [public_hex(approver_key(name))], "groups": [name.partition("-")[0]]}
+        {"id": name, "keys": [key_entry(approver_key(name))], "groups": [name.partition("-")[0]]}
         for name in crowd
     ]
     deny = [{"id": f"deny-{number}", **draw(scopes())} for number in range(draw(st.integers(0, 2)))]

@@ -12,6 +12,7 @@ from custody.policy.model import (
     AllowRule,
     ApprovalPolicy,
     Approver,
+    ApproverKey,
     Decision,
     Demand,
     Facts,
@@ -43,7 +44,7 @@ LARGE = AllowRule(
     cool_down_s=0,
 )
 PEOPLE = tuple(
-    Approver(id=name, keys=(name,), groups=groups)
+    Approver(id=name, keys=(ApproverKey(algorithm="ed25519", public_key=name, passkey=None),), groups=groups)
     for name, groups in (
         ("ada", ("desk", "board")),
         ("bob", ("board",)),

@@ -8,6 +8,7 @@ from eth_account import Account
 
 from signer.decide import Decider
 from signer.protocol import canonical
+from signer.protocol.approvals import RawSignature
 from signer.protocol.messages import Sign, Veto
 from signer.refusal import Refusal
 from tests.fakes.signer_desk import Desk, approved, code_of, make_key, request
@@ -19,10 +20,10 @@ from tests.fakes.signer_people import (
     approver_key,
     bind_evm,
     bind_stellar,
+    key_entry,
     make_erc20,
     make_payment,
     make_transfer,
-    public_hex,
 )
 
 # --- quorum -------------------------------------------------------------------------------------------------------------
@@ -49,9 +50,9 @@ def test_the_same_person_twice_is_refused(decider: Decider) -> None:
 
 def test_two_keys_of_one_person_count_once(make_signer: Callable[..., Desk]) -> None:
     people = [
-        {"id": "alice", "keys": [public_hex(approver_key("alice")), public_hex(approver_key("bob"))],
+        {"id": "alice", "keys": [key_entry(approver_key("alice")), key_entry(approver_key("bob"))],
          "groups": ["treasury"]},
-        {"id": "carol", "keys": [public_hex(approver_key("carol"))], "groups": ["treasury"]},
+        {"id": "carol", "keys": [key_entry(approver_key("carol"))], "groups": ["treasury"]},
     ]  # fmt: skip
     decider = make_signer(approvers=people).start()
     intent = make_transfer(make_key(decider), START)
@@ -82,7 +83,7 @@ def test_a_stranger_refuses_the_whole_request(decider: Decider) -> None:
 
 def test_a_person_of_another_group_does_not_count(make_signer: Callable[..., Desk]) -> None:
     groups = {"alice": ["treasury"], "bob": ["treasury"], "carol": ["audit"]}
-    people = [{"id": n, "keys": [public_hex(approver_key(n))], "groups": groups[n]} for n in APPROVERS]
+    people = [{"id": n, "keys": [key_entry(approver_key(n))], "groups": groups[n]} for n in APPROVERS]
     decider = make_signer(approvers=people).start()
     intent = make_transfer(make_key(decider), START)
     assert code_of(decider, approved(intent, bind_evm(0), "alice", "carol")) == "quorum_missing"
@@ -108,17 +109,19 @@ def test_a_signature_over_the_bare_digest_does_not_verify(decider: Decider) -> N
     intent = make_transfer(make_key(decider), START)
     data = canonical.encode(intent)
     (alice,) = approve(data, "alice")
-    bare = replace(alice, signature=approver_key("alice").sign(canonical.digest(data)).hex())
+    bare = replace(alice, evidence=RawSignature(signature=approver_key("alice").sign(canonical.digest(data))))
     assert code_of(decider, request(intent, (bare,), bind_evm(0))) == "bad_approval_signature"
 
 
 @pytest.mark.parametrize(
-    "spoil", [str.upper, lambda text: text[:-2], lambda text: "zz" + text[2:], lambda _: ""]
+    "spoil", [lambda raw: raw[:-1], lambda raw: raw + b"\0", lambda raw: b"\0" + raw[1:], lambda _: b""]
 )
-def test_another_spelling_of_a_signature_is_refused(decider: Decider, spoil: Callable[[str], str]) -> None:
+def test_a_spoilt_signature_is_refused(decider: Decider, spoil: Callable[[bytes], bytes]) -> None:
     intent = make_transfer(make_key(decider), START)
     alice, bob = approve(canonical.encode(intent), "alice", "bob")
-    asked = request(intent, (alice, replace(bob, signature=spoil(bob.signature))), bind_evm(0))
+    assert isinstance(bob.evidence, RawSignature)
+    spoilt = replace(bob, evidence=RawSignature(signature=spoil(bob.evidence.signature)))
+    asked = request(intent, (alice, spoilt), bind_evm(0))
     assert code_of(decider, asked) == "bad_approval_signature"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from signer.decide import Decider
 from signer.protocol import canonical, governance
-from signer.protocol.approvals import APPROVAL_TAG, GOVERNANCE_TAG, approval_message
+from signer.protocol.approvals import APPROVAL_TAG, GOVERNANCE_TAG, RawSignature, approval_message
 from signer.protocol.governance import PolicyChange
 from signer.protocol.messages import (
     Sign,
@@ -76,11 +76,13 @@ def test_an_approval_of_governance_is_none_of_a_transaction_and_the_other_way_ro
     as_money = [
         replace(
             one,
-            signature=approver_key(one.approver)
-            .sign(
-                approval_message(decision="approve", digest=digest, approver_set_version=1, tag=APPROVAL_TAG)
-            )
-            .hex(),
+            evidence=RawSignature(
+                signature=approver_key(one.approver).sign(
+                    approval_message(
+                        decision="approve", digest=digest, approver_set_version=1, tag=APPROVAL_TAG
+                    )
+                )
+            ),
         )
         for one in request.approvals
     ]
@@ -89,16 +91,16 @@ def test_an_approval_of_governance_is_none_of_a_transaction_and_the_other_way_ro
     as_governance = [
         replace(
             one,
-            signature=approver_key(one.approver)
-            .sign(
-                approval_message(
-                    decision="approve",
-                    digest=canonical.digest(data),
-                    approver_set_version=1,
-                    tag=GOVERNANCE_TAG,
+            evidence=RawSignature(
+                signature=approver_key(one.approver).sign(
+                    approval_message(
+                        decision="approve",
+                        digest=canonical.digest(data),
+                        approver_set_version=1,
+                        tag=GOVERNANCE_TAG,
+                    )
                 )
-            )
-            .hex(),
+            ),
         )
         for one in approve(data, "alice", "bob")
     ]

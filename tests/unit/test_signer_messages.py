@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from signer.protocol.approvals import Approval
+from signer.protocol.approvals import Approval, RawSignature
 from signer.protocol.key_backup import AdmitKey, ExportKeys, WrappedKeyList, WrappedKeyView
 from signer.protocol.messages import (
     PAGE_MAX,
@@ -35,7 +35,9 @@ from signer.protocol.messages import (
 )
 from signer.protocol.wire import FRAME_MAX, ConnectionEnded, MalformedMessage, receive_frame, send_frame
 
-APPROVAL = Approval(approver="alice", public_key="ab" * 32, decision="approve", signature="cd" * 64)
+APPROVAL = Approval(
+    approver="alice", public_key="ab" * 32, decision="approve", evidence=RawSignature(signature=b"\xcd" * 64)
+)
 STELLAR = StellarBinding(sequence=2**62, max_time=1, min_ledger=0, max_ledger=0, fee=100)
 EVM = EvmBinding(nonce=0, max_fee_per_gas=2, max_priority_fee_per_gas=1)
 KEY = KeyView(

@@ -13,10 +13,10 @@ from signer.refusal import StartupFault
 from tests.fakes.signer_people import (
     APPROVERS,
     approver_key,
+    key_entry,
     make_key_rule,
     make_policy,
     policy_bytes,
-    public_hex,
 )
 
 EXAMPLE = Path(__file__).parents[2] / "signer" / "signer.example.toml"
@@ -51,7 +51,7 @@ def asks(threshold: int, group: str = "treasury") -> list[dict[str, object]]:
 def test_two_groups_need_two_people_between_them() -> None:
     both = [*asks(1, "desk"), *asks(1, "board")]
     people = [
-        {"id": name, "keys": [public_hex(approver_key(name))], "groups": groups}
+        {"id": name, "keys": [key_entry(approver_key(name))], "groups": groups}
         for name, groups in (("ada", ["desk", "board"]), ("bob", ["desk"]))
     ]
     governance = {"approvals": both, "cool_down_s": 0}
@@ -81,26 +81,25 @@ def test_a_policy_is_read_whole() -> None:
         ({"networks": {"a b": "x"}}, "without a space"),
         ({"allow": [allow(asset="native, to anywhere")]}, "without a space"),
         ({"allow": [allow(destinations=["0x1\x1b[2K"])]}, "without a space"),
-        ({"approvers": [{"id": "a", "keys": ["00" * 32], "groups": ["g"]}]}, "public keys"),
+        (
+            {
+                "approvers": [
+                    {"id": "a", "keys": [{"type": "ed25519", "public_key": "00" * 32}], "groups": ["g"]}
+                ]
+            },
+            "public keys",
+        ),
         ({"approvers": [{"id": "a", "keys": [], "groups": ["g"]}]}, "must not be empty"),
         (
-            {"approvers": [{"id": "a b", "keys": [public_hex(approver_key("a"))], "groups": ["g"]}]},
+            {"approvers": [{"id": "a b", "keys": [key_entry(approver_key("a"))], "groups": ["g"]}]},
             "short name",
         ),
         (
-            {
-                "approvers": [
-                    {"id": n, "keys": [public_hex(approver_key("a"))], "groups": ["g"]} for n in "ab"
-                ]
-            },
-            "share",
+            {"approvers": [{"id": n, "keys": [key_entry(approver_key("a"))], "groups": ["g"]} for n in "ab"]},
+            "stands twice",
         ),
         (
-            {
-                "approvers": [
-                    {"id": "a", "keys": [public_hex(approver_key(n))], "groups": ["g"]} for n in "ab"
-                ]
-            },
+            {"approvers": [{"id": "a", "keys": [key_entry(approver_key(n))], "groups": ["g"]} for n in "ab"]},
             "one id",
         ),
         ({"allow": [allow(approvals=asks(4))]}, "fewer people"),

@@ -11,7 +11,7 @@ from signer.policy.effect import Effect
 from signer.policy.groups import Demand, seat
 from signer.policy.hours import Hours
 from signer.policy.ruling import Ruling, rule_on
-from tests.fakes.signer_people import approver_key, make_key_rule, make_policy, make_rule, public_hex
+from tests.fakes.signer_people import approver_key, key_entry, make_key_rule, make_policy, make_rule
 
 EVM, OTHER_EVM = "eip155:31337", "eip155:1"
 BANK, SHOP = "0x00000000000000000000000000000000000000b1", "0x00000000000000000000000000000000000000b2"
@@ -28,7 +28,7 @@ OFFICE = [{"days": ["mon", "tue", "wed", "thu", "fri"], "from": "08:00", "to": "
 
 def policy_of(*allow: dict[str, object], deny: tuple[dict[str, object], ...] = ()) -> Policy:
     people = [
-        {"id": name, "keys": [public_hex(approver_key(name))], "groups": groups}
+        {"id": name, "keys": [key_entry(approver_key(name))], "groups": groups}
         for name, groups in PEOPLE.items()
     ]
     document = make_policy(

@@ -114,7 +114,7 @@ async def test_request_holds_the_intent_the_decisions_and_the_slot(tmp_path: Pat
     (request,) = seen
     assert isinstance(request, messages.Sign)
     assert request.intent == intent
-    assert request.approvals[0].signature == decision.signature
+    assert request.approvals[0].evidence.signature.hex() == decision.signature
     assert request.binding == messages.StellarBinding(
         sequence=1, max_time=100, min_ledger=0, max_ledger=10, fee=100
     )
