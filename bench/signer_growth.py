@@ -105,7 +105,7 @@ def write_batch(record: Record, start: int) -> float:
     for number in range(start, start + BATCH, 2):
         digest = sha256(number.to_bytes(8, "big")).digest()
         bound = _bound(number, digest)
-        record.state.spent((bound.org, bound.vault, bound.chain, bound.asset), record.now() - 86_400)
+        record.state.spent((bound.org, bound.vault, bound.chain, bound.asset), record.now() - 86_400, digest)
         assert (bound.key_id, bound.chain, bound.slot) not in record.state.slots
         record.append(bound)
         record.append(TransactionSigned(digest=digest, tx=bytes(180), tx_hash=digest.hex()))

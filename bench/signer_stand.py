@@ -24,7 +24,6 @@ from signer.config import load_config
 from signer.facts import KeyCreated, KeyReserved
 from signer.hsm.objects import AnchorObject, MacKey
 from signer.main import open_pool
-from signer.policy.document import parse_policy
 from signer.protocol.messages import CreateKey, Health, KeyView, Request, Response, dump, load_response
 from signer.protocol.wire import receive_frame, send_frame
 from signer.record import Record
@@ -210,13 +209,24 @@ def _register(folder: Path, count: int) -> None:
         directory=config.journal_dir,
         mac=MacKey(pool),
         store=AnchorObject(pool),
-        policy=parse_policy(config.policy.read_bytes()),
+        policy=config.policy.read_bytes(),
         clock=lambda: int(time.time()),
     )
     for number in range(count):
         key_id = secrets.token_hex(16)
         place: dict[str, Any] = {"org": "acme", "vault": f"customers-{number % 100}", "curve": "secp256k1"}
-        record.append(KeyReserved(request_id=str(uuid4()), key_id=key_id, label=f"deposit-{number}", **place))
+        record.append(
+            KeyReserved(
+                request_id=str(uuid4()),
+                key_id=key_id,
+                label=f"deposit-{number}",
+                rule="secp256k1",
+                state="active",
+                intent=b"",
+                approvals=(),
+                **place,
+            )
+        )
         record.append(KeyCreated(key_id=key_id, public_key=secrets.token_bytes(65)))
         if number % 10 == 9:
             record.settle(record.newest)

@@ -22,10 +22,11 @@ import httpx
 
 from cli.approve import ApproveFault, plain
 from cli.approver_keys import KeyFileFault, load_key, public_hex, sign
+from cli.decisions import read_decision
 from cli.policy_words import compare, describe, explain, moment
 from signer.policy.document import Policy, parse_policy
 from signer.protocol import governance, messages, policy_messages
-from signer.protocol.approvals import GOVERNANCE_TAG, Approval, RawSignature, approval_message
+from signer.protocol.approvals import GOVERNANCE_TAG, Approval, approval_message
 from signer.protocol.canonical import MalformedIntent
 from signer.protocol.governance import KeyCreate, KeyStateChange, PolicyChange
 from signer.protocol.wire import ConnectionEnded, MalformedMessage, receive_frame, send_frame
@@ -271,7 +272,7 @@ def _from_api(withdrawal: str, chosen: argparse.Namespace) -> messages.Explain:
         body = response.json()
         return messages.Explain(
             intent=base64.b64decode(body["intent"], validate=True),
-            approvals=tuple(_approval(each) for each in body["decisions"]),
+            approvals=tuple(read_decision(each) for each in body["decisions"]),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise PolicyFault("the API's answer has another form") from error
@@ -279,18 +280,9 @@ def _from_api(withdrawal: str, chosen: argparse.Namespace) -> messages.Explain:
 
 def _approvals(paths: list[Path] | None) -> tuple[Approval, ...]:
     try:
-        return tuple(_approval(json.loads(_read(path))) for path in paths or ())
+        return tuple(read_decision(json.loads(_read(path))) for path in paths or ())
     except (ValueError, KeyError, TypeError) as error:
         raise PolicyFault("an approval file does not hold what `approve` prints") from error
-
-
-def _approval(value: Any) -> Approval:
-    return Approval(
-        approver=str(value["approver"]),
-        public_key=str(value["public_key"]),
-        decision=str(value["decision"]),
-        evidence=RawSignature(signature=bytes.fromhex(value["signature"])),
-    )
 
 
 def _confirm(word: str) -> bool:

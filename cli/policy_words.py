@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from signer.policy.document import Policy
 from signer.policy.groups import Demand
 from signer.policy.rules import ANY, AllowRule, Scope
+from signer.protocol.approver_keys import ApproverKey, Ed25519Key, P256Key, Passkey
 from signer.protocol.messages import Explained
 
 
@@ -56,7 +57,7 @@ def _lines(policy: Policy) -> Iterator[str]:
     for chain, passphrase in sorted(policy.networks.items()):
         yield f'network {chain} is "{passphrase}"'
     for person in sorted(policy.approvers.values(), key=lambda one: one.id):
-        keys = ", ".join(str(key) for key in person.keys)
+        keys = ", ".join(map(_key, person.keys))
         yield f"approver {person.id} of {', '.join(sorted(person.groups))}, keys {keys}"
     for name, entries in sorted(policy.address_book.items()):
         yield f"address list {name}"
@@ -97,3 +98,15 @@ def _demands(demands: tuple[Demand, ...]) -> str:
 
 def _any(value: str, name: str) -> str:
     return f"any {name}" if value == ANY else value
+
+
+def _key(key: ApproverKey) -> str:
+    match key:
+        case Passkey():
+            where = "on one device" if key.device_bound else "wherever it is synced"
+            named = f"passkey {key.credential_id} ({key.algorithm} {key.public_key})"
+            return f"{named} at {' '.join(key.origins)} for {key.rp_id}, {where}"
+        case P256Key():
+            return f"p256 {key.public_key}"
+        case Ed25519Key():
+            return f"ed25519 {key.public_key}"

@@ -4,7 +4,6 @@ import base64
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -195,7 +194,16 @@ def test_explain_takes_a_withdrawal_from_the_api_and_its_verdict_from_the_signer
     signer: SignerProcess, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = canonical.encode(make_transfer(key_of(signer), _now()))
-    given = [asdict(one) for one in approve(data, "alice")]
+    given = [
+        {
+            "approver": one.approver,
+            "public_key": one.public_key,
+            "decision": one.decision,
+            "signature": one.evidence.signature.hex(),
+            "webauthn": None,
+        }
+        for one in approve(data, "alice")
+    ]
     body = json.dumps({"intent": base64.b64encode(data).decode(), "decisions": given}).encode()
     (signer.directory / "token").write_text("secret")
 
@@ -243,7 +251,7 @@ def test_show_prints_words_or_the_very_bytes(
 ) -> None:
     at = ("--socket", "./s.sock")
     words = custody(signer, capsys, "show", *at)[1]
-    assert f"approver alice of treasury, keys {public_hex(approver_key('alice'))}" in words
+    assert f"approver alice of treasury, keys ed25519 {public_hex(approver_key('alice'))}" in words
     assert "asks NOBODY" in words
     assert custody(signer, capsys, "show", *at, "--raw")[1] == (signer.directory / "policy.json").read_text()
     assert custody(signer, capsys, "show", *at, "--version", "2")[0] == 2

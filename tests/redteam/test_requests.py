@@ -141,7 +141,7 @@ def test_what_is_no_intent_is_refused_by_name(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(sorted(SAMPLES)))
     view = KeyView(
         key_id="00" * 16, org="acme", vault="hot", curve="ed25519", label="x", public_key="",
-        address=_SOURCE[curve_of_kind(kind)], storage="token", origin="born",
+        address=_SOURCE[curve_of_kind(kind)], storage="token", origin="born", state="active",
     )  # fmt: skip
     body = bend(canonical.encode(make_kind(kind, view, 1_700_000_000)), data)
     with suppress(canonical.MalformedIntent):

@@ -55,7 +55,7 @@ def test_the_view_shows_the_keys_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (ED25519, "type"),
+        pytest.param(ED25519, "type", id="a bare key"),
         (raw("secp256k1", POINT), "type"),
         (raw(["p256"], POINT), "type"),
         ({"type": "p256"}, "exactly the fields"),
