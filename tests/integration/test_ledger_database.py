@@ -104,7 +104,7 @@ async def test_the_application_cannot_write_but_by_posting(app: asyncpg.Connecti
 async def test_the_application_cannot_call_what_lies_beneath(app: asyncpg.Connection[Any]) -> None:
     nothing = ", NULL" * len(PARAMETERS)
     calls = [
-        f"SELECT * FROM ledger_apply(1, false{nothing})",
+        f"SELECT * FROM ledger_apply(1, false, false{nothing})",
         "SELECT * FROM ledger_open(1, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
         "SELECT ledger_guard_partition('ledger_accounts')",
     ]

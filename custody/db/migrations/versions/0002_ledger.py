@@ -22,7 +22,7 @@ depends_on = None
 SQL = Path(__file__).parent.parent / "sql"
 
 COMMANDS = "integer[], text[], uuid[], uuid[], uuid[], text[], text[], uuid[], uuid[], timestamptz[], text[], boolean[], text[], text[]"
-APPLY = f"ledger_apply(integer, boolean, {COMMANDS})"
+APPLY = f"ledger_apply(integer, boolean, boolean, {COMMANDS})"
 OPEN = "ledger_open(integer, text[], uuid[], text[], uuid[], text[], numeric[], numeric[])"
 POST = f"ledger_post(integer, boolean, {COMMANDS})"
 MONTHS_AHEAD = 3
@@ -187,9 +187,10 @@ def account_opening() -> None:
         "CREATE TRIGGER account_as_charted BEFORE INSERT ON ledger_accounts "
         "FOR EACH ROW EXECUTE FUNCTION check_account_opening()"
     )
+    # For each statement: a trigger for each row would lock and log every account before it is changed, whatever its columns.
     op.execute(
         f"CREATE TRIGGER fixed_columns BEFORE UPDATE OF {FIXED} ON ledger_accounts "
-        "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
+        "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
     )
 
 
