@@ -206,7 +206,7 @@ async def call(app: asyncpg.Connection[Any], tenant: TenantId, **command: object
     results = await app.fetchval(
         f"SELECT results FROM ledger_post($1, false, {places})", int(tenant), *arrays
     )
-    return str(results[0])
+    return "applied" if results is None else str(results[0])
 
 
 async def test_the_same_ids_of_two_tenants_do_not_meet(

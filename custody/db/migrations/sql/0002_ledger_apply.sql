@@ -24,7 +24,8 @@
 --   reverse               id, target: the transfer; moment: value date
 --   freeze, unfreeze, close   id, debit: the account
 --   open                  debit: the account; code: its kind; reference: its owner; asset, floor, ceiling
--- The answers are arrays too, in the same order.
+-- The answers are arrays too, in the same order. Where nothing but new transfers was asked and all were applied, results, replayed and
+-- accounts are null, and booked_at has one place for all.
 
 CREATE FUNCTION ledger_apply(
   p_tenant integer, p_gated boolean, p_locked boolean, c_chain int[], c_kind text[], c_id uuid[], c_debit uuid[], c_credit uuid[],
@@ -96,11 +97,11 @@ BEGIN
     END IF;
     IF c_id[i] IS NOT NULL THEN
       k := coalesce(k, i); c_head[i] := k;
-      c_hash[i] := sha256(convert_to(concat_ws('|', 'ledger-command-v1', c_kind[i], coalesce(c_debit[i]::text, ''),
-        coalesce(c_credit[i]::text, ''), coalesce(c_amount[i]::text, ''), coalesce(c_code[i], ''),
-        coalesce(c_reference[i]::text, ''), coalesce(c_target[i]::text, ''),
-        CASE WHEN c_kind[i] = 'expire_hold' THEN '' ELSE coalesce(extract(epoch FROM c_moment[i])::text, '') END,
-        coalesce(c_asset[i], ''), coalesce(c_final[i], false)::text), 'UTF8'));
+      -- An absent part is written as nothing.
+      c_hash[i] := sha256(convert_to(concat('ledger-command-v1|', c_kind[i], '|', c_debit[i], '|', c_credit[i], '|', c_amount[i], '|',
+        c_code[i], '|', c_reference[i], '|', c_target[i], '|',
+        CASE WHEN c_kind[i] <> 'expire_hold' THEN extract(epoch FROM c_moment[i]) END, '|', c_asset[i], '|',
+        coalesce(c_final[i], false)), 'UTF8'));
     END IF;
   END LOOP;
   SELECT coalesce(jsonb_object_agg(o.id::text, o.n), '{}'), array_agg(o.request_hash ORDER BY o.n), array_agg(o.result ORDER BY o.n),
@@ -553,12 +554,13 @@ BEGIN
   END IF;
 
   -- The answers; a repeated command's are those of the transfer that it made, unless that has been archived.
-  results := r_result; accounts := r_account; debit_versions := r_dv; credit_versions := r_cv;
-  replayed := array_fill(false, ARRAY[c_count]); booked_at := array_fill(NULL::timestamptz, ARRAY[c_count]);
+  debit_versions := r_dv; credit_versions := r_cv;
   IF v_clean THEN
-    booked_at := array_fill(v_now, ARRAY[c_count]); debit_balances := r_db::text[]; credit_balances := r_cb::text[];
+    booked_at := ARRAY[v_now]; debit_balances := r_db::text[]; credit_balances := r_cb::text[];
     RETURN;
   END IF;
+  results := r_result; accounts := r_account;
+  replayed := array_fill(false, ARRAY[c_count]); booked_at := array_fill(NULL::timestamptz, ARRAY[c_count]);
   FOR i IN 1 .. c_count LOOP
     IF r_new[i] THEN
       IF r_result[i] = 'applied' THEN

@@ -131,13 +131,13 @@ def accounts() -> None:
         sa.ForeignKeyConstraint(["asset_id"], ["assets.number"], name="fk_ledger_accounts_asset_id"),
         sa.CheckConstraint("state IN ('open', 'frozen', 'closed')", name="state_known"),
         sa.CheckConstraint(
-            "ceiling >= CASE normal_side "
+            "ceiling IS NULL OR ceiling >= CASE normal_side "
             "WHEN 'credit' THEN credits_posted - debits_posted + credits_pending "
             "ELSE debits_posted - credits_posted + debits_pending END",
             name="balance_below_ceiling",
         ),
         sa.CheckConstraint(
-            "least(debits_posted, credits_posted, debits_pending, credits_pending, version) >= 0",
+            "version >= 0 AND least(debits_posted, credits_posted, debits_pending, credits_pending) >= 0",
             name="counters_not_negative",
         ),
         sa.CheckConstraint(
