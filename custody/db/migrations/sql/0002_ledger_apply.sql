@@ -15,7 +15,8 @@
 --
 -- A call that nobody else's call runs beside as a rule (gated, and naming nothing but accounts) does not lock accounts before it reads
 -- them: a lock costs a write. It reads all in one statement, and in the end changes each account only if it still is as it was read.
--- When one is not, what was decided is void: the call starts again, with locks (`p_locked`; see ledger_post).
+-- When one is not, what was decided is void: the call starts again, with locks (`p_locked`; see ledger_post). It locks no hold either,
+-- not even one that a repeated command made: a hold is locked after its accounts.
 
 -- A command is one place in each array, whose meaning its kind decides; an array of which no command has anything is null.
 --   transfer, hold        id, debit, credit, amount, code, reference; moment: value date or expiry
@@ -191,7 +192,7 @@ BEGIN
            array_agg(o.remaining), array_agg(o.state), array_agg(o.expires_at), array_agg(o.code), array_agg(o.reference),
            array_agg(true), count(*)
       INTO h_id, h_debit, h_credit, h_amount, h_posted, h_remaining, h_state, h_expires, h_code, h_reference, h_exists, h_stored
-      FROM (SELECT DISTINCT y.id FROM unnest(c_target || c_id) AS y(id) WHERE y.id IS NOT NULL ORDER BY y.id) AS x, LATERAL (
+      FROM (SELECT DISTINCT y.id FROM unnest(c_target) AS y(id) WHERE y.id IS NOT NULL ORDER BY y.id) AS x, LATERAL (
              SELECT q.* FROM ledger_holds q WHERE q.tenant_id = p_tenant AND q.id = x.id LIMIT 1 FOR UPDATE) AS o;
     SELECT h_id || array_agg(DISTINCT x.id) INTO h_id
       FROM unnest(c_id, c_kind) AS x(id, kind)
@@ -476,7 +477,9 @@ BEGIN
     END IF;
   END LOOP;
 
-  -- In the order of the ids, which is that of the locks: only a plan that begins with these rows has it, and no index is left to begin with.
+  -- Each account in its place and as it was read; a place alone would do for servers that look at it again after a wait, which not
+  -- all do. In the order of the ids, which is that of the locks: only a plan that begins with these rows has it, and no index is left
+  -- to begin with.
   PERFORM set_config('enable_indexscan', 'off', true);
   UPDATE ledger_accounts a
      SET debits_posted = x.dp, credits_posted = x.cp, debits_pending = x.dh, credits_pending = x.ch, version = x.version,

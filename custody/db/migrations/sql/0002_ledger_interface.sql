@@ -17,7 +17,7 @@ CREATE FUNCTION ledger_post(
   OUT credit_versions bigint[], OUT credit_balances text[], OUT booked_at timestamptz[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
-SET plan_cache_mode = force_generic_plan AS $$
+SET enable_indexscan = on SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   v_constraint text;
 BEGIN
