@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from functools import lru_cache
 from typing import Literal
 from uuid import UUID
 
@@ -104,15 +103,10 @@ class AccountKey:
         """The account's id, which follows from the key, so that no lookup is needed to post."""
         known = self._known
         if known is None or known[0] != tenant:
-            known = (tenant, _account_id(tenant, self.kind, self.owner, self.asset))
+            derived = derived_uuid("ledger.account", tenant, self.kind.value, self.owner, self.asset.text)
+            known = (tenant, derived)
             object.__setattr__(self, "_known", known)  # no part of what the key says
         return known[1]
-
-
-@lru_cache(maxsize=50_000)
-def _account_id(tenant: TenantId, kind: AccountKind, owner: UUID | None, asset: AssetId) -> UUID:
-    """Remembered: accounts are named far more often than opened, and hashing names is a good part of what posting costs here."""
-    return derived_uuid("ledger.account", tenant, kind.value, owner, asset.text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
