@@ -6,10 +6,9 @@ that is not certain yet. Commands carry an id that the caller chose: the same id
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from functools import lru_cache
 from typing import Literal
 from uuid import UUID
 
@@ -97,16 +96,17 @@ class AccountKey:
     """The wallet, vault or bank account. None for the tenant's own accounts: one per kind and asset."""
     asset: AssetId
     """What it holds."""
+    _known: tuple[TenantId, UUID] | None = field(default=None, init=False, repr=False, compare=False)
+    """The id that was asked for last: whoever keeps a key to post with it often has it derived once."""
 
     def id_for(self, tenant: TenantId) -> UUID:
         """The account's id, which follows from the key, so that no lookup is needed to post."""
-        return _account_id(tenant, self.kind, self.owner, self.asset)
-
-
-@lru_cache(maxsize=50_000)
-def _account_id(tenant: TenantId, kind: AccountKind, owner: UUID | None, asset: AssetId) -> UUID:
-    """Remembered: accounts are named far more often than opened, and hashing names is a good part of what posting costs here."""
-    return derived_uuid("ledger.account", tenant, kind.value, owner, asset.text)
+        known = self._known
+        if known is None or known[0] != tenant:
+            derived = derived_uuid("ledger.account", tenant, self.kind.value, self.owner, self.asset.text)
+            known = (tenant, derived)
+            object.__setattr__(self, "_known", known)  # no part of what the key says
+        return known[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,7 +63,7 @@ class Bounds:
     """Commands that must wait before the second pipe takes any: smaller batches would cost more than the overlap saves."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Request:
     """One chain and who waits for its answer."""
 
@@ -120,16 +120,19 @@ class Poster:
         return self._queued
 
     def _enqueue(self, tenant: TenantId, chains: Sequence[tuple[Command, ...]], lane: Lane) -> list[_Request]:
-        size = sum(len(chain) for chain in chains)
+        size = sum(map(len, chains))
         if self._stopping:
             raise LedgerStopping
         if self._queued and self._queued + size > self._bounds.queued:
             raise LedgerOverloaded("", queued=self._queued)
         loop = asyncio.get_running_loop()
         requests = [_Request(chain, loop.create_future()) for chain in chains]
+        lines = self._lanes[lane]
         for request in requests:
             if request.commands:
-                self._lanes[lane].setdefault(tenant, deque()).append(request)
+                if tenant not in lines:
+                    lines[tenant] = deque()
+                lines[tenant].append(request)
             else:
                 request.answer.set_result(())
         self._queued += size

@@ -44,6 +44,12 @@ async def streaming(database: Database, dsn: str, seed: int) -> None:
         await run_stream(database, seed + number, 10)
 
 
+async def streaming_long(database: Database, dsn: str, seed: int) -> None:
+    """The same for what comes up seldom."""
+    for number in range(90):
+        await run_stream(database, seed + number, 10)
+
+
 async def racing(database: Database, dsn: str, seed: int) -> None:
     """One id on many connections, with one body and with several; parts of one hold."""
     tenant = await prepare(database, f"race {new_uuid()}")
@@ -100,15 +106,14 @@ MUTANTS = (
     ),
     Mutant(
         guard="accounts are locked in one order",
-        text="FROM (SELECT DISTINCT y.id FROM unnest(v_ids) AS y(id) WHERE y.id IS NOT NULL ORDER BY y.id) AS x",
-        # Distinct ids may come sorted by chance: leaving the ORDER BY out would change nothing today.
-        instead="FROM (SELECT y.id FROM (SELECT DISTINCT unnest(v_ids) AS id) AS y ORDER BY random()) AS x",
+        text="PERFORM FROM unnest(a_id) AS x(id), LATERAL (",
+        instead="PERFORM FROM (SELECT y.id FROM unnest(a_id) AS y(id) ORDER BY random()) AS x, LATERAL (",
         noticed_by=storming,
     ),
     Mutant(
-        guard="accounts are read under their locks",
-        text="AND a.id = x.id LIMIT 1 FOR UPDATE) AS o;",
-        instead="AND a.id = x.id LIMIT 1) AS o;",
+        guard="accounts read without a lock are written only as they were read",
+        text="IF k < cardinality(a_id) THEN",
+        instead="IF false THEN",
         noticed_by=storming,
     ),
     Mutant(
@@ -120,14 +125,14 @@ MUTANTS = (
     ),
     Mutant(
         guard="an id is taken once",
-        text="WHERE x.new ORDER BY x.id;",
-        instead="WHERE x.new ORDER BY x.id ON CONFLICT DO NOTHING;",
+        text="WHERE r_new[i] ORDER BY c_id[i];",
+        instead="WHERE r_new[i] ORDER BY c_id[i] ON CONFLICT DO NOTHING;",
         noticed_by=racing,
     ),
     Mutant(
         guard="a recorded command is not carried out again",
-        text="IF p_hash IS NOT NULL THEN",
-        instead="IF false THEN",
+        text="k := (p_map ->> c_id[i]::text)::int; j :=",
+        instead="k := NULL; j :=",
         noticed_by=streaming,
     ),
     Mutant(
@@ -188,6 +193,90 @@ MUTANTS = (
         guard="a refusal takes back what its chain did",
         text="FOR u IN REVERSE i - 1 .. v_start LOOP",
         instead="FOR u IN REVERSE v_start - 1 .. v_start LOOP",
+        noticed_by=streaming,
+    ),
+    Mutant(
+        guard="what is decided at a glance is new to the record",
+        text="v_small AND k IS NULL AND",
+        instead="v_small AND",
+        noticed_by=streaming,
+    ),
+    Mutant(
+        guard="what is decided at a glance is new within its call",
+        text="AND (j < i) IS NOT TRUE AND NOT t_map",
+        instead="AND NOT t_map",
+        noticed_by=streaming_long,
+    ),
+    Mutant(
+        guard="what is decided at a glance is seen by those who reverse it",
+        text="IS NOT TRUE AND NOT t_map ? c_id[i]::text;",
+        instead="IS NOT TRUE;",
+        noticed_by=streaming,
+    ),
+    Mutant(
+        guard="what is decided at a glance has a chain that still stands",
+        text="AND c_kind[i] = 'transfer' AND NOT v_failed THEN",
+        instead="AND c_kind[i] = 'transfer' THEN",
+        noticed_by=streaming,
+    ),
+    Mutant(
+        guard="what is decided at a glance leaves no account below its least",
+        text="IF v_from >= a_least[d] AND",
+        instead="IF a_least[d] IS NOT NULL AND",
+        noticed_by=streaming,
+    ),
+    Mutant(
+        guard="what is decided at a glance brings no account above its most",
+        text="AND v_to <= a_most[c] AND",
+        instead="AND a_most[c] IS NOT NULL AND",
+        noticed_by=streaming_long,
+    ),
+    Mutant(
+        guard="what is decided at a glance is more than nothing",
+        text="AND v_posted > 0 AND",
+        instead="AND",
+        noticed_by=streaming_long,
+    ),
+    Mutant(
+        guard="what is decided at a glance is between two",
+        text="AND a_asset[d] = a_asset[c] AND d <> c THEN",
+        instead="AND a_asset[d] = a_asset[c] THEN",
+        noticed_by=streaming_long,
+    ),
+    Mutant(
+        guard="what is held raises the least",
+        text="WHEN o.guard = 'always' THEN o.floor + o.debits_pending ELSE",
+        instead="WHEN o.guard = 'always' THEN o.floor ELSE",
+        noticed_by=streaming_long,
+    ),
+    Mutant(
+        guard="accounts that are not open are looked at closely",
+        text="a.state = 'open' AND greatest(",
+        instead="greatest(",
+        noticed_by=streaming,
+    ),
+    Mutant(
+        guard="an account whose holds have changed is looked at closely",
+        text="IF v_pending <> 0 THEN",
+        instead="IF false THEN",
+        noticed_by=streaming,
+    ),
+    Mutant(
+        guard="an account whose state has changed is looked at closely",
+        text="r_old[i] := a_state[d]; a_least[d] := NULL; a_most[d] := NULL;",
+        instead="r_old[i] := a_state[d];",
+        noticed_by=streaming_long,
+    ),
+    Mutant(
+        guard="an account that is opened in its turn is not there before",
+        text="a_state[u] := NULL; a_least[u] := NULL; a_most[u] := NULL;",
+        instead="",
+        noticed_by=streaming,
+    ),
+    Mutant(
+        guard="an entry decided at a glance is the last of its account",
+        text="a_head[c] := v_place | v_leaf;",
+        instead="",
         noticed_by=streaming,
     ),
 )

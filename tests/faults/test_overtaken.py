@@ -11,6 +11,7 @@ from sqlalchemy import text
 from custody.db.session import Database
 from custody.kernel.ids import TenantId, derived_uuid, new_uuid
 from custody.ledger import service
+from custody.ledger.channel import connect
 from custody.ledger.model import Command, ExpireHold, Hold, Outcome, PostHold, Reverse, Transfer, VoidHold
 from tests.fakes.ledger_invariants import broken_invariants
 from tests.faults.plan import DUE, VAULT, WALLETS, movement, prepare
@@ -85,3 +86,21 @@ async def test_an_id_that_names_a_hold_is_another_command_wherever_the_hold_lies
         await service.submit(uow, [[used], [other]])
         (answer,) = await service.submit(uow, [[VoidHold(id=used.id, hold_id=other.id)]])
     assert answer.result.value == "transfer_exists_different"
+
+
+async def test_a_batch_that_repeats_a_hold_does_not_stand_in_the_way_of_its_end(
+    database: Database, tenant: TenantId, app_dsn: str
+) -> None:
+    """Whoever ends the hold has locked its accounts, for which the batch waits: the batch must not have locked the hold."""
+    hold, beside = movement(Hold, new_uuid(), ANNA, VAULT, 1), movement(Transfer, new_uuid(), ANNA, BERT, 1)
+    channel = await connect(app_dsn)
+    await channel.post(tenant, [(hold,)])
+    async with database.unit_of_work(tenant) as uow:
+        await service.post(uow, movement(Transfer, new_uuid(), ANNA, VAULT, 1))
+        batch = asyncio.ensure_future(channel.post(tenant, [(hold,), (beside,)]))
+        await waiting(database)
+        await service.post(uow, VoidHold(id=new_uuid(), hold_id=hold.id))
+    outcomes = await batch
+    await channel.close()
+    assert [outcome.result.value for outcome in outcomes] == ["applied", "applied"]
+    assert [outcome.replayed for outcome in outcomes] == [True, False]

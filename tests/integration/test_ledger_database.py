@@ -104,7 +104,7 @@ async def test_the_application_cannot_write_but_by_posting(app: asyncpg.Connecti
 async def test_the_application_cannot_call_what_lies_beneath(app: asyncpg.Connection[Any]) -> None:
     nothing = ", NULL" * len(PARAMETERS)
     calls = [
-        f"SELECT * FROM ledger_apply(1, false{nothing})",
+        f"SELECT * FROM ledger_apply(1, false, false{nothing})",
         "SELECT * FROM ledger_open(1, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
         "SELECT ledger_guard_partition('ledger_accounts')",
     ]
@@ -206,7 +206,7 @@ async def call(app: asyncpg.Connection[Any], tenant: TenantId, **command: object
     results = await app.fetchval(
         f"SELECT results FROM ledger_post($1, false, {places})", int(tenant), *arrays
     )
-    return str(results[0])
+    return "applied" if results is None else str(results[0])
 
 
 async def test_the_same_ids_of_two_tenants_do_not_meet(

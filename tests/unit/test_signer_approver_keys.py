@@ -48,7 +48,15 @@ def test_every_kind_is_read() -> None:
 
 def test_the_view_shows_the_keys_as_they_are() -> None:
     people = [{"id": "alice", "keys": [raw("p256", POINT), RSA], "groups": ["treasury"]}]
-    policy = parse_policy(policy_bytes(make_policy(approvers=people, allow=[])))
+    policy = parse_policy(
+        policy_bytes(
+            make_policy(
+                approvers=people,
+                allow=[],
+                governance={"approvals": [{"group": "treasury", "threshold": 1}], "cool_down_s": 0},
+            )
+        )
+    )
     assert view_policy(policy, ()).approvers[0].keys == policy.approvers["alice"].keys
 
 

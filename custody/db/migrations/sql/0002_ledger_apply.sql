@@ -12,6 +12,11 @@
 --
 -- Lock order: accounts by id, holds by id, command ids by id. Reads after a lock see what its last holder committed, because each
 -- statement of a volatile function takes a new snapshot in READ COMMITTED.
+--
+-- A call that nobody else's call runs beside as a rule (gated, and naming nothing but accounts) does not lock accounts before it reads
+-- them: a lock costs a write. It reads all in one statement, and in the end changes each account only if it still is as it was read.
+-- When one is not, what was decided is void: the call starts again, with locks (`p_locked`; see ledger_post). It locks no hold either,
+-- not even one that a repeated command made: a hold is locked after its accounts.
 
 -- A command is one place in each array, whose meaning its kind decides; an array of which no command has anything is null.
 --   transfer, hold        id, debit, credit, amount, code, reference; moment: value date or expiry
@@ -20,25 +25,31 @@
 --   reverse               id, target: the transfer; moment: value date
 --   freeze, unfreeze, close   id, debit: the account
 --   open                  debit: the account; code: its kind; reference: its owner; asset, floor, ceiling
--- The answers are arrays too, in the same order.
+-- The answers are arrays too, in the same order. Where nothing but new transfers was asked and all were applied, results, replayed and
+-- accounts are null, and booked_at has one place for all.
 
 CREATE FUNCTION ledger_apply(
-  p_tenant integer, p_gated boolean, c_chain int[], c_kind text[], c_id uuid[], c_debit uuid[], c_credit uuid[], p_amount text[], c_code text[],
-  c_reference uuid[], c_target uuid[], c_moment timestamptz[], c_asset text[], c_final boolean[], p_floor text[], p_ceiling text[],
+  p_tenant integer, p_gated boolean, p_locked boolean, c_chain int[], c_kind text[], c_id uuid[], c_debit uuid[], c_credit uuid[],
+  p_amount text[], c_code text[], c_reference uuid[], c_target uuid[], c_moment timestamptz[], c_asset text[], c_final boolean[],
+  p_floor text[], p_ceiling text[],
   OUT results text[], OUT replayed boolean[], OUT accounts uuid[], OUT debit_versions bigint[], OUT debit_balances text[],
   OUT credit_versions bigint[], OUT credit_balances text[], OUT booked_at timestamptz[])
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
   k_max constant numeric := 115792089237316195423570985008687907853269984665640564039457584007913129639935;  -- 2^256 - 1
-  -- c_: the commands as given, by ordinal.
+  k_vast constant numeric := 10::numeric ^ 76;  -- four of these fit into one side
+  -- c_: the commands as given, by ordinal. Accounts as slots are in c_d and c_c, the first id of its chain is at c_head.
   c_amount numeric[]; c_floor numeric[]; c_ceiling numeric[]; c_hash bytea[]; c_count constant int := coalesce(cardinality(c_kind), 0);
-  c_first jsonb;
-  -- a_: the locked accounts, by slot; a_map leads from id to slot.
-  a_id uuid[]; a_asset int[]; a_credit_normal boolean[]; a_guard text[]; a_state text[]; a_version bigint[];
+  c_d int[]; c_c int[]; c_head int[]; c_first jsonb;
+  -- a_: the accounts that are named, by slot, in the order of their ids. One that is not there (yet) has no state.
+  a_id uuid[]; a_map jsonb; a_at tid[]; a_asset int[]; a_credit_normal boolean[]; a_guard text[];
+  a_floor numeric[]; a_ceiling numeric[];
+  a_state text[]; a_version bigint[]; a_head bigint[];  -- the place of the last entry
   a_dp numeric[]; a_cp numeric[]; a_dh numeric[]; a_ch numeric[];  -- debits and credits, posted and held
-  a_map jsonb; a_floor numeric[]; a_ceiling numeric[]; a_head bigint[];  -- the place of the last entry
-  a_new uuid[] := '{}'; a_new_map jsonb;  -- accounts that this call opens: not there before their open command's turn
+  a_was text[]; a_seen bigint[]; a_held numeric[];  -- state, version and what is held, as they were read
+  a_least numeric[]; a_most numeric[];  -- between which credits less debits may go with no further question
+  a_new uuid[] := '{}';  -- accounts that this call opens: not there before their open command's turn
   -- h_: holds that are touched or would be made, by slot. A slot of a hold not yet made has h_exists false.
   h_id uuid[]; h_debit uuid[]; h_credit uuid[]; h_amount numeric[]; h_posted numeric[]; h_remaining numeric[]; h_state text[];
   h_expires timestamptz[]; h_code text[]; h_reference uuid[]; h_exists boolean[]; h_stored int := 0; h_map jsonb := '{}';
@@ -55,6 +66,8 @@ DECLARE
   v_now timestamptz; v_chain int; v_start int := 1; v_failed boolean := false; v_head uuid; v_ids uuid[];
   v_result text; v_asset text; v_account uuid; v_posted numeric; v_pending numeric; d int; c int; h int; t int; k int; j int;
   v_leaf int := 0; v_leaf_start int := 0; v_batch bigint; v_micros bigint; v_twins boolean; v_level bytea[]; v_size int; v_made record;
+  v_small boolean; v_twice boolean; v_simple boolean; v_place bigint; v_from numeric; v_to numeric;
+  v_clean boolean := true;  -- nothing but new transfers, all applied
 BEGIN
   IF c_count = 0 THEN
     RETURN;
@@ -78,13 +91,18 @@ BEGIN
   -- What needs no lock: what each command says, and what is recorded of it. A record that comes in later is met when this call
   -- writes its own.
   c_hash := array_fill(NULL::bytea, ARRAY[c_count]);
+  c_head := array_fill(NULL::int, ARRAY[c_count]);
   FOR i IN 1 .. c_count LOOP
+    IF c_chain[i] IS DISTINCT FROM v_chain THEN
+      v_chain := c_chain[i]; k := NULL;
+    END IF;
     IF c_id[i] IS NOT NULL THEN
-      c_hash[i] := sha256(convert_to(concat_ws('|', 'ledger-command-v1', c_kind[i], coalesce(c_debit[i]::text, ''),
-        coalesce(c_credit[i]::text, ''), coalesce(c_amount[i]::text, ''), coalesce(c_code[i], ''),
-        coalesce(c_reference[i]::text, ''), coalesce(c_target[i]::text, ''),
-        CASE WHEN c_kind[i] = 'expire_hold' THEN '' ELSE coalesce(extract(epoch FROM c_moment[i])::text, '') END,
-        coalesce(c_asset[i], ''), coalesce(c_final[i], false)::text), 'UTF8'));
+      k := coalesce(k, i); c_head[i] := k;
+      -- An absent part is written as nothing.
+      c_hash[i] := sha256(convert_to(concat('ledger-command-v1|', c_kind[i], '|', c_debit[i], '|', c_credit[i], '|', c_amount[i], '|',
+        c_code[i], '|', c_reference[i], '|', c_target[i], '|',
+        CASE WHEN c_kind[i] <> 'expire_hold' THEN extract(epoch FROM c_moment[i]) END, '|', c_asset[i], '|',
+        coalesce(c_final[i], false)), 'UTF8'));
     END IF;
   END LOOP;
   SELECT coalesce(jsonb_object_agg(o.id::text, o.n), '{}'), array_agg(o.request_hash ORDER BY o.n), array_agg(o.result ORDER BY o.n),
@@ -97,19 +115,15 @@ BEGIN
     SELECT jsonb_object_agg(o.id::text, o.n) INTO c_first
       FROM (SELECT x.id, min(x.n) AS n FROM unnest(c_id) WITH ORDINALITY AS x(id, n) WHERE x.id IS NOT NULL GROUP BY x.id) AS o;
   END IF;
-  IF p_gated THEN
-    PERFORM pg_advisory_xact_lock(hashtextextended('ledger_post', p_tenant));
-  END IF;
 
-  -- Accounts that are opened. An empty account is no money: it stays even if its chain is refused.
-  IF 'open' = ANY (c_kind) THEN
-    SELECT coalesce(array_agg(x.id), '{}') INTO a_new
-      FROM ledger_open(p_tenant, c_kind, c_debit, c_code, c_reference, c_asset, c_floor, c_ceiling) AS x(id);
-  END IF;
-
-  -- Where the money of named holds and reversed transfers lies. Those columns never change, so they are read before the locks.
-  v_ids := c_debit || c_credit;
+  -- Where the money of named holds and reversed transfers lies. Those columns never change, so they are read before the locks, but
+  -- not before the turn: what the call before this one made is there then.
+  v_ids := array_fill(NULL::uuid, ARRAY[c_count]);
+  v_ids := coalesce(c_debit, v_ids) || coalesce(c_credit, v_ids);
   IF c_target IS NOT NULL THEN
+    IF p_gated THEN
+      PERFORM pg_advisory_xact_lock(hashtextextended('ledger_post', p_tenant));
+    END IF;
     SELECT v_ids || array_agg(x.id) INTO v_ids
     FROM (SELECT unnest(ARRAY[m.debit_account, m.credit_account]) FROM unnest(c_target, c_kind) AS y(id, kind), LATERAL (
             SELECT o.debit_account, o.credit_account FROM ledger_holds o
@@ -121,28 +135,64 @@ BEGIN
                                      AND o.booked_at = q.booked_at
              WHERE y.kind = 'reverse' AND q.tenant_id = p_tenant AND q.id = y.id LIMIT 1) AS m) AS x(id);
   END IF;
-  SELECT array_agg(o.id), array_agg(o.asset_id), array_agg(o.normal_side = 'credit'), array_agg(o.guard), array_agg(o.floor),
-         array_agg(o.ceiling),
-         array_agg(o.state), array_agg(o.version), array_agg(o.debits_posted), array_agg(o.credits_posted),
-         array_agg(o.debits_pending), array_agg(o.credits_pending), array_agg(o.head), max(o.booked_at)
-    INTO a_id, a_asset, a_credit_normal, a_guard, a_floor, a_ceiling, a_state, a_version, a_dp, a_cp, a_dh, a_ch, a_head, v_now
-    FROM (SELECT DISTINCT y.id FROM unnest(v_ids) AS y(id) WHERE y.id IS NOT NULL ORDER BY y.id) AS x, LATERAL (
-           SELECT a.* FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = x.id LIMIT 1 FOR UPDATE) AS o;
-  -- Taken with all locks held, and never before what these accounts have seen: along versions, time does not run backwards. That of
+  a_id := ARRAY(SELECT DISTINCT y.id FROM unnest(v_ids) AS y(id) WHERE y.id IS NOT NULL ORDER BY y.id);
+  SELECT array_agg(x.slot ORDER BY x.n) FILTER (WHERE x.n <= c_count),
+         array_agg(x.slot ORDER BY x.n) FILTER (WHERE x.n > c_count AND x.n <= 2 * c_count)
+    INTO c_d, c_c
+    FROM (SELECT y.n, CASE WHEN y.id IS NOT NULL THEN (dense_rank() OVER (ORDER BY y.id))::int END AS slot
+            FROM unnest(v_ids) WITH ORDINALITY AS y(id, n)) AS x;
+  IF p_gated THEN
+    PERFORM pg_advisory_xact_lock(hashtextextended('ledger_post', p_tenant));
+  END IF;
+
+  -- Accounts that are opened. An empty account is no money: it stays even if its chain is refused.
+  IF 'open' = ANY (c_kind) THEN
+    SELECT coalesce(array_agg(x.id), '{}') INTO a_new
+      FROM ledger_open(p_tenant, c_kind, c_debit, c_code, c_reference, c_asset, c_floor, c_ceiling) AS x(id);
+  END IF;
+  IF p_locked THEN
+    PERFORM FROM unnest(a_id) AS x(id), LATERAL (
+      SELECT FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = x.id LIMIT 1 FOR UPDATE) AS o;
+  END IF;
+  SELECT array_agg(o.ctid), array_agg(o.asset_id), array_agg(o.credit_normal), array_agg(o.guard), array_agg(o.floor),
+         array_agg(o.ceiling), array_agg(o.state), array_agg(o.version), array_agg(o.debits_posted), array_agg(o.credits_posted),
+         array_agg(o.debits_pending), array_agg(o.credits_pending), array_agg(o.head), max(o.booked_at),
+         array_agg(CASE WHEN o.credit_normal THEN o.debits_pending ELSE o.credits_pending END),
+         array_agg(CASE WHEN o.quiet THEN CASE
+                     WHEN NOT o.credit_normal THEN coalesce(o.debits_pending - o.ceiling, '-Infinity')
+                     WHEN o.guard = 'always' THEN o.floor + o.debits_pending ELSE '-Infinity' END END),
+         array_agg(CASE WHEN o.quiet THEN CASE
+                     WHEN o.credit_normal THEN coalesce(o.ceiling - o.credits_pending, 'Infinity')
+                     WHEN o.guard = 'always' THEN -(o.floor + o.credits_pending) ELSE 'Infinity' END END)
+    INTO a_at, a_asset, a_credit_normal, a_guard, a_floor, a_ceiling, a_state, a_version, a_dp, a_cp, a_dh, a_ch, a_head, v_now,
+         a_held, a_least, a_most
+    FROM unnest(a_id) AS x(id) LEFT JOIN LATERAL (
+           SELECT a.ctid, a.*, a.normal_side = 'credit' AS credit_normal,
+                  a.state = 'open' AND greatest(a.debits_posted, a.credits_posted, a.debits_pending, a.credits_pending) < k_vast
+                    AS quiet
+             FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = x.id LIMIT 1) AS o ON true;
+  a_was := a_state; a_seen := a_version;
+  -- Taken when all is read, and never before what these accounts have seen: along versions, time does not run backwards. That of
   -- the table is among them: whoever archives a month waits for every call that has a time in it.
   LOCK TABLE ONLY ledger_transfers IN ROW EXCLUSIVE MODE;
   v_now := greatest(v_now, clock_timestamp());
-  SELECT coalesce(jsonb_object_agg(x.id::text, x.n) FILTER (WHERE x.id <> ALL (a_new)), '{}'),
-         coalesce(jsonb_object_agg(x.id::text, x.n) FILTER (WHERE x.id = ANY (a_new)), '{}')
-    INTO a_map, a_new_map
-    FROM unnest(a_id) WITH ORDINALITY AS x(id, n);
+  IF cardinality(a_new) > 0 THEN
+    FOR u IN 1 .. cardinality(a_id) LOOP
+      IF a_id[u] = ANY (a_new) THEN
+        a_state[u] := NULL; a_least[u] := NULL; a_most[u] := NULL;
+      END IF;
+    END LOOP;
+  END IF;
+  IF c_target IS NOT NULL THEN
+    SELECT jsonb_object_agg(x.id::text, x.n) INTO a_map FROM unnest(a_id) WITH ORDINALITY AS x(id, n);
+  END IF;
 
   IF c_kind && ARRAY['hold', 'post_hold', 'void_hold', 'expire_hold'] THEN
     SELECT array_agg(o.id), array_agg(o.debit_account), array_agg(o.credit_account), array_agg(o.amount), array_agg(o.posted),
            array_agg(o.remaining), array_agg(o.state), array_agg(o.expires_at), array_agg(o.code), array_agg(o.reference),
            array_agg(true), count(*)
       INTO h_id, h_debit, h_credit, h_amount, h_posted, h_remaining, h_state, h_expires, h_code, h_reference, h_exists, h_stored
-      FROM (SELECT DISTINCT y.id FROM unnest(c_target || c_id) AS y(id) WHERE y.id IS NOT NULL ORDER BY y.id) AS x, LATERAL (
+      FROM (SELECT DISTINCT y.id FROM unnest(c_target) AS y(id) WHERE y.id IS NOT NULL ORDER BY y.id) AS x, LATERAL (
              SELECT q.* FROM ledger_holds q WHERE q.tenant_id = p_tenant AND q.id = x.id LIMIT 1 FOR UPDATE) AS o;
     SELECT h_id || array_agg(DISTINCT x.id) INTO h_id
       FROM unnest(c_id, c_kind) AS x(id, kind)
@@ -177,18 +227,16 @@ BEGIN
   IF c_target IS NOT NULL THEN
     IF EXISTS (SELECT FROM unnest(h_id || t_id, h_debit || t_debit, h_credit || t_credit) AS x(id, debit, credit)
                 WHERE x.id = ANY (c_target)
-                  AND (NOT (a_map || a_new_map) ? x.debit::text OR NOT (a_map || a_new_map) ? x.credit::text)) THEN
+                  AND (NOT a_map ? x.debit::text OR NOT a_map ? x.credit::text)) THEN
       RAISE EXCEPTION 'overtaken' USING ERRCODE = 'CU001';
     END IF;
   END IF;
 
-  r_result := array_fill(NULL::text, ARRAY[c_count]);      r_new := array_fill(false, ARRAY[c_count]);
+  r_result := array_fill('applied'::text, ARRAY[c_count]); r_new := array_fill(true, ARRAY[c_count]);
   r_account := array_fill(NULL::uuid, ARRAY[c_count]);     r_target := array_fill(NULL::uuid, ARRAY[c_count]);
-  r_head := array_fill(NULL::uuid, ARRAY[c_count]);        r_reference := array_fill(NULL::uuid, ARRAY[c_count]);
-  r_code := array_fill(NULL::text, ARRAY[c_count]);        r_old := array_fill(NULL::text, ARRAY[c_count]);
-  r_d := array_fill(NULL::int, ARRAY[c_count]);            r_c := array_fill(NULL::int, ARRAY[c_count]);
+  r_code := c_code; r_reference := c_reference;            r_old := array_fill(NULL::text, ARRAY[c_count]);
+  r_d := c_d; r_c := c_c; r_posted := c_amount;            r_pending := array_fill(0::numeric, ARRAY[c_count]);
   r_dv := array_fill(NULL::bigint, ARRAY[c_count]);        r_cv := array_fill(NULL::bigint, ARRAY[c_count]);
-  r_posted := array_fill(0::numeric, ARRAY[c_count]);      r_pending := array_fill(0::numeric, ARRAY[c_count]);
   r_db := array_fill(NULL::numeric, ARRAY[c_count]);       r_cb := array_fill(NULL::numeric, ARRAY[c_count]);
   r_dheld := array_fill(NULL::numeric, ARRAY[c_count]);    r_cheld := array_fill(NULL::numeric, ARRAY[c_count]);
   r_dprior := array_fill(0::bigint, ARRAY[c_count]);       r_cprior := array_fill(0::bigint, ARRAY[c_count]);
@@ -196,22 +244,44 @@ BEGIN
   IF c_kind && ARRAY['transfer', 'hold', 'post_hold', 'void_hold', 'expire_hold', 'reverse'] THEN
     v_batch := nextval('ledger_batch_numbers');
   END IF;
+  v_place := v_batch << 20; v_chain := NULL; k := NULL; j := NULL;
+  -- Whether all amounts together cannot overflow an account that is not vast itself, and whether any id may be met twice.
+  v_small := coalesce((SELECT sum(abs(x)) FROM unnest(c_amount) AS x) < k_vast, true);
+  v_twice := p_hash IS NOT NULL OR v_twins OR t_id IS NOT NULL;
+  v_simple := v_small;
   FOR i IN 1 .. c_count LOOP
     IF c_chain[i] IS DISTINCT FROM v_chain THEN
-      v_chain := c_chain[i]; v_start := i; v_failed := false; v_head := NULL; v_leaf_start := v_leaf;
+      v_chain := c_chain[i]; v_start := i; v_failed := false; v_leaf_start := v_leaf;
     END IF;
-    v_head := coalesce(v_head, c_id[i]);
-    r_head[i] := v_head;
-    v_result := NULL; v_account := NULL; v_posted := 0; v_pending := 0; d := NULL; c := NULL; h := NULL; t := NULL;
 
-    -- Known already: recorded by an earlier call, or earlier in this one, under this id and with this content.
-    k := NULL; j := NULL;
-    IF p_hash IS NOT NULL THEN
-      k := (p_map ->> c_id[i]::text)::int;
+    -- Known already: recorded by an earlier call, or earlier in this one, under this id.
+    IF v_twice THEN
+      k := (p_map ->> c_id[i]::text)::int; j := (c_first ->> c_id[i]::text)::int;
+      v_simple := v_small AND k IS NULL AND (j < i) IS NOT TRUE AND NOT t_map ? c_id[i]::text;
     END IF;
-    IF v_twins THEN
-      j := (c_first ->> c_id[i]::text)::int;
+
+    -- The common case first: a transfer within what both accounts take with no further question. All others are decided below.
+    IF v_simple AND c_kind[i] = 'transfer' AND NOT v_failed THEN
+      d := c_d[i]; c := c_c[i]; v_posted := c_amount[i];
+      v_from := a_cp[d] - a_dp[d] - v_posted; v_to := a_cp[c] - a_dp[c] + v_posted;
+      IF v_from >= a_least[d] AND v_to <= a_most[c] AND v_posted > 0 AND a_asset[d] = a_asset[c] AND d <> c THEN
+        a_dp[d] := a_dp[d] + v_posted;    a_cp[c] := a_cp[c] + v_posted;
+        r_dv[i] := a_version[d] + 1;      r_cv[i] := a_version[c] + 1;
+        a_version[d] := r_dv[i];          a_version[c] := r_cv[i];
+        r_dprior[i] := a_head[d];         r_cprior[i] := a_head[c];
+        a_head[d] := v_place | v_leaf;    a_head[c] := v_place | v_leaf;
+        r_db[i] := CASE WHEN a_credit_normal[d] THEN v_from ELSE -v_from END;
+        r_cb[i] := CASE WHEN a_credit_normal[c] THEN v_to ELSE -v_to END;
+        r_leaf[i] := v_leaf; v_leaf := v_leaf + 1;
+        CONTINUE;
+      END IF;
     END IF;
+    IF NOT v_twice THEN
+      k := NULL; j := NULL;
+    END IF;
+    v_result := NULL; v_account := NULL; v_posted := 0; v_pending := 0; d := NULL; c := NULL; h := NULL; t := NULL;
+    v_clean := false;
+
     IF k IS NOT NULL THEN
       v_result := CASE WHEN p_hash[k] = c_hash[i] THEN p_result[k] ELSE 'transfer_exists_different' END;
       v_account := CASE WHEN p_hash[k] = c_hash[i] THEN p_account[k] END;
@@ -219,29 +289,26 @@ BEGIN
       v_result := CASE WHEN c_hash[j] = c_hash[i] THEN r_result[j] ELSE 'transfer_exists_different' END;
       v_account := CASE WHEN c_hash[j] = c_hash[i] THEN r_account[j] END;
     ELSIF c_kind[i] = 'open' THEN
-      IF a_new_map ? c_debit[i]::text THEN
-        a_map := a_map || jsonb_build_object(c_debit[i]::text, a_new_map -> c_debit[i]::text);
+      k := c_d[i];
+      IF c_debit[i] = ANY (a_new) THEN
+        a_state[k] := coalesce(a_state[k], 'open');
       END IF;
-      k := (a_map ->> c_debit[i]::text)::int;
       v_result := CASE
-        WHEN k IS NULL THEN 'unknown_asset'
+        WHEN a_state[k] IS NULL THEN 'unknown_asset'
         WHEN c_floor[i] <> a_floor[k] OR c_ceiling[i] IS NOT NULL AND c_ceiling[i] IS DISTINCT FROM a_ceiling[k]
           THEN 'account_exists_different'
         ELSE 'applied' END;
       v_account := c_debit[i];
-    ELSE
-      r_new[i] := true;
-      IF v_failed THEN
-        v_result := 'chain_refused';
-      END IF;
+    ELSIF v_failed THEN
+      v_result := 'chain_refused';
     END IF;
+    r_new[i] := k IS NULL AND (j < i) IS NOT TRUE AND c_kind[i] <> 'open';
 
     -- What the command wants: an account's state, or `posted` and `pending` between two accounts.
     IF v_result IS NULL THEN
       CASE c_kind[i]
       WHEN 'transfer', 'hold' THEN
-        d := (a_map ->> c_debit[i]::text)::int; c := (a_map ->> c_credit[i]::text)::int;
-        r_code[i] := c_code[i]; r_reference[i] := c_reference[i];
+        d := c_d[i]; c := c_c[i];
         IF c_kind[i] = 'transfer' THEN
           v_posted := c_amount[i];
         ELSE
@@ -251,9 +318,9 @@ BEGIN
           WHEN c_amount[i] <= 0 THEN 'amount_not_positive'
           WHEN c_amount[i] > k_max THEN 'amount_too_large'
           WHEN c_debit[i] = c_credit[i] THEN 'same_account'
-          WHEN d IS NULL OR c IS NULL THEN 'unknown_account' END;
+          WHEN a_state[d] IS NULL OR a_state[c] IS NULL THEN 'unknown_account' END;
         IF v_result = 'unknown_account' THEN
-          v_account := CASE WHEN d IS NULL THEN c_debit[i] ELSE c_credit[i] END;
+          v_account := CASE WHEN a_state[d] IS NULL THEN c_debit[i] ELSE c_credit[i] END;
         END IF;
       WHEN 'post_hold', 'void_hold', 'expire_hold' THEN
         h := (h_map ->> c_target[i]::text)::int; r_target[i] := c_target[i];
@@ -288,17 +355,17 @@ BEGIN
           v_posted := t_posted[t]; r_code[i] := t_code[t]; r_reference[i] := t_reference[t];
         END IF;
       WHEN 'freeze', 'unfreeze', 'close' THEN
-        d := (a_map ->> c_debit[i]::text)::int;
+        d := c_d[i];
         v_account := c_debit[i];
         v_result := CASE
-          WHEN d IS NULL THEN 'unknown_account'
+          WHEN a_state[d] IS NULL THEN 'unknown_account'
           WHEN a_state[d] = 'closed' THEN 'account_closed'
           WHEN c_kind[i] = 'freeze' AND a_state[d] = 'frozen' THEN 'account_frozen'
           WHEN c_kind[i] = 'unfreeze' AND a_state[d] = 'open' THEN 'account_not_frozen'
           WHEN c_kind[i] = 'close' AND (a_dp[d] <> a_cp[d] OR a_dh[d] <> 0 OR a_ch[d] <> 0) THEN 'account_not_empty'
           ELSE 'applied' END;
         IF v_result = 'applied' THEN
-          r_d[i] := d; r_old[i] := a_state[d];
+          r_d[i] := d; r_old[i] := a_state[d]; a_least[d] := NULL; a_most[d] := NULL;
           a_state[d] := CASE c_kind[i] WHEN 'freeze' THEN 'frozen' WHEN 'unfreeze' THEN 'open' ELSE 'closed' END;
         END IF;
       END CASE;
@@ -339,7 +406,7 @@ BEGIN
         a_dh[d] := a_dh[d] + v_pending;  a_ch[c] := a_ch[c] + v_pending;
         a_version[d] := a_version[d] + 1; a_version[c] := a_version[c] + 1;
         r_dprior[i] := a_head[d];         r_cprior[i] := a_head[c];
-        a_head[d] := v_batch << 20 | v_leaf; a_head[c] := a_head[d];
+        a_head[d] := v_place | v_leaf;    a_head[c] := a_head[d];
         r_leaf[i] := v_leaf; v_leaf := v_leaf + 1;
         r_d[i] := d; r_c[i] := c; r_posted[i] := v_posted; r_pending[i] := v_pending;
         r_dv[i] := a_version[d]; r_cv[i] := a_version[c];
@@ -347,6 +414,9 @@ BEGIN
         r_cb[i] := CASE WHEN a_credit_normal[c] THEN a_cp[c] - a_dp[c] ELSE a_dp[c] - a_cp[c] END;
         r_dheld[i] := CASE WHEN a_credit_normal[d] THEN a_dh[d] ELSE a_ch[d] END;
         r_cheld[i] := CASE WHEN a_credit_normal[c] THEN a_dh[c] ELSE a_ch[c] END;
+        IF v_pending <> 0 THEN
+          a_least[d] := NULL; a_most[d] := NULL; a_least[c] := NULL; a_most[c] := NULL;
+        END IF;
         IF c_kind[i] = 'hold' THEN
           h_debit[h] := c_debit[i]; h_credit[h] := c_credit[i]; h_amount[h] := v_pending; h_posted[h] := 0;
           h_remaining[h] := v_pending; h_state[h] := 'open'; h_expires[h] := c_moment[i];
@@ -407,21 +477,33 @@ BEGIN
     END IF;
   END LOOP;
 
-  -- The record comes first: if another call has taken an id meanwhile, this one starts again (see ledger_post).
-  INSERT INTO ledger_commands (tenant_id, id, kind, request_hash, result, account_id, target_id, batch_id, leaf, booked_at)
-  SELECT p_tenant, x.id, x.kind, x.hash, x.result, x.account,
-         CASE WHEN x.kind = 'reverse' AND x.result = 'applied' THEN x.target END,
-         CASE WHEN x.result = 'applied' AND x.leaf IS NOT NULL THEN v_batch END,
-         CASE WHEN x.result = 'applied' THEN x.leaf END, v_now
-    FROM (SELECT unnest(c_id) AS id, unnest(c_kind) AS kind, unnest(c_hash) AS hash, unnest(r_result) AS result,
-                 unnest(r_account) AS account, unnest(r_target) AS target, unnest(r_leaf) AS leaf, unnest(r_new) AS new) AS x
-   WHERE x.new ORDER BY x.id;
+  -- Each account in its place and as it was read; a place alone would do for servers that look at it again after a wait, which not
+  -- all do. In the order of the ids, which is that of the locks: only a plan that begins with these rows has it, and no index is left
+  -- to begin with.
+  PERFORM set_config('enable_indexscan', 'off', true);
   UPDATE ledger_accounts a
      SET debits_posted = x.dp, credits_posted = x.cp, debits_pending = x.dh, credits_pending = x.ch, version = x.version,
          state = x.state, head = x.head, booked_at = v_now
-    FROM (SELECT unnest(a_id) AS id, unnest(a_dp) AS dp, unnest(a_cp) AS cp, unnest(a_dh) AS dh, unnest(a_ch) AS ch,
-                 unnest(a_version) AS version, unnest(a_state) AS state, unnest(a_head) AS head) AS x
-   WHERE a.tenant_id = p_tenant AND a.id = x.id AND (a.version <> x.version OR a.state <> x.state);
+    FROM (SELECT unnest(a_at) AS at, unnest(a_dp) AS dp, unnest(a_cp) AS cp, unnest(a_dh) AS dh, unnest(a_ch) AS ch,
+                 unnest(a_version) AS version, unnest(a_state) AS state, unnest(a_head) AS head, unnest(a_seen) AS seen,
+                 unnest(a_was) AS was) AS x
+   WHERE a.ctid = x.at AND a.tenant_id = p_tenant AND a.version = x.seen AND a.state = x.was
+     AND (x.version <> x.seen OR x.state <> x.was);
+  GET DIAGNOSTICS k = ROW_COUNT;
+  PERFORM set_config('enable_indexscan', 'on', true);
+  IF k < cardinality(a_id) THEN
+    IF k < (SELECT count(*) FROM unnest(a_version, a_seen, a_state, a_was) AS x(version, seen, state, was)
+             WHERE x.version <> x.seen OR x.state <> x.was) THEN
+      RAISE EXCEPTION 'overtaken' USING ERRCODE = 'CU001';
+    END IF;
+  END IF;
+  -- If another call has taken an id meanwhile, this one starts again (see ledger_post).
+  INSERT INTO ledger_commands (tenant_id, id, kind, request_hash, result, account_id, target_id, batch_id, leaf, booked_at)
+  SELECT p_tenant, c_id[i], c_kind[i], c_hash[i], r_result[i], r_account[i],
+         CASE WHEN c_kind[i] = 'reverse' AND r_result[i] = 'applied' THEN r_target[i] END,
+         CASE WHEN r_leaf[i] IS NOT NULL THEN v_batch END, r_leaf[i], v_now
+    FROM generate_series(1, c_count) AS i
+   WHERE r_new[i] ORDER BY c_id[i];
   IF v_leaf > 0 THEN
     v_micros := extract(epoch FROM v_now) * 1000000;
     -- Each leaf is made of the row as it was stored; then level upon level in place, as custody/ledger/leaves.py describes.
@@ -429,15 +511,17 @@ BEGIN
       INSERT INTO ledger_transfers AS w (tenant_id, id, chain_id, kind, code, reference, debit_account, credit_account, posted,
                                          pending, target_id, debit_version, debit_balance, debit_held, credit_version, credit_balance,
                                          credit_held, booked_at, effective_at, batch_id, leaf, debit_prior, credit_prior)
-      SELECT p_tenant, x.id, x.head, x.kind, x.code, x.reference, a_id[x.d], a_id[x.c], x.posted, x.pending, x.target,
-             x.dv, x.db, x.dheld, x.cv, x.cb, x.cheld, v_now,
+      SELECT p_tenant, x.id, c_id[x.head], x.kind, x.code, x.reference, a_id[x.d], a_id[x.c], x.posted, x.pending, x.target,
+             x.dv, x.db, coalesce(x.dheld, a_held[x.d]), x.cv, x.cb, coalesce(x.cheld, a_held[x.c]), v_now,
              CASE WHEN x.kind IN ('transfer', 'post_hold', 'reverse') THEN coalesce(x.moment, v_now) ELSE v_now END, v_batch, x.leaf,
              x.dprior, x.cprior
-        FROM unnest(c_id, c_kind, r_head, r_code, r_reference, r_d, r_c, r_posted, r_pending, r_target, r_dv, r_db, r_dheld,
-                    r_cv, r_cb, r_cheld, c_moment, r_leaf, r_result, r_dprior, r_cprior)
-             AS x(id, kind, head, code, reference, d, c, posted, pending, target, dv, db, dheld, cv, cb, cheld, moment, leaf, result,
-                  dprior, cprior)
-       WHERE x.leaf IS NOT NULL AND x.result = 'applied' ORDER BY x.leaf
+        FROM (SELECT unnest(c_id) AS id, unnest(c_head) AS head, unnest(c_kind) AS kind, unnest(r_code) AS code,
+                     unnest(r_reference) AS reference, unnest(r_d) AS d, unnest(r_c) AS c, unnest(r_posted) AS posted,
+                     unnest(r_pending) AS pending, unnest(r_target) AS target, unnest(r_dv) AS dv, unnest(r_db) AS db,
+                     unnest(r_dheld) AS dheld, unnest(r_cv) AS cv, unnest(r_cb) AS cb, unnest(r_cheld) AS cheld,
+                     unnest(c_moment) AS moment, unnest(r_leaf) AS leaf, unnest(r_dprior) AS dprior, unnest(r_cprior) AS cprior
+             ) AS x
+       WHERE x.leaf IS NOT NULL
       RETURNING w.leaf, sha256('\x00'::bytea || convert_to(concat_ws('|', 'ledger-transfer-v1', w.tenant_id, w.id, w.chain_id, w.kind,
                   w.code, w.reference, w.debit_account, w.credit_account, w.posted, w.pending, coalesce(w.target_id::text, ''),
                   w.debit_version, w.debit_balance, w.debit_held, w.credit_version, w.credit_balance, w.credit_held, v_micros,
@@ -473,7 +557,12 @@ BEGIN
   END IF;
 
   -- The answers; a repeated command's are those of the transfer that it made, unless that has been archived.
-  results := r_result; accounts := r_account; debit_versions := r_dv; credit_versions := r_cv;
+  debit_versions := r_dv; credit_versions := r_cv;
+  IF v_clean THEN
+    booked_at := ARRAY[v_now]; debit_balances := r_db::text[]; credit_balances := r_cb::text[];
+    RETURN;
+  END IF;
+  results := r_result; accounts := r_account;
   replayed := array_fill(false, ARRAY[c_count]); booked_at := array_fill(NULL::timestamptz, ARRAY[c_count]);
   FOR i IN 1 .. c_count LOOP
     IF r_new[i] THEN

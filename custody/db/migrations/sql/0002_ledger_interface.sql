@@ -1,7 +1,8 @@
 -- What surrounds the posting function: its entrance, opening accounts, and the views and functions that read.
 
 -- What the application calls. Another call may take the same id over other accounts at the same moment, which only the record's
--- primary key shows, or book a hold that this one names (CU001); the loser then starts again and finds the winner's work.
+-- primary key shows, or book a hold that this one names, or change an account that this one has read without a lock (CU001); the
+-- loser then starts again and finds the winner's work.
 --
 -- Plans are generic: for a tenant that the statistics do not know yet, a plan for this tenant would take it to have one row, and read
 -- all of them.
@@ -16,7 +17,7 @@ CREATE FUNCTION ledger_post(
   OUT credit_versions bigint[], OUT credit_balances text[], OUT booked_at timestamptz[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
-SET plan_cache_mode = force_generic_plan AS $$
+SET enable_indexscan = on SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   v_constraint text;
 BEGIN
@@ -26,8 +27,8 @@ BEGIN
   FOR v_attempt IN 1 .. 8 LOOP
     BEGIN
       SELECT x.* INTO results, replayed, accounts, debit_versions, debit_balances, credit_versions, credit_balances, booked_at
-        FROM ledger_apply(p_tenant, p_gated, p_chain, p_kind, p_id, p_debit, p_credit, p_amount, p_code, p_reference, p_target, p_moment,
-                          p_asset, p_final, p_floor, p_ceiling) AS x;
+        FROM ledger_apply(p_tenant, p_gated, NOT p_gated OR p_target IS NOT NULL OR v_attempt > 1, p_chain, p_kind, p_id, p_debit,
+                          p_credit, p_amount, p_code, p_reference, p_target, p_moment, p_asset, p_final, p_floor, p_ceiling) AS x;
       RETURN;
     EXCEPTION WHEN unique_violation THEN
       GET STACKED DIAGNOSTICS v_constraint = CONSTRAINT_NAME;
@@ -113,8 +114,8 @@ BEGIN
   EXECUTE format('CREATE TRIGGER append_only_table BEFORE TRUNCATE ON %I FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', p_name);
   EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', p_name);
   EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', p_name);
-  EXECUTE format('CREATE POLICY tenant_isolation ON %I USING (tenant_id = current_tenant()) '
-                 'WITH CHECK (tenant_id = current_tenant())', p_name);
+  EXECUTE format('CREATE POLICY tenant_isolation ON %I USING (tenant_id = (SELECT current_tenant())) '
+                 'WITH CHECK (tenant_id = (SELECT current_tenant()))', p_name);
 END $$;
 
 -- next statement

@@ -22,7 +22,7 @@ depends_on = None
 SQL = Path(__file__).parent.parent / "sql"
 
 COMMANDS = "integer[], text[], uuid[], uuid[], uuid[], text[], text[], uuid[], uuid[], timestamptz[], text[], boolean[], text[], text[]"
-APPLY = f"ledger_apply(integer, boolean, {COMMANDS})"
+APPLY = f"ledger_apply(integer, boolean, boolean, {COMMANDS})"
 OPEN = "ledger_open(integer, text[], uuid[], text[], uuid[], text[], numeric[], numeric[])"
 POST = f"ledger_post(integer, boolean, {COMMANDS})"
 MONTHS_AHEAD = 3
@@ -131,13 +131,13 @@ def accounts() -> None:
         sa.ForeignKeyConstraint(["asset_id"], ["assets.number"], name="fk_ledger_accounts_asset_id"),
         sa.CheckConstraint("state IN ('open', 'frozen', 'closed')", name="state_known"),
         sa.CheckConstraint(
-            "ceiling >= CASE normal_side "
+            "ceiling IS NULL OR ceiling >= CASE normal_side "
             "WHEN 'credit' THEN credits_posted - debits_posted + credits_pending "
             "ELSE debits_posted - credits_posted + debits_pending END",
             name="balance_below_ceiling",
         ),
         sa.CheckConstraint(
-            "least(debits_posted, credits_posted, debits_pending, credits_pending, version) >= 0",
+            "version >= 0 AND least(debits_posted, credits_posted, debits_pending, credits_pending) >= 0",
             name="counters_not_negative",
         ),
         sa.CheckConstraint(
@@ -187,9 +187,10 @@ def account_opening() -> None:
         "CREATE TRIGGER account_as_charted BEFORE INSERT ON ledger_accounts "
         "FOR EACH ROW EXECUTE FUNCTION check_account_opening()"
     )
+    # For each statement: a trigger for each row would lock and log every account before it is changed, whatever its columns.
     op.execute(
         f"CREATE TRIGGER fixed_columns BEFORE UPDATE OF {FIXED} ON ledger_accounts "
-        "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
+        "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
     )
 
 
