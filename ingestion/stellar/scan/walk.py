@@ -1,0 +1,190 @@
+"""Walk over any value of the grammar without building it: where does it end, or what is wrong with it? Pure.
+
+Total where the patterns are partial: every type of the grammar is walked, every byte is accounted for, and what the grammar does
+not allow is refused by the type's name and the offset. Nothing is allocated by a length that the input claims.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Collection, Mapping
+
+from ingestion.errors import UnreadableLedger
+from ingestion.stellar.scan.grammar import Enum, Fixed, Many, Node, Opaque, Option, Ref, Struct, Times, Union
+from ingestion.stellar.scan.patterns import Patterns
+
+Skip = Callable[[bytes, int, int], int]
+"""From data, the offset where a value begins and the depth that is left, to the offset where it ends."""
+
+DEPTH_MAX = 250
+"""How many named types may lie within each other. Soroban's host allows values of depth 100; the SDK's decoder gives up at 512."""
+
+_INT32 = struct.Struct(">i")
+_UINT32 = struct.Struct(">I")
+
+
+class Walker:
+    """Skips values of the types of one grammar."""
+
+    def __init__(self, grammar: Mapping[str, Node], patterns: Patterns, fast: Collection[str]) -> None:
+        """The types named in `fast` are tried by their pattern before they are walked."""
+        self._grammar = grammar
+        self._skips: dict[str, Skip] = {}
+        for name, node in grammar.items():
+            walked = self.build(node, name)
+            self._skips[name] = _first_by(patterns.compiled(name), walked) if name in fast else walked
+
+    def skip(self, name: str) -> Skip:
+        """How to skip the named type. The function raises UnreadableLedger."""
+        return self._skips[name]
+
+    def build(self, node: Node, name: str) -> Skip:
+        """How to skip a value of this shape, named so in refusals."""
+        match node:
+            case Fixed(size):
+                return _fixed(size, name)
+            case Opaque(most):
+                return _opaque(most, name)
+            case Enum(values):
+                return _enum(frozenset(values), name)
+            case Times(each, count):
+                return _times(self.build(each, name), count)
+            case Many(each, most):
+                return _many(self.build(each, name), most, name)
+            case Option(each):
+                return _option(self.build(each, name), name)
+            case Struct(fields):
+                return _struct(tuple(self.build(field, name) for field in fields))
+            case Union(arms):
+                built = {value: None if arm is None else self.build(arm, name) for value, arm in arms}
+                return _union(built, name)
+            case Ref(target):
+                return self._reference(target)
+
+    def _reference(self, name: str) -> Skip:
+        skips = self._skips
+
+        def skip(data: bytes, at: int, depth: int) -> int:
+            if depth <= 0:
+                raise refusal(name, at, "nested too deeply")
+            return skips[name](data, at, depth - 1)
+
+        return skip
+
+
+def refusal(name: str, offset: int, reason: str) -> UnreadableLedger:
+    """The error that says which type could not be read, and where."""
+    return UnreadableLedger(type=name, offset=offset, reason=reason)
+
+
+def read_count(data: bytes, at: int, most: int, name: str) -> int:
+    """A list's count at this offset. Raises UnreadableLedger for more items than are allowed or than there are bytes left."""
+    try:
+        (count,) = _UINT32.unpack_from(data, at)
+    except struct.error:
+        raise refusal(name, at, "ends within a count") from None
+    if count > most:
+        raise refusal(name, at, f"holds {count} items where {most} are allowed")
+    if count > len(data) - at - 4:
+        raise refusal(name, at, f"claims {count} items where {len(data) - at - 4} bytes are left")
+    return int(count)
+
+
+def read_discriminant(data: bytes, at: int, known: Collection[int], name: str) -> int:
+    """The number at this offset. Raises UnreadableLedger when it is none of those known."""
+    try:
+        (value,) = _INT32.unpack_from(data, at)
+    except struct.error:
+        raise refusal(name, at, "ends within a discriminant") from None
+    if value not in known:
+        raise refusal(name, at, f"knows no {value}")
+    return int(value)
+
+
+def _first_by(pattern: re.Pattern[bytes], walked: Skip) -> Skip:
+    match = pattern.match
+
+    def skip(data: bytes, at: int, depth: int) -> int:
+        found = match(data, at)
+        return walked(data, at, depth) if found is None else found.end()
+
+    return skip
+
+
+def _fixed(size: int, name: str) -> Skip:
+    def skip(data: bytes, at: int, _: int) -> int:
+        end = at + size
+        if end > len(data):
+            raise refusal(name, at, f"{size} bytes are wanted where {len(data) - at} are left")
+        return end
+
+    return skip
+
+
+def _opaque(most: int, name: str) -> Skip:
+    def skip(data: bytes, at: int, _: int) -> int:
+        try:
+            (size,) = _UINT32.unpack_from(data, at)
+        except struct.error:
+            raise refusal(name, at, "ends within a length") from None
+        end = at + 4 + (size + 3 & ~3)
+        if size > most or end > len(data):
+            raise refusal(name, at, f"claims {size} bytes where {min(most, len(data) - at - 4)} are possible")
+        return int(end)
+
+    return skip
+
+
+def _enum(values: frozenset[int], name: str) -> Skip:
+    def skip(data: bytes, at: int, _: int) -> int:
+        read_discriminant(data, at, values, name)
+        return at + 4
+
+    return skip
+
+
+def _times(each: Skip, count: int) -> Skip:
+    def skip(data: bytes, at: int, depth: int) -> int:
+        for _ in range(count):
+            at = each(data, at, depth)
+        return at
+
+    return skip
+
+
+def _many(each: Skip, most: int, name: str) -> Skip:
+    def skip(data: bytes, at: int, depth: int) -> int:
+        count = read_count(data, at, most, name)
+        at += 4
+        for _ in range(count):
+            at = each(data, at, depth)
+        return at
+
+    return skip
+
+
+def _option(each: Skip, name: str) -> Skip:
+    present = frozenset((0, 1))
+
+    def skip(data: bytes, at: int, depth: int) -> int:
+        return each(data, at + 4, depth) if read_discriminant(data, at, present, name) else at + 4
+
+    return skip
+
+
+def _struct(fields: tuple[Skip, ...]) -> Skip:
+    def skip(data: bytes, at: int, depth: int) -> int:
+        for field in fields:
+            at = field(data, at, depth)
+        return at
+
+    return skip
+
+
+def _union(arms: Mapping[int, Skip | None], name: str) -> Skip:
+    def skip(data: bytes, at: int, depth: int) -> int:
+        arm = arms[read_discriminant(data, at, arms, name)]
+        return at + 4 if arm is None else arm(data, at + 4, depth)
+
+    return skip
