@@ -12,13 +12,11 @@ import struct
 from dataclasses import dataclass, field
 from functools import cache
 
-from stellar_sdk import xdr
-
 from ingestion.errors import BrokenHashChain
 from ingestion.stellar.scan.find import Find, Finder
 from ingestion.stellar.scan.grammar import load_grammar
 from ingestion.stellar.scan.patterns import Patterns
-from ingestion.stellar.scan.tokens import TokenPatterns, addresses
+from ingestion.stellar.scan.tokens import TokenPatterns, addresses_in, decode_event
 from ingestion.stellar.scan.walk import DEPTH_MAX, Walker, read_count, refusal
 
 FAST = (
@@ -63,6 +61,8 @@ class ScannedTransaction:
     fee_charged: int = 0
     code: int = 0
     """TransactionResultCode."""
+    result: int = 0
+    """Where its TransactionResultPair begins."""
     version: int = -1
     """Of its meta."""
     operations: int = 0
@@ -222,6 +222,7 @@ def _read_result(data: bytes, at: int, depth: int, ledger: ScannedLedger) -> int
     """TransactionResultPair: the hash, the fee, the code."""
     end = walker().skip("TransactionResultPair")(data, at, depth)
     scanned = ledger.transactions[-1]
+    scanned.result = at
     scanned.hash, scanned.fee_charged, scanned.code = _RESULT.unpack_from(data, at)
     return end
 
@@ -275,22 +276,15 @@ def _event_reader() -> Find[ScannedLedger]:
         scanned = ledger.transactions[-1]
         found = tokens.find(data, at)
         if found is not None:
-            named, end = addresses(found), found.end()
+            named, end = addresses_in(found), found.end()
         else:
             end = skip(data, at, depth)
-            named = _addresses(data[at:end]) if tokens.is_suspect(data, at) else ()
+            event = decode_event(data[at:end]) if tokens.is_suspect(data, at) else None
+            named = () if event is None else event.addresses
         for address in named:
-            if address is not None:
-                # Whatever kind of address it is, what identifies it comes last.
-                (scanned.contracts if address[3] == _CONTRACT else scanned.keys).add(address[-32:])
+            # Whatever kind of address it is, what identifies it comes last.
+            (scanned.contracts if address[3] == _CONTRACT else scanned.keys).add(address[-32:])
         scanned.events.append((at, end, scanned.current))
         return end
 
     return read
-
-
-def _addresses(event: bytes) -> list[bytes]:
-    """The addresses among the topics of a token event of no usual form."""
-    body = xdr.ContractEvent.from_xdr_bytes(event).body.v0
-    topics = [] if body is None else body.topics
-    return [each.address.to_xdr_bytes() for each in topics if each.address is not None]
