@@ -77,6 +77,10 @@ class ChainSettings(Section):
     """Stellar RPC or Ethereum JSON-RPC."""
     network_passphrase: str = ""
     """Stellar only."""
+    token_contracts: frozenset[str] = frozenset()
+    """Stellar only: C… ids of the SEP-41 tokens whose contracts are believed. Assets issued by accounts need no entry here."""
+    audit_ledgers: bool = False
+    """Stellar only: prove every transaction of every ledger, not only those that touch our accounts."""
     chain_id: int = 0
     """EVM only. Source: EIP-155."""
     confirmations: int = Field(ge=0)

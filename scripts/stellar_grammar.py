@@ -29,7 +29,7 @@ PRIMITIVES: dict[str, Any] = {
     "unsigned hyper": ["bytes", 8],
     "bool": ["enum", {"FALSE": 0, "TRUE": 1}],
 }
-_TOKEN = re.compile(r"[A-Za-z_]\w*|-?0x[0-9a-fA-F]+|-?\d+|[{}()\[\]<>;:,*=]")
+_WORD = re.compile(r"[A-Za-z_]\w*|-?0x[0-9a-fA-F]+|-?\d+|[{}()\[\]<>;:,*=]")
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 
 
@@ -37,7 +37,7 @@ class Reader:
     """Reads one XDR definition. Source: RFC 4506 section 6, as far as Stellar's files use it."""
 
     def __init__(self, source: str) -> None:
-        self._tokens = _TOKEN.findall(_COMMENT.sub("", source))
+        self._words = _WORD.findall(_COMMENT.sub("", source))
         self._at = 0
 
     def definition(self) -> tuple[str, Any]:
@@ -55,18 +55,18 @@ class Reader:
                 self._take()
                 name = "" if self._peek() == "switch" else self._take()
                 return name, self._union_body()
-            case token:
-                raise ValueError(f"no definition begins with {token}")
+            case word:
+                raise ValueError(f"no definition begins with {word}")
 
     def _peek(self, ahead: int = 0) -> str:
-        return self._tokens[self._at + ahead]
+        return self._words[self._at + ahead]
 
     def _take(self, expected: str | None = None) -> str:
-        token = self._peek()
-        if expected is not None and token != expected:
-            raise ValueError(f"expected {expected}, found {token}")
+        word = self._peek()
+        if expected is not None and word != expected:
+            raise ValueError(f"expected {expected}, found {word}")
         self._at += 1
-        return token
+        return word
 
     def _struct_body(self) -> Any:
         self._take("{")
@@ -100,17 +100,17 @@ class Reader:
         return ["union", switch, arms]
 
     def _type(self) -> Any:
-        token = self._peek()
-        if token == "struct":
+        word = self._peek()
+        if word == "struct":
             self._take()
             return self._struct_body()
-        if token == "union":
+        if word == "union":
             self._take()
             return self._union_body()
         self._take()
-        if token == "unsigned":
-            token = f"unsigned {self._take()}"
-        return PRIMITIVES.get(token, token)
+        if word == "unsigned":
+            word = f"unsigned {self._take()}"
+        return PRIMITIVES.get(word, word)
 
     def _declaration(self) -> tuple[str, Any]:
         base = self._type()
@@ -152,7 +152,9 @@ def grammar() -> dict[str, Any]:
 
 def text() -> str:
     """The file's content: one type a line."""
-    rows = [f"{json.dumps(name)}: {json.dumps(node, separators=(',', ':'))}" for name, node in grammar().items()]
+    rows = [
+        f"{json.dumps(name)}: {json.dumps(node, separators=(',', ':'))}" for name, node in grammar().items()
+    ]
     return "{\n" + ",\n".join(rows) + "\n}\n"
 
 
@@ -198,17 +200,19 @@ def _arms(rest: list[Any], sources: dict[str, Any], values: dict[str, int], want
         numbers = [_label(each, values) for each in labels if each != "default"]
         if "default" in labels:
             numbers += [value for value in sources[switch][1].values() if value not in named]
-        name, node = (None, None) if field is None else (field[0], _settled(field[1], sources, values, wanted))
+        name, node = (
+            (None, None) if field is None else (field[0], _settled(field[1], sources, values, wanted))
+        )
         settled.append([numbers, name, node])
     return settled
 
 
-def _label(token: str, values: dict[str, int]) -> int:
-    return values[token] if token in values else int(token, 0)
+def _label(word: str, values: dict[str, int]) -> int:
+    return values[word] if word in values else int(word, 0)
 
 
-def _number(token: str) -> int:
-    return int(getattr(constants, token)) if token.isidentifier() else int(token, 0)
+def _number(word: str) -> int:
+    return int(getattr(constants, word)) if word.isidentifier() else int(word, 0)
 
 
 def main() -> int:
@@ -216,8 +220,10 @@ def main() -> int:
     if "--check" in sys.argv[1:]:
         if TARGET.read_text() == text():
             return 0
-        print("ingestion/stellar/scan/grammar.json is not what the installed stellar_sdk defines; run: "
-              "python -m scripts.stellar_grammar")
+        print(
+            "ingestion/stellar/scan/grammar.json is not what the installed stellar_sdk defines; run: "
+            "python -m scripts.stellar_grammar"
+        )
         return 1
     TARGET.write_text(text())
     return 0

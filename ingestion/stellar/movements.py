@@ -8,7 +8,7 @@ Source: CAP-67; SEP-11 (asset names); SEP-41 0.5 (data may be an i128 or a map).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -59,7 +59,7 @@ class EventReader:
     """Reads events of one network; keeps the contract ids of assets it has met, a bounded number of them."""
 
     def __init__(self, network_passphrase: str, tokens: Collection[str] = ()) -> None:
-        """Contract ids depend on the network, so the passphrase is part of the belief. `tokens` are C… ids of SEP-41 contracts."""
+        """Contract ids depend on the network, so the passphrase is part of the belief. `tokens`: C… ids of SEP-41 contracts."""
         self.network_passphrase = network_passphrase
         self._tokens = frozenset(tokens)
 
@@ -73,7 +73,8 @@ class EventReader:
 
     def read(self, ledger: ScannedLedger, scanned: ScannedTransaction) -> list[TokenEvent]:
         """What core told of one transaction with meta V4: fees first, then the operations' events in apply order."""
-        fees, moved = [], []
+        fees: list[TokenEvent] = []
+        moved: list[TokenEvent] = []
         for op_index, position, raw in raw_events(ledger, scanned):
             event = self._believed(raw, op_index, position, _HOLDERS)
             if event is not None:
@@ -89,7 +90,7 @@ class EventReader:
         return [event for event in found if event is not None]
 
     def _believed(
-        self, raw: RawEvent, op_index: int, position: int, holders: dict[str, tuple[int, ...]]
+        self, raw: RawEvent, op_index: int, position: int, holders: Mapping[str, tuple[int, ...]]
     ) -> TokenEvent | None:
         kind, contract = raw.kind.decode(), contract_name(raw.contract)
         # A fee names no asset: it is always the native one, and only a transaction pays it, no operation.
@@ -163,7 +164,7 @@ def movement_kind(asset: str, source: str, destination: str) -> str:
 
 
 def words_of(kind: str, content: bytes) -> str:
-    """A memo that is no number, as people read it. Senders choose these bytes: a NUL, which no database column holds, is escaped."""
+    """A memo that is no number, for people. Senders choose these bytes: a NUL, which no database column holds, is escaped."""
     if kind == "hash":
         return "hash:" + content.hex()
     return "text:" + content.decode("utf-8", "backslashreplace").replace("\x00", r"\x00")

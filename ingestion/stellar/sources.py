@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import gc
 from collections.abc import Sequence
 
 from custody.chains.errors import RpcRefused, RpcUnreadable
@@ -15,23 +14,28 @@ from custody.chains.stellar.rpc import StellarRpc
 from custody.kernel.assetid import ChainId
 from ingestion.errors import HistoryLost, InconsistentNode
 from ingestion.model import BlockFacts
+from ingestion.ports import Watch
 from ingestion.stellar.movements import EventReader
-from ingestion.stellar.normalize import normalize
+from ingestion.stellar.normalize import named_holders, normalize
+from ingestion.stellar.scan.ledger import ScannedLedger, scan_ledger
 
 BATCH_LEDGERS = 10
 """Ledgers of one fetch: a few megabytes on pubnet, a fraction of the call's timeout."""
 
 
 class RpcLedgers:
-    """Closed ledgers, decoded. A `ChainSource`."""
+    """Closed ledgers, scanned, as far as they concern us. A `ChainSource`."""
 
-    def __init__(self, chain: ChainId, rpc: JsonRpc, network_passphrase: str) -> None:
-        """The passphrase decides which contracts speak for which assets."""
+    def __init__(
+        self, chain: ChainId, rpc: JsonRpc, reader: EventReader, watch: Watch, *, audit: bool = False
+    ) -> None:
+        """`watch` tells which accounts are vaults: only their transactions are read. An audit reads and proves all."""
         self._chain = chain
         self._rpc = rpc
-        self._client = StellarRpc(chain, rpc, network_passphrase)
-        self._passphrase = network_passphrase
-        self._reader = EventReader(network_passphrase)
+        self._client = StellarRpc(chain, rpc, reader.network_passphrase)
+        self._reader = reader
+        self._watch = watch
+        self._audit = audit
 
     @property
     def chain(self) -> ChainId:
@@ -63,7 +67,7 @@ class RpcLedgers:
         return require_int(method, answer.get("oldestLedger"))
 
     async def fetch(self, first: int, last: int) -> list[BlockFacts]:
-        """Ledgers from `first` on. Raises HistoryLost when the node no longer has it."""
+        """Ledgers from `first` on. Raises HistoryLost when the node no longer has it, UnprovedTransaction in an audit."""
         method = "getLedgers"
         limit = min(last - first + 1, BATCH_LEDGERS)
         params = {"startLedger": first, "pagination": {"limit": limit}}
@@ -76,14 +80,16 @@ class RpcLedgers:
                 raise HistoryLost(chain=self._chain, wanted=first, oldest=oldest) from None
             raise
         rows = [require_dict(method, row) for row in require_list(method, answer.get("ledgers"))][:limit]
-        # Decoding a ledger takes tenths of a second: in a thread, so that signals and health stay answered.
-        facts = await asyncio.to_thread(
-            self._decode, [require_str(method, row.get("metadataXdr")) for row in rows]
+        # A ledger takes some hundredths of a second: in a thread, so that signals and health stay answered.
+        ledgers, named = await asyncio.to_thread(
+            _scan, [require_str(method, row.get("metadataXdr")) for row in rows]
         )
-        for offset, each in enumerate(facts):
-            if each.ref.height != first + offset:
-                raise InconsistentNode(chain=self._chain, wanted=first + offset, got=each.ref.height)
-        return facts
+        for offset, each in enumerate(ledgers):
+            if each.height != first + offset:
+                raise InconsistentNode(chain=self._chain, wanted=first + offset, got=each.height)
+        # Asked after the fetch: what was paid to a vault in these ledgers was paid after the vault was there.
+        ours = await self._watch(named) if named else frozenset[str]()
+        return await asyncio.to_thread(self._normalize, ledgers, ours)
 
     async def hashes(self, heights: Sequence[int]) -> dict[int, str]:
         """The hashes of closed ledgers, by the node's own account. For operators; the loop asks only chains that reorganise."""
@@ -101,15 +107,14 @@ class RpcLedgers:
         """Close the connections."""
         await self._rpc.aclose()
 
-    def _decode(self, metas: list[str]) -> list[BlockFacts]:
-        """Decode and normalise. The collector rests meanwhile: a ledger is a million small objects without cycles."""
-        resting = gc.isenabled()
-        gc.disable()
-        try:
-            return [normalize(_unbase64(meta), self._chain, self._passphrase, self._reader) for meta in metas]
-        finally:
-            if resting:
-                gc.enable()
+    def _normalize(self, ledgers: Sequence[ScannedLedger], ours: frozenset[str]) -> list[BlockFacts]:
+        return [normalize(each, self._chain, self._reader, ours, audit=self._audit) for each in ledgers]
+
+
+def _scan(metas: Sequence[str]) -> tuple[list[ScannedLedger], frozenset[str]]:
+    """The ledgers, and everybody whom they name."""
+    ledgers = [scan_ledger(_unbase64(meta)) for meta in metas]
+    return ledgers, frozenset[str]().union(*map(named_holders, ledgers))
 
 
 def _unbase64(text: str) -> bytes:

@@ -1,7 +1,7 @@
 """The events that core would have told, for ledgers whose meta is older than CAP-67. Pure.
 
-What an operation moved follows from what was asked, what came of it, and, where neither says how much, from the entries. The order
-is core's, so that a movement keeps its place whichever way it is read. Source: CAP-67; TransactionMeta V0 to V3.
+What an operation moved follows from what was asked, what came of it, and, where neither says how much, from the entries. The
+order is core's, so that a movement keeps its place whichever way it is read. Source: CAP-67; TransactionMeta V0 to V3.
 """
 
 from __future__ import annotations
@@ -65,9 +65,7 @@ def applied_operations(
             result=result.tr,
             source=sender.account if own is None else name_destination(own),
             sender=sender,
-            changes=[
-                change for each in lists.get(number, ()) for change in read_changes(ledger.data, *each)
-            ],
+            changes=[change for each in lists.get(number, ()) for change in read_changes(ledger.data, *each)],
         )
 
 

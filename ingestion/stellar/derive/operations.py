@@ -84,9 +84,7 @@ def _merge(applied: Applied) -> Iterator[Move]:
 def _create_claimable(applied: Applied) -> Iterator[Move]:
     op, result = applied.body.create_claimable_balance_op, applied.result.create_claimable_balance_result
     if op is not None and result is not None and result.balance_id is not None:
-        yield Move(
-            name_asset(op.asset), applied.source, name_claimable(result.balance_id), op.amount.int64
-        )
+        yield Move(name_asset(op.asset), applied.source, name_claimable(result.balance_id), op.amount.int64)
 
 
 def _claim(applied: Applied) -> Iterator[Move]:

@@ -37,7 +37,9 @@ def pool_revocation(applied: Applied) -> Iterator[Move]:
     if op is None:
         return
     trustor = name_account_id(op.trustor)
-    created = {change.entry[1:] for change in applied.changes if change.kind == CREATED and change.entry[:1] == b"b"}
+    created = {
+        change.entry[1:] for change in applied.changes if change.kind == CREATED and change.entry[:1] == b"b"
+    }
     pools = dict.fromkeys(change.entry for change in applied.changes if change.entry[:1] == b"l")
     for entry in pools:
         for key, gained in applied.gains(entry).items():

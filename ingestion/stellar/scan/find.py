@@ -43,18 +43,12 @@ class Finder(Generic[S]):
         self._finds: dict[str, Find[S]] = {}
 
     def find(self, name: str) -> Find[S]:
-        """How to search the named type. The function raises UnreadableLedger."""
+        """How to search the named type, which must not hold itself. The function raises UnreadableLedger."""
         if name in self._readers:
             return self._readers[name]
         if name not in self._finds:
-            # A recursive type meets itself here; by the time it is called the entry is there.
-            self._finds[name] = self._later(name)
             self._finds[name] = self._named(name)
         return self._finds[name]
-
-    def _later(self, name: str) -> Find[S]:
-        finds = self._finds
-        return lambda data, at, depth, sink: finds[name](data, at, depth, sink)
 
     def _named(self, name: str) -> Find[S]:
         inner = self._build(self._grammar[name], name)

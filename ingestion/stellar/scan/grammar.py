@@ -92,26 +92,28 @@ def load_grammar() -> dict[str, Node]:
 def _node(row: Any) -> Node:
     if isinstance(row, str):
         return Ref(row)
+    node: Node
     kind, *rest = row
     match kind:
         case "bytes":
-            return Fixed(rest[0])
+            node = Fixed(rest[0])
         case "opaque":
-            return Opaque(rest[0])
+            node = Opaque(rest[0])
         case "enum":
-            return Enum(tuple(rest[0].values()))
+            node = Enum(tuple(rest[0].values()))
         case "array":
-            return Times(_node(rest[0]), rest[1])
+            node = Times(_node(rest[0]), rest[1])
         case "list":
-            return Many(_node(rest[0]), rest[1])
+            node = Many(_node(rest[0]), rest[1])
         case "option":
-            return Option(_node(rest[0]))
+            node = Option(_node(rest[0]))
         case "struct":
-            return Struct(tuple(_node(each) for _, each in rest[0]))
+            node = Struct(tuple(_node(each) for _, each in rest[0]))
         case "union":
-            return Union(tuple(_arms(rest[1])))
+            node = Union(tuple(_arms(rest[1])))
         case _:
             raise ValueError(f"grammar.json holds a type of unknown kind {kind}")
+    return node
 
 
 def _arms(rows: Any) -> Iterator[tuple[int, Node | None]]:

@@ -106,11 +106,11 @@ class ScannedLedger:
     after_all: bool = False
     """Whether each transaction's last list of changes was applied after all transactions (TransactionResultMetaV1)."""
 
-    def keys(self) -> set[bytes]:
+    def account_keys(self) -> set[bytes]:
         """The keys of accounts that the ledger names, and of those that sent its transactions or paid for them."""
         return set().union(self.senders, *(each.keys for each in self.transactions))
 
-    def contracts(self) -> set[bytes]:
+    def contract_ids(self) -> set[bytes]:
         """The ids of contracts that the ledger names as holders."""
         return set().union(*(each.contracts for each in self.transactions))
 
@@ -187,11 +187,11 @@ def _read_header(data: bytes, at: int, depth: int, ledger: ScannedLedger) -> int
 def _read_envelope(data: bytes, at: int, depth: int, ledger: ScannedLedger) -> int:
     end = walker().skip("TransactionEnvelope")(data, at, depth)
     ledger.envelopes.append((at, end))
-    ledger.senders.update(_sources(data, at))
+    ledger.senders.update(envelope_sources(data, at))
     return end
 
 
-def _sources(data: bytes, at: int) -> tuple[bytes, ...]:
+def envelope_sources(data: bytes, at: int) -> tuple[bytes, ...]:
     """The keys of an envelope's source and, for a fee bump, of the inner transaction's. Source: Stellar-transaction.x."""
     kind, at = data[at + 3], at + 4
     if kind == _TX_V0:

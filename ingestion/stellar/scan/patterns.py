@@ -43,28 +43,31 @@ class Patterns:
         return found
 
     def _pattern(self, node: Node, within: tuple[str, ...]) -> bytes | None:
+        found: bytes | None
         match node:
             case Fixed(size):
-                return b".{%d}" % size
+                found = b".{%d}" % size
             case Opaque(most):
-                return _text(min(most, TEXT_MAX))
+                found = _text(min(most, TEXT_MAX))
             case Enum(values):
-                return any_of(values)
+                found = any_of(values)
             case Times(each, count):
-                found = self._pattern(each, within)
-                return None if found is None else b"(?:%s){%d}" % (found, count)
+                inner = self._pattern(each, within)
+                found = None if inner is None else b"(?:%s){%d}" % (inner, count)
             case Many(each, most):
-                return self._list(each, most, within)
+                found = self._list(each, most, within)
             case Option(each):
-                found = self._pattern(each, within)
-                return any_of((0,)) if found is None else either([any_of((0,)), any_of((1,)) + found])
+                inner = self._pattern(each, within)
+                present = [] if inner is None else [any_of((1,)) + inner]
+                found = either([any_of((0,)), *present])
             case Struct(fields):
-                return self._struct(fields, within)
+                found = self._struct(fields, within)
             case Union(arms):
-                return self._union(arms, within)
+                found = self._union(arms, within)
             case Ref(name):
                 full = name in self._without or within.count(name) >= NESTED_MAX
-                return None if full else self._pattern(self._grammar[name], (*within, name))
+                found = None if full else self._pattern(self._grammar[name], (*within, name))
+        return found
 
     def _list(self, each: Node, most: int, within: tuple[str, ...]) -> bytes:
         found = self._pattern(each, within)
@@ -125,8 +128,7 @@ def _byte(value: int) -> bytes:
 def _text(most: int) -> bytes:
     """A length and so many bytes with their padding. What the padding holds is not asked, as the SDK does not."""
     known = [b"\0"]
-    for end in range(4, most + 4, 4):
-        known.append(b"[%s-%s].{%d}" % (_byte(end - 3), _byte(min(end, most)), end))
+    known += [b"[%s-%s].{%d}" % (_byte(end - 3), _byte(min(end, most)), end) for end in range(4, most + 4, 4)]
     return b"\0\0\0" + either(known)
 
 

@@ -18,7 +18,7 @@ Skip = Callable[[bytes, int, int], int]
 """From data, the offset where a value begins and the depth that is left, to the offset where it ends."""
 
 DEPTH_MAX = 250
-"""How many named types may lie within each other. Soroban's host allows values of depth 100; the SDK's decoder gives up at 512."""
+"""How many named types may lie within each other. Contracts' values reach a depth of 100; the SDK's decoder gives up at 512."""
 
 _INT32 = struct.Struct(">i")
 _UINT32 = struct.Struct(">I")
@@ -43,24 +43,25 @@ class Walker:
         """How to skip a value of this shape, named so in refusals."""
         match node:
             case Fixed(size):
-                return _fixed(size, name)
+                skip = _fixed(size, name)
             case Opaque(most):
-                return _opaque(most, name)
+                skip = _opaque(most, name)
             case Enum(values):
-                return _enum(frozenset(values), name)
+                skip = _enum(frozenset(values), name)
             case Times(each, count):
-                return _times(self.build(each, name), count)
+                skip = _times(self.build(each, name), count)
             case Many(each, most):
-                return _many(self.build(each, name), most, name)
+                skip = _many(self.build(each, name), most, name)
             case Option(each):
-                return _option(self.build(each, name), name)
+                skip = _option(self.build(each, name), name)
             case Struct(fields):
-                return _struct(tuple(self.build(field, name) for field in fields))
+                skip = _struct(tuple(self.build(field, name) for field in fields))
             case Union(arms):
                 built = {value: None if arm is None else self.build(arm, name) for value, arm in arms}
-                return _union(built, name)
+                skip = _union(built, name)
             case Ref(target):
-                return self._reference(target)
+                skip = self._reference(target)
+        return skip
 
     def _reference(self, name: str) -> Skip:
         skips = self._skips
