@@ -32,7 +32,8 @@ from devnet.stellar.network import LocalNetwork
 from ingestion.errors import UnreadableLedger
 from ingestion.model import BlockFacts
 from ingestion.stellar.movements import EventReader
-from ingestion.stellar.normalize import normalize, open_ledger, transaction_parts
+from ingestion.stellar.normalize import named_holders, normalize
+from ingestion.stellar.scan.ledger import scan_ledger
 
 CHAIN = ChainId("stellar:devnet")
 
@@ -72,7 +73,9 @@ class Town:
         return self.network.close()
 
     def facts(self, meta: xdr.LedgerCloseMeta) -> BlockFacts:
-        return normalize(meta.to_xdr_bytes(), CHAIN, self.network.passphrase, self.reader)
+        """What the ledger says of everybody whom it names."""
+        ledger = scan_ledger(meta.to_xdr_bytes())
+        return normalize(ledger, CHAIN, self.reader, named_holders(ledger))
 
     def settle(self, name: str) -> Keypair:
         """A funded account that follows from its name."""
@@ -178,7 +181,9 @@ def test_an_event_of_a_contract_that_is_not_the_assets_own_moves_nothing_and_bre
 def test_an_event_about_an_asset_of_another_network_is_not_believed(town: Town) -> None:
     ada, bob = town.settle("ada"), town.settle("bob")
     meta = town.close(town.sign(ada, [Payment(bob.public_key, Asset.native(), "1")]))
-    assert EventReader("Another Network ; 2026").read(transaction_parts(meta)[0].meta) == []
+    ledger = scan_ledger(meta.to_xdr_bytes())
+    assert len(town.reader.read(ledger, ledger.transactions[0])) == 2
+    assert EventReader("Another Network ; 2026").read(ledger, ledger.transactions[0]) == []
 
 
 def test_an_amount_that_the_entries_do_not_show_breaks_the_proof(town: Town) -> None:
@@ -200,10 +205,14 @@ def test_truncated_and_garbled_bytes_are_refused_by_name(town: Town) -> None:
     data = town.close().to_xdr_bytes()
     for broken in (b"", data[:40], data[:-1], data + b"\x00\x00\x00\x00", b"\xff" * 64):
         with pytest.raises(UnreadableLedger):
-            open_ledger(broken)
+            scan_ledger(broken)
 
 
 def _events(meta: xdr.LedgerCloseMeta) -> list[xdr.ContractEvent]:
+    assert meta.v2 is not None
     return [
-        event for part in transaction_parts(meta) for each in part.meta.operations for event in each.events
+        event
+        for processed in meta.v2.tx_processing
+        for each in processed.tx_apply_processing.v4.operations
+        for event in each.events
     ]
