@@ -2,86 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 from stellar_sdk import (
-    Account,
     AccountMerge,
     Asset,
     ChangeTrust,
-    CreateAccount,
-    FeeBumpTransactionEnvelope,
     HashMemo,
     IdMemo,
-    Keypair,
     Memo,
     MuxedAccount,
-    NoneMemo,
-    Operation,
     Payment,
     ReturnHashMemo,
     TextMemo,
     TransactionBuilder,
-    TransactionEnvelope,
     xdr,
 )
 
-from custody.kernel.assetid import ChainId
-from devnet.stellar.network import LocalNetwork
 from ingestion.errors import UnreadableLedger
-from ingestion.model import BlockFacts
 from ingestion.stellar.movements import EventReader
-from ingestion.stellar.normalize import named_holders, normalize
 from ingestion.stellar.scan.ledger import scan_ledger
-
-CHAIN = ChainId("stellar:devnet")
-
-
-class Town:
-    """A local network, its accounts' sequence numbers, and our view of each closed ledger."""
-
-    def __init__(self) -> None:
-        self.network = LocalNetwork()
-        self.root = self.network.root
-        self.reader = EventReader(self.network.passphrase)
-
-    def sequence(self, keypair: Keypair) -> int:
-        key = xdr.LedgerKey(
-            xdr.LedgerEntryType.ACCOUNT, account=xdr.LedgerKeyAccount(keypair.xdr_account_id())
-        )
-        entry = self.network.entry(key)
-        assert entry is not None
-        assert entry.data.account is not None
-        return entry.data.account.seq_num.sequence_number.int64
-
-    def sign(
-        self, source: Keypair, operations: Sequence[Operation], memo: Memo | None = None
-    ) -> TransactionEnvelope:
-        account = Account(source.public_key, self.sequence(source))
-        builder = TransactionBuilder(account, self.network.passphrase, base_fee=100)
-        builder.add_memo(memo or NoneMemo()).set_timeout(300)
-        for operation in operations:
-            builder.append_operation(operation)
-        envelope = builder.build()
-        envelope.sign(source)
-        return envelope
-
-    def close(self, *envelopes: TransactionEnvelope | FeeBumpTransactionEnvelope) -> xdr.LedgerCloseMeta:
-        for envelope in envelopes:
-            assert self.network.submit(envelope.to_xdr())["status"] == "PENDING"
-        return self.network.close()
-
-    def facts(self, meta: xdr.LedgerCloseMeta) -> BlockFacts:
-        """What the ledger says of everybody whom it names."""
-        ledger = scan_ledger(meta.to_xdr_bytes())
-        return normalize(ledger, CHAIN, self.reader, named_holders(ledger))
-
-    def settle(self, name: str) -> Keypair:
-        """A funded account that follows from its name."""
-        keypair = Keypair.from_raw_ed25519_seed(name.encode().ljust(32, b"."))
-        self.close(self.sign(self.root, [CreateAccount(keypair.public_key, "1000")]))
-        return keypair
+from tests.fakes.stellar_town import Town
 
 
 @pytest.fixture
