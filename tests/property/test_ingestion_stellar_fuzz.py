@@ -104,6 +104,15 @@ def by_scanner(data: bytes) -> tuple[ScannedLedger, list[tuple[object, ...]]] | 
     return ledger, [head, *(scanned_summary(ledger, each) for each in ledger.transactions)]
 
 
+def refusal_of(town: Town, ledger: ScannedLedger, *, audit: bool) -> str:
+    """The code of what stops the ledger from being booked, which is never an error without a name."""
+    try:
+        normalize(ledger, CHAIN, town.reader, named_holders(ledger), audit=audit)
+    except InvariantViolated as refusal:
+        return refusal.code
+    return "ingestion_accepted"
+
+
 @pytest.mark.parametrize("damage", [overwrite_word, flip_bit, nudge_word, drop_words, repeat_words, truncate])
 def test_a_damaged_ledger_gives_the_sdks_answer_or_a_named_refusal(
     town: Town, busy: bytes, damage: Callable[[bytearray, random.Random], None]
