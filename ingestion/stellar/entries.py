@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import NamedTuple
 
-from stellar_sdk import xdr
-
+from custody.kernel.errors import InvariantViolated
 from ingestion.stellar.holders import NATIVE, account_name, asset_name, claimable_name, pool_name
+from ingestion.stellar.scan.grammar import Struct, load_grammar
 from ingestion.stellar.scan.ledger import walker
-from ingestion.stellar.scan.walk import DEPTH_MAX, refusal
+from ingestion.stellar.scan.walk import DEPTH_MAX, Skip
 
 CREATED, UPDATED, REMOVED, STATE, RESTORED = range(5)
 """LedgerEntryChangeType."""
@@ -44,7 +45,7 @@ def read_changes(data: bytes, begin: int, end: int) -> Iterator[Change]:
     at = begin + 4
     while at < end:
         after = skip(data, at, DEPTH_MAX)
-        change = _removed(data, at, after) if data[at + 3] == REMOVED else _written(data, at, after)
+        change = _removed(data, at, after) if data[at + 3] == REMOVED else _written(data, at)
         if change is not None:
             yield change
         at = after
@@ -65,7 +66,7 @@ def sum_changes(data: bytes, lists: Iterable[tuple[int, int, int]]) -> dict[Hold
     return {key: change for key, change in sums.items() if change}
 
 
-def _written(data: bytes, at: int, end: int) -> Change | None:
+def _written(data: bytes, at: int) -> Change | None:
     """A change that shows the entry: its type follows the ledger of its last change."""
     kind, entry_type, at = data[at + 3], data[at + 11], at + 12
     if entry_type == _ACCOUNT:
@@ -78,20 +79,28 @@ def _written(data: bytes, at: int, end: int) -> Change | None:
         key, asset, at = data[at + 4 : at + 36], data[at + 36 : at + 36 + size], at + 36 + size
         return Change(kind, b"t" + key + asset, {(account_name(key), asset_name(asset)): _int64(data, at)})
     if entry_type == _CLAIMABLE:
-        return _claimable(kind, data[at - 8 : end])
+        return _claimable(kind, data, at)
     if entry_type == _POOL:
         return _pool(kind, data, at)
     return None
 
 
-def _claimable(kind: int, entry: bytes) -> Change:
-    """Its claimants' conditions stand before the amount, and may be nested: the SDK reads it."""
-    found = xdr.LedgerEntry.from_xdr_bytes(entry).data.claimable_balance
-    if found is None or found.balance_id.v0 is None:
-        raise refusal("ClaimableBalanceEntry", 0, "has no id")
-    balance_id = found.balance_id.v0.hash
-    key = (claimable_name(balance_id), asset_name(found.asset.to_xdr_bytes()))
-    return Change(kind, b"b" + balance_id, {key: found.amount.int64})
+def _claimable(kind: int, data: bytes, at: int) -> Change:
+    """The balance's id, whom it is for, its asset, its amount. The conditions of the claimants may be nested: they are walked."""
+    balance_id = data[at + 4 : at + 36]
+    begin = _claimants()(data, at + 36, DEPTH_MAX)
+    end = begin + _ASSET_SIZES[data[begin + 3]]
+    key = (claimable_name(balance_id), asset_name(data[begin:end]))
+    return Change(kind, b"b" + balance_id, {key: _int64(data, end)})
+
+
+@cache
+def _claimants() -> Skip:
+    """How to skip the claimants of a balance."""
+    entry = load_grammar()["ClaimableBalanceEntry"]
+    if not isinstance(entry, Struct):
+        raise InvariantViolated("the grammar's ClaimableBalanceEntry is no struct")
+    return walker().build(entry.fields[1], "ClaimableBalanceEntry")
 
 
 def _pool(kind: int, data: bytes, at: int) -> Change:

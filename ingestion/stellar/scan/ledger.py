@@ -20,7 +20,7 @@ from ingestion.stellar.scan.tokens import TokenPatterns, addresses_in, decode_ev
 from ingestion.stellar.scan.walk import DEPTH_MAX, Walker, read_count, refusal
 
 FAST = (
-    "ContractEvent", "DecoratedSignature", "DiagnosticEvent", "LedgerEntryChange", "LedgerKey", "Memo", "Operation",
+    "Claimant", "ContractEvent", "DecoratedSignature", "DiagnosticEvent", "LedgerEntryChange", "LedgerKey", "Memo", "Operation",
     "OperationResult", "Preconditions", "SCVal", "TransactionEnvelope", "TransactionEvent", "TransactionResultPair",
 )  # fmt: skip
 """Types that are tried by pattern: those of which a ledger holds hundreds."""
