@@ -12,12 +12,9 @@ from custody.chains.jsonrpc import JsonRpc, require_dict, require_int, require_l
 from custody.chains.ports import Head
 from custody.chains.stellar.rpc import StellarRpc
 from custody.kernel.assetid import ChainId
-from ingestion.errors import HistoryLost, InconsistentNode
+from ingestion.errors import HistoryLost
 from ingestion.model import BlockFacts
-from ingestion.ports import Watch
-from ingestion.stellar.movements import EventReader
-from ingestion.stellar.normalize import named_holders, normalize
-from ingestion.stellar.scan.ledger import ScannedLedger, scan_ledger
+from ingestion.stellar.read import LedgerReader
 
 BATCH_LEDGERS = 10
 """Ledgers of one fetch: a few megabytes on pubnet, a fraction of the call's timeout."""
@@ -26,16 +23,12 @@ BATCH_LEDGERS = 10
 class RpcLedgers:
     """Closed ledgers, scanned, as far as they concern us. A `ChainSource`."""
 
-    def __init__(
-        self, chain: ChainId, rpc: JsonRpc, reader: EventReader, watch: Watch, *, audit: bool = False
-    ) -> None:
-        """`watch` tells which accounts are vaults: only their transactions are read. An audit reads and proves all."""
-        self._chain = chain
+    def __init__(self, rpc: JsonRpc, reader: LedgerReader) -> None:
+        """`reader` knows the network, and which accounts are ours."""
+        self._chain = reader.chain
         self._rpc = rpc
-        self._client = StellarRpc(chain, rpc, reader.network_passphrase)
+        self._client = StellarRpc(reader.chain, rpc, reader.network_passphrase)
         self._reader = reader
-        self._watch = watch
-        self._audit = audit
 
     @property
     def chain(self) -> ChainId:
@@ -80,16 +73,9 @@ class RpcLedgers:
                 raise HistoryLost(chain=self._chain, wanted=first, oldest=oldest) from None
             raise
         rows = [require_dict(method, row) for row in require_list(method, answer.get("ledgers"))][:limit]
-        # A ledger takes some hundredths of a second: in a thread, so that signals and health stay answered.
-        ledgers, named = await asyncio.to_thread(
-            _scan, [require_str(method, row.get("metadataXdr")) for row in rows]
-        )
-        for offset, each in enumerate(ledgers):
-            if each.height != first + offset:
-                raise InconsistentNode(chain=self._chain, wanted=first + offset, got=each.height)
-        # Asked after the fetch: what was paid to a vault in these ledgers was paid after the vault was there.
-        ours = await self._watch(named) if named else frozenset[str]()
-        return await asyncio.to_thread(self._normalize, ledgers, ours)
+        texts = [require_str(method, row.get("metadataXdr")) for row in rows]
+        metas = await asyncio.to_thread(lambda: [_unbase64(text) for text in texts])
+        return await self._reader.read(metas, first)
 
     async def hashes(self, heights: Sequence[int]) -> dict[int, str]:
         """The hashes of closed ledgers, by the node's own account. For operators; the loop asks only chains that reorganise."""
@@ -106,15 +92,6 @@ class RpcLedgers:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._rpc.aclose()
-
-    def _normalize(self, ledgers: Sequence[ScannedLedger], ours: frozenset[str]) -> list[BlockFacts]:
-        return [normalize(each, self._chain, self._reader, ours, audit=self._audit) for each in ledgers]
-
-
-def _scan(metas: Sequence[str]) -> tuple[list[ScannedLedger], frozenset[str]]:
-    """The ledgers, and everybody whom they name."""
-    ledgers = [scan_ledger(_unbase64(meta)) for meta in metas]
-    return ledgers, frozenset[str]().union(*map(named_holders, ledgers))
 
 
 def _unbase64(text: str) -> bytes:

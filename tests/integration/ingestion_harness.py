@@ -26,6 +26,7 @@ from ingestion.loop import Loop, Pace
 from ingestion.metrics import Metrics
 from ingestion.ports import ChainSource
 from ingestion.stellar.movements import EventReader
+from ingestion.stellar.read import LedgerReader
 from ingestion.stellar.sources import RpcLedgers
 from ingestion.watch import build_watch
 from tests.fakes.key_maker import FakeKeyMaker
@@ -35,7 +36,8 @@ OMNIBUS_REQUEST = derived_uuid("omnibus")
 
 def open_ledgers(chain: ChainId, url: str, passphrase: str, db: Database) -> RpcLedgers:
     """A Stellar network's ledgers, every transaction of them proved."""
-    return RpcLedgers(chain, JsonRpc(url), EventReader(passphrase), build_watch(chain, db), audit=True)
+    reader = LedgerReader(chain, EventReader(passphrase), build_watch(chain, db), audit=True)
+    return RpcLedgers(JsonRpc(url), reader)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
