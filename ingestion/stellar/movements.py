@@ -72,10 +72,15 @@ class EventReader:
         self.contract_of = contract_of
 
     def read(self, ledger: ScannedLedger, scanned: ScannedTransaction) -> list[TokenEvent]:
-        """What core told of one transaction with meta V4: fees first, then the operations' events in apply order."""
+        """What core told of one transaction with meta V4: fees first, then the operations' events in apply order.
+
+        A transaction that failed moved nothing but its fee, whatever else its meta says.
+        """
         fees: list[TokenEvent] = []
         moved: list[TokenEvent] = []
         for op_index, position, raw in raw_events(ledger, scanned):
+            if op_index and not scanned.succeeded:
+                continue
             event = self._believed(raw, op_index, position, _HOLDERS)
             if event is not None:
                 (moved if op_index else fees).append(event)

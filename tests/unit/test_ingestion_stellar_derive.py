@@ -37,7 +37,7 @@ from ingestion.model import BlockFacts
 from ingestion.stellar.derive.events import derive_events
 from ingestion.stellar.movements import TokenEvent
 from ingestion.stellar.normalize import named_holders, normalize
-from ingestion.stellar.scan.ledger import scan_ledger
+from ingestion.stellar.scan.ledger import ScannedLedger, scan_ledger
 from ingestion.stellar.senders import locate_envelopes, read_sender
 from tests.fakes.stellar_town import CHAIN, Town, before_cap_67, changed, created, forge
 
@@ -59,7 +59,10 @@ def same_both_ways(town: Town, meta: xdr.LedgerCloseMeta) -> BlockFacts:
 
 def events_of(town: Town, meta: xdr.LedgerCloseMeta) -> list[tuple[str, str, str, str, int]]:
     """The derived movements of a ledger with one transaction: kind, asset, source, destination, amount."""
-    ledger = scan_ledger(meta.to_xdr_bytes())
+    return _derived(town, scan_ledger(meta.to_xdr_bytes()))
+
+
+def _derived(town: Town, ledger: ScannedLedger) -> list[tuple[str, str, str, str, int]]:
     network_id = hashlib.sha256(town.network.passphrase.encode()).digest()
     (scanned,) = ledger.transactions
     sender = read_sender(ledger.data, locate_envelopes(ledger, network_id)[scanned.hash], network_id)
@@ -267,6 +270,30 @@ def test_what_a_revoked_issuer_had_in_a_pool_is_burned(town: Town) -> None:
         ("transfer", "native", pool.address, StrKey.encode_claimable_balance(b"\0" + balance_id), 40),
         ("burn", pool.name, pool.address, "", 30),
     ]
+
+
+@pytest.mark.parametrize(("after", "extra"), [(107, ("mint", 7)), (95, ("burn", 5)), (100, None)])
+def test_before_protocol_8_lumens_that_nobody_told_of_are_the_sources(
+    town: Town, after: int, extra: tuple[str, int] | None
+) -> None:
+    """An entry that holds other lumens than before although none were moved; since protocol 8 nothing is made up for it."""
+    issuer, ada = town.settle("issuer"), town.settle("ada")
+    usd = Asset("USD", issuer.public_key)
+    payment = town.sign(ada, [Payment(issuer.public_key, usd, "1")])
+    success = xdr.PaymentResult(xdr.PaymentResultCode.PAYMENT_SUCCESS)
+    result = result_of(xdr.OperationType.PAYMENT, payment_result=success)
+    pool = Pool(issuer)
+    changes = changed(pool.entry(100, 50), pool.entry(after, 50))
+    ledger = scan_ledger(forge(town, payment, [result], [changes]).to_xdr_bytes())
+    burned = ("burn", f"USD:{issuer.public_key}", ada.public_key, "", 10**7)
+    assert _derived(town, ledger) == [burned]
+    ledger.protocol = 7
+    wanted = [burned]
+    if extra is not None and extra[0] == "mint":
+        wanted.insert(0, ("mint", "native", "", ada.public_key, extra[1]))
+    elif extra is not None:
+        wanted.append(("burn", "native", ada.public_key, "", extra[1]))
+    assert _derived(town, ledger) == wanted
 
 
 def _revocation(

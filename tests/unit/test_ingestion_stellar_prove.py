@@ -186,6 +186,20 @@ def test_a_token_of_a_contract_counts_when_it_is_on_the_list(town: Town, data: x
         assert facts.discrepancies == ()
 
 
+def test_a_failed_transaction_credits_nobody_whatever_its_events_say(town: Town) -> None:
+    """No entry could contradict them: the holder is a contract, the token another's."""
+    ada, bob = town.settle("ada"), town.settle("bob")
+    meta = town.close(town.sign(ada, [Payment(bob.public_key, Asset.native(), "1000000")]))
+    assert meta.v2 is not None
+    told = meta.v2.tx_processing[0].tx_apply_processing.v4
+    assert told is not None
+    event = token_event("transfer", [address(ada), address(bob)], i128(5))
+    told.operations = [xdr.OperationMetaV2(xdr.ExtensionPoint(0), xdr.LedgerEntryChanges([]), [event])]
+    facts = seen_by(town, meta, ada.public_key, bob.public_key, tokens=[StrKey.encode_contract(TOKEN)])
+    assert facts.movements == ()
+    assert [each.succeeded for each in facts.transactions] == [False]
+
+
 def test_a_listed_token_speaks_for_no_asset_but_itself(town: Town) -> None:
     issuer, ada, bob = town.settle("issuer"), town.settle("ada"), town.settle("bob")
     meta = payment(town, ada, bob)

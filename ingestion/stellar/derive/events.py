@@ -11,15 +11,17 @@ from collections.abc import Iterator
 from stellar_sdk import xdr
 
 from ingestion.errors import UnreadableLedger
-from ingestion.stellar.derive.moves import Applied, Move, name_destination
-from ingestion.stellar.derive.operations import moves_of
+from ingestion.stellar.derive.moves import Applied, Move
+from ingestion.stellar.derive.operations import moves_before_protocol_8, moves_of
 from ingestion.stellar.entries import read_changes, sum_changes
 from ingestion.stellar.holders import NATIVE
 from ingestion.stellar.movements import EventReader, TokenEvent, movement_kind
 from ingestion.stellar.scan.ledger import ScannedLedger, ScannedTransaction, walker
 from ingestion.stellar.scan.walk import DEPTH_MAX
-from ingestion.stellar.senders import Sender
+from ingestion.stellar.senders import Sender, name_account
 
+_LUMENS_KEPT = 8
+"""From this protocol on, no operation makes or loses lumens unless it says so."""
 _CONTRACT_TYPES = (
     xdr.OperationType.INVOKE_HOST_FUNCTION,
     xdr.OperationType.EXTEND_FOOTPRINT_TTL,
@@ -36,9 +38,8 @@ def derive_events(
     if not scanned.succeeded:
         return events
     for applied in applied_operations(ledger, scanned, sender):
-        events.extend(
-            _event(reader, applied.number, position, move) for position, move in enumerate(moves_of(applied))
-        )
+        moves = moves_of(applied) if ledger.protocol >= _LUMENS_KEPT else moves_before_protocol_8(applied)
+        events.extend(_event(reader, applied.number, position, move) for position, move in enumerate(moves))
     # A contract stands alone in its transaction, so its events follow nothing.
     return events + (reader.read_contracts(ledger, scanned) if scanned.version < 4 else [])
 
@@ -63,7 +64,7 @@ def applied_operations(
             number=number,
             body=operation.body,
             result=result.tr,
-            source=sender.account if own is None else name_destination(own),
+            source=sender.account if own is None else name_account(own),
             sender=sender,
             changes=[change for each in lists.get(number, ()) for change in read_changes(ledger.data, *each)],
         )
@@ -95,7 +96,7 @@ def _fees(
 
 def _event(reader: EventReader, number: int, position: int, move: Move) -> TokenEvent:
     if not move.destination:
-        kind = "clawback"
+        kind = "burn" if move.asset == NATIVE else "clawback"
     elif not move.source:
         kind = "mint"
     else:

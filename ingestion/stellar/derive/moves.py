@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from stellar_sdk import xdr
 
 from ingestion.stellar.entries import REMOVED, STATE, Change, Holding
-from ingestion.stellar.holders import account_name, asset_name, claimable_name, issuer_of, pool_name
+from ingestion.stellar.holders import account_name, asset_name, claimable_name, pool_name
 from ingestion.stellar.movements import words_of
-from ingestion.stellar.senders import Sender
+from ingestion.stellar.senders import Sender, name_account
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,9 @@ class Move:
 
     asset: str
     source: str
+    """Empty for lumens that began."""
     destination: str
-    """Empty for what an issuer claws back."""
+    """Empty for what an issuer claws back, and for lumens that ended."""
     amount: int
     tag: int | None = None
     """Muxed id or id memo of the destination."""
@@ -67,10 +68,10 @@ class Applied:
                     yield change.entry, key, amount
             before[change.entry] = change.amounts
 
-    def to_account(self, asset: str, destination: xdr.MuxedAccount, amount: int, source: str = "") -> Move:
+    def to_account(self, asset: str, destination: xdr.MuxedAccount, amount: int) -> Move:
         """A move to an account that the sender named: its muxed id counts, else the transaction's memo. Source: CAP-67."""
         tag, memo = tag_and_memo(destination, self.sender.memo)
-        return Move(asset, source or self.source, name_destination(destination), amount, tag, memo)
+        return Move(asset, self.source, name_account(destination), amount, tag, memo)
 
 
 def tag_and_memo(destination: xdr.MuxedAccount, memo: xdr.Memo) -> tuple[int | None, str]:
@@ -83,12 +84,6 @@ def tag_and_memo(destination: xdr.MuxedAccount, memo: xdr.Memo) -> tuple[int | N
         return None, words_of("text", memo.text)
     digest = memo.hash or memo.ret_hash
     return (None, "") if digest is None else (None, words_of("hash", digest.hash))
-
-
-def name_destination(account: xdr.MuxedAccount) -> str:
-    """The G address behind a destination."""
-    key = account.ed25519 or (account.med25519.ed25519 if account.med25519 is not None else None)
-    return "" if key is None else account_name(key.uint256)
 
 
 def name_account_id(account: xdr.AccountID) -> str:
@@ -125,8 +120,3 @@ def _maker(claimed: xdr.ClaimLiquidityAtom | xdr.ClaimOfferAtom | xdr.ClaimOffer
     if isinstance(claimed, xdr.ClaimOfferAtom):
         return name_account_id(claimed.seller_id)
     return account_name(claimed.seller_ed25519.uint256)
-
-
-def is_issued_by(asset: str, account: str) -> bool:
-    """Whether the account is the asset's issuer."""
-    return issuer_of(asset) == account

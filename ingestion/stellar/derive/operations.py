@@ -16,11 +16,11 @@ from ingestion.stellar.derive.moves import (
     name_account_id,
     name_asset,
     name_claimable,
-    name_destination,
     trades,
 )
 from ingestion.stellar.derive.pools import pool_deposit, pool_revocation, pool_withdrawal
 from ingestion.stellar.holders import NATIVE
+from ingestion.stellar.senders import name_account
 
 _Type = xdr.OperationType
 
@@ -29,6 +29,24 @@ def moves_of(applied: Applied) -> list[Move]:
     """What the operation moved, in core's order."""
     told = _MOVES.get(applied.body.type)
     return [] if told is None else list(told(applied))
+
+
+def moves_before_protocol_8(applied: Applied) -> list[Move]:
+    """The same for protocols that could make or lose lumens in an operation: what is over or short is its source's.
+
+    Source: CAP-67, and the token transfer processor of Stellar's Go SDK, which reconciles so.
+    """
+    moves = moves_of(applied)
+    told = sum(
+        move.amount * (bool(move.destination) - bool(move.source)) for move in moves if move.asset == NATIVE
+    )
+    entries = dict.fromkeys(change.entry for change in applied.changes)
+    gained = sum(
+        amount for entry in entries for (_, asset), amount in applied.gains(entry).items() if asset == NATIVE
+    )
+    if gained > told:
+        return [Move(NATIVE, "", applied.source, gained - told), *moves]
+    return [*moves, Move(NATIVE, applied.source, "", told - gained)] if gained < told else moves
 
 
 def _create_account(applied: Applied) -> Iterator[Move]:
@@ -95,7 +113,7 @@ def _claim(applied: Applied) -> Iterator[Move]:
 def _clawback(applied: Applied) -> Iterator[Move]:
     op = applied.body.clawback_op
     if op is not None:
-        yield Move(name_asset(op.asset), name_destination(op.from_), "", op.amount.int64)
+        yield Move(name_asset(op.asset), name_account(op.from_), "", op.amount.int64)
 
 
 def _clawback_claimable(applied: Applied) -> Iterator[Move]:

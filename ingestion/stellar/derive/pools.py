@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from stellar_sdk import Asset, Keypair, xdr
 
-from ingestion.stellar.derive.moves import Applied, Move, is_issued_by, name_account_id
+from ingestion.stellar.derive.moves import Applied, Move, name_account_id
 from ingestion.stellar.entries import CREATED
-from ingestion.stellar.holders import NATIVE, claimable_name
+from ingestion.stellar.holders import NATIVE, claimable_name, issuer_of
 
 
 def pool_deposit(applied: Applied) -> Iterator[Move]:
@@ -46,7 +46,7 @@ def pool_revocation(applied: Applied) -> Iterator[Move]:
             balance = _revoked_balance(applied, entry[1:], key[1])
             if balance in created:
                 yield Move(key[1], key[0], claimable_name(balance), -gained)
-            elif is_issued_by(key[1], trustor) and gained:
+            elif issuer_of(key[1]) == trustor and gained:
                 yield Move(key[1], key[0], trustor, -gained)
 
 
