@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import resource
 import subprocess
 import sys
@@ -9,15 +10,33 @@ import time
 from pathlib import Path
 
 from ingestion.stellar.normalize import named_holders
-from ingestion.stellar.scan.ledger import scan_ledger, scanner
+from ingestion.stellar.scan.ledger import scan_ledger, scanner, walker
+from ingestion.stellar.scan.walk import DEPTH_MAX
 
 
 def grow_ledger(data: bytes, times: int) -> bytes:
-    """The same ledger with its processed transactions so many times over. The header, and so its hash, stays."""
+    """The same ledger with its processed transactions so many times over."""
     ledger = scan_ledger(data)
     begin, end = ledger.transactions[0].begin, ledger.transactions[-1].end
-    count = len(ledger.transactions) * times
-    return data[: begin - 4] + count.to_bytes(4, "big") + data[begin:end] * times + data[end:]
+    count = (len(ledger.transactions) * times).to_bytes(4, "big")
+    results = b"".join(data[slice(*each.result)] for each in ledger.transactions) * times
+    grown = data[: begin - 4] + count + data[begin:end] * times + data[end:]
+    return seal_ledger(grown, count + results, ledger.height, ledger.parent_hash)
+
+
+def seal_ledger(data: bytes, results: bytes, height: int, parent: bytes) -> bytes:
+    """The ledger with a header for this place in the chain and this TransactionResultSet."""
+    skip = walker().skip
+    at = 4 if data[3] == 0 else skip("LedgerCloseMetaExt")(data, 4, DEPTH_MAX)
+    begin = at + 32
+    end = skip("LedgerHeader")(data, begin, DEPTH_MAX)
+    value_end = skip("StellarValue")(data, begin + 36, DEPTH_MAX)
+    header = bytearray(data[begin:end])
+    header[4:36] = parent
+    offset = value_end - begin
+    header[offset : offset + 32] = hashlib.sha256(results).digest()
+    header[offset + 64 : offset + 68] = height.to_bytes(4, "big")
+    return data[:at] + hashlib.sha256(header).digest() + bytes(header) + data[end:]
 
 
 def read_alone(path: Path) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import asyncpg
 from stellar_sdk import Network
 
+from bench.big_ledger import seal_ledger
 from bench.cluster import BenchCluster
 from custody.assets import service as assets
 from custody.chains.ports import Head
@@ -30,8 +31,7 @@ from ingestion.metrics import Metrics
 from ingestion.model import BlockFacts
 from ingestion.stellar.movements import EventReader
 from ingestion.stellar.read import LedgerReader
-from ingestion.stellar.scan.ledger import scan_ledger, walker
-from ingestion.stellar.scan.walk import DEPTH_MAX
+from ingestion.stellar.scan.ledger import scan_ledger
 from ingestion.stellar.senders import envelope_hash
 from ingestion.watch import build_watch
 
@@ -178,22 +178,17 @@ async def _count_deposits(cluster: BenchCluster, name: str) -> int:
 
 def _follow(data: bytes, height: int, parent: bytes, salt: int) -> bytes:
     """The ledger at another height on another parent, its transactions under new names."""
-    renamed, skip = _rename(data, salt), walker().skip
-    at = 4 if data[3] == 0 else skip("LedgerCloseMetaExt")(data, 4, DEPTH_MAX)
-    begin = at + 32
-    end = skip("LedgerHeader")(data, begin, DEPTH_MAX)
-    sequence = skip("StellarValue")(data, begin + 36, DEPTH_MAX) + 64
-    renamed[begin + 4 : begin + 36] = parent
-    renamed[sequence : sequence + 4] = height.to_bytes(4, "big")
-    renamed[at:begin] = hashlib.sha256(renamed[begin:end]).digest()
-    return bytes(renamed)
+    renamed = _rename(data, salt)
+    spans = [each.result for each in scan_ledger(data).transactions]
+    results = len(spans).to_bytes(4, "big") + b"".join(renamed[begin:end] for begin, end in spans)
+    return seal_ledger(renamed, results, height, parent)
 
 
-def _rename(data: bytes, salt: int) -> bytearray:
+def _rename(data: bytes, salt: int) -> bytes:
     """Other sequence numbers (for fee bumps, other fees), so other hashes, in envelopes and results alike."""
     ledger = scan_ledger(data)
     renamed = bytearray(data)
-    results = {each.hash: each.result for each in ledger.transactions}
+    results = {each.hash: each.result[0] for each in ledger.transactions}
     for at, _ in ledger.envelopes:
         before = envelope_hash(data, at, NETWORK_ID)
         # The number that follows the source: a fee bump's fee, or behind a plain transaction's fee its sequence.
@@ -203,4 +198,4 @@ def _rename(data: bytes, salt: int) -> bytearray:
         renamed[number : number + 8] = value.to_bytes(8, "big")
         result = results[before]
         renamed[result : result + 32] = envelope_hash(bytes(renamed), at, NETWORK_ID)
-    return renamed
+    return bytes(renamed)

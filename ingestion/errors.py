@@ -13,7 +13,10 @@ class UnreadableLedger(InvariantViolated):
 
 
 class BrokenHashChain(InvariantViolated):
-    """A ledger does not continue the one below it, or its hash is not that of its header; Stellar knows no reorganisations."""
+    """A ledger does not continue the one below it, or a hash of its header is not that of what it stands for.
+
+    Stellar knows no reorganisations.
+    """
 
     code = "ingestion_broken_hash_chain"
     public = "The chain's blocks do not follow from each other."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Sequence
 
 from stellar_sdk import (
@@ -127,7 +128,17 @@ def forge(
     meta.v2.tx_set.v1_tx_set.phases[0].v0_components = [
         xdr.TxSetComponent(kind, txs_maybe_discounted_fee=batch)
     ]
+    seal(meta)
     return meta
+
+
+def seal(meta: xdr.LedgerCloseMeta) -> None:
+    """Let the header vouch for the results as they are now."""
+    assert meta.v2 is not None
+    entry = meta.v2.ledger_header
+    results = xdr.TransactionResultSet([each.result for each in meta.v2.tx_processing])
+    entry.header.tx_set_result_hash = xdr.Hash(hashlib.sha256(results.to_xdr_bytes()).digest())
+    entry.hash = xdr.Hash(hashlib.sha256(entry.header.to_xdr_bytes()).digest())
 
 
 def changed(before: xdr.LedgerEntryData, after: xdr.LedgerEntryData | None) -> list[xdr.LedgerEntryChange]:

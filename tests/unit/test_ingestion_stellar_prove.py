@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import pytest
 from stellar_sdk import Asset, ChangeTrust, Keypair, Payment, StrKey, xdr
 
-from ingestion.errors import UnprovedTransaction
+from ingestion.errors import BrokenHashChain, UnprovedTransaction
 from ingestion.model import BlockFacts
 from ingestion.stellar.movements import EventReader
 from ingestion.stellar.normalize import named_holders, normalize
 from ingestion.stellar.scan.ledger import scan_ledger
-from tests.fakes.stellar_town import CHAIN, Town, before_cap_67, forge
+from tests.fakes.stellar_town import CHAIN, Town, before_cap_67, forge, seal
 
 TOKEN = b"\x77" * 32
 LUMENS = 10**7
@@ -113,6 +113,18 @@ def test_without_an_audit_a_lie_about_others_stops_nobody(town: Town) -> None:
     del events_in(meta)[0]
     assert seen_by(town, meta, carol.public_key).discrepancies == ()
     assert [each.account for each in seen_by(town, meta, bob.public_key).discrepancies] == [bob.public_key]
+
+
+def test_results_that_the_header_does_not_vouch_for_are_refused(town: Town) -> None:
+    ada, bob = town.settle("ada"), town.settle("bob")
+    meta = payment(town, ada, bob)
+    assert meta.v2 is not None
+    result = meta.v2.tx_processing[0].result.result
+    result.fee_charged = xdr.Int64(result.fee_charged.int64 + 1)
+    with pytest.raises(BrokenHashChain, match="the results are not those of the header"):
+        scan_ledger(meta.to_xdr_bytes())
+    seal(meta)
+    assert scan_ledger(meta.to_xdr_bytes()).transactions[0].fee_charged == result.fee_charged.int64
 
 
 def test_an_entry_that_changes_between_two_transactions_is_noticed(town: Town) -> None:

@@ -16,8 +16,7 @@ from ingestion.stellar.derive.operations import moves_before_protocol_8, moves_o
 from ingestion.stellar.entries import read_changes, sum_changes
 from ingestion.stellar.holders import NATIVE
 from ingestion.stellar.movements import EventReader, TokenEvent, movement_kind
-from ingestion.stellar.scan.ledger import ScannedLedger, ScannedTransaction, walker
-from ingestion.stellar.scan.walk import DEPTH_MAX
+from ingestion.stellar.scan.ledger import ScannedLedger, ScannedTransaction
 from ingestion.stellar.senders import Sender, name_account
 
 _LUMENS_KEPT = 8
@@ -117,9 +116,8 @@ def _event(reader: EventReader, number: int, position: int, move: Move) -> Token
 
 
 def _results(data: bytes, scanned: ScannedTransaction) -> list[xdr.OperationResult]:
-    at = scanned.result
-    end = walker().skip("TransactionResultPair")(data, at, DEPTH_MAX)
-    result = xdr.TransactionResultPair.from_xdr_bytes(data[at:end]).result.result
+    begin, end = scanned.result
+    result = xdr.TransactionResultPair.from_xdr_bytes(data[begin:end]).result.result
     if result.inner_result_pair is not None:
         return result.inner_result_pair.result.result.results or []
     return result.results or []

@@ -61,8 +61,8 @@ class ScannedTransaction:
     fee_charged: int = 0
     code: int = 0
     """TransactionResultCode."""
-    result: int = 0
-    """Where its TransactionResultPair begins."""
+    result: Span = (0, 0)
+    """Where its TransactionResultPair lies."""
     version: int = -1
     """Of its meta."""
     operations: int = 0
@@ -97,6 +97,8 @@ class ScannedLedger:
     close_time: int = 0
     """Seconds since 1970, UTC."""
     protocol: int = 0
+    results_hash: bytes = b""
+    """What the header says that the results hash to."""
     transactions: list[ScannedTransaction] = field(default_factory=list)
     """In the order in which they were applied."""
     envelopes: list[Span] = field(default_factory=list)
@@ -116,11 +118,13 @@ class ScannedLedger:
 
 
 def scan_ledger(data: bytes) -> ScannedLedger:
-    """Read one ledger. Raises UnreadableLedger, BrokenHashChain when the hash is not that of the header."""
+    """Read one ledger. Raises UnreadableLedger, BrokenHashChain when the header's hash, or that of the results, is another."""
     ledger = ScannedLedger(data)
     end = scanner().find("LedgerCloseMeta")(data, 0, DEPTH_MAX, ledger)
     if end != len(data):
         raise refusal("LedgerCloseMeta", end, f"{len(data) - end} bytes follow its end")
+    if _hash_results(ledger) != ledger.results_hash:
+        raise BrokenHashChain(height=ledger.height, reason="the results are not those of the header")
     return ledger
 
 
@@ -177,11 +181,21 @@ def _read_header(data: bytes, at: int, depth: int, ledger: ScannedLedger) -> int
     ledger.hash = data[at:begin]
     # ledgerVersion, previousLedgerHash, scpValue{txSetHash, closeTime, ...}, txSetResultHash, bucketListHash, ledgerSeq, ...
     ledger.protocol, ledger.parent_hash, ledger.close_time = _HEADER.unpack_from(data, begin)
-    sequence = walker().skip("StellarValue")(data, begin + 36, depth) + 64
-    (ledger.height,) = _UINT32.unpack_from(data, sequence)
+    results = walker().skip("StellarValue")(data, begin + 36, depth)
+    ledger.results_hash = data[results : results + 32]
+    (ledger.height,) = _UINT32.unpack_from(data, results + 64)
     if hashlib.sha256(data[begin:header_end]).digest() != ledger.hash:
         raise BrokenHashChain(height=ledger.height, reason="the hash is not the header's")
     return end
+
+
+def _hash_results(ledger: ScannedLedger) -> bytes:
+    """The hash of the TransactionResultSet that the ledger's results make: with it the header vouches for each transaction."""
+    digest = hashlib.sha256(_UINT32.pack(len(ledger.transactions)))
+    for scanned in ledger.transactions:
+        begin, end = scanned.result
+        digest.update(ledger.data[begin:end])
+    return digest.digest()
 
 
 def _read_envelope(data: bytes, at: int, depth: int, ledger: ScannedLedger) -> int:
@@ -222,7 +236,7 @@ def _read_result(data: bytes, at: int, depth: int, ledger: ScannedLedger) -> int
     """TransactionResultPair: the hash, the fee, the code."""
     end = walker().skip("TransactionResultPair")(data, at, depth)
     scanned = ledger.transactions[-1]
-    scanned.result = at
+    scanned.result = (at, end)
     scanned.hash, scanned.fee_charged, scanned.code = _RESULT.unpack_from(data, at)
     return end
 
