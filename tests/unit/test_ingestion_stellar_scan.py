@@ -132,7 +132,9 @@ def test_more_items_than_the_type_allows_are_refused() -> None:
     ("name", "level"),
     [
         ("SCVal", struct.pack(">III", 16, 1, 1)),
+        ("SCVal", struct.pack(">IIII", 17, 1, 1, 1)),
         ("ClaimPredicate", struct.pack(">II", 3, 1)),
+        ("SorobanAuthorizedInvocation", bytes(52) + struct.pack(">I", 1)),
     ],
 )
 def test_nesting_without_end_is_refused_before_the_stack_is_used_up(name: str, level: bytes) -> None:
@@ -142,7 +144,8 @@ def test_nesting_without_end_is_refused_before_the_stack_is_used_up(name: str, l
 def test_values_as_deep_as_contracts_may_make_them_are_walked() -> None:
     value = xdr.SCVal(xdr.SCValType.SCV_VOID)
     for _ in range(100):
-        value = xdr.SCVal(xdr.SCValType.SCV_VEC, vec=xdr.SCVec([value]))
+        row = xdr.SCMapEntry(xdr.SCVal(xdr.SCValType.SCV_VOID), value)
+        value = xdr.SCVal(xdr.SCValType.SCV_MAP, map=xdr.SCMap([row]))
     data = value.to_xdr_bytes()
     assert walker().skip("SCVal")(data, 0, DEPTH_MAX) == len(data)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Generic, TypeVar
 
 from ingestion.stellar.scan.grammar import Many, Node, Option, Ref, Struct, Times, Union
-from ingestion.stellar.scan.walk import Skip, Walker, read_count, read_discriminant, refusal
+from ingestion.stellar.scan.walk import Skip, Walker, read_count, read_discriminant
 
 S = TypeVar("S")
 
@@ -53,13 +53,13 @@ class Finder(Generic[S]):
     def _named(self, name: str) -> Find[S]:
         inner = self._build(self._grammar[name], name)
         mark, end = self._marks.get(name), self._ends.get(name)
+        if mark is None and end is None:
+            return inner
 
         def find(data: bytes, at: int, depth: int, sink: S) -> int:
-            if depth <= 0:
-                raise refusal(name, at, "nested too deeply")
             if mark is not None:
                 mark(data, at, sink)
-            at = inner(data, at, depth - 1, sink)
+            at = inner(data, at, depth, sink)
             if end is not None:
                 end(data, at, sink)
             return at

@@ -34,7 +34,7 @@ CLOSED = ("DiagnosticEvent", "UpgradeEntryMeta")
 
 UNBOUNDED = 0xFFFFFFFF
 _UINT32 = struct.Struct(">I")
-_HEADER = struct.Struct(">I32sxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxQ")
+_HEADER = struct.Struct(">I32s32xQ")
 _RESULT = struct.Struct(">32sqi")
 _CONTRACT = 1
 """SC_ADDRESS_TYPE_CONTRACT."""

@@ -17,8 +17,8 @@ from ingestion.stellar.scan.patterns import Patterns
 Skip = Callable[[bytes, int, int], int]
 """From data, the offset where a value begins and the depth that is left, to the offset where it ends."""
 
-DEPTH_MAX = 250
-"""How many named types may lie within each other. Contracts' values reach a depth of 100; the SDK's decoder gives up at 512."""
+DEPTH_MAX = 128
+"""How often a recursive type may lie within itself. Soroban's host allows values of depth 100; a level costs six frames."""
 
 _INT32 = struct.Struct(">i")
 _UINT32 = struct.Struct(">I")
@@ -30,10 +30,11 @@ class Walker:
     def __init__(self, grammar: Mapping[str, Node], patterns: Patterns, fast: Collection[str]) -> None:
         """The types named in `fast` are tried by their pattern before they are walked."""
         self._grammar = grammar
+        self._fast = {name: patterns.compiled(name) for name in fast}
         self._skips: dict[str, Skip] = {}
-        for name, node in grammar.items():
-            walked = self.build(node, name)
-            self._skips[name] = _first_by(patterns.compiled(name), walked) if name in fast else walked
+        self._open: set[str] = set()
+        for name in grammar:
+            self._named(name)
 
     def skip(self, name: str) -> Skip:
         """How to skip the named type. The function raises UnreadableLedger."""
@@ -60,10 +61,21 @@ class Walker:
                 built = {value: None if arm is None else self.build(arm, name) for value, arm in arms}
                 skip = _union(built, name)
             case Ref(target):
-                skip = self._reference(target)
+                skip = self._named(target)
         return skip
 
-    def _reference(self, name: str) -> Skip:
+    def _named(self, name: str) -> Skip:
+        if name in self._open:
+            return self._again(name)
+        if name not in self._skips:
+            self._open.add(name)
+            walked = self.build(self._grammar[name], name)
+            self._skips[name] = _first_by(self._fast[name], walked) if name in self._fast else walked
+            self._open.remove(name)
+        return self._skips[name]
+
+    def _again(self, name: str) -> Skip:
+        """A type within itself: the only way in which an input can be deep."""
         skips = self._skips
 
         def skip(data: bytes, at: int, depth: int) -> int:
