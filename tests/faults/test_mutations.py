@@ -77,7 +77,9 @@ def leaves(error: BaseException) -> list[BaseException]:
     return [error]
 
 
-@pytest.mark.parametrize("routine", {m.noticed_by for m in MUTANTS}, ids=lambda routine: routine.__name__)
+@pytest.mark.parametrize(
+    "routine", dict.fromkeys(m.noticed_by for m in MUTANTS), ids=lambda routine: routine.__name__
+)
 async def test_a_sound_function_is_left_in_peace(
     cluster: Cluster, scratch: str, product: Database, routine: Any
 ) -> None:
