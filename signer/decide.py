@@ -147,13 +147,15 @@ class Decider:
         """Return the counts; raises Refusal when the record is not sound, HsmFault when the token does not answer."""
         with self._record.deciding():
             adopt_due(self._record)
-            view = HealthView(
-                policy_version=self._record.policy.version,
-                journal_count=self._record.count,
-                keys=len(self._record.state.public_keys),
-            )
-        self._record.check_anchor()
-        return view
+            version, keys = self._record.policy.version, len(self._record.state.public_keys)
+        anchor = self._record.check_anchor()
+        return HealthView(
+            policy_version=version,
+            journal_count=anchor.count,
+            journal_head=anchor.head.hex(),
+            policy_hash=anchor.policy_hash.hex(),
+            keys=keys,
+        )
 
     def _decide(self, case: Case) -> None:
         """Recall what is signed already, or bind an allowed intent so that it may be signed once that is durable."""
@@ -163,14 +165,17 @@ class Decider:
                 self._check_binding_unchanged(case.digest, case.request.binding)
                 case.result = signed
                 return
-            self._allow(case)
+            self.allow(case)
         except Refusal as refusal:
             case.result = refusal
             return
         self._record.state.under_way[case.digest] += 1
 
-    def _allow(self, case: Case) -> None:
-        """Decide about an intent that is not signed yet, and bind it; or raise Refusal."""
+    def allow(self, case: Case) -> None:
+        """Decide about an intent that is not signed yet, and bind it; or raise Refusal. The caller holds the signer's lock.
+
+        An audit (`signer.audit`) decides what the journal holds again by this.
+        """
         request, intent, record = case.request, case.intent, self._record
         votes = self._admit(intent, case.digest, request.approvals)
         stop_at_veto(record, request.intent, case.digest, votes)

@@ -202,7 +202,11 @@ class HealthView:
 
     policy_version: int
     journal_count: int
-    """Entries in the journal."""
+    """Entries in the journal; this and the two that follow are the anchor in the token."""
+    journal_head: str
+    """Head after these entries, 64 hex."""
+    policy_hash: str
+    """Of the policy in force after these entries, 64 hex."""
     keys: int
     """Keys registered."""
 
