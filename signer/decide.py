@@ -43,7 +43,7 @@ from signer.protocol.messages import (
 from signer.protocol.policy_messages import PolicyChanged, PolicyDocument, PolicyView
 from signer.quorum import Tally, tally
 from signer.record import Record
-from signer.references import References, resolve
+from signer.references import References, cosigns, resolve
 from signer.refusal import HsmFault, Refusal
 from signer.slots import check_slot, slot_of
 from signer.verdicts import demand_allowed, judge, stop_at_veto
@@ -221,7 +221,8 @@ class Decider:
             raise Refusal("unknown_key", "the key is not one of this org and vault")
         if key.vault == CHECKPOINTS:
             raise Refusal("key_purpose", "a checkpoint key signs no transaction, whatever the policy says")
-        if key.curve != curve_of(intent) or address_of(key.curve, public_key) != intent.source:
+        own = address_of(key.curve, public_key) == intent.source
+        if key.curve != curve_of(intent) or not (own or cosigns(policy, intent)):
             raise Refusal("source_mismatch", "the source is not the key's address on this chain")
         check_may_sign(state, intent)
         check_addresses(intent)
@@ -264,7 +265,7 @@ class Decider:
             if bound.unsigned != unsigned:
                 raise Refusal("already_bound", "the intent is bound to other bytes")
             return
-        slot = slot_of(intent, binding, found.slot_key)
+        slot = slot_of(intent, binding, found.slot_owner)
         check_slot(state, slot, intent, binding, self._record.now())
         self._record.append(
             Bound(
@@ -296,7 +297,8 @@ class Decider:
         for key_id in dict.fromkeys((intent.key_id, found.slot_key)):
             signature = self._sign_message(key_id, curve_of(intent), message)
             signatures[self._record.state.public_keys[key_id]] = signature
-        return finish(intent, unsigned, signatures, self._record.policy.networks)
+        holder = self._record.state.public_keys[intent.key_id]
+        return finish(intent, unsigned, signatures, self._record.policy.networks, holder)
 
     def _sign_message(self, key_id: str, curve: str, message: bytes) -> bytes:
         wrapped = self._record.state.wrapped.get(key_id)

@@ -25,16 +25,18 @@ def check_signed(state: State, signed: TransactionSigned) -> None:
     if signed.digest in state.vetoed:
         raise EvidenceFault("somebody had rejected it")
     intent = canonical.decode(bound.intent)
-    owners = [state.public_keys[key_id] for key_id in _key_ids(bound)]
+    owners = [state.public_keys[key_id] for key_id in _key_ids(state, bound)]
     signatures = dict(zip(owners, _signatures(intent, signed.tx, len(owners)), strict=True))
     networks = _networks(state, intent.policy_version)
-    if finish(intent, bound.unsigned, signatures, networks) != (signed.tx, signed.tx_hash):
+    made = finish(intent, bound.unsigned, signatures, networks, owners[0])
+    if made != (signed.tx, signed.tx_hash):
         raise EvidenceFault("its bytes or its hash are not those of what was bound")
 
 
-def _key_ids(bound: Bound) -> list[str]:
+def _key_ids(state: State, bound: Bound) -> list[str]:
     """Return who has to sign, in the order of `Decider`: the intent's key, then the one that lends the sequence number."""
-    return list(dict.fromkeys((bound.key_id, bound.slot_key or bound.key_id)))
+    lends = bound.slot_key in state.public_keys
+    return list(dict.fromkeys((bound.key_id, bound.slot_key if lends else bound.key_id)))
 
 
 def _networks(state: State, version: int) -> dict[str, str]:
