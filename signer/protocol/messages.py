@@ -89,9 +89,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateKey:
-    """Generate a key pair in the HSM, active at once, where an automatic rule for `key_create` allows it. Role: operator.
-    Idempotent by `request_id`; another body is refused.
-    """
+    """Generate an active key pair where an automatic rule allows it. Role: operator. Idempotent by `request_id`."""
 
     request_id: str
     """UUID of the caller's choice."""
@@ -202,11 +200,9 @@ class HealthView:
 
     policy_version: int
     journal_count: int
-    """Entries in the journal; this and the two that follow are the anchor in the token."""
+    """Entries in the journal; with its head and the policy's hash then (64 hex each), the anchor in the token."""
     journal_head: str
-    """Head after these entries, 64 hex."""
     policy_hash: str
-    """Of the policy in force after these entries, 64 hex."""
     keys: int
     """Keys registered."""
 
