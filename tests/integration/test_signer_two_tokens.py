@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from custody.chains.stellar.envelopes import merge_envelopes
 from devnet.stellar.network import LocalNetwork
 from devnet.stellar.outsider import Outsider, OutsiderFailed
 from devnet.stellar.server import serve_in_thread
-from signer.protocol import governance
+from signer.protocol import canonical, governance
 from signer.protocol.governance import PolicyChange
 from signer.protocol.intent import StellarPayment, StellarSetOptions
 from signer.protocol.messages import ChangePolicy, CreateKey, KeyView, Refused, Signed, StellarBinding
@@ -136,6 +137,8 @@ def test_only_both_signers_together_move_what_the_account_holds(
     taken = site.second.sign(other, binding, "alice", "bob")
     assert isinstance(taken, Refused)
     assert taken.code == "slot_used"
+    told = [json.loads(line) for line in site.second.log.splitlines() if '"slot_used"' in line]
+    assert [line["digest"] for line in told] == [canonical.digest(canonical.encode(other)).hex()]
     for signer in (site.first, site.second):
         _audit(signer, tmp_path / f"{signer.directory.name}.jsonl", capsys)
 

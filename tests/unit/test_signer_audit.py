@@ -11,6 +11,7 @@ import pytest
 from cli.main import main
 from signer.audit.entries import read_entries, write_export
 from signer.audit.inspection import Report, inspect
+from signer.decide import Decider
 from signer.facts import (
     Bound,
     CheckpointSigned,
@@ -25,6 +26,7 @@ from signer.facts import (
 )
 from signer.protocol import canonical, governance
 from signer.protocol.messages import ChangeKey, CreateKey, SignCheckpoint, Veto
+from signer.record import Record
 from signer.refusal import EvidenceFault
 from tests.fakes.policy_desk import ask_change
 from tests.fakes.signer_desk import Desk, approved, code_of, make_key
@@ -334,3 +336,35 @@ def test_a_wholly_rewritten_past_is_seen_by_its_anchor_only(site: Desk, tmp_path
     assert audit(path).signatures == 3
     with pytest.raises(EvidenceFault, match="anchor"):
         audit(path, anchor_of(site))
+
+
+def test_two_anchors_that_contradict_are_refused(site: Desk) -> None:
+    with pytest.raises(EvidenceFault, match="two different anchors"):
+        audit(site.directory, f"2 {'00' * 32} {'00' * 32}", f"2 {'11' * 32} {'00' * 32}")
+    with pytest.raises(EvidenceFault, match="cannot be read"):
+        audit(site.directory, "2 ab cd")
+
+
+def test_an_anchor_holds_the_policy_too(site: Desk) -> None:
+    count, head, _ = anchor_of(site).split()[1:]
+    with pytest.raises(EvidenceFault, match="policy in force"):
+        audit(site.directory, f"{count} {head} {'00' * 32}")
+
+
+def test_a_decision_is_dated_once_however_long_it_takes(make_signer: Callable[..., Desk]) -> None:
+    """An intent that runs out while it is decided about is bound at the second at which it was still valid."""
+    desk = make_signer()
+    decider = desk.start()
+    intent = make_payment(make_key(decider, "ed25519"), START, expires_at=START + 1)
+    assert desk.record is not None
+    desk.record.close()
+    ticks = iter(range(START, START + 100))
+    desk.record = Record.open(
+        directory=desk.directory,
+        mac=desk.token.mac,
+        store=desk.token,
+        policy=None,
+        clock=lambda: next(ticks),
+    )
+    Decider(desk.record, desk.token).sign(approved(intent, bind_stellar(intent, 1)))
+    assert [at for at, fact in read_facts(desk) if isinstance(fact, Bound)] == [START]
