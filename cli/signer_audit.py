@@ -23,6 +23,9 @@ from signer.audit.inspection import Report, inspect
 from signer.audit.rows import Row
 from signer.refusal import EvidenceFault
 
+WIDTH_MIN = 280
+"""Columns of a table that holds two hashes in a row."""
+
 
 def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Mount the command under `custody audit`."""
@@ -95,7 +98,7 @@ def _print_rows(rows: list[Row]) -> None:
     for row in rows:
         at = datetime.fromtimestamp(row.at, UTC).strftime("%Y-%m-%d %H:%M:%S")
         table.add_row(str(row.entry), at, row.what, row.subject, row.rule, ", ".join(row.people), row.tx_hash)
-    figures_console().print(table)
+    figures_console(WIDTH_MIN).print(table)
 
 
 def _print_report(report: Report, *, anchored: bool) -> None:

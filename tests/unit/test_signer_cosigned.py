@@ -7,7 +7,9 @@ from dataclasses import asdict
 import pytest
 from stellar_sdk import TransactionEnvelope
 
+from cli.policy_words import compare
 from signer.decide import Decider
+from signer.policy.document import parse_policy
 from signer.protocol.intent import StellarChannelPayment, StellarFeeBump, StellarMessage
 from signer.protocol.messages import FeeBinding, KeyView, NoBinding
 from tests.fakes.policy_desk import ask_change
@@ -125,3 +127,15 @@ def test_a_channel_of_ours_lends_its_number_to_the_account(
 
 def _text(tx: bytes) -> str:
     return base64.b64encode(tx).decode()
+
+
+def test_people_see_who_signs_for_whom_before_they_agree(shared: Decider, cosigner: KeyView) -> None:
+    view = shared.show_policy()
+    assert [(one.account, one.chain, one.key) for one in view.cosigned] == [
+        (ISSUER, "stellar:devnet", cosigner.key_id)
+    ]
+    named = {"account": ISSUER, "chain": "stellar:devnet", "key": cosigner.key_id}
+    changed = compare(
+        parse_policy(policy_bytes(make_policy())), parse_policy(policy_bytes(make_policy(cosigned=[named])))
+    )
+    assert changed == [f"+ key {cosigner.key_id} signs with others for {ISSUER} on stellar:devnet"]
