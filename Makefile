@@ -13,7 +13,8 @@ setup:  ## install what is missing (virtual environment, SoftHSM, anvil); repeat
 demo: setup  ## the whole path on real processes, ending in a table; KEEP=1 leaves the stack running
 	@$(PYTHON_BIN) -m cli.main demo $(if $(KEEP),--keep)
 
-test: setup  ## every test; ARGS is passed to pytest
+test:  ## every test; ARGS is passed to pytest
+	@scripts/setup --browser
 	@$(PYTHON_BIN) -m pytest -n 2 --dist loadfile $(ARGS)
 
 redteam: setup  ## attack the signer with everything but its process and its HSM, and print what each attack met

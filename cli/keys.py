@@ -181,10 +181,11 @@ def _desk(chosen: argparse.Namespace) -> KeyDesk:
 
 def _print_table(keys: Sequence[HeldKey]) -> None:
     table = Table()
-    for heading in ("Key", "Vault", "Curve", "Kept", "Origin", "Account", "Label"):
+    for heading in ("Key", "Vault", "Curve", "State", "Kept", "Origin", "Account", "Label"):
         table.add_column(heading, overflow="fold")
     for key in keys:
-        table.add_row(key.key_id, key.vault, key.curve, key.storage, key.origin, key.account, key.label)
+        cells = (key.key_id, key.vault, key.curve, key.state, key.storage, key.origin, key.account, key.label)
+        table.add_row(*cells)
     figures_console().print(table)
     print(f"{len(keys)} keys")
 

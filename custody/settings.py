@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
@@ -77,6 +77,10 @@ class ChainSettings(Section):
     """Stellar RPC or Ethereum JSON-RPC."""
     network_passphrase: str = ""
     """Stellar only."""
+    token_contracts: frozenset[Annotated[str, Field(pattern=r"^C[A-Z2-7]{55}$")]] = frozenset()
+    """Stellar only: C… ids of the SEP-41 tokens whose contracts are believed. Assets issued by accounts need no entry here."""
+    audit_ledgers: bool = False
+    """Stellar only: prove every transaction of every ledger, not only those that touch our accounts."""
     chain_id: int = 0
     """EVM only. Source: EIP-155."""
     confirmations: int = Field(ge=0)
@@ -111,7 +115,8 @@ class ChainSettings(Section):
             self.max_fee_per_gas_wei,
             self.max_priority_fee_per_gas_wei,
         )
-        chosen, foreign = (stellar, evm) if self.kind == "stellar" else (evm, stellar)
+        optional = (self.token_contracts, self.audit_ledgers)
+        chosen, foreign = (stellar, evm) if self.kind == "stellar" else (evm, (*stellar, *optional))
         if not all(chosen) or any(foreign):
             raise ValueError(f"chain {self.id} needs all limits of kind {self.kind} and none of the other")
         return self

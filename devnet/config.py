@@ -110,7 +110,7 @@ def write_product_config(places: Places, ends: Endpoints, api_port: int, intent_
         *(f'callback_secret = "{bank_secret}"', "timeout_s = 3"),
         *("", "[[chains]]", f'id = "{STELLAR_CHAIN}"', 'kind = "stellar"'),
         *(f'rpc_url = "{ends.stellar_rpc_url}"', f'network_passphrase = "{STELLAR_PASSPHRASE}"'),
-        *("confirmations = 0", "poll_interval_s = 0.5", "max_fee_stroops = 100000"),
+        *("confirmations = 0", "poll_interval_s = 0.5", "max_fee_stroops = 100000", "audit_ledgers = true"),
         *("tx_valid_s = 60", "tx_valid_ledgers = 40"),
         *("", "[[chains]]", f'id = "{EVM_CHAIN}"', 'kind = "evm"', f'rpc_url = "{ends.evm_rpc_url}"'),
         *(f"chain_id = {anvil.CHAIN_ID}", "confirmations = 2", "poll_interval_s = 0.5"),

@@ -12,15 +12,11 @@ class UnreadableLedger(InvariantViolated):
     public = "The chain's data cannot be decoded."
 
 
-class MetaWithoutEvents(InvariantViolated):
-    """The ledger's transaction meta is older than V4, so it carries no CAP-67 events. The node must emit unified events."""
-
-    code = "ingestion_meta_without_events"
-    public = "The node's ledger meta carries no transfer events: run it with unified events (meta V4)."
-
-
 class BrokenHashChain(InvariantViolated):
-    """A ledger does not continue the one below it, or its hash is not that of its header; Stellar knows no reorganisations."""
+    """A ledger does not continue the one below it, or a hash of its header is not that of what it stands for.
+
+    Stellar knows no reorganisations.
+    """
 
     code = "ingestion_broken_hash_chain"
     public = "The chain's blocks do not follow from each other."

@@ -125,7 +125,7 @@ def build_source(settings: ChainSettings, db: Database) -> ChainSource:
     """Where this chain's blocks come from."""
     match settings.kind:
         case "stellar":
-            return stellar.build_source(settings)
+            return stellar.build_source(settings, db)
         case "evm":
             return evm.build_source(settings, db)
         case _:

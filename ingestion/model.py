@@ -84,7 +84,7 @@ class Discrepancy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockFacts:
-    """Everything that one block says, for all accounts; whose they are is asked later."""
+    """What one block says of the accounts that its source asked for."""
 
     ref: BlockRef
     movements: tuple[Movement, ...] = ()

@@ -79,6 +79,8 @@ def change_policy(record: Record, request: ChangePolicy) -> PolicyChanged:
     intent, digest = read_governance(request.intent)
     if not isinstance(intent, PolicyChange):
         raise Refusal("bad_request", "only a policy_change changes the policy")
+    if hashlib.sha256(request.document).hexdigest() != intent.policy_hash:
+        raise Refusal("bad_policy", "the document is not the one that the intent names")
     adopt_due(record)
     known = _known(record, digest)
     if known is not None:
@@ -197,8 +199,6 @@ def _counts(policy: Policy, votes: Tally) -> tuple[Count, ...]:
 
 def _check_document(current: Policy, intent: PolicyChange, document: bytes) -> None:
     """Raise Refusal("bad_policy") unless this is the approved document and may follow the one in force."""
-    if hashlib.sha256(document).hexdigest() != intent.policy_hash:
-        raise Refusal("bad_policy", "the document is not the one that the intent names")
     try:
         new = parse_policy(document)
     except StartupFault as fault:

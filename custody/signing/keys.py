@@ -108,4 +108,5 @@ def _held(view: messages.KeyView) -> HeldKey:
         account=view.address,
         storage=view.storage,
         origin=view.origin,
+        state=view.state,
     )

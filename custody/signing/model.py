@@ -36,6 +36,8 @@ class HeldKey:
     """`token`, or `wrapped`: kept outside it under its wrapping key."""
     origin: str
     """`born` inside the HSM, or `ceremony`."""
+    state: str
+    """As NIST SP 800-57 names it; only an `active` key signs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import gc
 from collections.abc import Sequence
 
 from custody.chains.errors import RpcRefused, RpcUnreadable
@@ -13,25 +12,23 @@ from custody.chains.jsonrpc import JsonRpc, require_dict, require_int, require_l
 from custody.chains.ports import Head
 from custody.chains.stellar.rpc import StellarRpc
 from custody.kernel.assetid import ChainId
-from ingestion.errors import HistoryLost, InconsistentNode
+from ingestion.errors import HistoryLost
 from ingestion.model import BlockFacts
-from ingestion.stellar.movements import EventReader
-from ingestion.stellar.normalize import normalize
+from ingestion.stellar.read import LedgerReader
 
 BATCH_LEDGERS = 10
 """Ledgers of one fetch: a few megabytes on pubnet, a fraction of the call's timeout."""
 
 
 class RpcLedgers:
-    """Closed ledgers, decoded. A `ChainSource`."""
+    """Closed ledgers, scanned, as far as they concern us. A `ChainSource`."""
 
-    def __init__(self, chain: ChainId, rpc: JsonRpc, network_passphrase: str) -> None:
-        """The passphrase decides which contracts speak for which assets."""
-        self._chain = chain
+    def __init__(self, rpc: JsonRpc, reader: LedgerReader) -> None:
+        """`reader` knows the network, and which accounts are ours."""
+        self._chain = reader.chain
         self._rpc = rpc
-        self._client = StellarRpc(chain, rpc, network_passphrase)
-        self._passphrase = network_passphrase
-        self._reader = EventReader(network_passphrase)
+        self._client = StellarRpc(reader.chain, rpc, reader.network_passphrase)
+        self._reader = reader
 
     @property
     def chain(self) -> ChainId:
@@ -63,7 +60,7 @@ class RpcLedgers:
         return require_int(method, answer.get("oldestLedger"))
 
     async def fetch(self, first: int, last: int) -> list[BlockFacts]:
-        """Ledgers from `first` on. Raises HistoryLost when the node no longer has it."""
+        """Ledgers from `first` on. Raises HistoryLost when the node no longer has it, UnprovedTransaction in an audit."""
         method = "getLedgers"
         limit = min(last - first + 1, BATCH_LEDGERS)
         params = {"startLedger": first, "pagination": {"limit": limit}}
@@ -76,14 +73,9 @@ class RpcLedgers:
                 raise HistoryLost(chain=self._chain, wanted=first, oldest=oldest) from None
             raise
         rows = [require_dict(method, row) for row in require_list(method, answer.get("ledgers"))][:limit]
-        # Decoding a ledger takes tenths of a second: in a thread, so that signals and health stay answered.
-        facts = await asyncio.to_thread(
-            self._decode, [require_str(method, row.get("metadataXdr")) for row in rows]
-        )
-        for offset, each in enumerate(facts):
-            if each.ref.height != first + offset:
-                raise InconsistentNode(chain=self._chain, wanted=first + offset, got=each.ref.height)
-        return facts
+        texts = [require_str(method, row.get("metadataXdr")) for row in rows]
+        metas = await asyncio.to_thread(lambda: [_unbase64(text) for text in texts])
+        return await self._reader.read(metas, first)
 
     async def hashes(self, heights: Sequence[int]) -> dict[int, str]:
         """The hashes of closed ledgers, by the node's own account. For operators; the loop asks only chains that reorganise."""
@@ -100,16 +92,6 @@ class RpcLedgers:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._rpc.aclose()
-
-    def _decode(self, metas: list[str]) -> list[BlockFacts]:
-        """Decode and normalise. The collector rests meanwhile: a ledger is a million small objects without cycles."""
-        resting = gc.isenabled()
-        gc.disable()
-        try:
-            return [normalize(_unbase64(meta), self._chain, self._passphrase, self._reader) for meta in metas]
-        finally:
-            if resting:
-                gc.enable()
 
 
 def _unbase64(text: str) -> bytes:

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from custody.chains.jsonrpc import JsonRpc
 from custody.db.session import Database
 from custody.kernel.assetid import ChainId, native
 from custody.kernel.ids import TenantId
@@ -17,7 +16,7 @@ from devnet.stellar.server import Served, serve_in_thread
 from ingestion.stellar.sources import RpcLedgers
 from tests.fakes.key_maker import FakeKeyMaker
 from tests.flows.told import actions_on, events_of
-from tests.integration.ingestion_harness import Desk, build_loop, catch_up, take_fence
+from tests.integration.ingestion_harness import Desk, build_loop, catch_up, open_ledgers, take_fence
 
 CHAIN = ChainId("stellar:devnet")
 XLM = native(CHAIN)
@@ -30,8 +29,8 @@ def served() -> Iterator[Served]:
 
 
 @pytest.fixture
-async def source(served: Served) -> AsyncIterator[RpcLedgers]:
-    opened = RpcLedgers(CHAIN, JsonRpc(served.url), served.network.passphrase)
+async def source(served: Served, database: Database) -> AsyncIterator[RpcLedgers]:
+    opened = open_ledgers(CHAIN, served.url, served.network.passphrase, database)
     yield opened
     await opened.aclose()
 

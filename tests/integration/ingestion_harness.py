@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from custody.assets import service as assets
+from custody.chains.jsonrpc import JsonRpc
 from custody.db.session import Database
 from custody.deposits import execution
 from custody.deposits import service as deposits
@@ -24,9 +25,19 @@ from ingestion.health import Status
 from ingestion.loop import Loop, Pace
 from ingestion.metrics import Metrics
 from ingestion.ports import ChainSource
+from ingestion.stellar.movements import EventReader
+from ingestion.stellar.read import LedgerReader
+from ingestion.stellar.sources import RpcLedgers
+from ingestion.watch import build_watch
 from tests.fakes.key_maker import FakeKeyMaker
 
 OMNIBUS_REQUEST = derived_uuid("omnibus")
+
+
+def open_ledgers(chain: ChainId, url: str, passphrase: str, db: Database) -> RpcLedgers:
+    """A Stellar network's ledgers, every transaction of them proved."""
+    reader = LedgerReader(chain, EventReader(passphrase), build_watch(chain, db), audit=True)
+    return RpcLedgers(JsonRpc(url), reader)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

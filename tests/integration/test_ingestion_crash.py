@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import event, text
 from stellar_sdk import IdMemo
 
-from custody.chains.jsonrpc import JsonRpc
 from custody.db.session import Database
 from custody.kernel.assetid import ChainId, parse_asset_id
 from custody.kernel.clock import FixedClock
@@ -28,7 +27,7 @@ from ingestion.metrics import Metrics
 from ingestion.stellar.sources import RpcLedgers
 from tests.fakes.faults import Crash
 from tests.fakes.key_maker import FakeKeyMaker
-from tests.integration.ingestion_harness import Desk, build_loop, catch_up, take_fence
+from tests.integration.ingestion_harness import Desk, build_loop, catch_up, open_ledgers, take_fence
 
 CHAIN = ChainId("stellar:devnet")
 XLM = parse_asset_id("stellar:devnet/native")
@@ -71,9 +70,9 @@ def served() -> Iterator[Served]:
 
 
 @pytest.fixture
-async def source(served: Served) -> AsyncIterator[RpcLedgers]:
+async def source(served: Served, database: Database) -> AsyncIterator[RpcLedgers]:
     """The network's ledgers."""
-    opened = RpcLedgers(CHAIN, JsonRpc(served.url), served.network.passphrase)
+    opened = open_ledgers(CHAIN, served.url, served.network.passphrase, database)
     yield opened
     await opened.aclose()
 

@@ -11,7 +11,6 @@ import pytest
 from stellar_sdk import Asset, AuthorizationFlag, Clawback, Keypair, Payment
 
 from custody.chains.errors import RpcRefused
-from custody.chains.jsonrpc import JsonRpc
 from custody.chains.ports import Head
 from custody.db.session import Database
 from custody.deposits import execution
@@ -28,7 +27,14 @@ from ingestion.errors import HistoryLost, UnprovedTransaction
 from ingestion.model import BlockFacts, Discrepancy
 from ingestion.stellar.sources import RpcLedgers
 from tests.fakes.key_maker import FakeKeyMaker
-from tests.integration.ingestion_harness import OMNIBUS_REQUEST, Desk, build_loop, catch_up, take_fence
+from tests.integration.ingestion_harness import (
+    OMNIBUS_REQUEST,
+    Desk,
+    build_loop,
+    catch_up,
+    open_ledgers,
+    take_fence,
+)
 
 CHAIN = ChainId("stellar:devnet")
 XLM = parse_asset_id("stellar:devnet/native")
@@ -42,7 +48,7 @@ def payment(address: str) -> Payment:
 
 
 class LyingSource:
-    """The network's ledgers, with a discrepancy for one account in every transaction."""
+    """The network's ledgers, with a discrepancy for one account in every transaction that pays us."""
 
     def __init__(self, honest: RpcLedgers, account: str) -> None:
         self._honest = honest
@@ -81,7 +87,7 @@ class LyingSource:
     def _lie(self, facts: BlockFacts) -> BlockFacts:
         wrong = [
             Discrepancy(tx_hash=each.tx_hash, account=self._account, asset="native", reported=1, changed=2)
-            for each in facts.transactions
+            for each in facts.movements
         ]
         return replace(facts, discrepancies=tuple(wrong))
 
@@ -101,9 +107,9 @@ def outsider(served: Served) -> Iterator[Outsider]:
 
 
 @pytest.fixture
-async def source(served: Served) -> AsyncIterator[RpcLedgers]:
+async def source(served: Served, database: Database) -> AsyncIterator[RpcLedgers]:
     """The network's ledgers."""
-    opened = RpcLedgers(CHAIN, JsonRpc(served.url), served.network.passphrase)
+    opened = open_ledgers(CHAIN, served.url, served.network.passphrase, database)
     yield opened
     await opened.aclose()
 
@@ -129,7 +135,10 @@ async def test_a_transaction_that_does_not_add_up_for_us_books_nothing_and_one_o
     with pytest.raises(UnprovedTransaction):
         await catch_up(lying)
     async with desk.db.read(None) as session:
-        assert await cursor.load(session, CHAIN) is None
+        booked = await cursor.load(session, CHAIN)
+    assert booked is not None
+    # Up to the ledger before the first that pays us.
+    assert booked.height == 2
     assert await desk.deposits() == []
     fence = await take_fence(desk.db, CHAIN)
     await catch_up(build_loop(desk.db, LyingSource(source, payer.public_key), fence))

@@ -30,7 +30,14 @@ from devnet.stellar.server import Served, serve_in_thread
 from ingestion.errors import BrokenHashChain, FenceLost
 from ingestion.stellar.sources import RpcLedgers
 from tests.fakes.key_maker import FakeKeyMaker
-from tests.integration.ingestion_harness import OMNIBUS_REQUEST, Desk, build_loop, catch_up, take_fence
+from tests.integration.ingestion_harness import (
+    OMNIBUS_REQUEST,
+    Desk,
+    build_loop,
+    catch_up,
+    open_ledgers,
+    take_fence,
+)
 
 CHAIN = ChainId("stellar:devnet")
 XLM = parse_asset_id("stellar:devnet/native")
@@ -53,9 +60,9 @@ def outsider(served: Served) -> Iterator[Outsider]:
 
 
 @pytest.fixture
-async def source(served: Served) -> AsyncIterator[RpcLedgers]:
+async def source(served: Served, database: Database) -> AsyncIterator[RpcLedgers]:
     """The network's ledgers."""
-    opened = RpcLedgers(CHAIN, JsonRpc(served.url), served.network.passphrase)
+    opened = open_ledgers(CHAIN, served.url, served.network.passphrase, database)
     yield opened
     await opened.aclose()
 

@@ -2,83 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 from stellar_sdk import (
-    Account,
     AccountMerge,
     Asset,
     ChangeTrust,
-    CreateAccount,
-    FeeBumpTransactionEnvelope,
     HashMemo,
     IdMemo,
-    Keypair,
     Memo,
     MuxedAccount,
-    NoneMemo,
-    Operation,
     Payment,
     ReturnHashMemo,
     TextMemo,
     TransactionBuilder,
-    TransactionEnvelope,
     xdr,
 )
 
-from custody.kernel.assetid import ChainId
-from devnet.stellar.network import LocalNetwork
 from ingestion.errors import UnreadableLedger
-from ingestion.model import BlockFacts
 from ingestion.stellar.movements import EventReader
-from ingestion.stellar.normalize import normalize, open_ledger, transaction_parts
-
-CHAIN = ChainId("stellar:devnet")
-
-
-class Town:
-    """A local network, its accounts' sequence numbers, and our view of each closed ledger."""
-
-    def __init__(self) -> None:
-        self.network = LocalNetwork()
-        self.root = self.network.root
-        self.reader = EventReader(self.network.passphrase)
-
-    def sequence(self, keypair: Keypair) -> int:
-        key = xdr.LedgerKey(
-            xdr.LedgerEntryType.ACCOUNT, account=xdr.LedgerKeyAccount(keypair.xdr_account_id())
-        )
-        entry = self.network.entry(key)
-        assert entry is not None
-        assert entry.data.account is not None
-        return entry.data.account.seq_num.sequence_number.int64
-
-    def sign(
-        self, source: Keypair, operations: Sequence[Operation], memo: Memo | None = None
-    ) -> TransactionEnvelope:
-        account = Account(source.public_key, self.sequence(source))
-        builder = TransactionBuilder(account, self.network.passphrase, base_fee=100)
-        builder.add_memo(memo or NoneMemo()).set_timeout(300)
-        for operation in operations:
-            builder.append_operation(operation)
-        envelope = builder.build()
-        envelope.sign(source)
-        return envelope
-
-    def close(self, *envelopes: TransactionEnvelope | FeeBumpTransactionEnvelope) -> xdr.LedgerCloseMeta:
-        for envelope in envelopes:
-            assert self.network.submit(envelope.to_xdr())["status"] == "PENDING"
-        return self.network.close()
-
-    def facts(self, meta: xdr.LedgerCloseMeta) -> BlockFacts:
-        return normalize(meta.to_xdr_bytes(), CHAIN, self.network.passphrase, self.reader)
-
-    def settle(self, name: str) -> Keypair:
-        """A funded account that follows from its name."""
-        keypair = Keypair.from_raw_ed25519_seed(name.encode().ljust(32, b"."))
-        self.close(self.sign(self.root, [CreateAccount(keypair.public_key, "1000")]))
-        return keypair
+from ingestion.stellar.scan.ledger import scan_ledger
+from tests.fakes.stellar_town import Town
 
 
 @pytest.fixture
@@ -178,7 +121,9 @@ def test_an_event_of_a_contract_that_is_not_the_assets_own_moves_nothing_and_bre
 def test_an_event_about_an_asset_of_another_network_is_not_believed(town: Town) -> None:
     ada, bob = town.settle("ada"), town.settle("bob")
     meta = town.close(town.sign(ada, [Payment(bob.public_key, Asset.native(), "1")]))
-    assert EventReader("Another Network ; 2026").read(transaction_parts(meta)[0].meta) == []
+    ledger = scan_ledger(meta.to_xdr_bytes())
+    assert len(town.reader.read(ledger, ledger.transactions[0])) == 2
+    assert EventReader("Another Network ; 2026").read(ledger, ledger.transactions[0]) == []
 
 
 def test_an_amount_that_the_entries_do_not_show_breaks_the_proof(town: Town) -> None:
@@ -200,10 +145,14 @@ def test_truncated_and_garbled_bytes_are_refused_by_name(town: Town) -> None:
     data = town.close().to_xdr_bytes()
     for broken in (b"", data[:40], data[:-1], data + b"\x00\x00\x00\x00", b"\xff" * 64):
         with pytest.raises(UnreadableLedger):
-            open_ledger(broken)
+            scan_ledger(broken)
 
 
 def _events(meta: xdr.LedgerCloseMeta) -> list[xdr.ContractEvent]:
+    assert meta.v2 is not None
     return [
-        event for part in transaction_parts(meta) for each in part.meta.operations for event in each.events
+        event
+        for processed in meta.v2.tx_processing
+        for each in processed.tx_apply_processing.v4.operations
+        for event in each.events
     ]

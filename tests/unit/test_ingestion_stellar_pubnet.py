@@ -1,121 +1,159 @@
-"""Real pubnet ledgers: our movements and balance changes equal those of two independent oracles, on every transaction."""
+"""Real pubnet ledgers: what we read, told or derived, equals what two independent oracles say, on every transaction."""
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
-import os
+import hashlib
 from pathlib import Path
-from typing import Any
 
 import pytest
-from stellar_sdk import Network, StrKey, xdr
+from stellar_sdk import xdr
 
 from custody.kernel.assetid import ChainId
-from ingestion.errors import BrokenHashChain, MetaWithoutEvents
-from ingestion.stellar.movements import EventReader, TokenEvent, sum_changes, sum_events
-from ingestion.stellar.normalize import normalize, open_ledger, transaction_parts
-
-FIXTURES = Path(
-    os.environ.get("CUSTODY_FIXTURES", Path(__file__).resolve().parents[3] / "shared" / "fixtures")
+from ingestion.errors import BrokenHashChain
+from ingestion.stellar.derive.events import derive_events
+from ingestion.stellar.entries import sum_changes
+from ingestion.stellar.movements import EventReader, TokenEvent, sum_events
+from ingestion.stellar.normalize import named_holders, normalize
+from ingestion.stellar.scan.ledger import ScannedLedger, ScannedTransaction, scan_ledger
+from ingestion.stellar.senders import locate_envelopes, read_sender
+from tests.fakes.stellar_ledgers import (
+    BATCH,
+    OLD,
+    PASSPHRASE,
+    UNIFIED,
+    deltas,
+    expected_transactions,
+    real_ledger,
+    sdk_summary,
+    shown,
 )
-PUBNET = FIXTURES / "stellar" / "pubnet"
-LEDGERS = (51000294, 63092988, 63092990)
+
+CHAIN = ChainId("stellar:pubnet")
+NETWORK_ID = hashlib.sha256(PASSPHRASE.encode()).digest()
 
 
-def _shown(event: TokenEvent) -> dict[str, Any]:
-    addresses = [each for each in (event.source, event.destination) if each]
-    shown: dict[str, Any] = {
-        "op_index": event.op_index,
-        "type": event.kind,
-        "contract": event.contract,
-        "asset": event.asset,
-        "addresses": addresses,
-        "amount": str(event.amount),
-    }
-    if event.tag is not None:
-        shown["to_muxed"] = {"id": str(event.tag)}
-    elif event.memo:
-        kind, _, words = event.memo.partition(":")
-        shown["to_muxed"] = {"bytes" if kind == "hash" else kind: words}
-    return shown
+@pytest.fixture(scope="module")
+def reader() -> EventReader:
+    return EventReader(PASSPHRASE)
 
 
-def _address(holder: str) -> str:
-    """The expected file names pools and claimable balances by a letter and their hash in hex."""
-    match holder[0], len(holder):
-        case "L", 65:
-            return StrKey.encode_liquidity_pool(bytes.fromhex(holder[1:]))
-        case "B", 65:
-            return StrKey.encode_claimable_balance(bytes(1) + bytes.fromhex(holder[1:]))
-        case _:
-            return holder
+def derived(
+    ledger: ScannedLedger, scanned: ScannedTransaction, reader: EventReader
+) -> tuple[list[TokenEvent], tuple[xdr.Operation, ...]]:
+    """One transaction read as if core had told nothing, and what was asked in it."""
+    envelope = locate_envelopes(ledger, NETWORK_ID)[scanned.hash]
+    sender = read_sender(ledger.data, envelope, NETWORK_ID)
+    return derive_events(ledger, scanned, sender, reader), sender.operations
 
 
-def _read(number: int) -> tuple[xdr.LedgerCloseMeta, list[dict[str, Any]]]:
-    source = PUBNET / f"ledger-{number}.xdr.gz"
-    if not source.exists():
-        pytest.skip(f"the real ledgers are not at {PUBNET}; set CUSTODY_FIXTURES")
-    expected = json.loads(gzip.decompress((PUBNET / f"ledger-{number}.expected.json.gz").read_bytes()))
-    return open_ledger(gzip.decompress(source.read_bytes())), expected["txs"]
+@pytest.mark.parametrize("number", UNIFIED)
+def test_every_transaction_of_a_real_ledger_equals_both_oracles(
+    fixtures: Path, reader: EventReader, number: int
+) -> None:
+    ledger = scan_ledger(real_ledger(fixtures, number))
+    expected = expected_transactions(fixtures, number)
+    assert len(ledger.transactions) == len(expected)
+    for scanned, wanted in zip(ledger.transactions, expected, strict=True):
+        assert scanned.hash.hex() == wanted["hash"]
+        events = reader.read(ledger, scanned)
+        assert [shown(event) for event in events] == wanted["events"], wanted["hash"]
+        assert sum_changes(ledger.data, scanned.changes) == deltas(wanted), wanted["hash"]
+        assert sum_events(events) == deltas(wanted), wanted["hash"]
 
 
-@pytest.mark.parametrize("number", LEDGERS)
-def test_every_transaction_of_a_real_ledger_equals_both_oracles(number: int) -> None:
-    meta, expected = _read(number)
-    reader = EventReader(Network.PUBLIC_NETWORK_PASSPHRASE)
-    parts = transaction_parts(meta)
-    assert len(parts) == len(expected)
-    for part, wanted in zip(parts, expected, strict=True):
-        assert part.tx_hash == wanted["hash"]
-        events = reader.read(part.meta)
-        assert [_shown(event) for event in events] == wanted["events"], part.tx_hash
-        deltas = {(_address(holder), asset): change for holder, asset, change in wanted["balance_deltas"]}
-        assert sum_changes(part.changes) == deltas, part.tx_hash
-        assert sum_events(events) == deltas, part.tx_hash
+@pytest.mark.parametrize("number", UNIFIED)
+def test_deriving_gives_what_core_told_in_the_same_order(
+    fixtures: Path, reader: EventReader, number: int
+) -> None:
+    """Whole events are compared, with their places: a movement keeps its identity whichever way its ledger is read."""
+    ledger = scan_ledger(real_ledger(fixtures, number))
+    contracts = (xdr.OperationType.INVOKE_HOST_FUNCTION,)
+    classic = 0
+    for scanned in ledger.transactions:
+        events, operations = derived(ledger, scanned, reader)
+        told = reader.read(ledger, scanned)
+        if any(each.body.type in contracts for each in operations):
+            told = [event for event in told if event.kind == "fee"]
+            events = [event for event in events if event.kind == "fee"]
+        else:
+            classic += len(operations)
+        assert events == told, scanned.hash.hex()
+    assert classic > 400
 
 
-@pytest.mark.parametrize("number", LEDGERS)
-def test_a_real_ledger_becomes_proved_facts_with_every_sender_found(number: int) -> None:
-    meta, expected = _read(number)
-    passphrase = Network.PUBLIC_NETWORK_PASSPHRASE
-    facts = normalize(meta.to_xdr_bytes(), ChainId("stellar:pubnet"), passphrase, EventReader(passphrase))
+@pytest.mark.parametrize("number", [*OLD, BATCH])
+def test_ledgers_from_before_cap_67_prove_by_what_is_derived(
+    fixtures: Path, reader: EventReader, number: int
+) -> None:
+    ledger = scan_ledger(real_ledger(fixtures, number))
+    for scanned in ledger.transactions:
+        assert scanned.version < 4
+        events, _ = derived(ledger, scanned, reader)
+        assert sum_events(events) == sum_changes(ledger.data, scanned.changes), scanned.hash.hex()
+
+
+@pytest.mark.parametrize("number", [*UNIFIED, *OLD, BATCH])
+def test_a_real_ledger_passes_the_audit_and_names_every_sender(
+    fixtures: Path, reader: EventReader, number: int
+) -> None:
+    ledger = scan_ledger(real_ledger(fixtures, number))
+    everybody = named_holders(ledger)
+    facts = normalize(ledger, CHAIN, reader, everybody, audit=True)
     assert facts.ref.height == number
     assert facts.discrepancies == ()
-    assert {each.carrier_hash for each in facts.transactions} == {wanted["hash"] for wanted in expected}
-    arrivals = [
-        event for wanted in expected for event in wanted["events"] if event["type"] in ("transfer", "mint")
-    ]
-    assert [str(each.amount) for each in facts.movements] == [
-        event["amount"] for event in arrivals if event["amount"] != "0"
-    ]
+    assert {each.carrier_hash for each in facts.transactions} == {
+        each.hash.hex() for each in ledger.transactions
+    }
+    assert normalize(ledger, CHAIN, reader, everybody) == facts
 
 
-def test_a_ledger_whose_header_was_changed_is_refused() -> None:
-    meta, _ = _read(LEDGERS[0])
-    passphrase = Network.PUBLIC_NETWORK_PASSPHRASE
-    data = bytearray(meta.to_xdr_bytes())
-    position = bytes(data).index(meta.v1.ledger_header.header.previous_ledger_hash.hash)
-    data[position] ^= 1
+@pytest.mark.parametrize("number", [*UNIFIED, *OLD, BATCH])
+def test_one_account_sees_its_own_part_of_the_ledger_and_no_more(
+    fixtures: Path, reader: EventReader, number: int
+) -> None:
+    ledger = scan_ledger(real_ledger(fixtures, number))
+    facts = normalize(ledger, CHAIN, reader, named_holders(ledger))
+    for account in sorted(facts.accounts())[::25]:
+        own = normalize(ledger, CHAIN, reader, {account})
+        assert own.movements == tuple(each for each in facts.movements if each.account == account)
+        assert own.departures == tuple(each for each in facts.departures if each.account == account)
+        assert own.transactions == tuple(each for each in facts.transactions if each.account == account)
+
+
+def test_a_ledger_without_transactions_is_a_ledger(fixtures: Path, reader: EventReader) -> None:
+    ledger = scan_ledger(real_ledger(fixtures, OLD[0]))
+    facts = normalize(ledger, CHAIN, reader, {"GAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAWHF"})
+    assert (facts.ref.height, facts.movements, facts.transactions) == (6154623, (), ())
+    assert facts.ref.parent_hash != facts.ref.hash
+
+
+@pytest.mark.parametrize("number", [*UNIFIED, *OLD, BATCH])
+def test_the_scanner_says_what_the_full_decode_says(fixtures: Path, number: int) -> None:
+    data = real_ledger(fixtures, number)
+    ledger = scan_ledger(data)
+    head, *rows = sdk_summary(data)
+    assert (ledger.height, ledger.hash, ledger.parent_hash, ledger.close_time) == head
+    assert [scanned_summary(ledger, each) for each in ledger.transactions] == rows
+
+
+def test_a_ledger_whose_header_was_changed_is_refused(fixtures: Path) -> None:
+    data = bytearray(real_ledger(fixtures, UNIFIED[0]))
+    parent = scan_ledger(bytes(data)).parent_hash
+    data[data.index(parent)] ^= 1
     with pytest.raises(BrokenHashChain):
-        normalize(bytes(data), ChainId("stellar:pubnet"), passphrase, EventReader(passphrase))
+        scan_ledger(bytes(data))
 
 
-def test_old_ledgers_without_events_are_refused_by_name_and_an_empty_one_is_not() -> None:
-    source = PUBNET / "ledgers-v0-base64.txt.gz"
-    if not source.exists():
-        pytest.skip(f"the real ledgers are not at {PUBNET}; set CUSTODY_FIXTURES")
-    passphrase = Network.PUBLIC_NETWORK_PASSPHRASE
-    refused, read = [], []
-    for line in gzip.decompress(source.read_bytes()).decode().split():
-        try:
-            facts = normalize(
-                base64.b64decode(line), ChainId("stellar:pubnet"), passphrase, EventReader(passphrase)
-            )
-        except MetaWithoutEvents as error:
-            refused.append(error.values["height"])
-        else:
-            read.append((facts.ref.height, facts.movements))
-    assert read == [(6154623, ())]
-    assert len(refused) == 4
+def scanned_summary(ledger: ScannedLedger, scanned: ScannedTransaction) -> tuple[object, ...]:
+    """A transaction as `sdk_summary` tells it."""
+    lists = scanned.changes[:-1] if ledger.after_all else scanned.changes
+    counts = [int.from_bytes(ledger.data[begin : begin + 4], "big") for begin, _, _ in lists]
+    return (
+        scanned.hash,
+        scanned.fee_charged,
+        scanned.code,
+        scanned.version,
+        scanned.operations,
+        sum(counts),
+        len(scanned.events),
+    )

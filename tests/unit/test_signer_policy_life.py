@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -143,7 +144,8 @@ def test_a_superseded_quorum_changes_nothing_any_more(decider: Decider) -> None:
 
 
 def test_who_comes_back_needs_a_new_signature(decider: Decider) -> None:
-    data = governance.encode(make_change(next_policy(version=4), START, policy_version=3, version=4))
+    document = next_policy(version=4, approver_set_version=3)
+    data = governance.encode(make_change(document, START, policy_version=3, version=4))
     old = approve(data, "carol", "bob")
     decider.change_policy(
         ask_change(next_policy(approvers=people("alice", "bob"), approver_set_version=2), "alice", "bob")
@@ -152,9 +154,7 @@ def test_who_comes_back_needs_a_new_signature(decider: Decider) -> None:
     step = governance.encode(make_change(back, START, policy_version=2, version=3))
     votes = approve(step, "alice", "bob", version=2)
     decider.change_policy(ChangePolicy(intent=step, document=back, approvals=votes))
-    request = ChangePolicy(
-        intent=data, document=next_policy(version=4, approver_set_version=3), approvals=old
-    )
+    request = ChangePolicy(intent=data, document=document, approvals=old)
     assert change_code(decider, request) == "bad_approval_signature"
 
 
@@ -247,3 +247,11 @@ def test_every_version_can_be_read_again(make_signer: Callable[..., Desk]) -> No
     assert json.loads(decider.policy_document(GetPolicyDocument(version=1)).document)["version"] == 1
     with pytest.raises(Refusal, match="unknown_policy"):
         decider.policy_document(GetPolicyDocument(version=3))
+
+
+def test_a_repeated_change_has_to_bring_the_document_that_it_names(make_signer: Callable[..., Desk]) -> None:
+    decider = make_signer(governance=SLOW).start()
+    request = ask_change(next_policy(), "alice", "bob")
+    accepted = decider.change_policy(request)
+    assert decider.change_policy(request) == accepted
+    assert change_code(decider, replace(request, document=next_policy(version=3))) == "bad_policy"
