@@ -67,6 +67,7 @@ def policy_document() -> bytes:
                 for name, key in APPROVERS.items()
             ],
             "address_book": {},
+            "cosigned": [],
             "governance": {"approvals": [{"group": "treasury", "threshold": 2}], "cool_down_s": 0},
             "deny": [],
             "allow": allow,

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from cli import anchors
+from cli import anchors, signer_audit
 from cli.platform import FAILED, run_on_platform
 from custody import bootstrap, settings
 from custody.audit import service as audit
@@ -65,6 +65,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     owed.add_argument("--wallet", metavar="wal_…", help="print this wallet's own proof instead")
     owed.set_defaults(run=lambda given: _run(show_liabilities(given.wallet)))
     _add_anchors(verbs)
+    signer_audit.add_verbs(verbs)
 
 
 def _add_anchors(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -18,7 +18,7 @@ class _Figures(Console):
         raise ReaderGone
 
 
-def figures_console() -> Console:
-    """A console for tables whose figures must be read whole."""
+def figures_console(width_min: int = WIDTH_MIN) -> Console:
+    """A console for tables whose figures, or hashes, must be read whole."""
     console = _Figures()
-    return console if console.width >= WIDTH_MIN else _Figures(width=WIDTH_MIN)
+    return console if console.width >= width_min else _Figures(width=width_min)

@@ -63,6 +63,8 @@ def _lines(policy: Policy) -> Iterator[str]:
         yield f"address list {name}"
         for one in entries:
             yield f"  {name} holds {one.address} on {one.chain} ({one.label})"
+    for each in sorted(policy.cosigned, key=lambda one: (one.chain, one.account)):
+        yield f"key {each.key} signs with others for {each.account} on {each.chain}"
     quorum = _demands(policy.governance.approvals)
     yield f"a change of the policy needs {quorum}, then waits {policy.governance.cool_down_s} seconds"
     for rule in policy.deny:

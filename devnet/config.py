@@ -158,6 +158,7 @@ def policy_document(approvers: dict[str, str], stellar_passphrase: str) -> str:
         "networks": {STELLAR_CHAIN: stellar_passphrase},
         "approvers": people,
         "address_book": {},
+        "cosigned": [],
         "governance": {"approvals": _TWO_OF_THREE, "cool_down_s": 60},
         "deny": [],
         "allow": [

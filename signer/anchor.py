@@ -17,6 +17,7 @@ from signer.refusal import EvidenceFault
 
 PLACES = (0, 1)
 OWNER_PLACE = 2
+_NAME = "custody-anchor-v2 "
 _TEXT = re.compile(r"custody-anchor-v2 (0|[1-9][0-9]*) ([0-9a-f]{64}) ([0-9a-f]{64})")
 
 
@@ -71,12 +72,17 @@ def check_owner(store: AnchorStore, owner: str) -> None:
         raise EvidenceFault("another signer has taken the token")
 
 
+def parse_anchor(text: str) -> Anchor:
+    """Return the anchor that people wrote down, its name left out or not; raises EvidenceFault."""
+    return _parse(text if text.startswith(_NAME) else _NAME + text)
+
+
 def _text(anchor: Anchor) -> str:
-    return f"custody-anchor-v2 {anchor.count} {anchor.head.hex()} {anchor.policy_hash.hex()}"
+    return f"{_NAME}{anchor.count} {anchor.head.hex()} {anchor.policy_hash.hex()}"
 
 
 def _parse(text: str) -> Anchor:
     found = _TEXT.fullmatch(text)
     if found is None:
-        raise EvidenceFault("the anchor in the token cannot be read")
+        raise EvidenceFault("the anchor cannot be read")
     return Anchor(count=int(found[1]), head=bytes.fromhex(found[2]), policy_hash=bytes.fromhex(found[3]))

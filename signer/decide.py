@@ -43,7 +43,7 @@ from signer.protocol.messages import (
 from signer.protocol.policy_messages import PolicyChanged, PolicyDocument, PolicyView
 from signer.quorum import Tally, tally
 from signer.record import Record
-from signer.references import References, resolve
+from signer.references import References, cosigns, resolve
 from signer.refusal import HsmFault, Refusal
 from signer.slots import check_slot, slot_of
 from signer.verdicts import demand_allowed, judge, stop_at_veto
@@ -147,13 +147,15 @@ class Decider:
         """Return the counts; raises Refusal when the record is not sound, HsmFault when the token does not answer."""
         with self._record.deciding():
             adopt_due(self._record)
-            view = HealthView(
-                policy_version=self._record.policy.version,
-                journal_count=self._record.count,
-                keys=len(self._record.state.public_keys),
-            )
-        self._record.check_anchor()
-        return view
+            version, keys = self._record.policy.version, len(self._record.state.public_keys)
+        anchor = self._record.check_anchor()
+        return HealthView(
+            policy_version=version,
+            journal_count=anchor.count,
+            journal_head=anchor.head.hex(),
+            policy_hash=anchor.policy_hash.hex(),
+            keys=keys,
+        )
 
     def _decide(self, case: Case) -> None:
         """Recall what is signed already, or bind an allowed intent so that it may be signed once that is durable."""
@@ -163,14 +165,17 @@ class Decider:
                 self._check_binding_unchanged(case.digest, case.request.binding)
                 case.result = signed
                 return
-            self._allow(case)
+            self.allow(case)
         except Refusal as refusal:
             case.result = refusal
             return
         self._record.state.under_way[case.digest] += 1
 
-    def _allow(self, case: Case) -> None:
-        """Decide about an intent that is not signed yet, and bind it; or raise Refusal."""
+    def allow(self, case: Case) -> None:
+        """Decide about an intent that is not signed yet, and bind it; or raise Refusal. The caller holds the signer's lock.
+
+        An audit (`signer.audit`) decides what the journal holds again by this.
+        """
         request, intent, record = case.request, case.intent, self._record
         votes = self._admit(intent, case.digest, request.approvals)
         stop_at_veto(record, request.intent, case.digest, votes)
@@ -216,7 +221,8 @@ class Decider:
             raise Refusal("unknown_key", "the key is not one of this org and vault")
         if key.vault == CHECKPOINTS:
             raise Refusal("key_purpose", "a checkpoint key signs no transaction, whatever the policy says")
-        if key.curve != curve_of(intent) or address_of(key.curve, public_key) != intent.source:
+        own = address_of(key.curve, public_key) == intent.source
+        if key.curve != curve_of(intent) or not (own or cosigns(policy, intent)):
             raise Refusal("source_mismatch", "the source is not the key's address on this chain")
         check_may_sign(state, intent)
         check_addresses(intent)
@@ -259,7 +265,7 @@ class Decider:
             if bound.unsigned != unsigned:
                 raise Refusal("already_bound", "the intent is bound to other bytes")
             return
-        slot = slot_of(intent, binding, found.slot_key)
+        slot = slot_of(intent, binding, found.slot_owner)
         check_slot(state, slot, intent, binding, self._record.now())
         self._record.append(
             Bound(
@@ -291,7 +297,8 @@ class Decider:
         for key_id in dict.fromkeys((intent.key_id, found.slot_key)):
             signature = self._sign_message(key_id, curve_of(intent), message)
             signatures[self._record.state.public_keys[key_id]] = signature
-        return finish(intent, unsigned, signatures, self._record.policy.networks)
+        holder = self._record.state.public_keys[intent.key_id]
+        return finish(intent, unsigned, signatures, self._record.policy.networks, holder)
 
     def _sign_message(self, key_id: str, curve: str, message: bytes) -> bytes:
         wrapped = self._record.state.wrapped.get(key_id)

@@ -138,7 +138,9 @@ class Bound:
     key_id: str
     chain: str
     slot_key: str
-    """Key whose sequence number or nonce is used: the intent's own or a channel's; "" for an intent that uses none."""
+    """Whose sequence number or nonce is used: the intent's own key's or a channel's, or that of an account, by its address, which
+    the key signs for with others; "" for an intent that uses none.
+    """
     slot: int
     """Sequence number or nonce; 0 for none."""
     replaces: bytes

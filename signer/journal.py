@@ -35,6 +35,8 @@ class Entry:
 
     n: int
     """Position, from 1."""
+    mac: bytes
+    """Hex, as it stands in the line."""
     facts: tuple[tuple[int, bytes], ...]
     """Unix second and JSON of each fact, in the order in which they were decided."""
     head: bytes
@@ -122,27 +124,36 @@ class Journal:
         os.close(self._descriptor)
 
     def _read(self, line: bytes, *, check_mac: bool) -> Entry:
-        n = self.count + 1
-        found = _LINE.fullmatch(line)
-        if found is None or found[1] != b"%d" % n:
-            raise EvidenceFault(f"journal entry {n} cannot be read")
-        body = found[3]
+        entry = read_line(line, self.count + 1, self.head)
         if check_mac:
-            mac = self._mac(_digest(self.head, n, body)).hex().encode("ascii")
-            if not hmac.compare_digest(mac, found[2]):
-                raise EvidenceFault(f"journal entry {n} is not what the HSM key vouches for")
-        facts = []
-        for part in body.split(b"\t"):
-            fact = _FACT.fullmatch(part)
-            if fact is None:
-                raise EvidenceFault(f"journal entry {n} cannot be read")
-            facts.append((int(fact[1]), fact[2]))
+            body = line[:-1].split(b"\t", 2)[2]
+            mac = self._mac(_digest(self.head, entry.n, body)).hex().encode("ascii")
+            if not hmac.compare_digest(mac, entry.mac):
+                raise EvidenceFault(f"journal entry {entry.n} is not what the HSM key vouches for")
         self._advance(line)
-        return Entry(n=n, facts=tuple(facts), head=self.head)
+        return entry
 
     def _advance(self, line: bytes) -> None:
         self._size += len(line)
-        self.count, self.head = self.count + 1, hashlib.sha256(TAG + self.head + line).digest()
+        self.count, self.head = self.count + 1, _head(self.head, line)
+
+
+def read_line(line: bytes, n: int, previous: bytes) -> Entry:
+    """Return entry `n` out of its whole line, chained to the `previous` head; raises EvidenceFault. Its MAC is not checked."""
+    found = _LINE.fullmatch(line)
+    if found is None or found[1] != b"%d" % n:
+        raise EvidenceFault(f"journal entry {n} cannot be read")
+    facts = []
+    for part in found[3].split(b"\t"):
+        fact = _FACT.fullmatch(part)
+        if fact is None:
+            raise EvidenceFault(f"journal entry {n} cannot be read")
+        facts.append((int(fact[1]), fact[2]))
+    return Entry(n=n, mac=found[2], facts=tuple(facts), head=_head(previous, line))
+
+
+def _head(previous: bytes, line: bytes) -> bytes:
+    return hashlib.sha256(TAG + previous + line).digest()
 
 
 def _digest(previous: bytes, n: int, body: bytes) -> bytes:

@@ -85,7 +85,12 @@ def serve(config: Config, decider: Decider) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: server.stop())
     log_event(
-        "signer.ready", policy_version=health.policy_version, entries=health.journal_count, keys=health.keys
+        "signer.ready",
+        policy_version=health.policy_version,
+        entries=health.journal_count,
+        head=health.journal_head,
+        policy_hash=health.policy_hash,
+        keys=health.keys,
     )
     server.serve()
     log_event("signer.stopped")

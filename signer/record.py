@@ -56,6 +56,9 @@ class Record:
         self.lock = threading.Lock()
         """Around every decision: they are made one after another."""
         self._seen_at = 0
+        self._deciding = False
+        self._moment: int | None = None
+        """The one time of the decision under way, once it was asked for: so an audit can decide the same again."""
         self._fault = ""
         self._held = False
         """Whether the open group begins with facts that the HSM kept from being written."""
@@ -109,11 +112,15 @@ class Record:
         return self._journal.count
 
     def now(self) -> int:
-        """Return the time, which never runs backwards; raises Refusal("clock_backwards")."""
+        """Return the time, which never runs backwards and stands still within a decision; raises Refusal("clock_backwards")."""
+        if self._moment is not None:
+            return self._moment
         at = self._clock()
         if at < self._seen_at:
             raise Refusal("clock_backwards", "the machine's clock is behind a time already seen")
         self._seen_at = at
+        if self._deciding:
+            self._moment = at
         return at
 
     @contextmanager
@@ -123,9 +130,11 @@ class Record:
         try:
             with self.lock:
                 self.check_sound()
+                self._deciding = True
                 try:
                     yield
                 finally:
+                    self._deciding, self._moment = False, None
                     group = self.newest
         finally:
             self.settle(group)
@@ -148,13 +157,16 @@ class Record:
             finally:
                 self._writing.release()
 
-    def check_anchor(self) -> None:
-        """Check that the anchor is where this process left it and that no other signer has taken the token.
+    def check_anchor(self) -> Anchor:
+        """Return the anchor in the token: checked to be where this process left it, and the token to be nobody else's.
 
         Raises Refusal("anchor_mismatch"), which is final for the process, or HsmFault.
         """
         with self._writing:
             self._check_anchor()
+            if self._anchored is None:
+                raise self._found("anchor_mismatch", "there is no anchor in the token")
+            return self._anchored
 
     def append(self, fact: Fact) -> None:
         """Let a fact count from now on. Nothing may leave on its strength before it is settled."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from signer.build.address import address_of, curve_of
 from signer.build.assembly import Earlier
 from signer.effects import amount_of, asset_of, destination_of, named_by, own_vault_of
+from signer.policy.cosigned import Cosigned
+from signer.policy.document import Policy
 from signer.protocol import canonical
 from signer.protocol.checkpoint import VAULT as CHECKPOINTS
 from signer.protocol.intent import (
@@ -28,7 +30,9 @@ class References:
     """What was found."""
 
     slot_key: str
-    """Key whose sequence number or nonce the transaction uses: the intent's own, or the channel's."""
+    """Key that signs because the transaction uses its sequence number or nonce: the intent's own, or the channel's."""
+    slot_owner: str
+    """Whose number it is: this key, or the account, by its address, that the key signs for with others."""
     earlier: Earlier | None
     """What the named intent became; None when none is named."""
 
@@ -43,7 +47,23 @@ def resolve(state: State, intent: Intent) -> References:
         slot_key = _key_at(state, intent, CHANNELS, intent.channel)
         if not slot_key:
             raise Refusal("unknown_channel", "the channel is no key of this org in the vault channels")
-    return References(slot_key=slot_key, earlier=_earlier_of(state, intent))
+    shared = slot_key == intent.key_id and not _is_own(state, intent)
+    owner = intent.source if shared else slot_key
+    return References(slot_key=slot_key, slot_owner=owner, earlier=_earlier_of(state, intent))
+
+
+def cosigns(policy: Policy, intent: Intent) -> bool:
+    """Tell whether the policy lets the intent's key sign a transaction of an account that is not its own.
+
+    Not a message, which would claim the account alone, and not a fee bump, which pays with one signature.
+    """
+    named = Cosigned(account=intent.source, chain=intent.chain, key=intent.key_id)
+    return isinstance(intent, StellarOperation) and named in policy.cosigned
+
+
+def _is_own(state: State, intent: Intent) -> bool:
+    key = state.reserved[intent.key_id]
+    return address_of(key.curve, state.public_keys[intent.key_id]) == intent.source
 
 
 def _key_at(state: State, intent: Intent, vault: str, address: str) -> str:

@@ -15,7 +15,17 @@ from signer.config import Limits
 from signer.connections import Connection, turn_away
 from signer.doors import Door
 from signer.log import log_event
-from signer.protocol.messages import Refused, Request, Response, Sign, load_request
+from signer.protocol import canonical, governance
+from signer.protocol.messages import (
+    ChangeKey,
+    ChangePolicy,
+    Refused,
+    Request,
+    Response,
+    Sign,
+    Veto,
+    load_request,
+)
 from signer.protocol.wire import MalformedMessage
 from signer.refusal import HsmFault, KeyFault, Refusal
 
@@ -284,7 +294,22 @@ class _Call:
         """Write the request's line of the log."""
         elapsed_ms = int((time.monotonic() - self._started) * 1000)
         name = type(self.request).__name__
-        log_event("signer.answered", request=name, code=code, where=where, ms=elapsed_ms)
+        log_event(
+            "signer.answered", request=name, digest=self._digest(), code=code, where=where, ms=elapsed_ms
+        )
+
+    def _digest(self) -> str:
+        """Return the digest of the intent that was asked about, "" for none: what ties a refusal to what people approved."""
+        match self.request:
+            case Sign(intent=data):
+                return canonical.digest(data).hex()
+            case ChangeKey(intent=data) | ChangePolicy(intent=data):
+                return governance.digest(data).hex()
+            case Veto(intent=data):
+                name = governance.digest if governance.is_governance(data) else canonical.digest
+                return name(data).hex()
+            case _:
+                return ""
 
 
 def _place_of(defect: Exception) -> str:

@@ -65,7 +65,11 @@ class SignerClient:
         """Whether it can sign."""
         view = await self._ask(messages.Health(), messages.HealthView)
         return SignerHealth(
-            policy_version=view.policy_version, journal_count=view.journal_count, keys=view.keys
+            policy_version=view.policy_version,
+            journal_count=view.journal_count,
+            journal_head=view.journal_head,
+            policy_hash=view.policy_hash,
+            keys=view.keys,
         )
 
     async def create_key(

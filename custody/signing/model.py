@@ -109,6 +109,10 @@ class SignerHealth:
     policy_version: int
     """Version in force."""
     journal_count: int
-    """Entries in its journal."""
+    """Entries in its journal; this and the two that follow are the anchor in its token."""
+    journal_head: str
+    """Hash that chains these entries, 64 hex."""
+    policy_hash: str
+    """Of the policy in force after these entries, 64 hex."""
     keys: int
     """Keys that it knows."""

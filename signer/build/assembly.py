@@ -75,16 +75,21 @@ def message_of(intent: Intent, unsigned: bytes) -> bytes:
 
 
 def finish(
-    intent: Intent, unsigned: bytes, signatures: Mapping[bytes, bytes], networks: Mapping[str, str]
+    intent: Intent,
+    unsigned: bytes,
+    signatures: Mapping[bytes, bytes],
+    networks: Mapping[str, str],
+    holder: bytes = b"",
 ) -> tuple[bytes, str]:
     """Return the signed transaction, or the signature of a message, and the hash (hex).
 
-    `signatures` are by public key. Raises HsmFault when one is not by its key, or a key is not one that has to sign.
+    `signatures` are by public key. `holder` is the key that signs for a Stellar source, b"" for the source's own. Raises
+    HsmFault when a signature is not by its key, or a key is not one that has to sign.
     """
     if isinstance(intent, StellarFeeBump):
         return stellar_fee_bump.finish(unsigned, signatures, intent, stellar.check_network(intent, networks))
     if isinstance(intent, StellarOperation):
-        return stellar.finish(unsigned, signatures, intent, stellar.check_network(intent, networks))
+        return stellar.finish(unsigned, signatures, intent, stellar.check_network(intent, networks), holder)
     if len(signatures) != 1:
         raise HsmFault("one key signs")
     ((public_key, signature),) = signatures.items()

@@ -121,15 +121,23 @@ def message_of(unsigned: bytes) -> bytes:
 
 
 def finish(
-    unsigned: bytes, signatures: Signatures, intent: StellarOperation, passphrase: str
+    unsigned: bytes,
+    signatures: Signatures,
+    intent: StellarOperation,
+    passphrase: str,
+    holder: bytes = b"",
 ) -> tuple[bytes, str]:
     """Return the TransactionEnvelope XDR and the transaction's hash (hex).
 
-    Raises HsmFault unless exactly the transaction's source and the operation's source signed.
+    `holder` is the key that signs for the source: b"" for its own, or one that the policy lets sign for it with others. Raises
+    HsmFault unless exactly this one, and a channel's own, signed.
     """
     message = message_of(unsigned)
-    accounts = {payload_of(intent.source), payload_of(sender_of(intent))}
-    if set(signatures) != accounts:
+    sender = sender_of(intent)
+    keys = {holder or payload_of(intent.source)}
+    if sender != intent.source:
+        keys.add(payload_of(sender))
+    if set(signatures) != keys:
         raise HsmFault("the keys are not the sources'")
     v1 = xdr.TransactionV1Envelope(
         tx=_transaction_of(unsigned, passphrase), signatures=decorate(signatures, message)

@@ -1,5 +1,6 @@
-"""The policy document: networks, approvers, addresses, rules, and who may change it. Read strictly; nothing in it is optional
-(SPEC.md section 6).
+"""The policy document: networks, approvers, addresses, accounts signed for with others, rules, and who may change it.
+
+Read strictly; nothing in it is optional (SPEC.md section 6).
 """
 
 import hashlib
@@ -9,6 +10,7 @@ from typing import Any
 
 from signer.policy.addresses import LIST_MARK, AddressBook, parse_book
 from signer.policy.approvers import Approver, check_approvers, parse_approver
+from signer.policy.cosigned import Cosigned, parse_cosigned
 from signer.policy.groups import Demand, check_reachable, parse_demands
 from signer.policy.reading import integer_of, list_of, record_of, seconds_of, text_of, word_of, wrong
 from signer.policy.rules import AllowRule, DenyRule, parse_allow, parse_deny
@@ -39,6 +41,8 @@ class Policy:
     """Stellar chain name to network passphrase."""
     approvers: dict[str, Approver]
     address_book: AddressBook
+    cosigned: frozenset[Cosigned]
+    """What keys of ours sign for, beside their own addresses."""
     governance: Governance
     deny: tuple[DenyRule, ...]
     allow: tuple[AllowRule, ...]
@@ -61,6 +65,7 @@ def parse_policy(data: bytes) -> Policy:
         networks=networks,
         approvers={approver.id: approver for approver in approvers},
         address_book=parse_book(document["address_book"]),
+        cosigned=parse_cosigned(document["cosigned"]),
         governance=_parse_governance(document["governance"]),
         deny=tuple(parse_deny(value) for value in list_of(document["deny"], "deny")),
         allow=tuple(parse_allow(value) for value in list_of(document["allow"], "allow")),
@@ -99,6 +104,7 @@ _NAMES = {
     "networks",
     "approvers",
     "address_book",
+    "cosigned",
     "governance",
     "deny",
     "allow",

@@ -6,6 +6,7 @@ from signer.policy.rules import AllowRule, DenyRule
 from signer.protocol.policy_messages import (
     AddressListView,
     ApproverView,
+    CosignedView,
     DemandView,
     DenyRuleView,
     GovernanceView,
@@ -38,6 +39,10 @@ def view_policy(policy: Policy, pending: tuple[PendingPolicyView, ...]) -> Polic
                 ),
             )
             for name, entries in policy.address_book.items()
+        ),
+        cosigned=tuple(
+            CosignedView(account=one.account, chain=one.chain, key=one.key)
+            for one in sorted(policy.cosigned, key=lambda one: (one.chain, one.account))
         ),
         governance=GovernanceView(
             approvals=_demands(policy.governance.approvals), cool_down_s=policy.governance.cool_down_s

@@ -89,9 +89,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateKey:
-    """Generate a key pair in the HSM, active at once, where an automatic rule for `key_create` allows it. Role: operator.
-    Idempotent by `request_id`; another body is refused.
-    """
+    """Generate an active key pair where an automatic rule allows it. Role: operator. Idempotent by `request_id`."""
 
     request_id: str
     """UUID of the caller's choice."""
@@ -202,7 +200,9 @@ class HealthView:
 
     policy_version: int
     journal_count: int
-    """Entries in the journal."""
+    """Entries in the journal; with its head and the policy's hash then (64 hex each), the anchor in the token."""
+    journal_head: str
+    policy_hash: str
     keys: int
     """Keys registered."""
 

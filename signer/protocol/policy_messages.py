@@ -126,6 +126,15 @@ class NetworkView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CosignedView:
+    """An account that a key of this signer signs for together with others."""
+
+    account: str
+    chain: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyView:
     """The policy in force; answers GetPolicy."""
 
@@ -136,6 +145,7 @@ class PolicyView:
     networks: tuple[NetworkView, ...]
     approvers: tuple[ApproverView, ...]
     address_book: tuple[AddressListView, ...]
+    cosigned: tuple[CosignedView, ...]
     governance: GovernanceView
     deny: tuple[DenyRuleView, ...]
     allow: tuple[RuleView, ...]

@@ -6,6 +6,8 @@ import re
 import tomllib
 import xml.etree.ElementTree as ET
 
+import pytest
+
 from tests.architecture.sources import PRODUCT, ROOT, sources
 
 DISTRIBUTIONS = {
@@ -64,15 +66,33 @@ def test_glossary_knows_the_words_of_sending_and_sealing() -> None:
         assert f"**{word}**" in glossary, word
 
 
-def test_threat_model_names_tests_that_exist() -> None:
-    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/threat-model.md").read_text()))
+@pytest.mark.parametrize("document", ["threat-model.md", "ccss.md", "two-signers.md"])
+def test_documents_name_tests_that_exist(document: str) -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / document).read_text()))
     there = {
         name
         for path in (ROOT / "tests").rglob("test_*.py")
         for name in re.findall(r"^ *(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
     }
-    assert len(named) > 20
+    assert named
     assert named - there == set()
+
+
+def test_every_aspect_of_the_ccss_says_what_is_done_shown_left_and_not_met() -> None:
+    aspects = re.split(r"^## ", (ROOT / "docs/ccss.md").read_text(), flags=re.MULTILINE)[1:]
+    assert [aspect[:4] for aspect in aspects] == [
+        *("1.01", "1.02", "1.03", "1.04", "1.05", "1.06"),
+        *("2.01", "2.02", "2.03", "2.04"),
+    ]
+    for aspect in aspects:
+        for said in (
+            "Asks: ",
+            "- **We do.**",
+            "- **Shown by** `test_",
+            "- **The operator** ",
+            "- **Not met.**",
+        ):
+            assert said in aspect, (aspect[:4], said)
 
 
 def test_glossary_says_each_word_once() -> None:

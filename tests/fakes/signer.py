@@ -44,7 +44,11 @@ class FakeSigner:
     async def health(self) -> SignerHealth:
         self._reach()
         return SignerHealth(
-            policy_version=self.policy.version, journal_count=len(self.journal), keys=len(self.slots)
+            policy_version=self.policy.version,
+            journal_count=len(self.journal),
+            journal_head="00" * 32,
+            policy_hash="00" * 32,
+            keys=len(self.slots),
         )
 
     async def get_policy(self) -> ApprovalPolicy:

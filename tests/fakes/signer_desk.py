@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from signer.decide import Decider
+from signer.journal import FILE_NAME
 from signer.protocol import canonical
 from signer.protocol.approvals import Approval
 from signer.protocol.intent import Intent
@@ -50,6 +51,11 @@ class Desk:
         )
         self.token.calls.clear()
         return Decider(self.record, self.token)
+
+    def lines(self) -> list[bytes]:
+        """The journal as it is on disk."""
+        path = self.directory / FILE_NAME
+        return path.read_bytes().splitlines(keepends=True) if path.exists() else []
 
 
 def make_key(decider: Decider, curve: str = "secp256k1", org: str = "acme", vault: str = "hot") -> KeyView:

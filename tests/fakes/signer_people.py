@@ -118,6 +118,7 @@ def make_policy(**changes: object) -> dict[str, object]:
             for name in APPROVERS
         ],
         "address_book": {},
+        "cosigned": [],
         "governance": {"approvals": [{"group": "treasury", "threshold": 2}], "cool_down_s": 0},
         "deny": [],
         "allow": [

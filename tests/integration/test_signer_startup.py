@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from signer.audit.entries import read_entries
+from signer.audit.inspection import inspect
 from signer.protocol import canonical
 from signer.protocol.messages import CreateKey, KeyView, Refused, Sign, Signed
 from signer.protocol.wire import ConnectionEnded, MalformedMessage
@@ -299,6 +301,8 @@ def test_kill_9_under_load_never_makes_a_second_transaction(signer: SignerProces
         signer.start()
     ask(range(64))
     assert len(answers) == 64
+    report = inspect(read_entries(signer.journal), [], keep=False)
+    assert report.signatures == 64
 
 
 def test_the_hsm_survives_threads_that_sign_and_churn_sessions(signer: SignerProcess) -> None:

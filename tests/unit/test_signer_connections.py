@@ -11,7 +11,7 @@ from signer.protocol.wire import FRAME_MAX, MalformedMessage
 
 BODY = dump(Health())
 FRAME = len(BODY).to_bytes(4, "big") + BODY
-ANSWER = HealthView(policy_version=1, journal_count=2, keys=3)
+ANSWER = HealthView(policy_version=1, journal_count=2, journal_head="ab" * 32, policy_hash="cd" * 32, keys=3)
 
 
 class Line:

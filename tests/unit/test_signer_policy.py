@@ -12,6 +12,7 @@ from signer.policy.document import parse_policy
 from signer.refusal import StartupFault
 from tests.fakes.signer_people import (
     APPROVERS,
+    ISSUER,
     approver_key,
     key_entry,
     make_key_rule,
@@ -42,6 +43,10 @@ def hours(**changes: object) -> dict[str, Any]:
 
 def listed(**changes: object) -> dict[str, Any]:
     return {"chain": "eip155:1", "address": "0x1", "label": "the bank", **changes}
+
+
+def cosigned(**changes: object) -> dict[str, Any]:
+    return {"account": ISSUER, "chain": "stellar:devnet", "key": "00" * 16, **changes}
 
 
 def asks(threshold: int, group: str = "treasury") -> list[dict[str, object]]:
@@ -134,6 +139,12 @@ def test_a_policy_is_read_whole() -> None:
         ({"address_book": {"a": [listed(label="")]}}, "printable"),
         ({"address_book": {"a": [listed(label="caf\u00e9")]}}, "printable"),
         ({"address_book": {"a": [listed(), listed(label="again")]}}, "listed twice"),
+        ({"cosigned": {}}, "cosigned must be a list"),
+        ({"cosigned": [{"account": ISSUER, "chain": "stellar:devnet"}]}, "exactly the fields"),
+        ({"cosigned": [cosigned(account="G" + "A" * 55)]}, "must be a G address"),
+        ({"cosigned": [cosigned(chain="eip155:1")]}, "a chain is stellar:NAME"),
+        ({"cosigned": [cosigned(key="K" * 32)]}, "32 hex"),
+        ({"cosigned": [cosigned(), cosigned(key="11" * 16)]}, "named twice"),
         ({"governance": {"approvals": [], "cool_down_s": 0}}, "somebody has to approve"),
         (
             {"governance": {"approvals": asks(4), "cool_down_s": 0}},
