@@ -1,6 +1,7 @@
 """A: approvals bent, borrowed, replayed or counted twice. The red team has every approval ever given, and no approver's key.
 
-A2 and A21 stand with what they need: one intent asked for many times in test_requests.py, twins of its bytes in test_payload.py.
+A2 stands in test_requests.py, A21 in test_payload.py, and A5, A6 and A13, where the approvers themselves change, in
+test_approvers.py.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import base64
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from signer.protocol.approvals import (
     RawSignature,
     approval_message,
 )
-from signer.protocol.messages import ChangePolicy, KeyView, Sign
+from signer.protocol.messages import KeyView
 from tests.fakes.authenticator import (
     BE,
     BS,
@@ -37,44 +38,33 @@ from tests.fakes.authenticator import (
     Bend,
     malleate,
     private_key,
-    sign_raw_p256,
     sign_with,
     spell,
 )
-from tests.fakes.policy_desk import ask_change, next_policy, people
+from tests.fakes.policy_desk import ask_change, next_policy
 from tests.fakes.signer_people import (
     approve,
     approver_key,
     bind_evm,
     key_entry,
-    make_change,
     make_policy,
-    make_transfer,
-    public_hex,
 )
 from tests.integration.signer_harness import SignerProcess
 from tests.integration.test_signer_approve_command import Api, options
 from tests.redteam.conftest import ProcessAttack, changed
-
-ALICE = Authenticator(name="alice")
-PHONE = Authenticator(name="alice-phone", algorithm="RS256", device_bound=False)
-BOB = Authenticator(name="bob", algorithm="EdDSA", device_bound=False)
-ASK_ONE = [{"group": "treasury", "threshold": 1}]
-RULES = make_policy()["allow"]
-
-
-def office() -> list[dict[str, object]]:
-    """Alice has two passkeys and a raw key, Bob a synced passkey and a P-256 key, Carol a raw key; Eve is of another group."""
-    held = {
-        "alice": [ALICE.entry(), PHONE.entry(), key_entry(approver_key("alice"))],
-        "bob": [BOB.entry(), {"type": "p256", "public_key": spell(private_key("p256", "bob"))}],
-        "carol": [key_entry(approver_key("carol"))],
-        "eve": [key_entry(approver_key("eve"))],
-    }
-    return [
-        {"id": name, "keys": keys, "groups": ["support" if name == "eve" else "treasury"]}
-        for name, keys in held.items()
-    ]
+from tests.redteam.office import (
+    ALICE,
+    BOB,
+    PHONE,
+    ask,
+    by_hand,
+    message_of,
+    now,
+    office,
+    raw,
+    transfer,
+    with_signature,
+)
 
 
 @pytest.fixture(scope="module")
@@ -90,40 +80,6 @@ def signer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SignerProcess]:
 @pytest.fixture
 def key(attack: ProcessAttack) -> KeyView:
     return attack.makes_key()
-
-
-def now() -> int:
-    return int(time.time())
-
-
-def transfer(key: KeyView, **changes: object) -> bytes:
-    return canonical.encode(make_transfer(key, now(), **changes))
-
-
-def ask(data: bytes, *approvals: Approval, nonce: int = 0) -> Sign:
-    return Sign(intent=data, approvals=approvals, binding=bind_evm(nonce))
-
-
-def message_of(data: bytes) -> bytes:
-    return approval_message(decision="approve", digest=canonical.digest(data), approver_set_version=1)
-
-
-def by_hand(data: bytes, *, high: bool = False) -> Approval:
-    """Bob's P-256 key, without a passkey around it."""
-    mine = private_key("p256", "bob")
-    evidence = sign_raw_p256(mine, message_of(data), high=high)
-    return Approval(approver="bob", public_key=spell(mine), decision="approve", evidence=evidence)
-
-
-def raw(name: str, message: bytes) -> Approval:
-    """What a person's raw key signed, passed off as an approval."""
-    signer = approver_key(name)
-    evidence = RawSignature(signature=signer.sign(message))
-    return Approval(approver=name, public_key=public_hex(signer), decision="approve", evidence=evidence)
-
-
-def with_signature(approval: Approval, signature: bytes) -> Approval:
-    return replace(approval, evidence=replace(approval.evidence, signature=signature))
 
 
 # --- reuse --------------------------------------------------------------------------------------------------------------
@@ -151,39 +107,6 @@ def test_a4_an_approved_intent_before_its_time(attack: ProcessAttack, key: KeyVi
     attack.refuses(
         "bad_approval_signature", ask(changed(data, not_before=1), *approve(data, "alice", "carol"))
     )
-
-
-def test_a5_an_approver_who_was_revoked_before_the_signature(
-    attack_on: Callable[..., ProcessAttack],
-) -> None:
-    attack = attack_on()
-    key = attack.makes_key()
-    old, new = transfer(key), transfer(key, policy_version=2)
-    given = {data: approve(data, "alice", "bob", "carol") for data in (old, new)}
-    without = next_policy(approvers=people("alice", "bob"), approver_set_version=2, allow=RULES)
-    attack.takes_policy(ask_change(without, "alice", "bob", now=now()))
-    attack.refuses("wrong_policy_version", ask(old, *given[old]))
-    attack.refuses("bad_approval_signature", ask(new, *given[new]))
-    attack.refuses("unknown_approver", ask(new, *approve(new, "alice", "carol", version=2)))
-    attack.owes(attack.signer.ask(ask(new, *approve(new, "alice", "bob", version=2))))
-
-
-def test_a6_a_signature_from_before_an_approver_left_and_came_back(
-    attack_on: Callable[..., ProcessAttack],
-) -> None:
-    attack = attack_on()
-    data = transfer(attack.makes_key(), policy_version=3)
-    old = approve(data, "alice", "carol")
-    without = next_policy(approvers=people("alice", "bob"), approver_set_version=2)
-    attack.takes_policy(ask_change(without, "alice", "bob", now=now()))
-    back = next_policy(version=3, approver_set_version=3, allow=RULES)
-    step = governance.encode(make_change(back, now(), policy_version=2, version=3))
-    attack.takes_policy(
-        ChangePolicy(intent=step, document=back, approvals=approve(step, "alice", "bob", version=2))
-    )
-    attack.refuses("bad_approval_signature", ask(data, *old))
-    attack.refuses("bad_approval_signature", ask(data, *approve(data, "alice", "carol", version=2)))
-    attack.owes(attack.signer.ask(ask(data, *approve(data, "alice", "carol", version=3))))
 
 
 def test_a14_a_word_about_policy_used_for_money_and_the_other_way_round(
@@ -291,20 +214,6 @@ def test_a12_a_rejection_that_is_dropped_or_outvoted(attack: ProcessAttack, key:
     attack.refuses("vetoed", ask(data, *approve(data, "alice", "carol"), rejected))
     attack.refuses("vetoed", ask(data, *approve(data, "alice", "carol")))
     attack.refuses("vetoed", ask(data, *approve(data, "alice", "carol"), BOB.approve(data)))
-
-
-def test_a13_a_threshold_that_sinks_while_an_intent_waits(attack_on: Callable[..., ProcessAttack]) -> None:
-    """What one person approved while two were asked is not carried out once one suffices."""
-    attack = attack_on()
-    key = attack.makes_key()
-    waiting = transfer(key)
-    attack.refuses("quorum_missing", ask(waiting, *approve(waiting, "alice")))
-    lower = [{**rule, "approvals": ASK_ONE if rule["approvals"] else []} for rule in RULES]
-    attack.takes_policy(ask_change(next_policy(allow=lower), "alice", "bob", now=now()))
-    attack.refuses("wrong_policy_version", ask(waiting, *approve(waiting, "alice")))
-    renamed = changed(waiting, policy_version=2)
-    attack.refuses("bad_approval_signature", ask(renamed, *approve(waiting, "alice")))
-    attack.owes(attack.signer.ask(ask(renamed, *approve(renamed, "alice"))))
 
 
 # --- passkeys -----------------------------------------------------------------------------------------------------------

@@ -181,9 +181,20 @@ def test_t8_an_unlimited_allowance(attack: ProcessAttack, keys: Keys, amount: in
 
 
 @pytest.mark.parametrize(
-    "kind", ["evm_permit", "evm_typed_data", "evm_call", "evm_delegatecall", "stellar_invoke", "hash", ""]
+    "kind",
+    [
+        "evm_permit",
+        "evm_typed_data",
+        "evm_call",
+        "evm_delegatecall",
+        "stellar_invoke",
+        "hash",
+        "",
+        "stellar_create_claimable_balance",
+        "stellar_begin_sponsoring",
+    ],
 )
-def test_t8_t9_t10_kinds_that_do_not_exist(attack: ProcessAttack, keys: Keys, kind: str) -> None:
+def test_t8_t9_t10_t21_kinds_that_do_not_exist(attack: ProcessAttack, keys: Keys, kind: str) -> None:
     attack.refuses_intent("malformed_intent", changed(transfer(keys), kind=kind), bind_evm(908), *QUORUM)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
 import shutil
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,23 +12,21 @@ from typing import Any
 import pytest
 
 from signer.protocol import governance
-from signer.protocol.messages import ChangeKey, ChangePolicy, KeyView, Refused, Response, Sign, Signed
-from signer.protocol.wire import ConnectionEnded, MalformedMessage
+from signer.protocol.messages import ChangePolicy, KeyView, Sign, Signed
 from tests.fakes.policy_desk import ask_change, next_policy, people
 from tests.fakes.signer_desk import approved
-from tests.fakes.signer_disk import dying_disk
-from tests.fakes.signer_hsm import START, Crash
+from tests.fakes.signer_hsm import START
 from tests.fakes.signer_kinds import bind_kind, make_kind
 from tests.fakes.signer_people import (
+    APPROVERS,
     RECEIVER,
     TOKEN,
     approve,
     bind_evm,
     key_rules,
     make_change,
-    make_key_create,
+    make_erc20,
     make_key_rule,
-    make_key_state,
     make_policy,
     make_rule,
     make_transfer,
@@ -314,92 +310,24 @@ def test_p13_rules_in_another_order_shadowed_or_none_at_all(desk_attack_on: OnDe
     empty.refuses("no_rule", transfer(empty.makes_key(), START))
     twice = next_policy(allow=[lax, {**strict, "id": "lax"}])
     empty.refuses("bad_policy", change(twice, *QUORUM, at=START), "one id")
-    token = make_rule("token", asset=f"erc20:{TOKEN}")
+    token = make_rule("token", asset=TOKEN)
     other = desk_attack_on(allow=[token, *key_rules()])
     other.refuses("no_rule", transfer(other.makes_key(), START))
 
 
-# --- deaths ---------------------------------------------------------------------------------------------------------------
-
-
-def test_p15_killed_at_random_moments_it_signs_one_transaction_for_one_nonce(attack_on: On) -> None:
-    """Each is asked for until it is answered; what was answered is answered again, and its nonce is nobody else's."""
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
-    attack = attack_on()
-    signer, key = attack.signer, attack.makes_key()
-    for nonce in range(6):
-        asked = transfer(key, now(), nonce)
-        assert signer.process is not None
-        killer = threading.Timer(chance.uniform(0, 0.02), signer.process.kill)
-        killer.start()
-        first = answer_of(signer, asked)
-        killer.join()
-        signer.kill()
-        signer.start()
-        attack.owed += 1
-        again = signer.ask(asked)
-        assert isinstance(again, Signed)
-        assert first in (None, again)
-        attack.refuses("already_bound", replace(asked, binding=bind_evm(nonce + 100)))
-        attack.refuses("slot_used", transfer(key, now(), nonce))
-
-
-def answer_of(signer: SignerProcess, asked: Sign) -> Response | None:
-    """The answer, None when the process died first."""
-    try:
-        return signer.ask(asked)
-    except (OSError, ConnectionEnded, MalformedMessage):
-        return None
-
-
-STATES = make_rule("states", chain="secp256k1", kind="key_state", asset="none", amount_max="0", fee_max="0")
-ORDERS = make_key_rule("secp256k1", id="by-people", vault="cold", approvals=TWO, windows=[])
-
-
-def orders(
-    attack: Attack[DeskSigner],
-) -> dict[str, tuple[ChangePolicy | ChangeKey, ChangePolicy | ChangeKey]]:
-    """What a quorum approved, and what it did not approve that an adversary would put in its place."""
+def test_t22_an_address_that_nobody_may_be_paid_at(desk_attack_on: OnDesk) -> None:
+    """On every chain, in every spelling, whoever approves it."""
+    chains = ("eip155:31337", "eip155:1")
+    entries = [{"chain": chain, "address": RECEIVER, "label": "sanctioned"} for chain in chains]
+    scope = dict.fromkeys(("org", "vault", "key", "chain", "kind", "asset"), "*")
+    attack = desk_attack_on(
+        deny=[{"id": "sanctioned", **scope, "destinations": ["@sanctioned"]}],
+        allow=[make_rule("evm", chain="*"), *key_rules()],
+        address_book={"sanctioned": entries},
+    )
     key = attack.makes_key()
-    document = next_policy(allow=RULES)
-    weaker = next_policy(allow=RULES, networks={})
-    create, state = make_key_create(START), make_key_state(key, "suspended", START)
-
-    def order(intent: Any) -> ChangeKey:
-        data = governance.encode(intent)
-        return ChangeKey(intent=data, approvals=approve(data, *QUORUM))
-
-    return {
-        "change": (change(document, *QUORUM, at=START), change(weaker, "alice", at=START)),
-        "create": (order(create), replace(order(create), approvals=())),
-        "state": (order(state), replace(order(state), approvals=())),
-    }
-
-
-_COMMIT = ["mac", "write", "write torn", "fsync", "anchor", "anchor torn"]
-STEPS = {"change": _COMMIT, "create": [*_COMMIT, "generate", *_COMMIT], "state": _COMMIT}
-"""What happens between the decision and the answer."""
-
-
-@pytest.mark.parametrize(("name", "step"), [(name, n + 1) for name in STEPS for n in range(len(STEPS[name]))])
-def test_p15_a_death_at_any_step_of_governance_leaves_it_whole_or_undone(
-    desk_attack_on: OnDesk, name: str, step: int
-) -> None:
-    attack = desk_attack_on(allow=[ORDERS, STATES, *RULES])
-    desk, (asked, forged) = attack.signer.desk, orders(attack)[name]
-    attack.refuses("quorum_missing", forged)
-    desk.token.calls.clear()
-    desk.token.crash_at = step
-    with dying_disk(desk.token), pytest.raises(Crash):
-        attack.signer.ask(asked)
-    assert desk.token.calls == STEPS[name][:step]
-    attack.signer.restart()
-    answer = attack.signer.ask(asked)
-    assert not isinstance(answer, Refused)
-    attack.signer.restart()
-    assert attack.signer.ask(asked) == answer
-    fact = {"change": b'"PolicyAccepted"', "create": b'"KeyReserved"', "state": b'"KeyStateChanged"'}[name]
-    made_before = 1 if name == "create" else 0
-    assert attack.signer.journal.read_bytes().count(fact) == made_before + 1
+    attack.refuses("denied_by_rule", approved(make_transfer(key, START), bind_evm(0), *APPROVERS))
+    attack.refuses("denied_by_rule", transfer(key, START, chain="eip155:1", chain_id=1))
+    attack.refuses("denied_by_rule", approved(make_erc20(key, START), bind_evm(0), *QUORUM))
+    attack.refuses("bad_checksum", transfer(key, START, destination=RECEIVER.lower()))
+    attack.owes(attack.signer.ask(transfer(key, START, destination=TOKEN)))
