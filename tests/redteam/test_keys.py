@@ -27,7 +27,7 @@ from tests.architecture.sources import sources
 from tests.fakes.signer_desk import approved
 from tests.fakes.signer_people import bind_evm, make_transfer
 from tests.integration.signer_harness import PIN, ROOT, SignerProcess, make_token
-from tests.integration.test_signer_isolation import read_as_a_neighbour
+from tests.integration.test_signer_isolation import read_as_a_neighbour, without_capabilities
 from tests.redteam.conftest import ProcessAttack
 from tests.redteam.test_requests import ask_at_once
 from tests.softhsm import MODULE
@@ -127,6 +127,7 @@ def test_k4_the_pin_in_the_environment_the_arguments_a_log_a_trace_or_a_core(att
     attack = attack_on()
     signer, key = attack.signer, attack.makes_key()
     insider(signer, "plant sound", key.key_id)
+    signer.prefix = without_capabilities()
     restart(signer)
     attack.refuses("key_fault", transfer(key))
     attack.refuses_bytes("malformed_message", PIN.encode())
