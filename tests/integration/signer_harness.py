@@ -41,6 +41,8 @@ class SignerProcess:
     """The table [tls] of the configuration, or nothing."""
     environment: dict[str, str] = field(default_factory=dict)
     """What it is started with beside PATH and SOFTHSM2_CONF."""
+    prefix: list[str] = field(default_factory=list)
+    """The command that becomes it, with its own arguments."""
 
     @property
     def journal(self) -> Path:
@@ -107,7 +109,14 @@ roles = {json.dumps(self.roles)}
         environment = {"PATH": os.environ["PATH"], "SOFTHSM2_CONF": conf, **self.environment}
         with (self.directory / "signer.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "signer.main", "--config", str(self.directory / "signer.toml")],
+                [
+                    *self.prefix,
+                    sys.executable,
+                    "-m",
+                    "signer.main",
+                    "--config",
+                    str(self.directory / "signer.toml"),
+                ],
                 cwd=self.code_path,
                 env=environment,
                 stderr=log,

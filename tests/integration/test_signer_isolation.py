@@ -60,21 +60,25 @@ for path in ("environ", "maps", "mem"):
 """
 
 
+def without_capabilities() -> list[str]:
+    """The command that takes root's capabilities from what follows it: they alone would keep a plain neighbour out."""
+    return ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.getuid() == 0 else []
+
+
 def read_as_a_neighbour(pid: int) -> list[str]:
     """What a process of the same user without a capability can open of this one."""
     plain = [sys.executable, "-c", READ_AS_A_NEIGHBOUR, str(pid)]
-    drop = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.getuid() == 0 else []
-    done = subprocess.run([*drop, *plain], capture_output=True, text=True, check=True)
+    done = subprocess.run([*without_capabilities(), *plain], capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv of util-linux")
 def test_a_neighbour_of_the_same_user_reads_none_of_its_memory(signer: SignerProcess) -> None:
+    signer.prefix = without_capabilities()
     signer.start()
     assert signer.process is not None
-    drop = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.getuid() == 0 else []
-    with subprocess.Popen([*drop, "sleep", "60"]) as open_one:
+    with subprocess.Popen([*without_capabilities(), "sleep", "60"]) as open_one:
         try:
             # The same question about a process that does not protect itself, so that a refusal says something.
             while Path(f"/proc/{open_one.pid}/comm").read_text() != "sleep\n":

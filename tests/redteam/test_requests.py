@@ -29,7 +29,7 @@ from signer.protocol.wire import FRAME_MAX, MalformedMessage, receive_frame, sen
 from tests.fakes.signer_kinds import SAMPLES, bind_kind, curve_of_kind, make_kind
 from tests.fakes.signer_people import approve, bind_evm, make_policy, make_transfer
 from tests.integration.signer_harness import SignerProcess
-from tests.redteam.conftest import Attack, signatures
+from tests.redteam.conftest import ProcessAttack, signatures
 
 QUORUM = ("alice", "bob")
 LIMIT = 10 * 10**18
@@ -87,7 +87,9 @@ def bend(body: bytes, data: st.DataObject) -> bytes:
     return bytes(bent)
 
 
-def test_ten_thousand_bent_requests_yield_no_signature(attack: Attack, keys: dict[str, KeyView]) -> None:
+def test_ten_thousand_bent_requests_yield_no_signature(
+    attack: ProcessAttack, keys: dict[str, KeyView]
+) -> None:
     """Only what leaves intent and approvals as they are may be signed, and that is not asked here."""
     asked = valid(keys, "evm_transfer")
     body, codes = dump(asked), set[str]()
@@ -155,11 +157,11 @@ _SOURCE = {
 
 
 @pytest.mark.parametrize("part", [b"[", b'{"a":', b'"\\u0000', b"1", b'{"a":1,', b"\xff", b" "])
-def test_bytes_made_to_cost_time_or_memory(attack: Attack, part: bytes) -> None:
+def test_bytes_made_to_cost_time_or_memory(attack: ProcessAttack, part: bytes) -> None:
     attack.refuses_bytes("malformed_message", (part * FRAME_MAX)[:FRAME_MAX])
 
 
-def test_a_message_that_is_longer_than_it_may_be(attack: Attack) -> None:
+def test_a_message_that_is_longer_than_it_may_be(attack: ProcessAttack) -> None:
     connection = attack.signer.connect()
     connection.sendall((FRAME_MAX + 1).to_bytes(4, "big"))
     answer = load_response(receive_frame(connection))
@@ -207,7 +209,7 @@ def test_p10_requests_that_race_a_limit(limited: SignerProcess, request: pytest.
     limited.stop()
 
 
-def test_t14_requests_that_race_for_one_nonce(attack: Attack, keys: dict[str, KeyView]) -> None:
+def test_t14_requests_that_race_for_one_nonce(attack: ProcessAttack, keys: dict[str, KeyView]) -> None:
     asked = []
     for _ in range(8):
         data = canonical.encode(make_transfer(keys["secp256k1"], int(time.time())))
@@ -219,7 +221,7 @@ def test_t14_requests_that_race_for_one_nonce(attack: Attack, keys: dict[str, Ke
 
 
 def test_a2_one_intent_asked_for_many_times_at_once_is_one_transaction(
-    attack: Attack, keys: dict[str, KeyView]
+    attack: ProcessAttack, keys: dict[str, KeyView]
 ) -> None:
     asked = replace(valid(keys, "evm_transfer"), binding=bind_evm(3_000_001))
     answers = ask_at_once(attack.signer, [asked] * 8)
