@@ -1,6 +1,7 @@
 """Addresses: from public keys, and the checks that need keccak or the curve."""
 
 from dataclasses import fields
+from functools import lru_cache
 
 from Crypto.Hash import keccak
 from stellar_sdk import StrKey
@@ -20,6 +21,7 @@ def keccak256(data: bytes) -> bytes:
     return keccak.new(digest_bits=256, data=data).digest()
 
 
+@lru_cache(maxsize=4096)
 def checksummed(raw: bytes) -> str:
     """Return the EIP-55 form of a 20-byte address. Source: EIP-55."""
     lower = raw.hex()
@@ -28,6 +30,7 @@ def checksummed(raw: bytes) -> str:
     return "0x" + "".join(letter.upper() if int(nibble, 16) >= 8 else letter for letter, nibble in letters)
 
 
+@lru_cache(maxsize=4096)
 def address_of(curve: str, public_key: bytes) -> str:
     """Return the G address of an ed25519 key or the EIP-55 address of an uncompressed secp256k1 key."""
     if curve == "ed25519":
