@@ -1,12 +1,14 @@
 """Addresses: from public keys, and the checks that need keccak or the curve."""
 
-from dataclasses import fields
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 from Crypto.Hash import keccak
 from stellar_sdk import StrKey
 
 from signer.points import is_public_key
+from signer.protocol.canonical import KINDS
 from signer.protocol.fields import account_of, path_of
 from signer.protocol.intent import Intent
 from signer.refusal import Refusal
@@ -14,6 +16,14 @@ from signer.refusal import Refusal
 _ADDRESSES = frozenset({"source", "destination", "channel", "signer_key", "token", "spender"})
 _ASSETS = frozenset({"asset", "send_asset", "dest_asset", "path"})
 """The fields that hold addresses or assets. A name means the same in every kind."""
+_PLACES: Mapping[type[Any], tuple[list[str], list[str]]] = {
+    kind.shape: (
+        [name for name in kind.parsers if name in _ADDRESSES],
+        [name for name in kind.parsers if name in _ASSETS],
+    )
+    for kind in KINDS.values()
+}
+"""By the shape of the intent: which of its fields hold addresses, and which assets."""
 
 
 def keccak256(data: bytes) -> bytes:
@@ -53,12 +63,10 @@ def check_addresses(intent: Intent) -> None:
 def addresses_in(intent: Intent) -> list[str]:
     """Return every address that stands in the intent, also those inside assets."""
     found = []
-    for field in fields(intent):
-        text = getattr(intent, field.name)
-        if field.name in _ADDRESSES:
-            found.append(text)
-        if field.name in _ASSETS:
-            found += [asset.rpartition(":")[2] for asset in path_of(text)]
+    plain, assets = _PLACES[type(intent)]
+    found += [getattr(intent, name) for name in plain]
+    for name in assets:
+        found += [asset.rpartition(":")[2] for asset in path_of(getattr(intent, name))]
     return [address for address in found if address not in ("", "native")]
 
 
