@@ -13,8 +13,8 @@ from eth_account import Account
 from stellar_sdk import Keypair
 
 from bench.cells import Cell
+from bench.signer_people import approvals_of
 from bench.signer_stand import (
-    APPROVERS,
     CONNECTIONS,
     EVM_CHAIN_ID,
     NETWORK_ID,
@@ -23,7 +23,6 @@ from bench.signer_stand import (
     SignerStand,
 )
 from signer.protocol import canonical
-from signer.protocol.approvals import Approval, RawSignature, approval_message
 from signer.protocol.intent import EvmTransfer, Intent, StellarPayment
 from signer.protocol.messages import (
     Binding,
@@ -58,7 +57,9 @@ class Requests:
     def _frame(self, slot: int, now: int) -> bytes:
         intent, binding = self._stellar(slot, now) if self._key.curve == "ed25519" else self._evm(slot, now)
         data = canonical.encode(intent)
-        body = dump(Sign(intent=data, approvals=_approvals(self._key.vault, data), binding=binding))
+        # Two people's approvals for the vault that asks for them, none for the other.
+        approvals = approvals_of(canonical.digest(data)) if self._key.vault == QUORUM_VAULT else ()
+        body = dump(Sign(intent=data, approvals=approvals, binding=binding))
         return len(body).to_bytes(4, "big") + body
 
     def _header(self, now: int) -> dict[str, Any]:
@@ -102,22 +103,6 @@ class Requests:
             max_priority_fee_per_gas=10**9,
         )
         return intent, EvmBinding(nonce=slot, max_fee_per_gas=20 * 10**9, max_priority_fee_per_gas=10**9)
-
-
-def _approvals(vault: str, data: bytes) -> tuple[Approval, ...]:
-    """Two people's approvals for the vault that asks for them, none for the other."""
-    if vault != QUORUM_VAULT:
-        return ()
-    message = approval_message(decision="approve", digest=canonical.digest(data), approver_set_version=1)
-    return tuple(
-        Approval(
-            approver=name,
-            public_key=key.public_key().public_bytes_raw().hex(),
-            decision="approve",
-            evidence=RawSignature(signature=key.sign(message)),
-        )
-        for name, key in APPROVERS.items()
-    )
 
 
 def drive(stand: SignerStand, frames: Sequence[bytes], connections: int = CONNECTIONS) -> Cell:

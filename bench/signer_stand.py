@@ -1,6 +1,6 @@
 """A signer as it runs, for the bench: its own process on a SoftHSM token of its own, with a policy of two approvers.
 
-`python -m bench.signer_stand FOLDER COUNT` writes the facts of so many keys into its journal, as the signer would have.
+`python -m bench.signer_stand FOLDER COUNT` makes so many wrapped keys and writes their facts into its journal.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
+from bench.signer_people import GROUP, approver_entries
 from devnet.softhsm import Token, create_token
+from signer.admission import BORN
 from signer.config import load_config
-from signer.facts import KeyCreated, KeyReserved
+from signer.facts import WrappedKeyCreated
+from signer.hsm.keys import KeyStore
 from signer.hsm.objects import AnchorObject, MacKey
 from signer.main import open_pool
 from signer.protocol.messages import CreateKey, Health, KeyView, Request, Response, dump, load_response
@@ -33,9 +33,6 @@ PASSPHRASE = "Custody Bench ; 2026"
 NETWORK_ID = hashlib.sha256(PASSPHRASE.encode()).hexdigest()
 STELLAR_CHAIN, EVM_CHAIN_ID = "stellar:bench", 31337
 QUORUM_VAULT, AUTOMATIC_VAULT = "quorum", "automatic"
-APPROVERS = {
-    name: Ed25519PrivateKey.from_private_bytes(name.encode().ljust(32, b".")) for name in ("alice", "bob")
-}
 
 
 def policy_document() -> bytes:
@@ -58,17 +55,10 @@ def policy_document() -> bytes:
             "version": 1,
             "approver_set_version": 1,
             "networks": {STELLAR_CHAIN: PASSPHRASE},
-            "approvers": [
-                {
-                    "id": name,
-                    "keys": [{"type": "ed25519", "public_key": key.public_key().public_bytes_raw().hex()}],
-                    "groups": ["treasury"],
-                }
-                for name, key in APPROVERS.items()
-            ],
+            "approvers": approver_entries(),
             "address_book": {},
             "cosigned": [],
-            "governance": {"approvals": [{"group": "treasury", "threshold": 2}], "cool_down_s": 0},
+            "governance": {"approvals": [{"group": GROUP, "threshold": 2}], "cool_down_s": 0},
             "deny": [],
             "allow": allow,
         }
@@ -98,7 +88,7 @@ def _rule(
         "fee_max": fee_max,
         "windows": [{"seconds": 86_400, "amount_max": str(2**62), "count_max": 2**31 - 1}],
         "hours": [],
-        "approvals": [{"group": "treasury", "threshold": people}] if people else [],
+        "approvals": [{"group": GROUP, "threshold": people}] if people else [],
         "cool_down_s": 0,
     }
 
@@ -213,22 +203,26 @@ def _register(folder: Path, count: int) -> None:
         policy=config.policy.read_bytes(),
         clock=lambda: int(time.time()),
     )
+    keys = KeyStore(pool)
     for number in range(count):
-        key_id = secrets.token_hex(16)
-        place: dict[str, Any] = {"org": "acme", "vault": f"customers-{number % 100}", "curve": "secp256k1"}
+        made = keys.generate_wrapped()
         record.append(
-            KeyReserved(
+            WrappedKeyCreated(
                 request_id=str(uuid4()),
-                key_id=key_id,
+                key_id=secrets.token_hex(16),
+                org="acme",
+                vault=f"customers-{number % 100}",
                 label=f"deposit-{number}",
+                public_key=made.public_key,
+                blob=made.blob,
+                wrapping_key=made.wrapping_key,
+                origin=BORN,
                 rule="secp256k1",
                 state="active",
                 intent=b"",
                 approvals=(),
-                **place,
             )
         )
-        record.append(KeyCreated(key_id=key_id, public_key=secrets.token_bytes(65)))
         if number % 10 == 9:
             record.settle(record.newest)
     record.settle(record.newest)

@@ -9,6 +9,8 @@ from signer.protocol.messages import Refused, Response, dump
 from signer.protocol.wire import FRAME_MAX, MalformedMessage
 
 _LENGTH = 4
+_READ_MAX = 65_536
+"""Most bytes taken at once: more than a request has, more than a TLS record, and little enough to cost nothing."""
 
 
 class Connection:
@@ -43,7 +45,7 @@ class Connection:
 
         Raises OSError when the peer is gone, MalformedMessage when it announces or sends more than it may.
         """
-        part = self._peer.recv(_LENGTH + FRAME_MAX)
+        part = self._peer.recv(_READ_MAX)
         with self._guard:
             if not part:
                 raise ConnectionResetError

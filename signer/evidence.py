@@ -1,6 +1,7 @@
 """Whether a key signed a message, for each kind of key that an approver may hold. Serves every message that people sign."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ec import (
@@ -8,12 +9,12 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
     SECP256R1,
     EllipticCurvePublicKey,
 )
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from signer.ed25519 import is_ed25519
 from signer.points import P256_ORDER
 from signer.protocol.approvals import Assertion, Evidence, RawSignature
 from signer.protocol.approver_keys import ApproverKey, Ed25519Key, P256Key, Passkey
@@ -54,11 +55,7 @@ def _verify_assertion(key: Passkey, assertion: Assertion, message: bytes) -> int
 
 
 def _is_ed25519(public_key: str, signature: bytes, message: bytes) -> bool:
-    try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key)).verify(signature, message)
-    except InvalidSignature:
-        return False
-    return True
+    return is_ed25519(bytes.fromhex(public_key), signature, message)
 
 
 def _is_raw_p256(public_key: str, signature: bytes, message: bytes) -> bool:
@@ -80,12 +77,16 @@ def _is_der_p256(public_key: str, signature: bytes, message: bytes) -> bool:
 
 
 def _is_p256(public_key: str, signature: bytes, message: bytes) -> bool:
-    key = EllipticCurvePublicKey.from_encoded_point(SECP256R1(), bytes.fromhex(public_key))
     try:
-        key.verify(signature, message, ECDSA(SHA256()))
+        _p256_key(public_key).verify(signature, message, ECDSA(SHA256()))
     except InvalidSignature:
         return False
     return True
+
+
+@lru_cache(maxsize=1024)
+def _p256_key(public_key: str) -> EllipticCurvePublicKey:
+    return EllipticCurvePublicKey.from_encoded_point(SECP256R1(), bytes.fromhex(public_key))
 
 
 def _is_rs256(public_key: str, signature: bytes, message: bytes) -> bool:

@@ -68,13 +68,16 @@ def _is_own(state: State, intent: Intent) -> bool:
 
 def _key_at(state: State, intent: Intent, vault: str, address: str) -> str:
     """Return the id of the org's active key in this vault at this address on the intent's chain; "" for none."""
-    for key_id, public_key in state.public_keys.items():
+    key_ids = state.keys_of.get(intent.org, [])
+    for key_id in state.addresses[intent.org].find(key_ids, lambda one: _address_of(state, one), address):
         key = state.reserved[key_id]
-        if (key.org, key.vault, key.curve) == (intent.org, vault, curve_of(intent)) and (
-            state.standing[key_id][0] == "active" and address_of(key.curve, public_key) == address
-        ):
+        if (key.vault, key.curve) == (vault, curve_of(intent)) and state.standing[key_id][0] == "active":
             return key_id
     return ""
+
+
+def _address_of(state: State, key_id: str) -> str:
+    return address_of(state.reserved[key_id].curve, state.public_keys[key_id])
 
 
 def _earlier_of(state: State, intent: Intent) -> Earlier | None:

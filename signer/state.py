@@ -3,9 +3,10 @@
 import sys
 from array import array
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 
+from signer.address_index import AddressIndex
 from signer.counters import Counted, Counters
 from signer.facts import (
     Bound,
@@ -91,6 +92,8 @@ class State:
     """The newest by key id."""
     counters: Counters = field(default_factory=Counters)
     """Of the passkeys whose approvals were counted."""
+    addresses: defaultdict[str, AddressIndex] = field(default_factory=lambda: defaultdict(AddressIndex))
+    """No fact: a way to find an org's keys."""
     under_way: Counter[bytes] = field(default_factory=Counter)
     """No fact: requests by digest that were allowed and are not answered yet. Their signature may exist at any moment."""
 

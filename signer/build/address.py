@@ -1,11 +1,14 @@
 """Addresses: from public keys, and the checks that need keccak or the curve."""
 
-from dataclasses import fields
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
 
 from Crypto.Hash import keccak
 from stellar_sdk import StrKey
 
 from signer.points import is_public_key
+from signer.protocol.canonical import KINDS
 from signer.protocol.fields import account_of, path_of
 from signer.protocol.intent import Intent
 from signer.refusal import Refusal
@@ -13,6 +16,14 @@ from signer.refusal import Refusal
 _ADDRESSES = frozenset({"source", "destination", "channel", "signer_key", "token", "spender"})
 _ASSETS = frozenset({"asset", "send_asset", "dest_asset", "path"})
 """The fields that hold addresses or assets. A name means the same in every kind."""
+_PLACES: Mapping[type[Any], tuple[list[str], list[str]]] = {
+    kind.shape: (
+        [name for name in kind.parsers if name in _ADDRESSES],
+        [name for name in kind.parsers if name in _ASSETS],
+    )
+    for kind in KINDS.values()
+}
+"""By the shape of the intent: which of its fields hold addresses, and which assets."""
 
 
 def keccak256(data: bytes) -> bytes:
@@ -20,6 +31,7 @@ def keccak256(data: bytes) -> bytes:
     return keccak.new(digest_bits=256, data=data).digest()
 
 
+@lru_cache(maxsize=4096)
 def checksummed(raw: bytes) -> str:
     """Return the EIP-55 form of a 20-byte address. Source: EIP-55."""
     lower = raw.hex()
@@ -28,6 +40,7 @@ def checksummed(raw: bytes) -> str:
     return "0x" + "".join(letter.upper() if int(nibble, 16) >= 8 else letter for letter, nibble in letters)
 
 
+@lru_cache(maxsize=4096)
 def address_of(curve: str, public_key: bytes) -> str:
     """Return the G address of an ed25519 key or the EIP-55 address of an uncompressed secp256k1 key."""
     if curve == "ed25519":
@@ -50,12 +63,10 @@ def check_addresses(intent: Intent) -> None:
 def addresses_in(intent: Intent) -> list[str]:
     """Return every address that stands in the intent, also those inside assets."""
     found = []
-    for field in fields(intent):
-        text = getattr(intent, field.name)
-        if field.name in _ADDRESSES:
-            found.append(text)
-        if field.name in _ASSETS:
-            found += [asset.rpartition(":")[2] for asset in path_of(text)]
+    plain, assets = _PLACES[type(intent)]
+    found += [getattr(intent, name) for name in plain]
+    for name in assets:
+        found += [asset.rpartition(":")[2] for asset in path_of(getattr(intent, name))]
     return [address for address in found if address not in ("", "native")]
 
 

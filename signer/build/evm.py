@@ -6,6 +6,8 @@ Type 2 only: no access list, no blobs, no authorizations, no contract creation.
 Source: EIP-1559, EIP-2718, yellow paper appendix B (RLP).
 """
 
+from functools import lru_cache
+
 import coincurve
 import rlp
 from rlp.exceptions import DecodingError
@@ -56,17 +58,21 @@ def build_unsigned(intent: EvmIntent, binding: EvmBinding, effect: EvmCall | Evm
     return unsigned
 
 
+@lru_cache(maxsize=256)
 def message_of(unsigned: bytes) -> bytes:
-    """Return the 32 bytes that the key signs."""
+    """Return the 32 bytes that the key signs. Remembered, since it is asked for before and after the HSM."""
     return keccak256(unsigned)
 
 
 def finish(unsigned: bytes, signature: bytes, public_key: bytes) -> tuple[bytes, str]:
     """Return the raw transaction and its hash (hex). Raises HsmFault when the signature is not by `public_key` (65 bytes)."""
     r, s, parity = recoverable(signature, message_of(unsigned), public_key)
-    tail = [_integer(parity), _integer(r), _integer(s)]
-    tx = TYPE + _encode([*_decode(unsigned), *tail])
-    if TYPE + _encode(_decode(tx)[:-3]) != unsigned:
+    tail: list[Item] = [_integer(parity), _integer(r), _integer(s)]
+    # The nine fields stay the bytes that were read back when they were built; three more follow in a longer list.
+    body = _body_of(unsigned) + b"".join(map(_encode, tail))
+    tx = TYPE + _length(len(body), 0xC0) + body
+    fields = _decode(tx)
+    if len(fields) != 12 or fields[9:] != tail:
         raise Refusal("bad_request", "the signed transaction is not the one approved")
     return tx, keccak256(tx).hex()
 
@@ -145,6 +151,12 @@ def _length(size: int, offset: int) -> bytes:
         return bytes([offset + size])
     length = _integer(size)
     return bytes([offset + 55 + len(length)]) + length
+
+
+def _body_of(unsigned: bytes) -> bytes:
+    """Return the encoded fields without the list's own prefix."""
+    size = unsigned[1]
+    return unsigned[2 if size < 0xF8 else size - 0xF5 :]
 
 
 def _decode(tx: bytes) -> list[Item]:

@@ -1,4 +1,4 @@
-"""The transaction of a Stellar intent: built with the SDK's classes, then read back from raw XDR and held against the intent.
+"""The transaction of a Stellar intent: packed field by field, then read back by the SDK and held against the intent.
 
 One operation, which has a source of its own only when a channel lends the sequence number; always time bounds, no preconditions
 beyond time and ledger bounds, nothing else. Source: SEP-23, CAP-21.
@@ -6,27 +6,14 @@ beyond time and ledger bounds, nothing else. Source: SEP-23, CAP-21.
 
 import hashlib
 from collections.abc import Mapping
+from functools import lru_cache
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from stellar_sdk import (
-    HashMemo,
-    IdMemo,
-    LedgerBounds,
-    Memo,
-    MuxedAccount,
-    NoneMemo,
-    Operation,
-    Preconditions,
-    TextMemo,
-    TimeBounds,
-    Transaction,
-    TransactionEnvelope,
-    xdr,
-)
+from stellar_sdk import xdr
 
 from signer.build import stellar_contract
+from signer.build.stellar_frame import pack_payment, pack_signature_base, pack_transaction
 from signer.build.stellar_operations import expected_effect, operation_of, read_account, read_effect
+from signer.ed25519 import is_ed25519
 from signer.protocol.fields import INT64_MAX, payload_of
 from signer.protocol.intent import (
     StellarAnchor,
@@ -50,7 +37,7 @@ Signatures = Mapping[bytes, bytes]
 def check_network(intent: StellarIntent, networks: Mapping[str, str]) -> str:
     """Return the passphrase of the intent's chain; raises Refusal("unknown_network")."""
     passphrase = networks.get(intent.chain)
-    if passphrase is None or hashlib.sha256(passphrase.encode()).hexdigest() != intent.network_id:
+    if passphrase is None or network_id_of(passphrase).hex() != intent.network_id:
         raise Refusal("unknown_network", "the chain and its network id are not those of the policy")
     return passphrase
 
@@ -83,29 +70,24 @@ def build_unsigned(
     intent: StellarOperation, binding: StellarBinding | ContractBinding, passphrase: str
 ) -> bytes:
     """Return the signature base: network id, envelope type and transaction, whose SHA-256 is signed."""
-    frame = frame_of(binding)
-    bounds = None
-    if frame.min_ledger or frame.max_ledger:
-        bounds = LedgerBounds(frame.min_ledger, frame.max_ledger)
-    operation: Operation
-    soroban_data = None
+    resources = b""
     if isinstance(intent, StellarContractPayment):
-        operation = stellar_contract.call_of(intent, passphrase)
+        body = stellar_contract.call_of(intent, passphrase).to_xdr_object().body.to_xdr_bytes()
         if isinstance(binding, ContractBinding):
-            soroban_data = stellar_contract.resources_of(intent, binding, passphrase)
+            resources = stellar_contract.resources_of(intent, binding, passphrase).to_xdr_bytes()
+    elif isinstance(intent, StellarPayment | StellarChannelPayment):
+        body = pack_payment(intent)
     else:
-        operation = operation_of(intent)
-    transaction = Transaction(
-        source=MuxedAccount.from_account(sender_of(intent)),
-        sequence=frame.sequence,
-        fee=frame.fee,
-        operations=[operation],
-        memo=_memo(intent),
-        preconditions=Preconditions(time_bounds=TimeBounds(0, frame.max_time), ledger_bounds=bounds),
-        soroban_data=soroban_data,
-        v1=True,
+        body = operation_of(intent).to_xdr_object().body.to_xdr_bytes()
+    transaction = pack_transaction(
+        sender=sender_of(intent),
+        binding=frame_of(binding),
+        memo=_expected_memo(intent),
+        source=intent.source if isinstance(intent, StellarChannelPayment) else "",
+        body=body,
+        resources=resources,
     )
-    unsigned = TransactionEnvelope(transaction, passphrase).signature_base()
+    unsigned = pack_signature_base(network_id_of(passphrase), transaction)
     _check_fields(_transaction_of(unsigned, passphrase), intent, binding)
     return unsigned
 
@@ -139,43 +121,44 @@ def finish(
         keys.add(payload_of(sender))
     if set(signatures) != keys:
         raise HsmFault("the keys are not the sources'")
-    v1 = xdr.TransactionV1Envelope(
-        tx=_transaction_of(unsigned, passphrase), signatures=decorate(signatures, message)
-    )
-    envelope = xdr.TransactionEnvelope(type=xdr.EnvelopeType.ENVELOPE_TYPE_TX, v1=v1)
-    return envelope.to_xdr_bytes(), message.hex()
+    return seal(unsigned, decorate(signatures, message), passphrase), message.hex()
 
 
-def decorate(signatures: Signatures, message: bytes) -> list[xdr.DecoratedSignature]:
-    """Verify each signature and add its key's hint; raises HsmFault."""
+def seal(unsigned: bytes, decorated: bytes, passphrase: str) -> bytes:
+    """Return the TransactionEnvelope XDR: the signature base without its network id, which was read back when it was built,
+    and the decorated signatures. Raises Refusal("bad_request").
+    """
+    network_id = network_id_of(passphrase)
+    if not unsigned.startswith(network_id):
+        raise Refusal("bad_request", "the signature base is not one of this network")
+    return unsigned[len(network_id) :] + decorated
+
+
+def decorate(signatures: Signatures, message: bytes) -> bytes:
+    """Verify each signature and return the list of them, each with its key's hint; raises HsmFault."""
     for public_key, signature in signatures.items():
-        try:
-            Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
-        except InvalidSignature as error:
-            raise HsmFault("the signature is not by the expected key") from error
-    return [
-        xdr.DecoratedSignature(xdr.SignatureHint(key[-4:]), xdr.Signature(signature))
-        for key, signature in signatures.items()
+        if not is_ed25519(public_key, signature, message):
+            raise HsmFault("the signature is not by the expected key")
+    entries = [
+        key[-4:] + len(signature).to_bytes(4, "big") + signature for key, signature in signatures.items()
     ]
+    return len(entries).to_bytes(4, "big") + b"".join(entries)
+
+
+@lru_cache(maxsize=64)
+def network_id_of(passphrase: str) -> bytes:
+    """Return the network's id."""
+    return hashlib.sha256(passphrase.encode()).digest()
 
 
 def read_payload(unsigned: bytes, passphrase: str) -> xdr.TransactionSignaturePayloadTaggedTransaction:
     """Return what a signature base on this network holds; raises Refusal("bad_request")."""
     payload = xdr.TransactionSignaturePayload.from_xdr_bytes(unsigned)
-    if payload.network_id.hash != hashlib.sha256(passphrase.encode()).digest():
+    if payload.network_id.hash != network_id_of(passphrase):
         raise Refusal("bad_request", "the signature base is not one of this network")
     if payload.to_xdr_bytes() != unsigned:
         raise Refusal("bad_request", "the signature base has another encoding")
     return payload.tagged_transaction
-
-
-def _memo(intent: StellarOperation) -> Memo:
-    kind, text = _expected_memo(intent)
-    if kind == "id":
-        return IdMemo(int(text))
-    if kind == "text":
-        return TextMemo(text)
-    return HashMemo(text) if kind == "hash" else NoneMemo()
 
 
 def _transaction_of(unsigned: bytes, passphrase: str) -> xdr.Transaction:

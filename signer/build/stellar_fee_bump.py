@@ -2,7 +2,7 @@
 
 from stellar_sdk import FeeBumpTransaction, FeeBumpTransactionEnvelope, MuxedAccount, TransactionEnvelope, xdr
 
-from signer.build.stellar import Signatures, decorate, message_of, read_payload
+from signer.build.stellar import Signatures, decorate, message_of, read_payload, seal
 from signer.build.stellar_operations import read_account
 from signer.protocol.fields import payload_of
 from signer.protocol.intent import StellarFeeBump
@@ -35,9 +35,7 @@ def finish(
     if set(signatures) != {payload_of(intent.source)}:
         raise HsmFault("the key is not the source's")
     message = message_of(unsigned)
-    bump = xdr.FeeBumpTransactionEnvelope(_fee_bump_of(unsigned, passphrase), decorate(signatures, message))
-    envelope = xdr.TransactionEnvelope(xdr.EnvelopeType.ENVELOPE_TYPE_TX_FEE_BUMP, fee_bump=bump)
-    return envelope.to_xdr_bytes(), message.hex()
+    return seal(unsigned, decorate(signatures, message), passphrase), message.hex()
 
 
 def _fee_bump_of(unsigned: bytes, passphrase: str) -> xdr.FeeBumpTransaction:

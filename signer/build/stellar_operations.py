@@ -40,10 +40,8 @@ ANCHOR_STROOPS = 1
 BALANCE_ID_V0 = "00000000"
 """The type in front of a claimable balance's hash."""
 
-Classic = (
-    StellarPayment
-    | StellarChannelPayment
-    | StellarCreateAccount
+Seldom = (
+    StellarCreateAccount
     | StellarPathSend
     | StellarPathReceive
     | StellarChangeTrust
@@ -52,20 +50,17 @@ Classic = (
     | StellarSetOptions
     | StellarClaimBalance
 )
+"""All but payments, which `stellar_frame` packs, and the call of a contract."""
+Classic = StellarPayment | StellarChannelPayment | Seldom
 """All but the call of a contract."""
 
 Effect = tuple[object, ...]
 """The name of an operation and its values, in the order of the XDR; accounts and assets as bytes."""
 
 
-def operation_of(intent: Classic) -> Operation:  # noqa: PLR0911  # one row per kind
-    """Return the operation of the intent; only that of a channel payment has a source of its own."""
+def operation_of(intent: Seldom) -> Operation:
+    """Return the operation of an intent that is no payment; it has no source of its own."""
     match intent:
-        case StellarPayment():
-            return Payment(_muxed(intent.destination), asset_of_text(intent.asset), units(intent.amount))
-        case StellarChannelPayment():
-            asset, source = asset_of_text(intent.asset), _muxed(intent.source)
-            return Payment(_muxed(intent.destination), asset, units(intent.amount), source)
         case StellarAnchor():
             return Payment(_muxed(intent.source), Asset.native(), units(ANCHOR_STROOPS))
         case StellarCreateAccount():

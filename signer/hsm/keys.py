@@ -71,8 +71,11 @@ class KeyStore:
         if len(message) != 32:
             raise HsmFault("message is not 32 bytes")
         with self._pool.slot() as slot:
-            with self._pool.objects:
-                private = self._private_key(slot, key_id, curve)
+            # A handle known to this session needs no search, so the signature waits behind nobody who makes keys.
+            private = slot.handles.get(key_id)
+            if private is None:
+                with self._pool.objects:
+                    private = self._private_key(slot, key_id, curve)
             signature = private.sign(message, mechanism=SIGNING[curve])
         if len(signature) != 64:
             raise HsmFault("signature is not 64 bytes")

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import coincurve
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pkcs11 import Attribute, KeyType, Mechanism
 
+from signer.ed25519 import is_ed25519
 from signer.refusal import KeyFault
 
 EC_PARAMS: Mapping[str, bytes] = {
@@ -109,11 +108,12 @@ def check_signature(curve: str, public_key: bytes, message: bytes, signature: by
     """Raise KeyFault unless the signature (R‖S, or r‖s with any s) over these 32 bytes is by the key."""
     try:
         if curve == "ed25519":
-            Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+            if not is_ed25519(public_key, signature, message):
+                raise KeyFault("a signature is not by the expected key")
             return
         # An ECDSA signature with a high s verifies in no coincurve call; recovery takes both.
         found = [_recover(signature, v, message) for v in (0, 1)]
-    except (InvalidSignature, ValueError) as error:
+    except ValueError as error:
         raise KeyFault("a signature is not by the expected key") from error
     if public_key not in found:
         raise KeyFault("a signature is not by the expected key")

@@ -44,17 +44,17 @@ def rule_on(policy: Policy, effect: Effect, approved: frozenset[str], spent: Spe
     for deny in policy.deny:
         if not deny.scope.misses(effect, policy.address_book):
             return denied("denied_by_rule", deny.id)
-    nearest = _nearest(policy, effect)
+    exceeded = None
     for allow in policy.allow:
         if allow.misses(effect, policy.address_book):
             continue
         obstacle = _obstacle(allow, effect, spent, now)
         if obstacle == "":
             return _count(policy, allow, approved)
-        nearest = Ruling(
+        exceeded = Ruling(
             verdict="deny", code=obstacle, rule=allow.id, nearest=allow.id, obstacles=(obstacle,)
         )
-    return nearest
+    return exceeded or _nearest(policy, effect)
 
 
 def denied(code: str, rule: str) -> Ruling:

@@ -22,6 +22,8 @@ DIGEST_TAG = b"custody-intent-v1\x00"
 
 _PAIR = re.compile(rb'"([a-z0-9_]{1,40})":"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 
+_ESCAPED = re.compile(r"\\(.)")
+
 KINDS: Mapping[str, Kind] = {
     **stellar_payments.KINDS,
     **stellar_accounts.KINDS,
@@ -73,7 +75,8 @@ def decode(data: bytes) -> Intent:
         kind.check(intent)
     except ValueError as error:
         raise MalformedIntent(*error.args) from error
-    if write_flat(values) != data:
+    # Every character has one spelling and nothing may stand between, so only the order of the names is left to judge.
+    if list(values) != sorted(values):
         raise MalformedIntent("not_canonical")
     return intent
 
@@ -133,7 +136,7 @@ def read_flat(data: bytes) -> dict[str, str]:
         name, text = pair[1].decode("ascii"), pair[2].decode("ascii")
         if name in values:
             raise MalformedIntent("duplicate_field", name)
-        values[name] = re.sub(r"\\(.)", r"\1", text)
+        values[name] = _ESCAPED.sub(r"\1", text) if "\\" in text else text
         position = pair.end()
         if position == len(data) - 1:
             return values

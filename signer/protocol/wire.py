@@ -146,7 +146,10 @@ def _dump(value: Any) -> Any:
         return binascii.b2a_base64(value, newline=False).decode("ascii")
     if kind is tuple:
         return [_dump(item) for item in value]
-    record = {name: _dump(getattr(value, name)) for name in _names(kind)}
+    record = {}
+    for name in _names(kind):
+        part = getattr(value, name)
+        record[name] = part if type(part) is str else _dump(part)
     record["type"] = kind.__name__
     return record
 

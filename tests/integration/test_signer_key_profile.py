@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -197,6 +198,15 @@ def test_an_error_leaves_no_session_busy(pool: SessionPool, keys: KeyStore) -> N
         with pytest.raises(HsmFault):
             sign_by_the_wrong_mechanism(pool, key_id)
         assert len(keys.sign(key_id, "ed25519", MESSAGE)) == 64
+
+
+def test_a_known_key_signs_while_another_is_being_made(pool: SessionPool, keys: KeyStore) -> None:
+    key_id = secrets.token_bytes(16)
+    keys.generate(key_id, "x", "ed25519")
+    keys.sign(key_id, "ed25519", MESSAGE)
+    with pool.objects, ThreadPoolExecutor(1) as other:
+        signature = other.submit(keys.sign, key_id, "ed25519", MESSAGE).result(timeout=30)
+    assert len(signature) == 64
 
 
 def sign_by_the_wrong_mechanism(pool: SessionPool, key_id: bytes) -> None:
