@@ -178,6 +178,9 @@ class Decider:
         """
         request, intent, record = case.request, case.intent, self._record
         votes = self._admit(intent, case.digest, request.approvals)
+        if votes.rejected and record.state.under_way[case.digest]:
+            # Allowed before anybody rejected it: its bytes may leave at any moment, so nobody may be told that it is vetoed.
+            raise Refusal("busy", "the intent's signature is being made; ask again")
         stop_at_veto(record, request.intent, case.digest, votes)
         ruling = self._rule(intent, case.digest, votes)
         demand_allowed(record, ruling, request.intent, case.digest, request.approvals)

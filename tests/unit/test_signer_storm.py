@@ -46,6 +46,19 @@ def test_a_veto_that_comes_while_the_hsm_signs_is_too_late(signer: Desk) -> None
     assert caught == ["already_signed"]
 
 
+def test_a_rejection_among_the_approvals_while_the_hsm_signs_is_no_veto(signer: Desk) -> None:
+    """Whoever is told "vetoed" gives the money back; so it must not be said while the bytes may still leave."""
+    decider = signer.start()
+    asked = make_request(decider, "transfer")
+    late = replace(asked, approvals=(*asked.approvals, *approve(asked.intent, "carol", decision="reject")))
+    codes: list[str] = []
+    during_the_signature(signer, lambda: codes.append(code_of(decider, late)))
+    made = decider.sign(asked)
+    assert codes == ["busy"]
+    assert decider.sign(late) == made
+    assert signer.start().sign(asked) == made
+
+
 def test_a_signature_that_failed_leaves_the_intent_open_to_a_veto(signer: Desk) -> None:
     decider = signer.start()
     asked = make_request(decider, "transfer")
