@@ -167,7 +167,7 @@ class Decider:
                 return
             self.allow(case)
         except Refusal as refusal:
-            case.result = refusal
+            case.result = _busy() if self._record.state.under_way[case.digest] else refusal
             return
         self._record.state.under_way[case.digest] += 1
 
@@ -179,8 +179,7 @@ class Decider:
         request, intent, record = case.request, case.intent, self._record
         votes = self._admit(intent, case.digest, request.approvals)
         if votes.rejected and record.state.under_way[case.digest]:
-            # Allowed before anybody rejected it: its bytes may leave at any moment, so nobody may be told that it is vetoed.
-            raise Refusal("busy", "the intent's signature is being made; ask again")
+            raise _busy()
         stop_at_veto(record, request.intent, case.digest, votes)
         ruling = self._rule(intent, case.digest, votes)
         demand_allowed(record, ruling, request.intent, case.digest, request.approvals)
@@ -308,3 +307,10 @@ class Decider:
         if wrapped is None:
             return self._keys.sign(bytes.fromhex(key_id), curve, message)
         return self._keys.sign_wrapped(wrapped_key(wrapped), message)
+
+
+def _busy() -> Refusal:
+    """What every refusal is while the same intent, allowed before, is being signed: its bytes may leave at any moment, and
+    whoever is told that it is refused for good gives the money back.
+    """
+    return Refusal("busy", "the intent's signature is being made; ask again")

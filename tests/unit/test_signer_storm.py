@@ -59,6 +59,25 @@ def test_a_rejection_among_the_approvals_while_the_hsm_signs_is_no_veto(signer: 
     assert signer.start().sign(asked) == made
 
 
+def test_no_refusal_for_good_while_the_hsm_signs(signer: Desk) -> None:
+    """Its time is over, its binding another, its approvals gone: the same, whoever asks hears of the signature later."""
+    decider = signer.start()
+    key = make_key(decider)
+    asked = approved(make_transfer(key, START, expires_at=START + 1), bind_evm(0))
+    codes: list[str] = []
+
+    def ask_otherwise() -> None:
+        codes.append(code_of(decider, replace(asked, approvals=())))
+        codes.append(code_of(decider, replace(asked, binding=bind_evm(1))))
+        signer.token.now = START + 1
+        codes.append(code_of(decider, asked))
+
+    during_the_signature(signer, ask_otherwise)
+    made = decider.sign(asked)
+    assert codes == ["busy"] * 3
+    assert decider.sign(asked) == made
+
+
 def test_a_signature_that_failed_leaves_the_intent_open_to_a_veto(signer: Desk) -> None:
     decider = signer.start()
     asked = make_request(decider, "transfer")
