@@ -106,8 +106,8 @@ MUTANTS = (
     ),
     Mutant(
         guard="accounts are locked in one order",
-        text="PERFORM FROM unnest(a_id) AS x(id), LATERAL (",
-        instead="PERFORM FROM (SELECT y.id FROM unnest(a_id) AS y(id) ORDER BY random()) AS x, LATERAL (",
+        text="IF p_locked THEN\n    PERFORM FROM unnest(a_id) AS x(id), LATERAL (",
+        instead="IF p_locked THEN\n    PERFORM FROM (SELECT y.id FROM unnest(a_id) AS y(id) ORDER BY random()) AS x, LATERAL (",
         noticed_by=storming,
     ),
     Mutant(
