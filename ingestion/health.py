@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+import structlog
+
+from custody.kernel.assetid import ChainId
 from ingestion.metrics import Metrics
 
 ALIVE_WITHIN_S = 120.0
 """A worker whose last step ended longer ago hangs."""
 READY_WITHIN_S = 30.0
 """A worker whose last successful step ended longer ago does not follow its chain."""
+
+LISTEN_EVERY_S = 1.0
+"""How often silence is listened for."""
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -24,7 +34,11 @@ class Status:
     succeeded_at: float | None = None
     """When the last step ended well."""
     started_at: float = field(default=0.0)
-    """When the process began."""
+    """When the process began, or took the chain over."""
+    booked_at: float | None = None
+    """When the last block was booked."""
+    silence_s: int = 0
+    """After so long without one the chain is silent; 0 for never."""
 
     def alive(self, now: float) -> bool:
         """Whether the loop still turns."""
@@ -32,7 +46,43 @@ class Status:
 
     def ready(self, now: float) -> bool:
         """Whether the chain is being followed by this worker."""
-        return self.succeeded_at is not None and now - self.succeeded_at < READY_WITHIN_S
+        if self.succeeded_at is None or self.silent(now):
+            return False
+        return now - self.succeeded_at < READY_WITHIN_S
+
+    def silent(self, now: float) -> bool:
+        """Whether no block was booked for too long, however well the node answers."""
+        if self.waiting_for_lease or not self.silence_s:
+            return False
+        return now - (self.booked_at or self.started_at) >= self.silence_s
+
+
+@asynccontextmanager
+async def listening(status: Status, metrics: Metrics, chain: ChainId) -> AsyncIterator[None]:
+    """Meanwhile, tell of silence when it begins and when it ends."""
+    watching = asyncio.create_task(_listen(status, metrics, chain))
+    try:
+        yield
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+
+
+async def _listen(status: Status, metrics: Metrics, chain: ChainId) -> None:
+    was_silent = False
+    while True:
+        now = asyncio.get_running_loop().time()
+        silent = status.silent(now)
+        if silent and not was_silent:
+            _log.error(
+                "ingestion.silent", chain=chain, seconds=round(now - (status.booked_at or status.started_at))
+            )
+        elif was_silent and not silent:
+            _log.warning("ingestion.silence_ended", chain=chain)
+        metrics.silent(silent)
+        was_silent = silent
+        await asyncio.sleep(LISTEN_EVERY_S)
 
 
 async def serve(status: Status, metrics: Metrics, host: str, port: int) -> asyncio.Server:
@@ -64,6 +114,8 @@ def _respond(request: bytes, status: Status, metrics: Metrics) -> bytes:
             return _http(200 if status.alive(now) else 503, b"alive\n" if status.alive(now) else b"hangs\n")
         case b"/readyz":
             ready = status.ready(now)
+            if status.silent(now):
+                return _http(503, b"silent: no block was booked for too long\n")
             return _http(200 if ready else 503, b"ready\n" if ready else b"not following the chain\n")
         case b"/metrics":
             return _http(200, metrics.text())

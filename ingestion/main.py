@@ -16,14 +16,16 @@ from sqlalchemy.exc import DBAPIError
 
 from custody import logs
 from custody.db.session import Database
+from custody.kernel.assetid import parse_chain_id
 from custody.kernel.clock import SystemClock
 from custody.kernel.errors import CustodyError, Unavailable
 from custody.settings import ChainSettings, load
 from ingestion import cursor
 from ingestion.evm import worker as evm
-from ingestion.health import Status, serve
+from ingestion.backoff import backoff
+from ingestion.health import Status, listening, serve
 from ingestion.lease import Lease
-from ingestion.loop import Loop, Pace, backoff
+from ingestion.loop import Loop, Pace
 from ingestion.metrics import Metrics
 from ingestion.ports import ChainSource
 from ingestion.stellar import worker as stellar
@@ -69,9 +71,9 @@ async def follow(url: str, settings: ChainSettings, health: tuple[str, int] | No
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
     db = Database(url, pool_size=POOL_SIZE)
-    source = build_source(settings, db)
-    metrics = Metrics(source.chain, SystemClock())
-    status = Status(started_at=loop.time())
+    metrics = Metrics(parse_chain_id(settings.id), SystemClock())
+    source = build_source(settings, db, metrics)
+    status = Status(started_at=loop.time(), silence_s=settings.silence_s)
     server = None if health is None else await serve(status, metrics, *health)
     try:
         await run_worker(db, source, settings, stop=stop, metrics=metrics, status=status)
@@ -106,7 +108,7 @@ async def run_worker(
         status.waiting_for_lease = False
         status.started_at = asyncio.get_running_loop().time()
         _log.info("ingestion.started", chain=source.chain, fence=fence)
-        await Loop(
+        following = Loop(
             db=db,
             source=source,
             pace=Pace(
@@ -118,14 +120,16 @@ async def run_worker(
             stop=stop,
             metrics=metrics,
             status=status,
-        ).run()
+        )
+        async with listening(status, metrics, source.chain):
+            await following.run()
 
 
-def build_source(settings: ChainSettings, db: Database) -> ChainSource:
+def build_source(settings: ChainSettings, db: Database, metrics: Metrics) -> ChainSource:
     """Where this chain's blocks come from."""
     match settings.kind:
         case "stellar":
-            return stellar.build_source(settings, db)
+            return stellar.build_source(settings, db, metrics)
         case "evm":
             return evm.build_source(settings, db)
         case _:
