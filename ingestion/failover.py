@@ -1,8 +1,8 @@
 """Several providers of one chain behind one source: who is away, slow, behind or unreadable is passed over; no two may disagree.
 
-Where a chain does not reorganise, a hash that a second provider names for a block speaks for every block below it, since each names
-its parent's: one comparison for each batch compares all of it. A disagreement stops the worker; that nobody could confirm does not,
-unless agreement is required: then what is not confirmed is not handed out.
+Where a chain does not reorganise, a hash that a second provider names for a block speaks for every block below it, as each names
+its parent's: one comparison for each batch compares all of it. A disagreement stops the worker. That nobody could confirm does
+not, unless agreement is required: then what is not confirmed is not handed out.
 """
 
 from __future__ import annotations

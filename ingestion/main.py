@@ -21,8 +21,8 @@ from custody.kernel.clock import SystemClock
 from custody.kernel.errors import CustodyError, Unavailable
 from custody.settings import ChainSettings, load
 from ingestion import cursor
-from ingestion.evm import worker as evm
 from ingestion.backoff import backoff
+from ingestion.evm import worker as evm
 from ingestion.health import Status, listening, serve
 from ingestion.lease import Lease
 from ingestion.loop import Loop, Pace

@@ -34,6 +34,8 @@ class Faults:
     """getLedgers answers whose newest ledger names a wrong parent, under a header hash that fits it."""
     latency_ms: int = 0
     """Time every RPC answer is held back."""
+    keep_ledgers: int = 0
+    """Retention of the RPC: it gives only so many of the newest ledgers. 0 for all."""
 
 
 @dataclass(slots=True)

@@ -17,12 +17,13 @@ from custody.kernel.assetid import ChainId
 from custody.kernel.errors import Unavailable
 from ingestion.errors import (
     BrokenHashChain,
+    HistoryLost,
     LakeBehind,
     LakeGap,
     LakeUnreachable,
     UnreadableLedger,
 )
-from ingestion.failover import Failover
+from ingestion.failover import GRACE_S, Failover
 from ingestion.metrics import Metrics
 from ingestion.model import BlockFacts
 from ingestion.stellar.lake import LakeLedgers
@@ -64,6 +65,7 @@ class HistoryThenTip:
         self._head = 0
         self._windows: list[Window] = []
         self._asked_at: float | None = None
+        self._asking: asyncio.Future[list[Window | BaseException]] | None = None
         self._alarmed = False
 
     @property
@@ -104,7 +106,13 @@ class HistoryThenTip:
             facts = await self._from_lake(self._lake, first, last, kept=first >= oldest)
             if facts is not None:
                 return facts
-        facts = await self._tip.fetch(first, last)
+        try:
+            facts = await self._tip.fetch(first, last)
+        except HistoryLost:
+            if self._lake is None:
+                raise
+            # The providers dropped it since they were asked what they keep.
+            return await self._from_lake(self._lake, first, last, kept=False) or []
         self._metrics.fetched("rpc", len(facts))
         return facts
 
@@ -114,6 +122,9 @@ class HistoryThenTip:
 
     async def aclose(self) -> None:
         """Close the connections of all."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
         await self._tip.aclose()
         if self._lake is not None:
             await self._lake.aclose()
@@ -139,13 +150,18 @@ class HistoryThenTip:
     async def _look_back(self, first: int) -> int:
         """The oldest ledger that a provider keeps. Tells when the one that is needed next is about to be dropped."""
         now = asyncio.get_running_loop().time()
-        if self._asked_at is None or now - self._asked_at >= WINDOW_EVERY_S:
-            answers = await asyncio.gather(*(each.window() for each in self._keepers), return_exceptions=True)
-            for each in answers:
-                if isinstance(each, BaseException) and not isinstance(each, Unavailable):
-                    raise each
-            self._windows = [each for each in answers if isinstance(each, Window)] or self._windows
+        if self._asking is None and (self._asked_at is None or now - self._asked_at >= WINDOW_EVERY_S):
+            self._asking = asyncio.ensure_future(
+                asyncio.gather(*(each.window() for each in self._keepers), return_exceptions=True)
+            )
             self._asked_at = now
+        if self._asking is not None:
+            # Who hangs is not waited for: then what was known before counts.
+            await asyncio.wait([self._asking], timeout=GRACE_S)
+            if self._asking.done():
+                answers, self._asking = self._asking.result(), None
+                self._windows = [each for each in answers if isinstance(each, Window)] or self._windows
+                _raise_broken(answers)
         if not self._windows:
             return 0
         self._watch_retention(first)
@@ -166,3 +182,10 @@ class HistoryThenTip:
                 window=widest.kept,
             )
         self._alarmed = alarm
+
+
+def _raise_broken(answers: Sequence[Window | BaseException]) -> None:
+    """That a provider is away is the tip's affair; anything else must be seen."""
+    for each in answers:
+        if isinstance(each, BaseException) and not isinstance(each, Unavailable):
+            raise each

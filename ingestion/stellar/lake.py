@@ -131,7 +131,12 @@ class LakeLedgers:
         metas: list[bytes] = []
         while first + len(metas) <= last:
             batch = (await self._known_layout()).batch_of(first + len(metas))
-            ledgers = await self._read(batch)
+            try:
+                ledgers = await self._read(batch)
+            except LakeBehind:
+                if not metas:
+                    raise
+                break
             begin = first + len(metas) - batch.oldest
             metas += ledgers[begin : last - batch.oldest + 1]
         try:

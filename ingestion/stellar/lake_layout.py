@@ -76,7 +76,7 @@ class Layout:
         return self.folder_of(batch) + (name if batch.first == batch.last else f"{name}-{batch.last}")
 
     def parse_name(self, path: str) -> Batch | None:
-        """The object at a path, None for what is no ledgers' object. Raises LakeUnusable for one that the layout does not know."""
+        """The object at a path, None for what is no ledgers' object. Raises LakeUnusable for one that does not fit."""
         found = _OBJECT.fullmatch(path.rpartition("/")[2])
         if found is None:
             return None
