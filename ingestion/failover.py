@@ -306,10 +306,11 @@ class Failover:
         return awake or [min(self._providers, key=lambda each: each.rests_until)]
 
     def _able(self, height: int) -> list[Provider]:
-        """Whom to ask for a block: the chosen one, then everybody awake that has it by its own account."""
+        """Whom to ask for a block: the chosen one, then who is awake and has it by its own account, at last who rests."""
         awake = self._awake()
         able = [each for each in awake if each.head is None or each.head.height >= height] or awake
-        return sorted(able, key=lambda each: each is not self._chosen)
+        resting = [each for each in self._providers if each not in awake]
+        return [*sorted(able, key=lambda each: each is not self._chosen), *resting]
 
     def _choose(self, provider: Provider) -> None:
         if provider is not self._chosen:

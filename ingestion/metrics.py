@@ -108,13 +108,10 @@ class Metrics:
         """Note whether no block was booked for too long."""
         self._silent.labels(self._chain).set(int(silent))
 
-    def agreed(self, confirmed: int, fetched: int) -> None:
-        """Note up to where a second provider confirmed what was fetched; 0 when nothing of it."""
-        if confirmed:
-            self._confirmed.labels(self._chain).set(confirmed)
-            self._unconfirmed.labels(self._chain).set(fetched - confirmed)
-        else:
-            self._unconfirmed.labels(self._chain).inc()
+    def agreed(self, height: int, unconfirmed: int) -> None:
+        """Note up to where a second provider confirmed what was fetched, and how many blocks above that were."""
+        self._confirmed.labels(self._chain).set(height)
+        self._unconfirmed.labels(self._chain).set(unconfirmed)
 
     def retention(self, left: int, alarm: bool) -> None:  # noqa: FBT001 (a gauge's only value)
         """Note how many blocks are left until history is lost, and whether that is an alarm."""

@@ -1,4 +1,4 @@
-"""What every source of a Stellar network's ledgers must do alike, against the same network. A new source adds itself to `SOURCES`."""
+"""What every source of a Stellar network's ledgers must do alike, on one network. A new source adds itself to `SOURCES`."""
 
 from __future__ import annotations
 
@@ -68,9 +68,7 @@ def lake_then_rpc(stand: Stand, reader: LedgerReader) -> ChainSource:
     terms = history.Terms(behind_ledgers=FAR, alarm_percent=25)
     lake = stand.lake(reader, Layout(ledgers_per_batch=8, batches_per_partition=2))
     stand.network.order_faults({"keep_ledgers": 12})
-    return history.HistoryThenTip(
-        several(stand, reader), [stand.rpc(reader)], lake, terms, open_metrics()
-    )
+    return history.HistoryThenTip(several(stand, reader), [stand.rpc(reader)], lake, terms, open_metrics())
 
 
 Build = Callable[[Stand, LedgerReader], ChainSource]
