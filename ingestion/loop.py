@@ -76,7 +76,7 @@ class Loop:
         self._fence = fence
         self._stop = stop
         self._metrics = metrics
-        self._status = status
+        self.status = status
         self._settled: Position | None = None
 
     async def run(self) -> None:
@@ -96,10 +96,10 @@ class Loop:
                 await self._pause(backoff(failures))
             else:
                 failures = 0
-                self._status.succeeded_at = asyncio.get_running_loop().time()
+                self.status.succeeded_at = asyncio.get_running_loop().time()
                 if not moved:
                     await self._pause(self._pace.poll_interval_s)
-            self._status.ended_step_at = asyncio.get_running_loop().time()
+            self.status.ended_step_at = asyncio.get_running_loop().time()
 
     async def step(self) -> bool:
         """One batch, one rewind, or the news that there is nothing new. Returns whether anything moved."""
@@ -142,7 +142,7 @@ class Loop:
             after = await cursor.advance(uow, self._chain, self._fence, position, facts.ref)
             tally = await effects.observe_block(uow, self._chain, facts)
         self._metrics.booked(tally)
-        self._status.booked_at = asyncio.get_running_loop().time()
+        self.status.booked_at = asyncio.get_running_loop().time()
         if tally != effects.Tally():
             _log.info(
                 "ingestion.booked",

@@ -61,7 +61,7 @@ class HistoryThenTip:
         self._keepers = keepers
         self._lake = lake
         self._terms = terms
-        self._metrics = metrics
+        self.metrics = metrics
         self._head = 0
         self._windows: list[Window] = []
         self._asked_at: float | None = None
@@ -103,7 +103,7 @@ class HistoryThenTip:
         """Ledgers from `first` on. Raises HistoryLost when nobody keeps it any more."""
         oldest = await self._look_back(first)
         if self._lake is not None and (first < oldest or self._head - first > self._terms.behind_ledgers):
-            facts = await self._from_lake(self._lake, first, last, kept=first >= oldest)
+            facts = await self._from_lake(self._lake, first, last, oldest)
             if facts is not None:
                 return facts
         try:
@@ -112,8 +112,8 @@ class HistoryThenTip:
             if self._lake is None:
                 raise
             # The providers dropped it since they were asked what they keep.
-            return await self._from_lake(self._lake, first, last, kept=False) or []
-        self._metrics.fetched("rpc", len(facts))
+            return await self._from_lake(self._lake, first, last, last + 1) or []
+        self.metrics.fetched("rpc", len(facts))
         return facts
 
     async def hashes(self, heights: Sequence[int]) -> dict[int, str]:
@@ -130,21 +130,24 @@ class HistoryThenTip:
             await self._lake.aclose()
 
     async def _from_lake(
-        self, lake: LakeLedgers, first: int, last: int, *, kept: bool
+        self, lake: LakeLedgers, first: int, last: int, oldest: int
     ) -> list[BlockFacts] | None:
-        """The lake's ledgers; None when it cannot give them and a provider can. What providers keep is compared with theirs."""
+        """The lake's ledgers; None when it cannot give them and a provider, which keeps those from `oldest` on, can.
+
+        Where they reach into what providers keep, the newest is compared with theirs: it speaks for all below it.
+        """
         try:
             facts = await lake.fetch(first, last)
         except (LakeBehind, LakeGap, LakeUnreachable, UnreadableLedger, BrokenHashChain) as error:
-            if not kept:
+            if first < oldest:
                 # Nobody else keeps it. A lake that is away or still grows is waited for; a hole in it stops the worker.
                 raise
-            self._metrics.lake_failed()
+            self.metrics.lake_failed()
             _log.error("ingestion.lake_passed_over", chain=self.chain, height=first, error=str(error))
             return None
-        if kept:
+        if facts[-1].ref.height >= oldest:
             facts = await self._tip.agree("lake", facts)
-        self._metrics.fetched("lake", len(facts))
+        self.metrics.fetched("lake", len(facts))
         return facts
 
     async def _look_back(self, first: int) -> int:
@@ -171,7 +174,7 @@ class HistoryThenTip:
         widest = max(self._windows, key=lambda each: each.left(first))
         left = widest.left(first)
         alarm = self._lake is None and left * 100 < widest.kept * self._terms.alarm_percent
-        self._metrics.retention(max(0, left), alarm)
+        self.metrics.retention(max(0, left), alarm)
         if alarm and not self._alarmed:
             _log.error(
                 "ingestion.history_expires",
