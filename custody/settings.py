@@ -118,7 +118,9 @@ class ChainSettings(Section):
     lake: LakeSettings | None = None
     """Stellar only: where ledgers lie that the providers no longer keep."""
     horizon_url: str = ""
-    """Stellar only: read ledgers from a Horizon instead of Stellar RPC. It proves less (docs/ledger-sources.md)."""
+    """Stellar only: read ledgers from a Horizon instead. It proves less (docs/ledger-sources.md)."""
+    horizon_accepted: bool = False
+    """Stellar only: production reads from a Horizon only where somebody has accepted what it cannot prove."""
     retention_alarm_percent: int = Field(default=25, ge=1, le=90)
     """Stellar only: alarm when less than this share of a provider's window is left before it drops what we still need."""
     silence_after_s: int | None = Field(default=None, ge=0)
@@ -183,6 +185,7 @@ class ChainSettings(Section):
             self.agreement_required,
             self.lake,
             self.horizon_url,
+            self.horizon_accepted,
         )
         chosen, foreign = (stellar, evm) if self.kind == "stellar" else (evm, (*stellar, *optional))
         if not all(chosen) or any(foreign):
@@ -291,6 +294,9 @@ class Settings(BaseSettings):
             open_roads = [url for chain in self.chains for url in chain.node_urls if not _is_private(url)]
             if open_roads:
                 raise ValueError(f"not for production: plain http to {', '.join(map(_host, open_roads))}")
+            unproved = [c.id for c in self.chains if c.horizon_url and not c.horizon_accepted]
+            if unproved:
+                raise ValueError(f"not for production: horizon_url without horizon_accepted on {unproved}")
             deaf = [chain.id for chain in self.chains if chain.kind == "stellar" and not chain.silence_s]
             if deaf:
                 raise ValueError(f"not for production: silence_after_s = 0 on {', '.join(deaf)}")

@@ -61,8 +61,8 @@ class Metrics:
         by_source = [*labels, "source"]
         self._from = self._counter("fetched_blocks_total", "Blocks by where they came from.", by_source)
         self._trust = self._gauge(
-            "source_proves",
-            "1 where a source's ledgers are proved by entries, 0 where they are taken on trust.",
+            "source_trust",
+            "2 for ledgers as core wrote them, 1 for ledgers put together from Horizon.",
             by_source,
         )
         by_provider = [*labels, "provider"]
@@ -126,9 +126,9 @@ class Metrics:
         """Count blocks by where they came from: `rpc`, `lake` or `horizon`."""
         self._from.labels(self._chain, source).inc(blocks)
 
-    def trusts(self, source: str, proves: bool) -> None:  # noqa: FBT001 (a gauge's only value)
-        """Note whether a source's ledgers are proved."""
-        self._trust.labels(self._chain, source).set(int(proves))
+    def trusts(self, source: str, level: int) -> None:
+        """Note how far a source is trusted."""
+        self._trust.labels(self._chain, source).set(level)
 
     def provider_stands(self, name: str, up: bool, height: int, best: int, late_s: float) -> None:  # noqa: FBT001
         """Note where a provider stands beside the best."""

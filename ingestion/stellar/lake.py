@@ -78,6 +78,7 @@ class LakeLedgers:
         self._suffixes: tuple[str, ...] = SUFFIXES
         self._ahead = Ahead(self._download, settings.ahead_objects)
         self._open: tuple[Batch, list[bytes]] | None = None
+        self._head: tuple[Batch, Head] | None = None
 
     @property
     def chain(self) -> ChainId:
@@ -109,8 +110,10 @@ class LakeLedgers:
         newest = await self._newest()
         if newest is None:
             raise LakeBehind(lake=self._url, reason="holds no ledgers")
-        ledger = await asyncio.to_thread(scan_ledger, (await self._read(newest))[-1])
-        return Head(height=ledger.height, hash=ledger.hash.hex())
+        if self._head is None or self._head[0] != newest:
+            ledger = await asyncio.to_thread(scan_ledger, (await self._read_aside(newest))[-1])
+            self._head = newest, Head(height=ledger.height, hash=ledger.hash.hex())
+        return self._head[1]
 
     async def oldest(self) -> int:
         """Height of the oldest ledger of the lake. Lists a partition, or all objects of a lake that has none."""
@@ -156,7 +159,7 @@ class LakeLedgers:
             if height < batch.oldest:
                 continue
             with suppress(LakeBehind):
-                meta = (await self._read(batch))[height - batch.oldest]
+                meta = (await self._read_aside(batch))[height - batch.oldest]
                 found[height] = (await asyncio.to_thread(scan_ledger, meta)).hash.hex()
         return found
 
@@ -175,14 +178,19 @@ class LakeLedgers:
         """The ledgers of an object. The last object is kept: it may hold more ledgers than one fetch takes."""
         if self._open is not None and self._open[0] == batch:
             return self._open[1]
-        layout = await self._known_layout()
-        name = layout.name_of(batch)
-        packed = await self._ahead.take(batch)
-        if packed is None:
-            raise await self._missing(batch, name)
-        ledgers = await asyncio.to_thread(unpack_batch, packed, batch, f"{self._url}/{name}")
+        ledgers = await self._unpack(batch, await self._ahead.take(batch))
         self._open = batch, ledgers
         return ledgers
+
+    async def _read_aside(self, batch: Batch) -> list[bytes]:
+        """The same out of turn, without disturbing what is fetched ahead."""
+        return await self._unpack(batch, await self._download(batch, _demand_size))
+
+    async def _unpack(self, batch: Batch, packed: bytes | None) -> list[bytes]:
+        name = (await self._known_layout()).name_of(batch)
+        if packed is None:
+            raise await self._missing(batch, name)
+        return await asyncio.to_thread(unpack_batch, packed, batch, f"{self._url}/{name}")
 
     async def _missing(self, batch: Batch, name: str) -> LakeBehind | LakeGap:
         """Why an object is not there: it is still to come, or it should be there."""

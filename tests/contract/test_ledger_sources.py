@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -13,10 +13,11 @@ from custody.chains.jsonrpc import JsonRpc
 from custody.kernel.errors import Unavailable
 from custody.settings import LakeSettings
 from devnet.stellar.lake import LakeWriter
-from devnet.stellar.network import LocalNetwork
+from devnet.stellar.server import Served, serve_in_thread
 from ingestion import failover
 from ingestion.ports import ChainSource
 from ingestion.stellar import history
+from ingestion.stellar.horizon import HorizonLedgers
 from ingestion.stellar.lake import LakeLedgers
 from ingestion.stellar.lake_layout import Layout
 from ingestion.stellar.read import LedgerReader
@@ -32,8 +33,9 @@ FAR = 10_000
 class Stand:
     """One network, and everything that a source of it may need."""
 
-    def __init__(self, network: LocalNetwork, providers: list[LedgerProvider], folder: Path) -> None:
-        self.network = network
+    def __init__(self, served: Served, providers: list[LedgerProvider], folder: Path) -> None:
+        self.network = served.network
+        self.url = served.url
         self.providers = providers
         self.folder = folder
 
@@ -79,22 +81,24 @@ SOURCES: dict[str, Build] = {
     "flat lake, old suffix": flat_and_old,
     "providers": several,
     "lake then rpc": lake_then_rpc,
+    "horizon": lambda stand, reader: HorizonLedgers(f"{stand.url}/horizon", reader, timeout_s=20),
 }
 
 
 @pytest.fixture(scope="module")
-def stocked() -> LocalNetwork:
+def stocked() -> Iterator[Served]:
     """A network with history; nothing more closes."""
-    return open_network(HEIGHT)
+    with serve_in_thread(open_network(HEIGHT)) as running:
+        yield running
 
 
 @pytest.fixture
-async def stand(stocked: LocalNetwork, tmp_path: Path) -> AsyncIterator[Stand]:
+async def stand(stocked: Served, tmp_path: Path) -> AsyncIterator[Stand]:
     """Two providers of it, and room for a lake."""
     async with AsyncExitStack() as open_now:
-        providers = [await open_now.enter_async_context(run_provider(stocked)) for _ in range(2)]
+        providers = [await open_now.enter_async_context(run_provider(stocked.network)) for _ in range(2)]
         yield Stand(stocked, providers, tmp_path)
-    stocked.order_faults({"clear": True})
+    stocked.network.order_faults({"clear": True})
 
 
 @pytest.fixture(params=list(SOURCES))

@@ -147,6 +147,14 @@ def test_production_listens_for_silence() -> None:
         whole(STELLAR | {"silence_after_s": 0})
 
 
+def test_production_takes_a_horizon_only_where_somebody_accepted_it() -> None:
+    chosen = STELLAR | {"horizon_url": "https://h.example"}
+    assert whole(chosen, environment="development")
+    assert whole(chosen | {"horizon_accepted": True})
+    with pytest.raises(ValidationError, match="horizon_accepted"):
+        whole(chosen)
+
+
 @pytest.mark.parametrize(
     "foreign",
     [
