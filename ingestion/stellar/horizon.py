@@ -1,7 +1,7 @@
 """Ledgers of a Stellar network put together from what Horizon tells: for those who have neither Stellar RPC's ledgers nor a lake.
 
 Horizon keeps no ledgers, but rows: a ledger's header, and per transaction its envelope, result, fee changes and meta. From these
-a LedgerCloseMeta is assembled and read like any other: the header's hash, the chain of hashes and the hash of all results hold, so
+a LedgerCloseMeta is assembled and read like any other: the header's hash, the chain of hashes and that of all results hold, so
 no transaction is missing or added; what touches us is proved by its entries. Its payments stream is not read: it knows neither
 fees, trades, claims nor what contracts move, and nothing would show that it left something out.
 

@@ -16,7 +16,14 @@ from custody.chains.errors import RpcUnreachable, RpcUnreadable
 from custody.kernel.errors import CustodyError
 from devnet.stellar.outsider import Outsider
 from devnet.stellar.server import Served, serve_in_thread
-from ingestion.errors import BrokenHashChain, HistoryLost, InconsistentNode, Unprovable, UnreadableLedger
+from ingestion.errors import (
+    BrokenHashChain,
+    HistoryLost,
+    InconsistentNode,
+    Unprovable,
+    UnprovedTransaction,
+    UnreadableLedger,
+)
 from ingestion.stellar.horizon import HorizonLedgers
 from tests.fakes.ledger_network import RECEIVER, open_network, open_reader, read_all
 
@@ -135,7 +142,7 @@ async def test_a_ledger_of_several_pages_is_put_together_whole(served: Served) -
         (field("envelope_xdr", "AAAA"), UnreadableLedger),
         (field("fee_meta_xdr", "AAAAAQ=="), UnreadableLedger),
         (field("fee_meta_xdr", None), RpcUnreadable),
-        (field("fee_meta_xdr", "AAAAAA=="), CustodyError),
+        (field("fee_meta_xdr", "AAAAAA=="), UnprovedTransaction),
     ],
 )
 async def test_rows_that_were_altered_make_no_ledger(
