@@ -34,7 +34,9 @@ class Status:
     succeeded_at: float | None = None
     """When the last step ended well."""
     started_at: float = field(default=0.0)
-    """When the process began, or took the chain over."""
+    """When the process began."""
+    leased_at: float | None = None
+    """When this worker's turn came: from then on blocks are expected."""
     booked_at: float | None = None
     """When the last block was booked."""
     silence_s: int = 0
@@ -52,9 +54,12 @@ class Status:
 
     def silent(self, now: float) -> bool:
         """Whether no block was booked for too long, however well the node answers."""
-        if self.waiting_for_lease or not self.silence_s:
-            return False
-        return now - (self.booked_at or self.started_at) >= self.silence_s
+        return self.silence_s > 0 and self.quiet_s(now) >= self.silence_s
+
+    def quiet_s(self, now: float) -> float:
+        """For how long no block was booked although it was this worker's turn."""
+        since = self.leased_at if self.booked_at is None else self.booked_at
+        return 0.0 if since is None else now - since
 
 
 @asynccontextmanager
@@ -75,9 +80,7 @@ async def _listen(status: Status, metrics: Metrics, chain: ChainId) -> None:
         now = asyncio.get_running_loop().time()
         silent = status.silent(now)
         if silent and not was_silent:
-            _log.error(
-                "ingestion.silent", chain=chain, seconds=round(now - (status.booked_at or status.started_at))
-            )
+            _log.error("ingestion.silent", chain=chain, seconds=round(status.quiet_s(now)))
         elif was_silent and not silent:
             _log.warning("ingestion.silence_ended", chain=chain)
         metrics.silent(silent)

@@ -100,29 +100,40 @@ async def run_worker(
             await _wait(stop, LEASE_POLL_S)
             if stop.is_set():
                 return
-        if not await _reach(source, stop):
-            return
-        async with db.unit_of_work(None) as uow:
-            fence = await cursor.take_over(uow, source.chain)
-        metrics.leased(True)
-        status.waiting_for_lease = False
-        status.started_at = asyncio.get_running_loop().time()
-        _log.info("ingestion.started", chain=source.chain, fence=fence)
-        following = Loop(
-            db=db,
-            source=source,
-            pace=Pace(
-                confirmations=settings.confirmations,
-                start_height=settings.start_height,
-                poll_interval_s=settings.poll_interval_s,
-            ),
-            fence=fence,
-            stop=stop,
-            metrics=metrics,
-            status=status,
-        )
+        status.leased_at = asyncio.get_running_loop().time()
         async with listening(status, metrics, source.chain):
-            await following.run()
+            if await _reach(source, stop):
+                await _follow(db, source, settings, stop=stop, metrics=metrics, status=status)
+
+
+async def _follow(
+    db: Database,
+    source: ChainSource,
+    settings: ChainSettings,
+    *,
+    stop: asyncio.Event,
+    metrics: Metrics,
+    status: Status,
+) -> None:
+    async with db.unit_of_work(None) as uow:
+        fence = await cursor.take_over(uow, source.chain)
+    metrics.leased(True)
+    status.waiting_for_lease = False
+    status.started_at = asyncio.get_running_loop().time()
+    _log.info("ingestion.started", chain=source.chain, fence=fence)
+    await Loop(
+        db=db,
+        source=source,
+        pace=Pace(
+            confirmations=settings.confirmations,
+            start_height=settings.start_height,
+            poll_interval_s=settings.poll_interval_s,
+        ),
+        fence=fence,
+        stop=stop,
+        metrics=metrics,
+        status=status,
+    ).run()
 
 
 def build_source(settings: ChainSettings, db: Database, metrics: Metrics) -> ChainSource:

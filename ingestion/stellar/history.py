@@ -84,10 +84,13 @@ class HistoryThenTip:
         return self._tip.batch_max
 
     async def verify_network(self) -> None:
-        """Ask everybody. Raises WrongNetwork, LakeUnusable."""
+        """Ask everybody. Raises WrongNetwork, LakeUnusable. A lake that is away is asked again before it is read."""
         await self._tip.verify_network()
         if self._lake is not None:
-            await self._lake.verify_network()
+            try:
+                await self._lake.verify_network()
+            except LakeUnreachable as error:
+                _log.error("ingestion.lake_away", chain=self.chain, error=str(error))
 
     async def head(self) -> Head:
         """The newest closed ledger."""

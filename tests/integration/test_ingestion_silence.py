@@ -32,24 +32,21 @@ def served() -> Iterator[Served]:
 
 
 @pytest.mark.parametrize(
-    ("waiting", "booked_at", "silence_s", "silent"),
+    ("leased_at", "booked_at", "silence_s", "silent"),
     [
-        (False, 60.0, 30, True),
-        (False, 80.0, 30, False),
-        (False, None, 30, True),
-        (True, 60.0, 30, False),
-        (False, 60.0, 0, False),
+        (50.0, 70.0, 30, True),
+        (50.0, 71.0, 30, False),
+        (70.0, None, 30, True),
+        (71.0, None, 30, False),
+        (None, None, 30, False),
+        (50.0, 60.0, 0, False),
     ],
-    ids=["long ago", "lately", "never", "not our turn", "nobody listens"],
+    ids=["long ago", "lately", "never", "not yet", "not our turn", "nobody listens"],
 )
-def test_when_a_chain_is_silent(waiting: bool, booked_at: float | None, silence_s: int, silent: bool) -> None:
-    status = Status(
-        waiting_for_lease=waiting,
-        booked_at=booked_at,
-        succeeded_at=99.0,
-        started_at=50.0,
-        silence_s=silence_s,
-    )
+def test_when_a_chain_is_silent(
+    leased_at: float | None, booked_at: float | None, silence_s: int, silent: bool
+) -> None:
+    status = Status(leased_at=leased_at, booked_at=booked_at, succeeded_at=99.0, silence_s=silence_s)
     assert status.silent(100.0) is silent
     assert status.ready(100.0) is (not silent)
 
@@ -62,7 +59,7 @@ async def test_silence_is_told_once_while_the_node_answers_and_the_worker_is_not
     loop = build_loop(database, source, await take_fence(database, CHAIN), stop=stop)
     now = asyncio.get_running_loop().time()
     status = loop.status
-    status.waiting_for_lease, status.started_at, status.silence_s = False, now, 2
+    status.leased_at, status.silence_s = now, 2
     metrics = Metrics(CHAIN, SystemClock())
     server = await serve(status, metrics, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
