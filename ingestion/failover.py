@@ -64,7 +64,7 @@ class Provider:
     """Whether it has said that it serves our network."""
     failures: int = 0
     """In a row."""
-    rests_until: float = 0.0
+    rests_until_s: float = 0.0
     """In the event loop's time."""
     head: Head | None = None
     """The newest block that it named last."""
@@ -73,7 +73,7 @@ class Provider:
 
     def rests(self, now: float) -> bool:
         """Whether it is left alone for now."""
-        return now < self.rests_until
+        return now < self.rests_until_s
 
 
 class Failover:
@@ -87,7 +87,7 @@ class Failover:
         self._named: OrderedDict[int, tuple[str, set[str]]] = OrderedDict()
         self._fetched_to = 0
         self._agreed_to = 0
-        self._reached: deque[tuple[int, float]] = deque(maxlen=REMEMBERED)
+        self._reached_at: deque[tuple[int, float]] = deque(maxlen=REMEMBERED)
         self._chosen = self._providers[0]
 
     @property
@@ -296,14 +296,14 @@ class Failover:
 
     def _rest(self, provider: Provider) -> None:
         provider.failures += 1
-        provider.rests_until = asyncio.get_running_loop().time() + backoff(provider.failures)
+        provider.rests_until_s = asyncio.get_running_loop().time() + backoff(provider.failures)
         self._metrics.provider_failed(provider.name)
 
     def _awake(self) -> list[Provider]:
         """Those who are not left alone, in order; when all are, the one that is due first."""
         now = asyncio.get_running_loop().time()
         awake = [each for each in self._providers if not each.rests(now)]
-        return awake or [min(self._providers, key=lambda each: each.rests_until)]
+        return awake or [min(self._providers, key=lambda each: each.rests_until_s)]
 
     def _able(self, height: int) -> list[Provider]:
         """Whom to ask for a block: the chosen one, then who is awake and has it by its own account, at last who rests."""
@@ -325,11 +325,11 @@ class Failover:
     def _note(self, best: int) -> None:
         """Tell how far each provider is behind the best, in blocks and in seconds."""
         now = asyncio.get_running_loop().time()
-        if not self._reached or best > self._reached[-1][0]:
-            self._reached.append((best, now))
+        if not self._reached_at or best > self._reached_at[-1][0]:
+            self._reached_at.append((best, now))
         for each in self._providers:
             height = None if each.head is None else each.head.height
-            passed = next((at for top, at in self._reached if height is not None and top > height), now)
+            passed = next((at for top, at in self._reached_at if height is not None and top > height), now)
             self._metrics.provider_stands(
                 each.name, not each.rests(now) and height is not None, height or 0, best, now - passed
             )

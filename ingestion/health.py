@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-import structlog
-
-from custody.kernel.assetid import ChainId
 from ingestion.metrics import Metrics
 
 ALIVE_WITHIN_S = 120.0
 """A worker whose last step ended longer ago hangs."""
 READY_WITHIN_S = 30.0
 """A worker whose last successful step ended longer ago does not follow its chain."""
-
-LISTEN_EVERY_S = 1.0
-"""How often silence is listened for."""
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -60,32 +50,6 @@ class Status:
         """For how long no block was booked although it was this worker's turn."""
         since = self.leased_at if self.booked_at is None else self.booked_at
         return 0.0 if since is None else now - since
-
-
-@asynccontextmanager
-async def listening(status: Status, metrics: Metrics, chain: ChainId) -> AsyncIterator[None]:
-    """Meanwhile, tell of silence when it begins and when it ends."""
-    watching = asyncio.create_task(_listen(status, metrics, chain))
-    try:
-        yield
-    finally:
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
-
-
-async def _listen(status: Status, metrics: Metrics, chain: ChainId) -> None:
-    was_silent = False
-    while True:
-        now = asyncio.get_running_loop().time()
-        silent = status.silent(now)
-        if silent and not was_silent:
-            _log.error("ingestion.silent", chain=chain, seconds=round(status.quiet_s(now)))
-        elif was_silent and not silent:
-            _log.warning("ingestion.silence_ended", chain=chain)
-        metrics.silent(silent)
-        was_silent = silent
-        await asyncio.sleep(LISTEN_EVERY_S)
 
 
 async def serve(status: Status, metrics: Metrics, host: str, port: int) -> asyncio.Server:

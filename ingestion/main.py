@@ -9,6 +9,8 @@ import argparse
 import asyncio
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import assert_never
 
 import structlog
@@ -16,14 +18,14 @@ from sqlalchemy.exc import DBAPIError
 
 from custody import logs
 from custody.db.session import Database
-from custody.kernel.assetid import parse_chain_id
+from custody.kernel.assetid import ChainId, parse_chain_id
 from custody.kernel.clock import SystemClock
 from custody.kernel.errors import CustodyError, Unavailable
 from custody.settings import ChainSettings, load
 from ingestion import cursor
 from ingestion.backoff import backoff
 from ingestion.evm import worker as evm
-from ingestion.health import Status, listening, serve
+from ingestion.health import Status, serve
 from ingestion.lease import Lease
 from ingestion.loop import Loop, Pace
 from ingestion.metrics import Metrics
@@ -32,6 +34,8 @@ from ingestion.stellar import worker as stellar
 
 LEASE_POLL_S = 1.0
 """How often a worker that waits for its turn asks for it."""
+LISTEN_EVERY_S = 1.0
+"""How often silence is listened for."""
 POOL_SIZE = 4
 """Connections of one worker: the lease, the block, and a reader."""
 
@@ -134,6 +138,32 @@ async def _follow(
         metrics=metrics,
         status=status,
     ).run()
+
+
+@asynccontextmanager
+async def listening(status: Status, metrics: Metrics, chain: ChainId) -> AsyncIterator[None]:
+    """Meanwhile, tell of silence when it begins and when it ends."""
+    watching = asyncio.create_task(_listen(status, metrics, chain))
+    try:
+        yield
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+
+
+async def _listen(status: Status, metrics: Metrics, chain: ChainId) -> None:
+    was_silent = False
+    while True:
+        now = asyncio.get_running_loop().time()
+        silent = status.silent(now)
+        if silent and not was_silent:
+            _log.error("ingestion.silent", chain=chain, seconds=round(status.quiet_s(now)))
+        elif was_silent and not silent:
+            _log.warning("ingestion.silence_ended", chain=chain)
+        metrics.silent(silent)
+        was_silent = silent
+        await asyncio.sleep(LISTEN_EVERY_S)
 
 
 def build_source(settings: ChainSettings, db: Database, metrics: Metrics) -> ChainSource:

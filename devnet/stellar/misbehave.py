@@ -50,7 +50,7 @@ class Misbehaviour:
         """Merge a request into the faults in force; {"clear": true} first removes all. Raises MisbehaviourInvalid."""
         asked = dict(wanted)
         base = Faults() if asked.pop("clear", False) else self.faults
-        known = {f.name: type(f.default) for f in fields(Faults)}
+        known = {f.name: bool if isinstance(f.default, bool) else int for f in fields(Faults)}
         for name, value in asked.items():
             if name not in known:
                 raise MisbehaviourInvalid(f"unknown fault {name!r}; known: {', '.join(known)}, clear")

@@ -14,7 +14,8 @@ from custody.kernel.assetid import ChainId
 from custody.kernel.clock import SystemClock
 from devnet.stellar.network import LocalNetwork
 from devnet.stellar.server import Served, serve_in_thread
-from ingestion.health import Status, listening, serve
+from ingestion.health import Status, serve
+from ingestion.main import listening
 from ingestion.metrics import Metrics
 from tests.fakes.ledger_network import shown
 from tests.integration.ingestion_harness import build_loop, open_ledgers, take_fence
