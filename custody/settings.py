@@ -84,8 +84,8 @@ class LakeSettings(Section):
     Credentials come from the environment, as `AWS_…` or `GOOGLE_…`.
     """
 
-    url: str = Field(pattern=r"^(file:///|s3://[a-z0-9]|gs://[a-z0-9])")
-    """The folder that holds `.config.json`."""
+    url: str = Field(pattern=r"^(file:///|(s3|gs)://[a-z0-9][a-z0-9._-]+(/|$))")
+    """The folder that holds `.config.json`. Never with credentials in it: it is shown in errors."""
     region: str = ""
     """S3 only."""
     endpoint: str = ""

@@ -64,6 +64,8 @@ class Provider:
     """Whether it has said that it serves our network."""
     failures: int = 0
     """In a row."""
+    doubted: bool = False
+    """What it gave last was of no use: that it answers is no excuse, its rests grow until it gives blocks again."""
     rests_until_s: float = 0.0
     """In the event loop's time."""
     head: Head | None = None
@@ -150,15 +152,16 @@ class Failover:
             except (Unavailable, HistoryLost) as error:
                 if isinstance(error, RpcRefused) and each.head is not None and each.head.height >= first:
                     # It named a newer block and does not give this one.
-                    self._rest(each)
+                    self._doubt(each)
                 errors.append(error)
             except UnreadableLedger as error:
                 _log.error(
                     "ingestion.provider_unreadable", chain=self.chain, provider=each.name, error=str(error)
                 )
-                self._rest(each)
+                self._doubt(each)
                 errors.append(error)
             else:
+                each.doubted, each.failures = False, 0
                 self._choose(each)
                 return await self.agree(each.name, facts)
         raise min(errors, key=lambda error: not isinstance(error, Unavailable))
@@ -291,8 +294,13 @@ class Failover:
         except Unavailable:
             self._rest(provider)
             raise
-        provider.failures = 0
+        if not provider.doubted:
+            provider.failures = 0
         return answer
+
+    def _doubt(self, provider: Provider) -> None:
+        provider.doubted = True
+        self._rest(provider)
 
     def _rest(self, provider: Provider) -> None:
         provider.failures += 1

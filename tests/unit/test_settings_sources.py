@@ -69,6 +69,7 @@ def test_sources_may_be_said_in_full() -> None:
         ({"lake": LAKE}, "needs a start_height"),
         ({"lake": {"url": "/var/lake"}, "start_height": 2}, "lake.url"),
         ({"lake": {"url": "http://x/lake"}, "start_height": 2}, "lake.url"),
+        ({"lake": {"url": "s3://key:secret@bucket/lake"}, "start_height": 2}, "lake.url"),
         ({"horizon_url": "https://h.example", "lake": LAKE, "start_height": 2}, "horizon_url alone"),
         ({"retention_alarm_percent": 0}, "retention_alarm_percent"),
         ({"provider_lag_max": 0}, "provider_lag_max"),
