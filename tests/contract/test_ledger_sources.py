@@ -24,6 +24,7 @@ from ingestion.stellar.read import LedgerReader
 from ingestion.stellar.sources import RpcLedgers
 from tests.fakes.ledger_network import CHAIN, open_metrics, open_network, open_reader, read_all
 from tests.fakes.ledger_provider import LedgerProvider, metas_of, run_provider
+from tests.fakes.s3_shelf import serve_bucket
 
 HEIGHT = 31
 """The newest ledger. Batches of eight end there, and RPC of the `history` source keeps the newest twelve."""
@@ -33,11 +34,15 @@ FAR = 10_000
 class Stand:
     """One network, and everything that a source of it may need."""
 
-    def __init__(self, served: Served, providers: list[LedgerProvider], folder: Path) -> None:
+    def __init__(
+        self, served: Served, providers: list[LedgerProvider], folder: Path, shelf: Path, bucket: str
+    ) -> None:
         self.network = served.network
         self.url = served.url
         self.providers = providers
         self.folder = folder
+        self.shelf = shelf
+        self.bucket = bucket
 
     def rpc(self, reader: LedgerReader, number: int = 0) -> RpcLedgers:
         return RpcLedgers(JsonRpc(self.providers[number].url), reader)
@@ -60,6 +65,16 @@ def flat_and_old(stand: Stand, reader: LedgerReader) -> ChainSource:
     return stand.lake(reader, Layout(ledgers_per_batch=1, batches_per_partition=1), ".xdr.zstd")
 
 
+def bucket(stand: Stand, reader: LedgerReader) -> ChainSource:
+    layout = Layout(ledgers_per_batch=1, batches_per_partition=10)
+    writer = LakeWriter(stand.shelf / "v1" / "ledgers", stand.network.passphrase, layout)
+    writer.write(metas_of(stand.network), 2)
+    settings = LakeSettings(
+        url="s3://bucket/v1/ledgers", endpoint=stand.bucket, region="us-east-2", anonymous=True
+    )
+    return LakeLedgers(settings, reader)
+
+
 def several(stand: Stand, reader: LedgerReader, *, agreement: bool = True) -> failover.Failover:
     terms = failover.Terms(timeout_s=20, lag_max=5, agreement_required=agreement)
     named = [(each.name, stand.rpc(reader, number)) for number, each in enumerate(stand.providers)]
@@ -79,6 +94,7 @@ SOURCES: dict[str, Build] = {
     "lake of ledgers": per_ledger,
     "lake of batches": per_eight,
     "flat lake, old suffix": flat_and_old,
+    "lake in s3": bucket,
     "providers": several,
     "lake then rpc": lake_then_rpc,
     "horizon": lambda stand, reader: HorizonLedgers(f"{stand.url}/horizon", reader, timeout_s=20),
@@ -97,7 +113,10 @@ async def stand(stocked: Served, tmp_path: Path) -> AsyncIterator[Stand]:
     """Two providers of it, and room for a lake."""
     async with AsyncExitStack() as open_now:
         providers = [await open_now.enter_async_context(run_provider(stocked.network)) for _ in range(2)]
-        yield Stand(stocked, providers, tmp_path)
+        shelf = tmp_path / "shelf"
+        shelf.mkdir()
+        bucket_url = open_now.enter_context(serve_bucket(shelf))
+        yield Stand(stocked, providers, tmp_path, shelf, bucket_url)
     stocked.network.order_faults({"clear": True})
 
 
