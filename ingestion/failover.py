@@ -148,7 +148,7 @@ class Failover:
         errors: list[CustodyError] = []
         for each in self._able(first):
             try:
-                facts = await self._ask(each, each.source.fetch(first, last))
+                facts = await self._ask(each, self._fetch_from(each, first, last))
             except (Unavailable, HistoryLost) as error:
                 if isinstance(error, RpcRefused) and each.head is not None and each.head.height >= first:
                     # It named a newer block and does not give this one.
@@ -207,13 +207,14 @@ class Failover:
         """Ask the others for the newest of these blocks that each has. Returns the highest that one of them confirmed, or 0."""
         confirmed = 0
         for each in self._awake():
-            if each.name == name or each.head is None:
+            if each.name == name:
                 continue
-            height = min(facts[-1].ref.height, each.head.height)
+            last = facts[-1].ref.height
+            height = last if each.head is None else min(last, each.head.height)
             if height <= max(confirmed, facts[0].ref.height - 1):
                 continue
             try:
-                named = await self._ask(each, each.source.hashes([height]))
+                named = await self._ask(each, self._hash_from(each, height))
             except Unavailable as error:
                 _log.info("ingestion.not_confirmed", chain=self.chain, provider=each.name, error=str(error))
                 continue
@@ -274,6 +275,14 @@ class Failover:
     async def _head_of(self, provider: Provider) -> Head:
         await self._verify(provider)
         return await provider.source.head()
+
+    async def _fetch_from(self, provider: Provider, first: int, last: int) -> list[BlockFacts]:
+        await self._verify(provider)
+        return await provider.source.fetch(first, last)
+
+    async def _hash_from(self, provider: Provider, height: int) -> dict[int, str]:
+        await self._verify(provider)
+        return await provider.source.hashes([height])
 
     async def _verify(self, provider: Provider) -> None:
         if not provider.verified:

@@ -166,7 +166,7 @@ async def _listen(status: Status, metrics: Metrics, chain: ChainId) -> None:
         await asyncio.sleep(LISTEN_EVERY_S)
 
 
-def build_source(settings: ChainSettings, db: Database, metrics: Metrics) -> ChainSource:
+def build_source(settings: ChainSettings, db: Database, metrics: Metrics | None = None) -> ChainSource:
     """Where this chain's blocks come from."""
     match settings.kind:
         case "stellar":

@@ -10,6 +10,7 @@ import structlog
 from custody.chains.jsonrpc import JsonRpc
 from custody.db.session import Database
 from custody.kernel.assetid import parse_chain_id
+from custody.kernel.clock import SystemClock
 from custody.settings import ChainSettings
 from ingestion import failover
 from ingestion.metrics import Metrics
@@ -28,9 +29,13 @@ WHOLE_LEDGERS, ASSEMBLED_LEDGERS = 2, 1
 _log = structlog.get_logger(__name__)
 
 
-def build_source(settings: ChainSettings, db: Database, metrics: Metrics) -> ChainSource:
-    """The ledgers of the configured network: the lake's and the providers', or Horizon's."""
+def build_source(settings: ChainSettings, db: Database, metrics: Metrics | None = None) -> ChainSource:
+    """The ledgers of the configured network: the lake's and the providers', or Horizon's.
+
+    The live loop's source tells the worker's `metrics` how its providers fare; one built beside it, to fill history, does not.
+    """
     reader = build_reader(settings, db)
+    metrics = metrics or Metrics(reader.chain, SystemClock())
     if settings.horizon_url:
         return _build_horizon(settings, reader, metrics)
     urls = (settings.rpc_url, *settings.other_rpc_urls)

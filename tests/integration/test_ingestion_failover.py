@@ -239,6 +239,14 @@ async def test_a_provider_of_another_network_stops_the_worker_also_when_it_comes
         await _hear_for_long(source)
 
 
+async def test_a_range_may_be_asked_for_without_ever_asking_for_the_newest_ledger(pair: Pair) -> None:
+    """As a backfill does: agreement is found all the same, and nobody is read from who has not said which network it serves."""
+    assert len(await pair.open(required=True).fetch(2, 8)) == 7
+    pair.first.view.passphrase = "Somewhere else"
+    with pytest.raises(WrongNetwork):
+        await pair.open().fetch(2, 8)
+
+
 async def _hear_for_long(source: Failover) -> None:
     """Until a provider that rested is asked again."""
     async with asyncio.timeout(30):
