@@ -1,16 +1,18 @@
 """Ledgers booked end to end: from their bytes through the worker's loop into Postgres, with many vaults watched.
 
 The ledgers are real ones, made to follow each other: heights, hashes and the names of transactions are new, all else is as it
-was. They are given from memory: what a node or a lake takes to answer is not ours.
+was. They lie in a lake of one ledger an object, as the public ones do, and are read from it by the source that the worker has.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import asyncpg
 from stellar_sdk import Network
@@ -18,17 +20,19 @@ from stellar_sdk import Network
 from bench.big_ledger import seal_ledger
 from bench.cluster import BenchCluster
 from custody.assets import service as assets
-from custody.chains.ports import Head
 from custody.db.session import Database
 from custody.identity import service as identity
 from custody.kernel.assetid import AssetId, ChainId, native
 from custody.kernel.clock import SystemClock
 from custody.kernel.ids import TenantId
+from custody.settings import LakeSettings
+from devnet.stellar.lake import LakeWriter
 from ingestion import cursor
 from ingestion.health import Status
 from ingestion.loop import Loop, Pace
 from ingestion.metrics import Metrics
-from ingestion.model import BlockFacts
+from ingestion.stellar.lake import LakeLedgers
+from ingestion.stellar.lake_layout import Layout
 from ingestion.stellar.movements import EventReader
 from ingestion.stellar.read import LedgerReader
 from ingestion.stellar.scan.ledger import scan_ledger
@@ -37,7 +41,7 @@ from ingestion.watch import build_watch
 
 FIRST = 70_000_000
 """Height of the first ledger of the bench."""
-BATCH = 10
+LAYOUT = Layout(ledgers_per_batch=1, batches_per_partition=64_000)
 NETWORK_ID = hashlib.sha256(Network.PUBLIC_NETWORK_PASSPHRASE.encode()).digest()
 
 
@@ -48,52 +52,6 @@ class Booked:
     ledgers: int
     worker_cpu_s: float
     server_cpu_s: float
-
-
-class Following:
-    """Ledgers in memory, in place of a node's. A `ChainSource`."""
-
-    def __init__(self, metas: Sequence[bytes], reader: LedgerReader) -> None:
-        self._metas = metas
-        self._reader = reader
-
-    @property
-    def chain(self) -> ChainId:
-        """The CAIP-2 id of the chain."""
-        return self._reader.chain
-
-    @property
-    def reorganises(self) -> bool:
-        """A closed ledger is final."""
-        return False
-
-    @property
-    def batch_max(self) -> int:
-        """As many as a node gives at once."""
-        return BATCH
-
-    async def verify_network(self) -> None:
-        """There is no node that could be another's."""
-
-    async def head(self) -> Head:
-        """The last one."""
-        last = scan_ledger(self._metas[-1])
-        return Head(height=last.height, hash=last.hash.hex())
-
-    async def oldest(self) -> int:
-        """The first one."""
-        return FIRST
-
-    async def fetch(self, first: int, last: int) -> list[BlockFacts]:
-        """Some of them."""
-        return await self._reader.read(self._metas[first - FIRST : last - FIRST + 1], first)
-
-    async def hashes(self, heights: Sequence[int]) -> dict[int, str]:
-        """Nobody asks: the chain does not reorganise."""
-        return {height: scan_ledger(self._metas[height - FIRST]).hash.hex() for height in heights}
-
-    async def aclose(self) -> None:
-        """Nothing is open."""
 
 
 def chain_ledgers(ledgers: Sequence[bytes], count: int) -> list[bytes]:
@@ -111,20 +69,24 @@ def book_ledgers(ledgers: list[bytes], ours: Sequence[str], watched: Sequence[st
     cluster = BenchCluster()
     try:
         name = cluster.create("stellar_books", migrated=True)
-        return asyncio.run(_book(cluster, name, ledgers, [*ours, *watched], chain))
+        with tempfile.TemporaryDirectory() as scratch:
+            return asyncio.run(_book(cluster, name, ledgers, [*ours, *watched], chain, scratch))
     finally:
         cluster.stop()
 
 
 async def _book(
-    cluster: BenchCluster, name: str, ledgers: list[bytes], vaults: list[str], chain: ChainId
+    cluster: BenchCluster, name: str, ledgers: list[bytes], vaults: list[str], chain: ChainId, scratch: str
 ) -> Booked:
     db = Database(cluster.dsn(name, "custody_app"))
     try:
         tenant = await _open_desk(db, native(chain))
         await _add_vaults(cluster, name, tenant, vaults, chain)
         events = EventReader(Network.PUBLIC_NETWORK_PASSPHRASE)
-        source = Following(ledgers, LedgerReader(chain, events, build_watch(chain, db)))
+        lake = Path(scratch) / "lake"
+        LakeWriter(lake, Network.PUBLIC_NETWORK_PASSPHRASE, LAYOUT).write(ledgers, FIRST)
+        reader = LedgerReader(chain, events, build_watch(chain, db))
+        source = LakeLedgers(LakeSettings(url=lake.as_uri()), reader)
         async with db.unit_of_work(None) as uow:
             fence = await cursor.take_over(uow, chain)
         loop = Loop(
@@ -142,9 +104,10 @@ async def _book(
         while await loop.step():
             pass
         worker, server = time.process_time() - worker, cluster.cpu_seconds() - server
+        await source.aclose()
         if await _count_deposits(cluster, name) == 0:
             raise RuntimeError("nothing was booked: the figures would mean nothing")
-        return Booked(ledgers=len(ledgers) - BATCH, worker_cpu_s=worker, server_cpu_s=server)
+        return Booked(ledgers=len(ledgers) - source.batch_max, worker_cpu_s=worker, server_cpu_s=server)
     finally:
         await db.close()
 

@@ -43,6 +43,55 @@ class HistoryLost(InvariantViolated):
     public = "The node no longer keeps the next block; history must be filled from an archive."
 
 
+class LakeUnusable(InvariantViolated):
+    """A lake's `.config.json` is missing, cannot be read, or describes a lake that we do not read. Source: SEP-54."""
+
+    code = "ingestion_lake_unusable"
+    public = "The ledger lake is not one that can be read."
+
+
+class LakeGap(InvariantViolated):
+    """A lake lacks an object although it has newer ones. It is never skipped."""
+
+    code = "ingestion_lake_gap"
+    public = "The ledger lake has a hole where the next ledgers should be."
+
+
+class LakeBehind(Unavailable):
+    """A lake does not have a ledger yet."""
+
+    code = "ingestion_lake_behind"
+    public = "The ledger lake does not have the next ledgers yet."
+
+
+class LakeUnreachable(Unavailable):
+    """The store of a lake gave no answer, or refused one."""
+
+    code = "ingestion_lake_unreachable"
+    public = "The store of the ledger lake cannot be reached."
+
+
+class ProvidersDisagree(InvariantViolated):
+    """Two providers of one network name different blocks at one height: one of them is on another chain, or lies."""
+
+    code = "ingestion_providers_disagree"
+    public = "Two providers of the chain contradict each other."
+
+
+class ProviderSlow(Unavailable):
+    """A provider did not answer within its time."""
+
+    code = "ingestion_provider_slow"
+    public = "The chain's provider did not answer in time."
+
+
+class Unprovable(InvariantViolated):
+    """A source gives less than what is needed to prove a transaction that touches our accounts."""
+
+    code = "ingestion_unprovable"
+    public = "A transaction that concerns us cannot be proved by this source."
+
+
 class InconsistentNode(Unavailable):
     """The node contradicted itself between two calls (a block changed under our hands); asking again helps."""
 

@@ -25,6 +25,12 @@ class Status:
     """When the last step ended well."""
     started_at: float = field(default=0.0)
     """When the process began."""
+    leased_at: float | None = None
+    """When this worker's turn came: from then on blocks are expected."""
+    booked_at: float | None = None
+    """When the last block was booked."""
+    silence_s: int = 0
+    """After so long without one the chain is silent; 0 for never."""
 
     def alive(self, now: float) -> bool:
         """Whether the loop still turns."""
@@ -32,7 +38,18 @@ class Status:
 
     def ready(self, now: float) -> bool:
         """Whether the chain is being followed by this worker."""
-        return self.succeeded_at is not None and now - self.succeeded_at < READY_WITHIN_S
+        if self.succeeded_at is None or self.silent(now):
+            return False
+        return now - self.succeeded_at < READY_WITHIN_S
+
+    def silent(self, now: float) -> bool:
+        """Whether no block was booked for too long, however well the node answers."""
+        return self.silence_s > 0 and self.quiet_s(now) >= self.silence_s
+
+    def quiet_s(self, now: float) -> float:
+        """For how long no block was booked although it was this worker's turn."""
+        since = self.leased_at if self.booked_at is None else self.booked_at
+        return 0.0 if since is None else now - since
 
 
 async def serve(status: Status, metrics: Metrics, host: str, port: int) -> asyncio.Server:
@@ -64,6 +81,8 @@ def _respond(request: bytes, status: Status, metrics: Metrics) -> bytes:
             return _http(200 if status.alive(now) else 503, b"alive\n" if status.alive(now) else b"hangs\n")
         case b"/readyz":
             ready = status.ready(now)
+            if status.silent(now):
+                return _http(503, b"silent: no block was booked for too long\n")
             return _http(200 if ready else 503, b"ready\n" if ready else b"not following the chain\n")
         case b"/metrics":
             return _http(200, metrics.text())

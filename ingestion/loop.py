@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from secrets import SystemRandom
 from typing import TypeVar
 
 import structlog
@@ -19,6 +18,7 @@ from custody.db.session import Database
 from custody.identity import service as identity
 from custody.kernel.errors import Unavailable
 from ingestion import cursor, effects
+from ingestion.backoff import backoff
 from ingestion.errors import BrokenHashChain, InconsistentNode, ReorgTooDeep
 from ingestion.health import Status
 from ingestion.metrics import Metrics
@@ -26,10 +26,6 @@ from ingestion.model import BlockFacts, BlockRef
 from ingestion.ports import ChainSource
 from ingestion.reorg import Position, continues, fork_point
 
-BACKOFF_MAX_S = 30.0
-"""Longest wait between two tries."""
-BACKOFF_MIN_S = 0.5
-"""First wait; it doubles with every failure in a row."""
 FORK_SEARCH_BLOCKS = 32
 """How many of our blocks are compared with the node's at once."""
 FORK_SEARCH_MAX = 4096
@@ -80,7 +76,7 @@ class Loop:
         self._fence = fence
         self._stop = stop
         self._metrics = metrics
-        self._status = status
+        self.status = status
         self._settled: Position | None = None
 
     async def run(self) -> None:
@@ -100,10 +96,10 @@ class Loop:
                 await self._pause(backoff(failures))
             else:
                 failures = 0
-                self._status.succeeded_at = asyncio.get_running_loop().time()
+                self.status.succeeded_at = asyncio.get_running_loop().time()
                 if not moved:
                     await self._pause(self._pace.poll_interval_s)
-            self._status.ended_step_at = asyncio.get_running_loop().time()
+            self.status.ended_step_at = asyncio.get_running_loop().time()
 
     async def step(self) -> bool:
         """One batch, one rewind, or the news that there is nothing new. Returns whether anything moved."""
@@ -146,6 +142,7 @@ class Loop:
             after = await cursor.advance(uow, self._chain, self._fence, position, facts.ref)
             tally = await effects.observe_block(uow, self._chain, facts)
         self._metrics.booked(tally)
+        self.status.booked_at = asyncio.get_running_loop().time()
         if tally != effects.Tally():
             _log.info(
                 "ingestion.booked",
@@ -246,9 +243,3 @@ def may_retry(error: Exception) -> bool:
         state = str(getattr(error.orig, "sqlstate", None) or "")
         return error.connection_invalidated or state.startswith(_RETRYABLE_SQLSTATES)
     return isinstance(error, Unavailable | OSError)
-
-
-def backoff(failures: int) -> float:
-    """Seconds to wait after so many failures in a row: doubling, capped, and spread so that workers do not knock together."""
-    ceiling = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** min(failures - 1, 10))
-    return SystemRandom().uniform(ceiling / 2, ceiling)

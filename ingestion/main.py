@@ -9,6 +9,8 @@ import argparse
 import asyncio
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import assert_never
 
 import structlog
@@ -16,20 +18,24 @@ from sqlalchemy.exc import DBAPIError
 
 from custody import logs
 from custody.db.session import Database
+from custody.kernel.assetid import ChainId, parse_chain_id
 from custody.kernel.clock import SystemClock
 from custody.kernel.errors import CustodyError, Unavailable
 from custody.settings import ChainSettings, load
 from ingestion import cursor
+from ingestion.backoff import backoff
 from ingestion.evm import worker as evm
 from ingestion.health import Status, serve
 from ingestion.lease import Lease
-from ingestion.loop import Loop, Pace, backoff
+from ingestion.loop import Loop, Pace
 from ingestion.metrics import Metrics
 from ingestion.ports import ChainSource
 from ingestion.stellar import worker as stellar
 
 LEASE_POLL_S = 1.0
 """How often a worker that waits for its turn asks for it."""
+LISTEN_EVERY_S = 1.0
+"""How often silence is listened for."""
 POOL_SIZE = 4
 """Connections of one worker: the lease, the block, and a reader."""
 
@@ -69,9 +75,9 @@ async def follow(url: str, settings: ChainSettings, health: tuple[str, int] | No
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
     db = Database(url, pool_size=POOL_SIZE)
-    source = build_source(settings, db)
-    metrics = Metrics(source.chain, SystemClock())
-    status = Status(started_at=loop.time())
+    metrics = Metrics(parse_chain_id(settings.id), SystemClock())
+    source = build_source(settings, db, metrics)
+    status = Status(started_at=loop.time(), silence_s=settings.silence_s)
     server = None if health is None else await serve(status, metrics, *health)
     try:
         await run_worker(db, source, settings, stop=stop, metrics=metrics, status=status)
@@ -98,34 +104,73 @@ async def run_worker(
             await _wait(stop, LEASE_POLL_S)
             if stop.is_set():
                 return
-        if not await _reach(source, stop):
-            return
-        async with db.unit_of_work(None) as uow:
-            fence = await cursor.take_over(uow, source.chain)
-        metrics.leased(True)
-        status.waiting_for_lease = False
-        status.started_at = asyncio.get_running_loop().time()
-        _log.info("ingestion.started", chain=source.chain, fence=fence)
-        await Loop(
-            db=db,
-            source=source,
-            pace=Pace(
-                confirmations=settings.confirmations,
-                start_height=settings.start_height,
-                poll_interval_s=settings.poll_interval_s,
-            ),
-            fence=fence,
-            stop=stop,
-            metrics=metrics,
-            status=status,
-        ).run()
+        status.leased_at = asyncio.get_running_loop().time()
+        async with listening(status, metrics, source.chain):
+            if await _reach(source, stop):
+                await _follow(db, source, settings, stop=stop, metrics=metrics, status=status)
 
 
-def build_source(settings: ChainSettings, db: Database) -> ChainSource:
+async def _follow(
+    db: Database,
+    source: ChainSource,
+    settings: ChainSettings,
+    *,
+    stop: asyncio.Event,
+    metrics: Metrics,
+    status: Status,
+) -> None:
+    async with db.unit_of_work(None) as uow:
+        fence = await cursor.take_over(uow, source.chain)
+    metrics.leased(True)
+    status.waiting_for_lease = False
+    status.started_at = asyncio.get_running_loop().time()
+    _log.info("ingestion.started", chain=source.chain, fence=fence)
+    await Loop(
+        db=db,
+        source=source,
+        pace=Pace(
+            confirmations=settings.confirmations,
+            start_height=settings.start_height,
+            poll_interval_s=settings.poll_interval_s,
+        ),
+        fence=fence,
+        stop=stop,
+        metrics=metrics,
+        status=status,
+    ).run()
+
+
+@asynccontextmanager
+async def listening(status: Status, metrics: Metrics, chain: ChainId) -> AsyncIterator[None]:
+    """Meanwhile, tell of silence when it begins and when it ends."""
+    watching = asyncio.create_task(_listen(status, metrics, chain))
+    try:
+        yield
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+
+
+async def _listen(status: Status, metrics: Metrics, chain: ChainId) -> None:
+    was_silent = False
+    while True:
+        now = asyncio.get_running_loop().time()
+        silent = status.silent(now)
+        if silent and not was_silent:
+            _log.error("ingestion.silent", chain=chain, seconds=round(status.quiet_s(now)))
+        elif was_silent and not silent:
+            _log.warning("ingestion.silence_ended", chain=chain)
+        metrics.silent(silent)
+        was_silent = silent
+        await asyncio.sleep(LISTEN_EVERY_S)
+
+
+def build_source(settings: ChainSettings, db: Database, metrics: Metrics | None = None) -> ChainSource:
     """Where this chain's blocks come from."""
     match settings.kind:
         case "stellar":
-            return stellar.build_source(settings, db)
+            return stellar.build_source(settings, db, metrics)
         case "evm":
             return evm.build_source(settings, db)
         case _:

@@ -42,6 +42,35 @@ class Metrics:
         )
         self._reorgs = self._counter("reorgs_total", "Times the chain was rewound.", labels)
         self._retries = self._counter("retries_total", "Steps that failed and were tried again.", labels)
+        self._silent = self._gauge("silent", "Whether no block was booked for too long: page.", labels)
+        self._confirmed = self._gauge(
+            "agreed_height", "Newest block whose hash a second provider has named.", labels
+        )
+        self._unconfirmed = self._gauge(
+            "unconfirmed_blocks", "Newest fetched blocks that no second provider confirmed.", labels
+        )
+        self._left = self._gauge(
+            "retention_left_blocks", "Blocks until the providers drop the next one that we need.", labels
+        )
+        self._expiring = self._gauge(
+            "retention_alarm", "Whether history is about to be lost, and no lake has it: page.", labels
+        )
+        self._lake_faults = self._counter(
+            "lake_faults_total", "Times that the providers stood in for the lake.", labels
+        )
+        by_source = [*labels, "source"]
+        self._from = self._counter("fetched_blocks_total", "Blocks by where they came from.", by_source)
+        self._trust = self._gauge(
+            "source_trust",
+            "2 for ledgers as core wrote them, 1 for ledgers put together from Horizon.",
+            by_source,
+        )
+        by_provider = [*labels, "provider"]
+        self._up = self._gauge("provider_up", "Whether the provider answers.", by_provider)
+        self._provider_head = self._gauge("provider_head_height", "Its newest block.", by_provider)
+        self._behind = self._gauge("provider_lag_blocks", "Blocks behind the best provider.", by_provider)
+        self._late = self._gauge("provider_lag_seconds", "Seconds behind the best provider.", by_provider)
+        self._failures = self._counter("provider_failures_total", "Calls that failed.", by_provider)
 
     def leased(self, held: bool) -> None:  # noqa: FBT001 (a gauge's only value)
         """Note whether this worker holds the lease."""
@@ -74,6 +103,43 @@ class Metrics:
     def retried(self) -> None:
         """Count one failed step."""
         self._retries.labels(self._chain).inc()
+
+    def silent(self, silent: bool) -> None:  # noqa: FBT001 (a gauge's only value)
+        """Note whether no block was booked for too long."""
+        self._silent.labels(self._chain).set(int(silent))
+
+    def agreed(self, height: int, unconfirmed: int) -> None:
+        """Note up to where a second provider confirmed what was fetched, and how many blocks above that were."""
+        self._confirmed.labels(self._chain).set(height)
+        self._unconfirmed.labels(self._chain).set(unconfirmed)
+
+    def retention(self, left: int, alarm: bool) -> None:  # noqa: FBT001 (a gauge's only value)
+        """Note how many blocks are left until history is lost, and whether that is an alarm."""
+        self._left.labels(self._chain).set(left)
+        self._expiring.labels(self._chain).set(int(alarm))
+
+    def lake_failed(self) -> None:
+        """Count one batch that the lake could not give."""
+        self._lake_faults.labels(self._chain).inc()
+
+    def fetched(self, source: str, blocks: int) -> None:
+        """Count blocks by where they came from: `rpc`, `lake` or `horizon`."""
+        self._from.labels(self._chain, source).inc(blocks)
+
+    def trusts(self, source: str, level: int) -> None:
+        """Note how far a source is trusted."""
+        self._trust.labels(self._chain, source).set(level)
+
+    def provider_stands(self, name: str, up: bool, height: int, best: int, late_s: float) -> None:  # noqa: FBT001
+        """Note where a provider stands beside the best."""
+        self._up.labels(self._chain, name).set(int(up))
+        self._provider_head.labels(self._chain, name).set(height)
+        self._behind.labels(self._chain, name).set(max(0, best - height))
+        self._late.labels(self._chain, name).set(late_s)
+
+    def provider_failed(self, name: str) -> None:
+        """Count one failed call."""
+        self._failures.labels(self._chain, name).inc()
 
     def text(self) -> bytes:
         """All series in Prometheus' text format."""

@@ -34,6 +34,10 @@ class Faults:
     """getLedgers answers whose newest ledger names a wrong parent, under a header hash that fits it."""
     latency_ms: int = 0
     """Time every RPC answer is held back."""
+    keep_ledgers: int = 0
+    """Retention of the RPC: it gives only so many of the newest ledgers. 0 for all."""
+    horizon_without_meta: bool = False
+    """Horizon gives no result_meta_xdr, as with its SKIP_TXMETA."""
 
 
 @dataclass(slots=True)
@@ -46,7 +50,7 @@ class Misbehaviour:
         """Merge a request into the faults in force; {"clear": true} first removes all. Raises MisbehaviourInvalid."""
         asked = dict(wanted)
         base = Faults() if asked.pop("clear", False) else self.faults
-        known = {f.name: bool if f.name == "outage" else int for f in fields(Faults)}
+        known = {f.name: bool if isinstance(f.default, bool) else int for f in fields(Faults)}
         for name, value in asked.items():
             if name not in known:
                 raise MisbehaviourInvalid(f"unknown fault {name!r}; known: {', '.join(known)}, clear")

@@ -137,8 +137,13 @@ class LocalNetwork:
 
     @property
     def oldest(self) -> LedgerRecord:
+        """The oldest ledger that is given out."""
         with self._lock:
-            return self._history.oldest
+            kept = self.misbehaviour.faults.keep_ledgers
+            first = self._history.latest.sequence - kept + 1
+            return (
+                self._history.ledgers(first, 1)[0] if 0 < kept < len(self._history) else self._history.oldest
+            )
 
     def ledgers(self, start: int, count: int) -> list[LedgerRecord]:
         """Closed ledgers from start on, the newest with a wrong parent if so ordered."""

@@ -63,7 +63,7 @@ class RpcMethods:
             "status": "healthy",
             "latestLedger": self._network.latest.sequence,
             "oldestLedger": self._network.oldest.sequence,
-            "ledgerRetentionWindow": RETENTION,
+            "ledgerRetentionWindow": self._network.misbehaviour.faults.keep_ledgers or RETENTION,
         }
 
     def _about(self, _params: Params) -> Params:

@@ -1,4 +1,4 @@
-"""HTTP around the network: Stellar RPC at /, friendbot, and the controls of the development network under /devnet."""
+"""HTTP around the network: Stellar RPC at /, some of Horizon at /horizon, friendbot, and controls under /devnet."""
 
 import asyncio
 import json
@@ -15,10 +15,11 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from devnet.stellar.friendbot import AddressInvalid, AlreadyFunded
+from devnet.stellar.horizon import horizon_routes
 from devnet.stellar.misbehave import MisbehaviourInvalid
 from devnet.stellar.network import NOTICE, LocalNetwork
 from devnet.stellar.rpc import INVALID_REQUEST, PARSE_ERROR, RpcError, RpcMethods
@@ -131,6 +132,7 @@ def build_app(network: LocalNetwork, url: str, *, manual: bool) -> Starlette:
         Route("/devnet/close", endpoints.close, methods=["POST"]),
         Route("/devnet/misbehave", endpoints.misbehave, methods=["POST"]),
         Route("/devnet/state", endpoints.state, methods=["GET"]),
+        Mount("/horizon", routes=horizon_routes(network)),
     ]
     return Starlette(routes=routes, middleware=[Middleware(_Notice)])
 

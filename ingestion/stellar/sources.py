@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from custody.chains.errors import RpcRefused, RpcUnreadable
 from custody.chains.jsonrpc import JsonRpc, require_dict, require_int, require_list, require_str
@@ -18,6 +19,21 @@ from ingestion.stellar.read import LedgerReader
 
 BATCH_LEDGERS = 10
 """Ledgers of one fetch: a few megabytes on pubnet, a fraction of the call's timeout."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """The ledgers that a node keeps."""
+
+    oldest: int
+    newest: int
+    kept: int
+    """How many it is set to keep. A node that is young has fewer, and drops none yet."""
+
+    def left(self, height: int) -> int:
+        """How many ledgers may close before the node drops this one."""
+        filling = max(0, self.kept - (self.newest - self.oldest + 1))
+        return height - self.oldest + filling
 
 
 class RpcLedgers:
@@ -55,9 +71,17 @@ class RpcLedgers:
 
     async def oldest(self) -> int:
         """The oldest ledger within the node's retention window."""
+        return (await self.window()).oldest
+
+    async def window(self) -> Window:
+        """What the node keeps now, and how much it will keep."""
         method = "getHealth"
         answer = require_dict(method, await self._rpc.call(method, {}))
-        return require_int(method, answer.get("oldestLedger"))
+        return Window(
+            oldest=require_int(method, answer.get("oldestLedger")),
+            newest=require_int(method, answer.get("latestLedger")),
+            kept=require_int(method, answer.get("ledgerRetentionWindow")),
+        )
 
     async def fetch(self, first: int, last: int) -> list[BlockFacts]:
         """Ledgers from `first` on. Raises HistoryLost when the node no longer has it, UnprovedTransaction in an audit."""
@@ -78,11 +102,11 @@ class RpcLedgers:
         return await self._reader.read(metas, first)
 
     async def hashes(self, heights: Sequence[int]) -> dict[int, str]:
-        """The hashes of closed ledgers, by the node's own account. For operators; the loop asks only chains that reorganise."""
+        """The hashes of closed ledgers, by the node's own account: what another provider's ledgers are compared with."""
         method = "getLedgers"
         found: dict[int, str] = {}
-        for height in heights:
-            params = {"startLedger": height, "pagination": {"limit": 1}}
+        for first, last in _runs(sorted(set(heights))):
+            params = {"startLedger": first, "pagination": {"limit": last - first + 1}}
             answer = require_dict(method, await self._rpc.call(method, params))
             for row in require_list(method, answer.get("ledgers")):
                 fields = require_dict(method, row)
@@ -92,6 +116,16 @@ class RpcLedgers:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._rpc.aclose()
+
+
+def _runs(heights: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """First and last of each run of heights that follow each other, none longer than one call gives."""
+    begin = 0
+    for place, height in enumerate(heights, start=1):
+        ends = place == len(heights) or heights[place] != height + 1 or place - begin == BATCH_LEDGERS
+        if ends:
+            yield heights[begin], height
+            begin = place
 
 
 def _unbase64(text: str) -> bytes:

@@ -19,6 +19,8 @@ class RpcNode:
     url: str = ""
     answers: dict[str, Answer] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    delay_s: float = 0.0
+    """How long each answer is held back."""
     raw: bytes | None = None
     """Sent instead of any answer, as it is; empty bytes hang up."""
 
@@ -50,6 +52,7 @@ async def run_node() -> AsyncIterator[RpcNode]:
             if line.startswith(b"content-length")
         )
         body = json.loads(await reader.readexactly(length))
+        await asyncio.sleep(node.delay_s)
         answer = node.raw if node.raw is not None else _http(json.dumps(node.respond(body)).encode())
         writer.write(answer)
         await writer.drain()

@@ -1,0 +1,91 @@
+"""No block for too long is an alarm although the node answers, and it ends when blocks come again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import httpx
+import pytest
+import structlog
+
+from custody.db.session import Database
+from custody.kernel.assetid import ChainId
+from custody.kernel.clock import SystemClock
+from devnet.stellar.network import LocalNetwork
+from devnet.stellar.server import Served, serve_in_thread
+from ingestion.health import Status, serve
+from ingestion.main import listening
+from ingestion.metrics import Metrics
+from tests.fakes.ledger_network import shown
+from tests.integration.ingestion_harness import build_loop, open_ledgers, take_fence
+
+CHAIN = ChainId("stellar:devnet")
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    """A network that closes a ledger when it is told to."""
+    with serve_in_thread(LocalNetwork()) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("leased_at", "booked_at", "silence_s", "silent"),
+    [
+        (50.0, 70.0, 30, True),
+        (50.0, 71.0, 30, False),
+        (70.0, None, 30, True),
+        (71.0, None, 30, False),
+        (None, None, 30, False),
+        (50.0, 60.0, 0, False),
+    ],
+    ids=["long ago", "lately", "never", "not yet", "not our turn", "nobody listens"],
+)
+def test_when_a_chain_is_silent(
+    leased_at: float | None, booked_at: float | None, silence_s: int, silent: bool
+) -> None:
+    status = Status(leased_at=leased_at, booked_at=booked_at, succeeded_at=99.0, silence_s=silence_s)
+    assert status.silent(100.0) is silent
+    assert status.ready(100.0) is (not silent)
+
+
+async def test_silence_is_told_once_while_the_node_answers_and_the_worker_is_not_ready(
+    database: Database, served: Served
+) -> None:
+    source = open_ledgers(CHAIN, served.url, served.network.passphrase, database)
+    stop = asyncio.Event()
+    loop = build_loop(database, source, await take_fence(database, CHAIN), stop=stop)
+    now = asyncio.get_running_loop().time()
+    status = loop.status
+    status.leased_at, status.silence_s = now, 2
+    metrics = Metrics(CHAIN, SystemClock())
+    server = await serve(status, metrics, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with httpx.AsyncClient(trust_env=False) as client:
+
+        async def becomes(code: int, silent: int) -> str:
+            async with asyncio.timeout(30):
+                while True:
+                    answer = await client.get(f"{url}/readyz")
+                    if answer.status_code == code and shown(metrics, f'silent{{chain="{CHAIN}"}}') == silent:
+                        return answer.text
+                    await asyncio.sleep(0.1)
+
+        with structlog.testing.capture_logs() as told:
+            async with listening(status, metrics, CHAIN):
+                running = asyncio.create_task(loop.run())
+                await becomes(200, 0)
+                # The node answers all the while; it only closes nothing.
+                assert "silent" in await becomes(503, 1)
+                assert status.succeeded_at is not None
+                served.network.close()
+                await becomes(200, 0)
+                stop.set()
+                await running
+    server.close()
+    await source.aclose()
+    events = [each["event"] for each in told if each["event"].startswith("ingestion.silen")]
+    assert events[:2] == ["ingestion.silent", "ingestion.silence_ended"]
