@@ -19,6 +19,7 @@ from custody.db.session import Database
 from custody.identity import service as identity
 from custody.kernel.errors import Unavailable
 from ingestion import cursor, effects
+from ingestion.backfill import service as backfills
 from ingestion.errors import BrokenHashChain, InconsistentNode, ReorgTooDeep
 from ingestion.health import Status
 from ingestion.metrics import Metrics
@@ -112,6 +113,8 @@ class Loop:
             tip = None if position is None else await cursor.load_block(session, self._chain, position)
         if tip is not None:
             await self._settle(tip)
+        # Before the fetch: which accounts are ours is asked after it (ingestion/backfill/service.py has the argument).
+        await backfills.take_notice(self._db, self._chain, self._fence, position)
         head = await self._or_stop(self._source.head())
         if position is not None and await self._was_replaced(position, head):
             await self._part(position, head.height, head.hash)

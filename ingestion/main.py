@@ -20,18 +20,20 @@ from custody.kernel.clock import SystemClock
 from custody.kernel.errors import CustodyError, Unavailable
 from custody.settings import ChainSettings, load
 from ingestion import cursor
+from ingestion.backfill.queue import filling
 from ingestion.evm import worker as evm
 from ingestion.health import Status, serve
 from ingestion.lease import Lease
 from ingestion.loop import Loop, Pace, backoff
 from ingestion.metrics import Metrics
 from ingestion.ports import ChainSource
+from ingestion.report import reporting
 from ingestion.stellar import worker as stellar
 
 LEASE_POLL_S = 1.0
 """How often a worker that waits for its turn asks for it."""
-POOL_SIZE = 4
-"""Connections of one worker: the lease, the block, and a reader."""
+POOL_SIZE = 6
+"""Connections of one worker: the lease, the block, a reader, the report, and a backfill with its lease."""
 
 _log = structlog.get_logger(__name__)
 
@@ -106,7 +108,7 @@ async def run_worker(
         status.waiting_for_lease = False
         status.started_at = asyncio.get_running_loop().time()
         _log.info("ingestion.started", chain=source.chain, fence=fence)
-        await Loop(
+        followed = Loop(
             db=db,
             source=source,
             pace=Pace(
@@ -118,7 +120,12 @@ async def run_worker(
             stop=stop,
             metrics=metrics,
             status=status,
-        ).run()
+        )
+        async with (
+            reporting(db, source.chain, fence, metrics, status, stop),
+            filling(db, source, stop),
+        ):
+            await followed.run()
 
 
 def build_source(settings: ChainSettings, db: Database) -> ChainSource:

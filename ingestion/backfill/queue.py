@@ -1,0 +1,85 @@
+"""The backfills that registrations asked for, carried out one after the other beside a worker's live loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from custody.db.session import Database
+from custody.kernel.errors import InvariantViolated, Unavailable
+from ingestion.backfill import service
+from ingestion.backfill.model import Backfill
+from ingestion.backfill.run import fill
+from ingestion.effects import Tally
+from ingestion.errors import BackfillTaken, FenceLost
+from ingestion.loop import may_retry
+from ingestion.pause import pause
+from ingestion.ports import ChainSource
+
+POLL_S = 1.0
+"""How often the queue looks for new ranges."""
+
+_log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def filling(db: Database, source: ChainSource, stop: asyncio.Event) -> AsyncIterator[None]:
+    """Meanwhile, fill in what registrations asked for. What ends this unexpectedly sets `stop` and is raised at the end."""
+    task = asyncio.create_task(drain(db, source, stop))
+    task.add_done_callback(lambda _: stop.set())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.result()
+
+
+async def drain(db: Database, source: ChainSource, stop: asyncio.Event) -> None:
+    """Carry out what is open, again and again until `stop`. One that is halted waits for the next start, or for an operator."""
+    halted: set[UUID] = set()
+    while not stop.is_set():
+        for backfill in await _open(db, source):
+            if backfill.id not in halted and not await _try(db, source, backfill, stop):
+                halted.add(backfill.id)
+        await pause(stop, POLL_S)
+
+
+async def _open(db: Database, source: ChainSource) -> list[Backfill]:
+    try:
+        async with db.read(None) as session:
+            return [each for each in await service.find_open(session, source.chain) if each.registered]
+    except (DBAPIError, OSError) as error:
+        if not may_retry(error):
+            raise
+        _log.warning("ingestion.backfill_queue_away", chain=source.chain, error=str(error)[:300])
+        return []
+
+
+async def _try(db: Database, source: ChainSource, backfill: Backfill, stop: asyncio.Event) -> bool:
+    """False when it cannot go on without somebody's help: the live loop goes on, and operators are told."""
+    bound = _log.bind(chain=source.chain, account=backfill.account, first=backfill.first, last=backfill.last)
+    try:
+        after = await fill(db, source, backfill.id, stop=stop, told=_say_nothing)
+    except (BackfillTaken, FenceLost):
+        bound.info("ingestion.backfill_elsewhere")
+    except InvariantViolated as error:
+        bound.critical("ingestion.backfill_halted", code=error.code, error=str(error))
+        return False
+    except (Unavailable, DBAPIError, OSError) as error:
+        if not may_retry(error):
+            raise
+        bound.warning("ingestion.backfill_waits", error=str(error)[:300])
+    else:
+        bound.info("ingestion.backfilled", done=after.is_done, next=after.next)
+    return True
+
+
+def _say_nothing(_backfill: Backfill, _tally: Tally) -> None:
+    """Progress is in the database."""
