@@ -143,8 +143,7 @@ async def covered(session: ReadSession, chain: ChainId) -> list[tuple[int, int]]
         _rows.chain == chain, _rows.account == EVERY_VAULT, _rows.next_height > _rows.first_height
     )
     parts = live.union_all(filled).subquery()
-    whole = func.unnest(func.range_agg(parts.c.part)).column_valued("whole")
-    merged = select(whole).subquery()
+    merged = select(func.unnest(func.range_agg(parts.c.part)).label("whole")).subquery()
     rows = await session.conn.execute(
         select(func.lower(merged.c.whole), func.upper(merged.c.whole) - literal(1)).order_by(
             func.lower(merged.c.whole)
