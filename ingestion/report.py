@@ -49,7 +49,7 @@ class Report:
     idle_s: float | None
     """Seconds since its loop ended a step well; None before the first."""
     gauges: dict[str, float]
-    """Its gauges, as /metrics shows them, without PREFIX."""
+    """Its gauges, as `gauges_of` names them."""
 
 
 @asynccontextmanager
@@ -128,13 +128,14 @@ async def load(session: ReadSession, chain: ChainId) -> Report | None:
 
 
 def gauges_of(metrics: Metrics) -> dict[str, float]:
-    """Every gauge of the chain, by its short name."""
-    return {
-        family.name.removeprefix(PREFIX): sample.value
-        for family in metrics.registry.collect()
-        if family.type == "gauge"
-        for sample in family.samples
-    }
+    """Every gauge of the chain by its short name, and, where it has a label beside the chain, `name/value`."""
+    found = {}
+    for family in metrics.registry.collect():
+        if family.type == "gauge":
+            for sample in family.samples:
+                labels = [value for label, value in sorted(sample.labels.items()) if label != "chain"]
+                found["/".join([family.name.removeprefix(PREFIX), *labels])] = sample.value
+    return found
 
 
 async def _report(

@@ -25,6 +25,8 @@ every vault. A backfill for every vault that is ordered after a range was closed
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from custody.db.session import Database, ReadSession, UnitOfWork
 from custody.kernel.assetid import ChainId
 from ingestion import cursor
@@ -88,6 +90,12 @@ async def count_unnoticed(session: ReadSession, chain: ChainId) -> int:
 async def covered(session: ReadSession, chain: ChainId) -> list[tuple[int, int]]:
     """The ranges of blocks that are booked for every vault, lowest first. One range: no hole."""
     return await store.covered(session, chain)
+
+
+async def holes(session: ReadSession, chain: ChainId) -> list[tuple[int, int]]:
+    """Ranges between the covered ones that nobody has ordered either, lowest first."""
+    parts = await store.covered(session, chain, ordered=True)
+    return [(below[1] + 1, above[0] - 1) for below, above in pairwise(parts)]
 
 
 def scope_of(backfill: Backfill) -> str:

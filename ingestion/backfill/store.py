@@ -131,16 +131,18 @@ async def halt(uow: UnitOfWork, backfill: Backfill, reason: str) -> None:
     )
 
 
-async def covered(session: ReadSession, chain: ChainId) -> list[tuple[int, int]]:
+async def covered(session: ReadSession, chain: ChainId, *, ordered: bool = False) -> list[tuple[int, int]]:
     """What is booked for every vault, as ranges with both ends included, lowest first: one range means that there is no hole.
 
-    The live run counts from its first block to the cursor; of each backfill for every vault, what is booked of it.
+    The live run counts from its first block to the cursor; of each backfill for every vault, what is booked of it, or, with
+    `ordered`, all of it.
     """
     live = select(
         func.int8range(ingestion_cursors.c.first_height, ingestion_cursors.c.height, "[]").label("part")
     ).where(ingestion_cursors.c.chain == chain, ingestion_cursors.c.height.is_not(None))
-    filled = select(func.int8range(_rows.first_height, _rows.next_height, "[)")).where(
-        _rows.chain == chain, _rows.account == EVERY_VAULT, _rows.next_height > _rows.first_height
+    end = _rows.last_height + 1 if ordered else _rows.next_height
+    filled = select(func.int8range(_rows.first_height, end, "[)")).where(
+        _rows.chain == chain, _rows.account == EVERY_VAULT, end > _rows.first_height
     )
     parts = live.union_all(filled).subquery()
     merged = select(func.unnest(func.range_agg(parts.c.part)).label("whole")).subquery()

@@ -107,8 +107,8 @@ class Between:
 
 @pytest.fixture
 def served() -> Iterator[Served]:
-    """A network that closes a ledger when it is told to."""
-    with serve_in_thread(LocalNetwork()) as running:
+    """A network that closes a ledger when it is told to, each later than the one before, as pubnet does."""
+    with serve_in_thread(LocalNetwork(strict_close_time=True)) as running:
         yield running
 
 
