@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from secrets import SystemRandom
 from typing import TypeVar
 
 import structlog
@@ -20,24 +19,19 @@ from custody.identity import service as identity
 from custody.kernel.errors import Unavailable
 from ingestion import cursor, effects
 from ingestion.backfill import service as backfills
+from ingestion.backoff import backoff
 from ingestion.errors import BrokenHashChain, InconsistentNode, ReorgTooDeep
 from ingestion.health import Status
 from ingestion.metrics import Metrics
 from ingestion.model import BlockFacts, BlockRef
 from ingestion.ports import ChainSource
 from ingestion.reorg import Position, continues, fork_point
+from ingestion.retry import may_retry
 
-BACKOFF_MAX_S = 30.0
-"""Longest wait between two tries."""
-BACKOFF_MIN_S = 0.5
-"""First wait; it doubles with every failure in a row."""
 FORK_SEARCH_BLOCKS = 32
 """How many of our blocks are compared with the node's at once."""
 FORK_SEARCH_MAX = 4096
 """How deep a reorganisation is followed."""
-
-_RETRYABLE_SQLSTATES = ("08", "40", "53", "55", "57")
-"""Connection, rollback (deadlock), resources, lock not available, operator intervention. Source: PostgreSQL appendix A."""
 
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
@@ -241,17 +235,3 @@ class Loop:
                 await self._stop.wait()
         except TimeoutError:
             return
-
-
-def may_retry(error: Exception) -> bool:
-    """Whether trying again can help: a node or a connection is away, or two transactions met."""
-    if isinstance(error, DBAPIError):
-        state = str(getattr(error.orig, "sqlstate", None) or "")
-        return error.connection_invalidated or state.startswith(_RETRYABLE_SQLSTATES)
-    return isinstance(error, Unavailable | OSError)
-
-
-def backoff(failures: int) -> float:
-    """Seconds to wait after so many failures in a row: doubling, capped, and spread so that workers do not knock together."""
-    ceiling = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** min(failures - 1, 10))
-    return SystemRandom().uniform(ceiling / 2, ceiling)

@@ -21,10 +21,11 @@ from custody.kernel.errors import CustodyError, Unavailable
 from custody.settings import ChainSettings, load
 from ingestion import cursor
 from ingestion.backfill.queue import filling
+from ingestion.backoff import backoff
 from ingestion.evm import worker as evm
 from ingestion.health import Status, serve
 from ingestion.lease import Lease
-from ingestion.loop import Loop, Pace, backoff
+from ingestion.loop import Loop, Pace
 from ingestion.metrics import Metrics
 from ingestion.ports import ChainSource
 from ingestion.report import reporting

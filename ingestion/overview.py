@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, literal, select
+from sqlalchemy import DateTime, func, literal, select
 
 from custody.db.session import ReadSession
 from custody.kernel.assetid import ChainId
@@ -73,9 +73,9 @@ async def load(session: ReadSession, chain: ChainId) -> Overview:
     lag_s = None
     if block is not None:
         rows = await session.conn.execute(
-            select(func.extract("epoch", func.clock_timestamp() - literal(block.closed_at)))
+            select(func.clock_timestamp() - literal(block.closed_at, DateTime(timezone=True)))
         )
-        lag_s = max(0.0, float(rows.scalar_one()))
+        lag_s = max(0.0, rows.scalar_one().total_seconds())
     said = await report.load(session, chain)
     head = None
     if said is not None and said.age_s < REPORT_MAX_AGE_S and said.gauges.get("head_height"):
@@ -118,13 +118,11 @@ def _of_worker(seen: Overview) -> list[Alarm]:
         found.append(Alarm(code="silent", sentence="no block was booked for too long"))
     if gauges.get("retention_alarm"):
         left = gauges.get("retention_left_blocks")
-        words = "" if left is None else f": {left:.0f} blocks are left"
+        words = "" if left is None else f": {left} blocks are left"
         found.append(Alarm(code="retention", sentence=f"the node is about to drop what is needed{words}"))
     if refused := gauges.get("tenants_refused"):
         found.append(
-            Alarm(
-                code="tenants_refused", sentence=f"the ledgers of {refused:.0f} tenants refuse what is final"
-            )
+            Alarm(code="tenants_refused", sentence=f"the ledgers of {refused} tenants refuse what is final")
         )
     found += [
         Alarm(code="provider_down", sentence=f"provider {name.partition('/')[2]} does not answer")

@@ -21,9 +21,9 @@ from custody.db.session import Database, ReadSession, UnitOfWork
 from custody.kernel.assetid import ChainId
 from ingestion.health import Status
 from ingestion.lease import this_process
-from ingestion.loop import may_retry
 from ingestion.metrics import Metrics
 from ingestion.pause import pause
+from ingestion.retry import may_retry
 from ingestion.tables import ingestion_reports
 
 EVERY_S = 1.0
@@ -48,7 +48,7 @@ class Report:
     """Seconds since it reported, by the database's clock."""
     idle_s: float | None
     """Seconds since its loop ended a step well; None before the first."""
-    gauges: dict[str, float]
+    gauges: dict[str, int]
     """Its gauges, as `gauges_of` names them."""
 
 
@@ -110,8 +110,8 @@ async def load(session: ReadSession, chain: ChainId) -> Report | None:
     rows = await session.conn.execute(
         select(
             ingestion_reports,
-            func.extract("epoch", now - columns.updated_at).label("age_s"),
-            func.extract("epoch", now - columns.succeeded_at).label("idle_s"),
+            (now - columns.updated_at).label("age"),
+            (now - columns.succeeded_at).label("idle"),
         ).where(columns.chain == chain)
     )
     row = rows.one_or_none()
@@ -121,20 +121,20 @@ async def load(session: ReadSession, chain: ChainId) -> Report | None:
         holder=row.holder,
         fence=row.fence,
         leased_at=row.leased_at,
-        age_s=max(0.0, float(row.age_s)),
-        idle_s=None if row.idle_s is None else max(0.0, float(row.idle_s)),
-        gauges={name: float(value) for name, value in row.gauges.items()},
+        age_s=row.age.total_seconds(),
+        idle_s=None if row.idle is None else row.idle.total_seconds(),
+        gauges=row.gauges,
     )
 
 
-def gauges_of(metrics: Metrics) -> dict[str, float]:
-    """Every gauge of the chain by its short name, and, where it has a label beside the chain, `name/value`."""
+def gauges_of(metrics: Metrics) -> dict[str, int]:
+    """Every gauge of the chain by its short name, and, where it has a label beside the chain, `name/value`; in whole units."""
     found = {}
     for family in metrics.registry.collect():
         if family.type == "gauge":
             for sample in family.samples:
                 labels = [value for label, value in sorted(sample.labels.items()) if label != "chain"]
-                found["/".join([family.name.removeprefix(PREFIX), *labels])] = sample.value
+                found["/".join([family.name.removeprefix(PREFIX), *labels])] = round(sample.value)
     return found
 
 

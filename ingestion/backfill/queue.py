@@ -17,9 +17,9 @@ from ingestion.backfill.model import Backfill
 from ingestion.backfill.run import fill
 from ingestion.effects import Tally
 from ingestion.errors import BackfillTaken, FenceLost
-from ingestion.loop import may_retry
 from ingestion.pause import pause
 from ingestion.ports import ChainSource
+from ingestion.retry import may_retry
 
 POLL_S = 1.0
 """How often the queue looks for new ranges."""

@@ -22,12 +22,13 @@ from custody.wallets import service as wallets
 from ingestion import cursor, effects
 from ingestion.backfill import store
 from ingestion.backfill.model import EVERY_VAULT, Backfill
+from ingestion.backoff import backoff
 from ingestion.errors import BackfillTaken, BrokenHashChain, FenceLost, InconsistentNode, MissingBlock
 from ingestion.lease import Lease, this_process
-from ingestion.loop import backoff, may_retry
 from ingestion.model import BlockFacts, BlockRef
 from ingestion.pause import pause
 from ingestion.ports import ChainSource
+from ingestion.retry import may_retry
 
 TRIES_MAX = 6
 """Failures in a row after which a backfill ends with the failure: with the pauses between them about half a minute."""

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from custody.chains.errors import RpcUnreachable
 from custody.kernel.errors import InvariantViolated
-from ingestion.loop import BACKOFF_MAX_S, BACKOFF_MIN_S, backoff, may_retry
+from ingestion.backoff import BACKOFF_MAX_S, BACKOFF_MIN_S, backoff
+from ingestion.loop import may_retry
 from ingestion.model import BlockRef
 from ingestion.reorg import Position, continues, final_height, fork_point
 
