@@ -124,7 +124,7 @@ async def run_worker(
         )
         async with (
             reporting(db, source.chain, fence, metrics, status, stop),
-            filling(db, source, stop),
+            filling(db, source.chain, lambda: build_source(settings, db), stop),
         ):
             await followed.run()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from custody.db.session import Database
+from custody.kernel.assetid import ChainId
 from custody.kernel.errors import InvariantViolated, Unavailable
 from ingestion.backfill import service
 from ingestion.backfill.model import Backfill
@@ -27,10 +28,16 @@ POLL_S = 1.0
 _log = structlog.get_logger(__name__)
 
 
+OpenSource = Callable[[], ChainSource]
+"""Opens a source of the chain's blocks for a backfill: one of its own, since a source may read ahead of whom it serves."""
+
+
 @asynccontextmanager
-async def filling(db: Database, source: ChainSource, stop: asyncio.Event) -> AsyncIterator[None]:
+async def filling(
+    db: Database, chain: ChainId, open_source: OpenSource, stop: asyncio.Event
+) -> AsyncIterator[None]:
     """Meanwhile, fill in what registrations asked for. What ends this unexpectedly sets `stop` and is raised at the end."""
-    task = asyncio.create_task(drain(db, source, stop))
+    task = asyncio.create_task(drain(db, chain, open_source, stop))
     task.add_done_callback(lambda _: stop.set())
     try:
         yield
@@ -41,29 +48,41 @@ async def filling(db: Database, source: ChainSource, stop: asyncio.Event) -> Asy
             task.result()
 
 
-async def drain(db: Database, source: ChainSource, stop: asyncio.Event) -> None:
+async def drain(db: Database, chain: ChainId, open_source: OpenSource, stop: asyncio.Event) -> None:
     """Carry out what is open, again and again until `stop`. One that is halted waits for the next start, or for an operator."""
     halted: set[UUID] = set()
     while not stop.is_set():
-        for backfill in await _open(db, source):
-            if backfill.id not in halted and not await _try(db, source, backfill, stop):
-                halted.add(backfill.id)
+        try:
+            async with db.read(None) as session:
+                found = await service.find_open(session, chain)
+            waiting = [each for each in found if each.registered and each.id not in halted]
+            if waiting:
+                halted |= await _carry_out(db, open_source, waiting, stop)
+        except (Unavailable, DBAPIError, OSError) as error:
+            if not may_retry(error):
+                raise
+            _log.warning("ingestion.backfill_waits", chain=chain, error=str(error)[:300])
         await pause(stop, POLL_S)
 
 
-async def _open(db: Database, source: ChainSource) -> list[Backfill]:
+async def _carry_out(
+    db: Database, open_source: OpenSource, waiting: list[Backfill], stop: asyncio.Event
+) -> set[UUID]:
+    """One after the other, through one source. Returns those that cannot go on without somebody's help."""
+    halted = set()
+    source = open_source()
     try:
-        async with db.read(None) as session:
-            return [each for each in await service.find_open(session, source.chain) if each.registered]
-    except (DBAPIError, OSError) as error:
-        if not may_retry(error):
-            raise
-        _log.warning("ingestion.backfill_queue_away", chain=source.chain, error=str(error)[:300])
-        return []
+        await source.verify_network()
+        for backfill in waiting:
+            if not await _try(db, source, backfill, stop):
+                halted.add(backfill.id)
+    finally:
+        await source.aclose()
+    return halted
 
 
 async def _try(db: Database, source: ChainSource, backfill: Backfill, stop: asyncio.Event) -> bool:
-    """False when it cannot go on without somebody's help: the live loop goes on, and operators are told."""
+    """False when it is halted: the live loop goes on, and operators are told."""
     bound = _log.bind(chain=source.chain, account=backfill.account, first=backfill.first, last=backfill.last)
     try:
         after = await fill(db, source, backfill.id, stop=stop, told=_say_nothing)
@@ -72,10 +91,6 @@ async def _try(db: Database, source: ChainSource, backfill: Backfill, stop: asyn
     except InvariantViolated as error:
         bound.critical("ingestion.backfill_halted", code=error.code, error=str(error))
         return False
-    except (Unavailable, DBAPIError, OSError) as error:
-        if not may_retry(error):
-            raise
-        bound.warning("ingestion.backfill_waits", error=str(error)[:300])
     else:
         bound.info("ingestion.backfilled", done=after.is_done, next=after.next)
     return True
