@@ -78,7 +78,7 @@ async def _to_the_end(
     tries_max: int,
 ) -> Backfill:
     # What a process booked that died before it settled.
-    await _settle(db, backfill, None)
+    await effects.settle_filled(db, backfill.chain, await _concerned(db, backfill))
     failures = 0
     while not backfill.is_done and not stop.is_set():
         try:
@@ -115,7 +115,8 @@ async def fill_chunk(db: Database, source: ChainSource, backfill: Backfill) -> t
         tally = effects.Tally()
         for each in facts:
             tally += await effects.observe_block(uow, backfill.chain, each)
-    await _settle(db, backfill, touched)
+    # These blocks were final before they were read, all or most: what they brought is booked at once.
+    await effects.settle_filled(db, backfill.chain, touched)
     return moved, tally
 
 
@@ -167,9 +168,10 @@ def _broken(source: ChainSource, block: BlockRef, *, ours: str) -> Exception:
     return BrokenHashChain(chain=source.chain, height=block.height, block=block.hash, ours=ours)
 
 
-async def _settle(db: Database, backfill: Backfill, tenants: set[TenantId] | None) -> None:
-    """These blocks were final before they were read: what they brought is booked at once. None stands for every tenant."""
-    if tenants is None:
-        async with db.read(None) as session:
-            tenants = set(await identity.list_tenants(session))
-    await effects.settle_filled(db, backfill.chain, tenants)
+async def _concerned(db: Database, backfill: Backfill) -> list[TenantId]:
+    """The tenants whose deposits this backfill may bring."""
+    async with db.read(None) as session:
+        if backfill.account == EVERY_VAULT:
+            return await identity.list_tenants(session)
+        found = await wallets.find_vaults(session, backfill.chain, [backfill.account])
+    return [ref.tenant for ref in found]

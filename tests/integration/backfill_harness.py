@@ -115,15 +115,17 @@ ACCOUNT = FakeKeyMaker.account_of(IMPORTED_REQUEST, CHAIN)
 """An account with a history, which becomes a vault later."""
 
 
-async def register(desk: Desk, *, unused_before: datetime | None = None) -> Vault:
-    """The account becomes a vault of the tenant's."""
+async def register(
+    desk: Desk, *, request: UUID = IMPORTED_REQUEST, unused_before: datetime | None = None
+) -> Vault:
+    """The account of this request's key becomes a vault of the tenant's."""
     vault = Vault(
-        id=VaultId(derived_uuid("vault", "imported")),
+        id=VaultId(derived_uuid("vault", request)),
         chain=CHAIN,
         purpose="omnibus",
         wallet_id=None,
-        key_id=IMPORTED_REQUEST.hex,
-        account=ACCOUNT,
+        key_id=request.hex,
+        account=FakeKeyMaker.account_of(request, CHAIN),
     )
     async with desk.db.unit_of_work(desk.tenant) as uow:
         return await wallets.add_vault(uow, "test", vault, unused_before=unused_before)

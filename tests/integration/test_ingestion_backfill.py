@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -10,7 +12,7 @@ from custody.kernel.ids import TenantId
 from custody.wallets.model import Vault
 from devnet.stellar.server import Served
 from ingestion import cursor
-from ingestion.backfill import service, store
+from ingestion.backfill import queue, service, store
 from tests.fakes.key_maker import FakeKeyMaker
 from tests.integration.backfill_harness import (
     ACCOUNT,
@@ -22,15 +24,19 @@ from tests.integration.backfill_harness import (
     fill_open,
     follow,
     fund,
+    history,
+    load,
     pay,
     register,
     served,
     source,
 )
 from tests.integration.ingestion_harness import (
+    OMNIBUS_REQUEST,
     Desk,
     build_loop,
     catch_up,
+    open_ledgers,
     take_fence,
 )
 from tests.integration.test_ingestion_crash import rows
@@ -152,3 +158,44 @@ async def test_a_key_that_is_younger_than_the_newest_block_asks_for_nothing(
         assert await service.covered(session, CHAIN) == [
             (served.network.oldest.sequence, served.network.latest.sequence)
         ]
+
+
+async def test_the_queue_goes_on_past_a_halted_backfill_and_takes_it_up_again_at_the_next_start(
+    desk: Desk, source: Between, served: Served, other_tenant: TenantId
+) -> None:
+    halted = await history(desk, source, served)
+    theirs = Desk(db=desk.db, tenant=other_tenant, chain=CHAIN, keys=FakeKeyMaker())
+    account = (await register(theirs, request=OMNIBUS_REQUEST)).account
+    await follow(desk, source)
+    missing = frozenset({halted.first + 4})
+
+    def open_source() -> Between:
+        ledgers = open_ledgers(CHAIN, served.url, served.network.passphrase, desk.db)
+        opened = Between(ledgers, batch_max=3)
+        opened.missing = missing
+        return opened
+
+    async def turn(until: Callable[[], Awaitable[bool]]) -> None:
+        stop = asyncio.Event()
+        running = asyncio.create_task(queue.drain(desk.db, CHAIN, open_source, stop))
+        async with asyncio.timeout(30):
+            # The database has to be asked.
+            while not await until():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        stop.set()
+        await running
+
+    async def is_left_over() -> bool:
+        async with desk.db.read(None) as session:
+            left = await store.find_open(session, CHAIN)
+        return [each.account for each in left if each.halted] == [ACCOUNT, account]
+
+    async def is_done() -> bool:
+        async with desk.db.read(None) as session:
+            return not await store.find_open(session, CHAIN)
+
+    await turn(is_left_over)
+    assert (await load(desk, halted.id)).next == halted.first + 3
+    missing = frozenset()
+    await turn(is_done)
+    assert sorted(each.transfer.amount for each in await desk.deposits()) == [11, 12, 13, 14, FUNDED]

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import re
 import signal
+import struct
 import sys
+import termios
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -217,3 +223,32 @@ async def test_status_shows_the_worker_its_lag_and_its_backfills_and_ends_with_a
         assert code == 0, out + err
         for word in (CHAIN, f"/{process.pid}", str(tip), "well", "no alarms"):
             assert word in out
+
+
+async def test_on_a_terminal_a_bar_shows_how_far_how_fast_and_how_long(
+    desk: Desk, config: Path, served: Served
+) -> None:
+    await make_history(served, ledgers=60)
+    tip = served.network.latest.sequence
+    await ingest_from(desk, served, tip)
+    served.network.order_faults({"latency_ms": 200})
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cli.main", "ingest", "backfill"),
+        *("--chain", CHAIN, "--from", "2", "--to", str(tip - 1)),
+        cwd=ROOT,
+        env={**os.environ, "CUSTODY_CONFIG": str(config), "TERM": "xterm"},
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):
+        while part := await asyncio.to_thread(os.read, ours, 4096):
+            shown += part
+    os.close(ours)
+    assert await process.wait() == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert f"every vault 2-{tip - 1}" in text
+    assert f"{tip - 2}/{tip - 2}" in text
+    assert re.search(r"\d+\.\d blocks/s +\d+:\d\d:\d\d", text), text
