@@ -222,7 +222,8 @@ def print_status(
         console.print(table)
     for chain, found in alarms.items():
         for alarm in found:
-            console.print(f"ALARM {alarm.code}: {chain}: {alarm.sentence}", markup=False, highlight=False)
+            line = f"ALARM {alarm.code}: {chain}: {alarm.sentence}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     if not any(alarms.values()):
         console.print("no alarms")
 

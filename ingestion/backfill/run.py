@@ -65,7 +65,7 @@ async def fill(
             raise
         except InvariantViolated as error:
             async with db.unit_of_work(None) as uow:
-                await store.halt(uow, backfill, f"{error.code}: {error}")
+                await store.halt(uow, backfill, str(error))
             raise
 
 
