@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from custody.bootstrap import App
 from custody.chains.ports import ChainClient
@@ -30,6 +31,8 @@ class ChainStatus:
     """Up to where the tenant's books follow the chain for good."""
     head_height: int | None
     """What the node tells; None while it does not answer."""
+    last_block_at: datetime | None
+    """The chain's own time of the block at the cursor."""
 
     @property
     def lag_blocks(self) -> int | None:
@@ -63,12 +66,14 @@ async def _status(
     session: ReadSession, chain: ChainId, head_height: int | None, *, of_tenant: bool
 ) -> ChainStatus:
     position = await cursor.load(session, chain)
+    block = None if position is None else await cursor.load_block(session, chain, position)
     final = await deposits.final_height(session, chain) if of_tenant else None
     return ChainStatus(
         chain=chain,
         cursor_height=None if position is None else position.height,
         final_height=None if final is None else final.height,
         head_height=head_height,
+        last_block_at=None if block is None else block.closed_at,
     )
 
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "approve": "approve",
     "keys": "keys",
     "policy": "policy",
+    "ingest": "ingest",
     "recon": "recon",
     "audit": "audit",
     "ledger": "ledger",

@@ -20,7 +20,7 @@ def run_on_platform(step: Coroutine[Any, Any, int], command: str) -> int:
     try:
         return asyncio.run(step)
     except CustodyError as error:
-        reason = f"{error.code}: {error.message}"
+        reason = str(error)
     except OSError as error:
         reason = f"the database or another part of the platform does not answer ({error.strerror or error})"
     except DBAPIError as error:

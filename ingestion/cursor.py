@@ -5,6 +5,8 @@ The fence counts the workers that took the chain over. Whoever lost it can still
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -108,6 +110,49 @@ async def hold_fence(uow: UnitOfWork, chain: ChainId, fence: int) -> None:
         raise FenceLost(chain=chain, ours=fence, now=found)
 
 
+async def hold(uow: UnitOfWork, chain: ChainId) -> Position | None:
+    """Keep the cursor, and with it the record of blocks, from moving until the transaction ends. Returns the position."""
+    rows = await uow.conn.execute(
+        select(ingestion_cursors).where(ingestion_cursors.c.chain == chain).with_for_update(read=True)
+    )
+    row = rows.one_or_none()
+    return None if row is None or row.height is None else Position(height=row.height, hash=row.hash)
+
+
+async def recorded(session: ReadSession, chain: ChainId, first: int, last: int) -> dict[int, BlockRef]:
+    """The blocks of our record from one height to another, both included. Where it has none, none is given."""
+    rows = await session.conn.execute(
+        select(ingestion_blocks).where(
+            ingestion_blocks.c.chain == chain,
+            ingestion_blocks.c.height.between(first, last),
+            ingestion_blocks.c.canonical,
+        )
+    )
+    return {
+        row.height: BlockRef(
+            height=row.height, hash=row.hash, parent_hash=row.parent_hash, closed_at=row.closed_at
+        )
+        for row in rows
+    }
+
+
+async def record(uow: UnitOfWork, chain: ChainId, blocks: Sequence[BlockRef]) -> None:
+    """Add blocks below the live run to our record. One that another process added meanwhile stays as it is."""
+    rows = [
+        {
+            "chain": chain,
+            "height": block.height,
+            "hash": block.hash,
+            "parent_hash": block.parent_hash,
+            "closed_at": block.closed_at,
+            "canonical": True,
+        }
+        for block in blocks
+    ]
+    if rows:
+        await uow.conn.execute(upsert(ingestion_blocks).values(rows).on_conflict_do_nothing())
+
+
 async def _swap(
     uow: UnitOfWork, chain: ChainId, fence: int, before: Position | None, after: Position
 ) -> None:
@@ -120,7 +165,13 @@ async def _swap(
             cursors.height.is_not_distinct_from(None if before is None else before.height),
             cursors.hash.is_not_distinct_from(None if before is None else before.hash),
         )
-        .values(height=after.height, hash=after.hash, updated_at=func.clock_timestamp())
+        .values(
+            height=after.height,
+            hash=after.hash,
+            # Set by the first block of all; lowered only by a reorganisation that goes below it, into what was filled in.
+            first_height=func.least(func.coalesce(cursors.first_height, after.height), after.height),
+            updated_at=func.clock_timestamp(),
+        )
     )
     if rows.rowcount != 1:
         await hold_fence(uow, chain, fence)

@@ -7,7 +7,7 @@ twice in one transaction may wait in a circle with others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -45,6 +45,15 @@ class Tally:
     unexplained: int = 0
     """Departures from our vaults in transactions that they did not send: a clawback, or a key used elsewhere."""
 
+    def __add__(self, other: Tally) -> Tally:
+        """What two blocks came to."""
+        return Tally(
+            deposits=self.deposits + other.deposits,
+            unlisted=self.unlisted + other.unlisted,
+            transactions=self.transactions + other.transactions,
+            unexplained=self.unexplained + other.unexplained,
+        )
+
 
 async def observe_block(uow: UnitOfWork, chain: ChainId, facts: BlockFacts) -> Tally:
     """Record everything that a block did to our vaults, of whichever tenant.
@@ -59,11 +68,11 @@ async def observe_block(uow: UnitOfWork, chain: ChainId, facts: BlockFacts) -> T
         ours = {account: ref for account, ref in refs.items() if ref.tenant == tenant}
         sent = await _observe_transactions(uow, chain, facts, ours)
         recorded, unlisted = await _observe_movements(uow, chain, facts, ours)
-        tally = Tally(
-            deposits=tally.deposits + recorded,
-            unlisted=tally.unlisted + unlisted,
-            transactions=tally.transactions + sent,
-            unexplained=tally.unexplained + _count_unexplained(chain, facts, ours),
+        tally += Tally(
+            deposits=recorded,
+            unlisted=unlisted,
+            transactions=sent,
+            unexplained=_count_unexplained(chain, facts, ours),
         )
     return tally
 
@@ -87,6 +96,27 @@ async def settle(
             _log.error(
                 "ingestion.tenant_refused", chain=chain, height=tip.height, tenant=tenant, error=str(error)
             )
+            refused.append(tenant)
+    return refused
+
+
+async def settle_filled(db: Database, chain: ChainId, tenants: Iterable[TenantId]) -> list[TenantId]:
+    """Book, for these tenants, what a backfill observed in blocks that were final already. Idempotent.
+
+    The same decisions as at a new tip, up to the height at which each tenant's books stand, which does not change. The cursor is
+    held so that no reorganisation passes in between. Returns the tenants whose ledger refused: they are asked again at each new
+    tip.
+    """
+    refused = []
+    for tenant in sorted(tenants):
+        try:
+            async with db.unit_of_work(tenant) as uow:
+                await cursor.hold(uow, chain)
+                stands = await deposits.final_height(uow, chain)
+                if stands is not None:
+                    await _book_final(uow, chain, stands.height)
+        except REFUSALS as error:
+            _log.error("ingestion.tenant_refused", chain=chain, tenant=tenant, error=str(error))
             refused.append(tenant)
     return refused
 
@@ -116,15 +146,20 @@ async def _settle_tenant(uow: UnitOfWork, chain: ChainId, tip: BlockRef, confirm
     final = final_height(tip.height, confirmations, None if before is None else before.height)
     if before is not None and (before.height, before.ingested_height) == (final, tip.height):
         return
+    await _book_final(uow, chain, final)
+    await deposits.record_heights(
+        uow, chain, height_final=final, height_ingested=tip.height, ingested_at=tip.closed_at
+    )
+
+
+async def _book_final(uow: UnitOfWork, chain: ChainId, final: int) -> None:
+    """All that is decided by blocks up to this height being final, in one posting."""
     ending = await withdrawals.find_final(uow, chain, final)
     booking = await deposits.find_final(uow, chain, final)
     if commands := (*ending.commands, *booking.commands):
         await ledger.post(uow, *commands)
     await withdrawals.end(uow, ending)
     await deposits.book(uow, booking)
-    await deposits.record_heights(
-        uow, chain, height_final=final, height_ingested=tip.height, ingested_at=tip.closed_at
-    )
 
 
 def _demand_proof(facts: BlockFacts, refs: Mapping[str, VaultRef]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from custody.kernel.errors import InvariantViolated, Unavailable
+from custody.kernel.errors import Conflict, InvalidInput, InvariantViolated, Unavailable
 
 
 class UnreadableLedger(InvariantViolated):
@@ -111,3 +111,31 @@ class CursorMoved(InvariantViolated):
 
     code = "ingestion_cursor_moved"
     public = "The chain's cursor was moved by somebody else."
+
+
+class MissingBlock(InvariantViolated):
+    """A block of a backfill's range is not to be had from its source. What lies below it is booked; the backfill can resume."""
+
+    code = "ingestion_missing_block"
+    public = "A block of the range is missing at the source."
+
+
+class BackfillTaken(Conflict):
+    """Another process carries this backfill out."""
+
+    code = "ingestion_backfill_taken"
+    public = "Another process carries this backfill out."
+
+
+class BackfillOverlaps(Conflict):
+    """An unfinished backfill of the same accounts covers a part of this range."""
+
+    code = "ingestion_backfill_overlaps"
+    public = "An unfinished backfill covers a part of this range."
+
+
+class BadRange(InvalidInput):
+    """The range is empty, or reaches above what is final and ingested, where the live loop books."""
+
+    code = "ingestion_bad_range"
+    public = "This range of blocks cannot be backfilled."

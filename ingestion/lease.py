@@ -1,13 +1,16 @@
-"""One worker per chain: a session-level advisory lock of Postgres on a connection that is used for nothing else.
+"""One worker per chain, one process per backfill: a session-level advisory lock of Postgres on a connection of its own.
 
-The lock spares two workers the work; the cursor's fence is what keeps the slower of them from writing.
+The lock spares two workers the work; the fence is what keeps the slower of them from writing.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+import socket
 from types import TracebackType
 from typing import Self
+from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,12 +20,13 @@ from custody.kernel.assetid import ChainId
 
 
 class Lease:
-    """The right to read one chain, held as long as the connection lives."""
+    """The right to follow one chain, or to carry out one backfill of it, held as long as the connection lives."""
 
-    def __init__(self, db: Database, chain: ChainId) -> None:
+    def __init__(self, db: Database, chain: ChainId, backfill: UUID | None = None) -> None:
         """Nothing is asked of the database yet."""
         self._db = db
-        digest = hashlib.sha256(f"ingestion/{chain}".encode()).digest()
+        what = chain if backfill is None else f"{chain}/{backfill}"
+        digest = hashlib.sha256(f"ingestion/{what}".encode()).digest()
         self._key = int.from_bytes(digest[:8], "big", signed=True)
         self._conn: AsyncConnection | None = None
 
@@ -46,3 +50,8 @@ class Lease:
             return False
         rows = await self._conn.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": self._key})
         return bool(rows.scalar_one())
+
+
+def this_process() -> str:
+    """How a holder is shown to operators: host and process id."""
+    return f"{socket.gethostname()}/{os.getpid()}"

@@ -18,21 +18,21 @@ from custody.db.session import Database
 from custody.identity import service as identity
 from custody.kernel.errors import Unavailable
 from ingestion import cursor, effects
+from ingestion.backfill import service as backfills
 from ingestion.backoff import backoff
 from ingestion.errors import BrokenHashChain, InconsistentNode, ReorgTooDeep
 from ingestion.health import Status
 from ingestion.metrics import Metrics
 from ingestion.model import BlockFacts, BlockRef
+from ingestion.pause import pause
 from ingestion.ports import ChainSource
 from ingestion.reorg import Position, continues, fork_point
+from ingestion.retry import may_retry
 
 FORK_SEARCH_BLOCKS = 32
 """How many of our blocks are compared with the node's at once."""
 FORK_SEARCH_MAX = 4096
 """How deep a reorganisation is followed."""
-
-_RETRYABLE_SQLSTATES = ("08", "40", "53", "55", "57")
-"""Connection, rollback (deadlock), resources, lock not available, operator intervention. Source: PostgreSQL appendix A."""
 
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
@@ -93,12 +93,12 @@ class Loop:
                 failures += 1
                 self._metrics.retried()
                 _log.warning("ingestion.retry", chain=self._chain, failures=failures, error=str(error)[:300])
-                await self._pause(backoff(failures))
+                await pause(self._stop, backoff(failures))
             else:
                 failures = 0
                 self.status.succeeded_at = asyncio.get_running_loop().time()
                 if not moved:
-                    await self._pause(self._pace.poll_interval_s)
+                    await pause(self._stop, self._pace.poll_interval_s)
             self.status.ended_step_at = asyncio.get_running_loop().time()
 
     async def step(self) -> bool:
@@ -108,6 +108,8 @@ class Loop:
             tip = None if position is None else await cursor.load_block(session, self._chain, position)
         if tip is not None:
             await self._settle(tip)
+        # Before the fetch: which accounts are ours is asked after it (ingestion/backfill/service.py has the argument).
+        await backfills.take_notice(self._db, self._chain, self._fence, position)
         head = await self._or_stop(self._source.head())
         if position is not None and await self._was_replaced(position, head):
             await self._part(position, head.height, head.hash)
@@ -228,18 +230,3 @@ class Loop:
             await asyncio.gather(task, return_exceptions=True)
             raise Stopped
         return task.result()
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            return
-
-
-def may_retry(error: Exception) -> bool:
-    """Whether trying again can help: a node or a connection is away, or two transactions met."""
-    if isinstance(error, DBAPIError):
-        state = str(getattr(error.orig, "sqlstate", None) or "")
-        return error.connection_invalidated or state.startswith(_RETRYABLE_SQLSTATES)
-    return isinstance(error, Unavailable | OSError)

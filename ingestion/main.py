@@ -23,21 +23,24 @@ from custody.kernel.clock import SystemClock
 from custody.kernel.errors import CustodyError, Unavailable
 from custody.settings import ChainSettings, load
 from ingestion import cursor
+from ingestion.backfill.queue import filling
 from ingestion.backoff import backoff
 from ingestion.evm import worker as evm
 from ingestion.health import Status, serve
 from ingestion.lease import Lease
 from ingestion.loop import Loop, Pace
 from ingestion.metrics import Metrics
+from ingestion.pause import pause
 from ingestion.ports import ChainSource
+from ingestion.report import reporting
 from ingestion.stellar import worker as stellar
 
 LEASE_POLL_S = 1.0
 """How often a worker that waits for its turn asks for it."""
 LISTEN_EVERY_S = 1.0
 """How often silence is listened for."""
-POOL_SIZE = 4
-"""Connections of one worker: the lease, the block, and a reader."""
+POOL_SIZE = 6
+"""Connections of one worker: the lease, the block, a reader, the report, and a backfill with its lease."""
 
 _log = structlog.get_logger(__name__)
 
@@ -101,7 +104,7 @@ async def run_worker(
     async with Lease(db, source.chain) as lease:
         while not await lease.take():
             _log.info("ingestion.waiting_for_lease", chain=source.chain)
-            await _wait(stop, LEASE_POLL_S)
+            await pause(stop, LEASE_POLL_S)
             if stop.is_set():
                 return
         status.leased_at = asyncio.get_running_loop().time()
@@ -125,7 +128,7 @@ async def _follow(
     status.waiting_for_lease = False
     status.started_at = asyncio.get_running_loop().time()
     _log.info("ingestion.started", chain=source.chain, fence=fence)
-    await Loop(
+    followed = Loop(
         db=db,
         source=source,
         pace=Pace(
@@ -137,7 +140,12 @@ async def _follow(
         stop=stop,
         metrics=metrics,
         status=status,
-    ).run()
+    )
+    async with (
+        reporting(db, source.chain, fence, metrics, status, stop),
+        filling(db, source.chain, lambda: build_source(settings, db), stop),
+    ):
+        await followed.run()
 
 
 @asynccontextmanager
@@ -186,18 +194,10 @@ async def _reach(source: ChainSource, stop: asyncio.Event) -> bool:
         except Unavailable as error:
             failures += 1
             _log.warning("ingestion.node_away", chain=source.chain, error=str(error))
-            await _wait(stop, backoff(failures))
+            await pause(stop, backoff(failures))
         else:
             return True
     return False
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return
 
 
 def _refuse(sentence: str) -> int:

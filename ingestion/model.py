@@ -101,3 +101,13 @@ class BlockFacts:
             + [each.account for each in self.transactions]
             + [each.account for each in self.discrepancies]
         )
+
+    def only(self, account: str) -> BlockFacts:
+        """The same block as far as it concerns one account."""
+        return BlockFacts(
+            ref=self.ref,
+            movements=tuple(each for each in self.movements if each.account == account),
+            departures=tuple(each for each in self.departures if each.account == account),
+            transactions=tuple(each for each in self.transactions if each.account == account),
+            discrepancies=tuple(each for each in self.discrepancies if each.account == account),
+        )

@@ -37,13 +37,14 @@ class Liabilities:
 
 @strawberry.type
 class Chain:
-    """Where one chain stands. Heights are null while they are not known."""
+    """Where one chain stands. Heights are null while they are not known. `last_block_at`: the chain's own time at the cursor."""
 
     chain: str
     cursor_height: str | None
     final_height: str | None
     head_height: str | None
     lag_blocks: str | None
+    last_block_at: datetime | None
 
 
 def show_audit_event(entry: AuditEntry) -> AuditEvent:
@@ -77,6 +78,7 @@ def show_chain(status: ChainStatus) -> Chain:
         final_height=_text(status.final_height),
         head_height=_text(status.head_height),
         lag_blocks=_text(status.lag_blocks),
+        last_block_at=status.last_block_at,
     )
 
 

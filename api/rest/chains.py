@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from fastapi import APIRouter
 from pydantic import Field
 
@@ -21,6 +23,7 @@ class ChainOut(Out):
     final_height: int | None = Field(description="Up to where your books follow the chain for good.")
     head_height: int | None = Field(description="What the node tells; null while it does not answer.")
     lag_blocks: int | None = Field(description="Head minus cursor.")
+    last_block_at: datetime | None = Field(description="The chain's own time of the block at the cursor.")
 
 
 @router.get("", responses=READ_PROBLEMS)
@@ -40,4 +43,5 @@ def show_chain(status: ChainStatus) -> ChainOut:
         final_height=status.final_height,
         head_height=status.head_height,
         lag_blocks=status.lag_blocks,
+        last_block_at=status.last_block_at,
     )

@@ -106,7 +106,8 @@ async def _make_vault(
         try:
             return await wallets.get_vault(uow, vault_id)
         except UnknownVault:
-            made = await wallets.add_vault(uow, principal.subject, vault)
+            born_after = await store.requested_at(uow, request_id)
+            made = await wallets.add_vault(uow, principal.subject, vault, unused_before=born_after)
         await store.close_request(uow, request_id)
         return made
 

@@ -223,6 +223,17 @@ async def insert_request(
     return row.chain, row.purpose, row.wallet_id
 
 
+async def requested_at(session: ReadSession, request_id: UUID) -> datetime:
+    """When a vault was first asked for: before that, its key was not."""
+    rows = await session.conn.execute(
+        select(vault_requests.c.created_at).where(
+            vault_requests.c.tenant_id == session.tenant, vault_requests.c.id == request_id
+        )
+    )
+    found: datetime = rows.scalar_one()
+    return found
+
+
 async def close_request(uow: UnitOfWork, request_id: UUID) -> None:
     """Note that the vault exists. A request that is already closed stays so."""
     await uow.conn.execute(

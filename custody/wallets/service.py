@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
@@ -63,12 +64,20 @@ async def create_wallet(
     return await get_wallet(uow, wallet_id)
 
 
-async def add_vault(uow: UnitOfWork, actor: str, vault: Vault) -> Vault:
-    """Record a vault whose key was born in the HSM. Idempotent by id; raises AccountTaken for another vault's account."""
+async def add_vault(
+    uow: UnitOfWork, actor: str, vault: Vault, *, unused_before: datetime | None = None
+) -> Vault:
+    """Record a vault whose key was born in the HSM, and ask ingestion for the history of its account.
+
+    `unused_before` is a moment before which nobody can have paid the account, because its key was not asked for yet. Without it
+    the account may have been used before, and all that ingestion has read is read again for it. Idempotent by id; raises
+    AccountTaken for another vault's account.
+    """
     try:
         await store.insert_vault(uow, vault)
     except IntegrityError as error:
         raise AccountTaken(account=vault.account) from error
+    await store.request_history(uow, vault, unused_before)
     await audit.record(
         uow,
         actor,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, insert, select, text, update
+from sqlalchemy import DateTime, Row, bindparam, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from custody.db.session import ReadSession, UnitOfWork
@@ -134,6 +135,16 @@ async def insert_vault(uow: UnitOfWork, vault: Vault) -> None:
             account=vault.account,
         )
         .on_conflict_do_nothing(index_elements=["tenant_id", "id"])
+    )
+
+
+async def request_history(uow: UnitOfWork, vault: Vault, unused_before: datetime | None) -> None:
+    """Ask ingestion, through a function of the database, for what the account did in blocks that it has passed. Once a vault."""
+    await uow.conn.execute(
+        text("SELECT request_history(:chain, :account, :unused_before)").bindparams(
+            bindparam("unused_before", type_=DateTime(timezone=True))
+        ),
+        {"chain": vault.chain, "account": vault.account, "unused_before": unused_before},
     )
 
 

@@ -19,8 +19,10 @@ SHARED = {
     "alembic_version": "the schema's version",
     "approval_policies": "a copy of the one signer's policy",
     "assets": "assets are facts of chains",
+    "ingestion_backfills": "ranges of a chain's blocks; they name accounts, nobody's money",
     "ingestion_blocks": "blocks are facts of chains",
     "ingestion_cursors": "one worker follows a chain for all tenants",
+    "ingestion_reports": "what a chain's worker says of itself",
     "ledger_chart": "the chart of accounts is the same for all",
     "tenants": "the list of tenants",
 }

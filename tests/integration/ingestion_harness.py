@@ -118,12 +118,13 @@ def build_loop(
     fence: int,
     *,
     confirmations: int = 0,
+    start_height: int = 0,
     stop: asyncio.Event | None = None,
 ) -> Loop:
     return Loop(
         db=db,
         source=source,
-        pace=Pace(confirmations=confirmations, start_height=0, poll_interval_s=0.01),
+        pace=Pace(confirmations=confirmations, start_height=start_height, poll_interval_s=0.01),
         fence=fence,
         stop=stop or asyncio.Event(),
         metrics=Metrics(source.chain, SystemClock()),

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
 
 from custody.db.session import Database
+from custody.kernel.assetid import ChainId
 from custody.signing import intents
+from ingestion import cursor
+from ingestion.model import BlockRef
 from signer.protocol.approvals import approval_message
 from tests.integration.api_harness import (
     EVM,
@@ -171,6 +175,20 @@ async def test_chains_show_what_is_known_while_their_nodes_are_silent(api: Harne
     chains = (await api.get("/v1/chains")).json()["data"]
     assert [row["chain"] for row in chains] == [STELLAR, EVM]
     assert {row["head_height"] for row in chains} == {None}
+    assert {row["last_block_at"] for row in chains} == {None}
+
+
+async def test_a_chain_shows_its_own_time_of_the_block_at_the_cursor(
+    api: Harness, database: Database
+) -> None:
+    block = BlockRef(height=7, hash="aa", parent_hash="bb", closed_at=datetime(2026, 1, 2, tzinfo=UTC))
+    async with database.unit_of_work(None) as uow:
+        fence = await cursor.take_over(uow, ChainId(STELLAR))
+        await cursor.advance(uow, ChainId(STELLAR), fence, None, block)
+    shown = (await api.get("/v1/chains")).json()["data"][0]
+    assert (shown["cursor_height"], shown["last_block_at"]) == (7, "2026-01-02T00:00:00Z")
+    data = (await api.graphql("{ chains { chain lastBlockAt } }"))["data"]
+    assert data["chains"][0] == {"chain": STELLAR, "lastBlockAt": "2026-01-02T00:00:00+00:00"}
 
 
 def transfer(api: Harness, amount: str) -> dict[str, object]:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from custody.chains.errors import RpcUnreachable
 from custody.kernel.errors import InvariantViolated
 from ingestion.backoff import BACKOFF_MAX_S, BACKOFF_MIN_S, backoff
-from ingestion.loop import may_retry
 from ingestion.model import BlockRef
 from ingestion.reorg import Position, continues, final_height, fork_point
+from ingestion.retry import may_retry
 
 
 def block(height: int, block_hash: str, parent: str) -> BlockRef:

@@ -1,0 +1,101 @@
+"""Which alarms a chain has, from what its database rows say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from custody.kernel.assetid import ChainId
+from custody.kernel.clock import SystemClock
+from ingestion.backfill.model import EVERY_VAULT, Backfill
+from ingestion.metrics import Metrics
+from ingestion.overview import Overview, find_alarms
+from ingestion.report import Report, gauges_of
+
+CHAIN = ChainId("stellar:devnet")
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+WORKER = Report(holder="host/1", fence=1, leased_at=NOW, age_s=0.5, idle_s=0.5, gauges={"head_height": 120})
+WELL = Overview(
+    chain=CHAIN,
+    height=100,
+    closed_at=NOW,
+    lag_s=5.0,
+    head=120,
+    report=WORKER,
+    covered=((2, 100),),
+    holes=(),
+    backfills=(),
+    unnoticed=0,
+)
+BACKFILL = Backfill(
+    id=UUID(int=1),
+    chain=CHAIN,
+    account=EVERY_VAULT,
+    registered=False,
+    first=10,
+    last=109,
+    next=60,
+    stands_on="aa",
+    fence=2,
+    holder="host/1",
+    halted="",
+    started_at=NOW,
+    started=20,
+    updated_at=NOW + timedelta(seconds=8),
+)
+
+
+def with_gauge(name: str, value: int) -> Overview:
+    return replace(WELL, report=replace(WORKER, gauges={**WORKER.gauges, name: value}))
+
+
+@pytest.mark.parametrize(
+    ("seen", "codes"),
+    [
+        (WELL, []),
+        (replace(WELL, head=121), ["behind"]),
+        (replace(WELL, height=130), []),
+        (replace(WELL, report=None, head=None), ["no_worker"]),
+        (replace(WELL, report=replace(WORKER, age_s=15.0), head=None), ["no_worker"]),
+        (replace(WELL, report=replace(WORKER, idle_s=None)), ["stuck"]),
+        (replace(WELL, report=replace(WORKER, idle_s=61.0)), ["stuck"]),
+        (with_gauge("silent", 1), ["silent"]),
+        (with_gauge("silent", 0), []),
+        (with_gauge("retention_alarm", 1), ["retention"]),
+        (with_gauge("tenants_refused", 2), ["tenants_refused"]),
+        (with_gauge("provider_up/one.example", 0), ["provider_down"]),
+        (with_gauge("provider_up/one.example", 1), []),
+        (replace(WELL, holes=((5, 9),)), ["hole"]),
+        (replace(WELL, backfills=(BACKFILL,)), []),
+        (replace(WELL, backfills=(replace(BACKFILL, halted="why"),)), ["backfill_halted"]),
+    ],
+)
+def test_each_fault_has_its_alarm_and_nothing_else_has(seen: Overview, codes: list[str]) -> None:
+    assert [each.code for each in find_alarms(seen, lag_max=20)] == codes
+
+
+def test_rate_and_remaining_time_count_from_where_the_latest_process_began() -> None:
+    assert (BACKFILL.blocks, BACKFILL.blocks_done) == (100, 50)
+    assert BACKFILL.blocks_per_s == 5.0
+    assert BACKFILL.eta_s == 10.0
+    assert replace(BACKFILL, next=110).eta_s == 0.0
+    assert replace(BACKFILL, started_at=None, started=None).eta_s is None
+    assert replace(BACKFILL, next=20).eta_s is None
+
+
+def test_an_empty_range_is_done() -> None:
+    empty = replace(BACKFILL, first=0, last=-1, next=0)
+    assert empty.is_done
+    assert empty.blocks == 0
+
+
+def test_gauges_are_reported_by_their_short_names_and_counters_are_not() -> None:
+    metrics = Metrics(CHAIN, SystemClock())
+    metrics.stands_at(7, 9, NOW)
+    metrics.rewound()
+    found = gauges_of(metrics)
+    assert (found["cursor_height"], found["head_height"], found["lag_blocks"]) == (7, 9, 2)
+    assert not [name for name in found if "reorgs" in name]
