@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from custody.holdings.model import ChainState
 from custody.kernel.assetid import AssetId
 
 
@@ -92,6 +93,8 @@ class BlockFacts:
     transactions: tuple[ChainTransaction, ...] = ()
     discrepancies: tuple[Discrepancy, ...] = ()
     """Must be empty for our accounts, or nothing of the block is booked."""
+    state: ChainState = ChainState()
+    """What the block left of these accounts. Empty where the source shows no state: then nothing is compared."""
 
     def accounts(self) -> frozenset[str]:
         """Every account that the block names: what is compared with our vaults."""
@@ -100,4 +103,7 @@ class BlockFacts:
             + [each.account for each in self.departures]
             + [each.account for each in self.transactions]
             + [each.account for each in self.discrepancies]
+            + [each.account for each in self.state.holdings]
+            + [each.account for each in self.state.accounts]
+            + [each.account for each in self.state.data]
         )

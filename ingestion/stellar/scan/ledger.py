@@ -97,6 +97,8 @@ class ScannedLedger:
     close_time: int = 0
     """Seconds since 1970, UTC."""
     protocol: int = 0
+    base_reserve: int = 0
+    """Stroops per reserve, after this ledger's upgrades."""
     results_hash: bytes = b""
     """What the header says that the results hash to."""
     transactions: list[ScannedTransaction] = field(default_factory=list)
@@ -184,6 +186,8 @@ def _read_header(data: bytes, at: int, depth: int, ledger: ScannedLedger) -> int
     results = walker().skip("StellarValue")(data, begin + 36, depth)
     ledger.results_hash = data[results : results + 32]
     (ledger.height,) = _UINT32.unpack_from(data, results + 64)
+    # totalCoins, feePool, inflationSeq, idPool, baseFee stand between.
+    (ledger.base_reserve,) = _UINT32.unpack_from(data, results + 100)
     if hashlib.sha256(data[begin:header_end]).digest() != ledger.hash:
         raise BrokenHashChain(height=ledger.height, reason="the hash is not the header's")
     return end
