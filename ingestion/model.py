@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from custody.holdings.model import ChainState
@@ -93,7 +93,7 @@ class BlockFacts:
     transactions: tuple[ChainTransaction, ...] = ()
     discrepancies: tuple[Discrepancy, ...] = ()
     """Must be empty for our accounts, or nothing of the block is booked."""
-    state: ChainState = ChainState()
+    state: ChainState = field(default_factory=ChainState)
     """What the block left of these accounts. Empty where the source shows no state: then nothing is compared."""
 
     def accounts(self) -> frozenset[str]:

@@ -1,10 +1,10 @@
 """The rule by which books and chain are compared at a height. Pure; nowhere else is it decided what may differ.
 
-Equal means: the vault's posted balance, plus the opening, is what the entries say. Both are taken at the same final height, in one
-database transaction that has just booked it. So
+Equal means: the vault's posted balance, plus the opening, is what the entries say. Both are taken at the same final height,
+in one database transaction that has just booked it. So
 - what is observed and not final is in neither: books are compared with the state at the final height, not at the newest block;
-- a transaction of ours in flight is in neither: its hold is pending, and only posted balances count; in the block that holds it, its
-  amount and its fee are booked in the transaction that compares;
+- a transaction of ours in flight is in neither: its hold is pending, and only posted balances count; in the block that holds
+  it, its amount and its fee are booked in the transaction that compares;
 - an asset that is not listed has no books, and is not compared; listed later, what had come until then is opening;
 - what an account held before the first ledger that we read of it is its **opening**: known, shown, and no break. It is taken when
   the first ledger is read: what the entries held before it, less what the books had. A ledger read later that lies before it (an

@@ -1,7 +1,8 @@
 """What our accounts hold on chain, by the chain's own state, and how our books compare with it. Frozen values.
 
-A *holding* is an asset that an account of ours holds. Its state is absolute: what the chain's entries say after a block, not a sum
-of movements. Stellar tells it in every ledger; a chain that does not tell leaves these tables empty, and nothing is compared.
+A *holding* is an asset that an account of ours holds. Its state is absolute: what the chain's entries say after a block, not
+a sum of movements. Stellar tells it in every ledger; a chain that does not tell leaves these tables empty, and nothing is
+compared.
 """
 
 from __future__ import annotations
@@ -145,6 +146,18 @@ class TransactionEffect:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TouchedHolding:
+    """A holding that a block touched, with what its transactions did to it."""
+
+    vault_id: VaultId
+    """Whose it is."""
+    state: HoldingState
+    """How the block left it."""
+    effects: tuple[TransactionEffect, ...]
+    """One per transaction, in the order of the block."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeptHolding:
     """A holding's newest state at or below some height."""
 
@@ -152,10 +165,25 @@ class KeptHolding:
     """Whose it is."""
     state: HoldingState
     """What was read."""
-    place: BlockPlace
-    """The block that touched it last."""
-    opening: int
-    """Atomic units that lay there before the first ledger that we read of it, and that no booking explains."""
+    height: int
+    """Block that touched it last, at or below the height asked for."""
+    closed_at: datetime
+    """The chain's own time of that block."""
+    opening: int | None
+    """Atomic units that lay there before the first ledger that we read of it, and that no booking explains; None while the
+    asset is not listed, and not compared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownHolding:
+    """What is kept of a holding beside its states."""
+
+    listed: bool
+    """Whether its asset is listed: only then it is compared."""
+    kept: bool
+    """Whether a block has touched it before."""
+    opening_height: int | None
+    """The first block that was read of it while its asset was listed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +209,26 @@ class Comparison:
     def difference(self) -> int:
         """What the books have too much; below zero, too little. Nothing but zero is right."""
         return self.books + self.opening - self.chain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueHolding:
+    """A holding that is to be compared at a final height."""
+
+    vault_id: VaultId
+    """Whose it is."""
+    asset: AssetId
+    """What it is."""
+    opening: int
+    """What lay there before we read, in atomic units."""
+    state_height: int
+    """Block that touched it last, at or below that height."""
+    amount: int
+    """Atomic units that it held from then on."""
+    last: Comparison | None
+    """How it was compared last."""
+    known: HoldingBreak | None
+    """Its open break."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """Names of chains and assets.
 
 A chain is named after CAIP-2 (`eip155:1`, `stellar:pubnet`), an asset by its chain and its reference there:
-`stellar:pubnet/native`, `stellar:pubnet/USDC:GA5Z…`, `stellar:pubnet/sep41:CB23…` (a token of a contract; an asset's own contract is
-no other asset), `eip155:1/native`, `eip155:1/erc20:0xA0b8…`. Money of banks is `fiat/EUR`.
+`stellar:pubnet/native`, `stellar:pubnet/USDC:GA5Z…`, `stellar:pubnet/sep41:CB23…`, `eip155:1/native`, `eip155:1/erc20:0xA0b8…`.
+Money of banks is `fiat/EUR`. `sep41` is a token that a contract keeps in its own way; the contract of a classic asset is none.
 Whether a reference is a real account or contract is the chain's own parser's business (`custody/chains`); here only the shape
 is checked, so that two spellings never name one asset. Source: CAIP-2, CAIP-19, SEP-41, ISO 4217.
 """
@@ -24,7 +24,7 @@ NATIVE = "native"
 """Reference of a chain's own currency."""
 
 _SEP41 = "sep41:"
-"""Asset namespace of tokens that Stellar contracts keep in their own way. Code and issuer name all others: no issuer begins with C."""
+"""Asset namespace of tokens of Stellar contracts. Code and issuer name all other credit: no issuer begins with C."""
 
 _CHAIN = re.compile(r"[a-z0-9]{3,8}:[a-zA-Z0-9_-]{1,32}")
 _REFERENCES = {

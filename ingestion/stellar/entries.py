@@ -28,8 +28,8 @@ from ingestion.stellar.scan.walk import DEPTH_MAX, Skip
 CREATED, UPDATED, REMOVED, STATE, RESTORED = range(5)
 """LedgerEntryChangeType."""
 FOUND = frozenset((STATE, RESTORED))
-"""Changes that show an entry as it is found, and alter nothing of it. What comes back from the archive comes back as it went there,
-and is changed, if it is, by the change that follows. Source: CAP-62, CAP-66; stellar-core, TransactionMeta.cpp."""
+"""Changes that show an entry as it is found, and alter nothing of it. What comes back from the archive comes back as it went
+there; if it is changed as well, another change follows. Source: CAP-62, CAP-66; stellar-core, TransactionMeta.cpp."""
 _ACCOUNT, _TRUST_LINE, _DATA, _CLAIMABLE, _POOL, _CONTRACT_DATA = 0, 1, 3, 4, 5, 6
 """LedgerEntryType: classic money, data entries, and what contracts keep."""
 MEMO_REQUIRED = "config.memo_required"

@@ -35,8 +35,8 @@ def find_discrepancies(
 ) -> list[Discrepancy]:
     """Where one transaction's events and entries disagree, for these accounts, or for every holder when None.
 
-    Of what contracts hold, only that counts which is kept by a contract that spoke for its asset in this transaction: any contract
-    may keep something that looks like a balance.
+    Of what contracts hold, only that counts which is kept by a contract that spoke for its asset in this transaction: any
+    contract may keep something that looks like a balance.
     """
     events = list(events)
     reported = sum_events(events)

@@ -1,0 +1,378 @@
+"""SQL of holdings. The newest state of a holding is found by its key, never by reading its history."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, func, insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from custody.db.session import ReadSession, UnitOfWork
+from custody.holdings.errors import StateExistsDifferent
+from custody.holdings.model import (
+    BlockPlace,
+    Comparison,
+    DueHolding,
+    HoldingBreak,
+    HoldingState,
+    KeptHolding,
+    KnownHolding,
+)
+from custody.holdings.tables import (
+    holding_breaks,
+    holding_comparisons,
+    holding_states,
+    holdings,
+)
+from custody.holdings.transitions import HOLDING_BREAKS
+from custody.kernel.assetid import AssetId, ChainId, parse_asset_id
+from custody.kernel.errors import InvariantViolated
+from custody.kernel.ids import VaultId
+
+Key = tuple[VaultId, AssetId]
+"""Names a holding of the tenant."""
+
+_KNOWN = text(
+    "SELECT w.vault_id, w.asset, a.id IS NOT NULL AS listed, h.vault_id IS NOT NULL AS kept, h.opening_height"
+    " FROM unnest(CAST(:vaults AS uuid[]), CAST(:assets AS text[])) AS w(vault_id, asset)"
+    " LEFT JOIN assets a ON a.id = w.asset"
+    " LEFT JOIN holdings h ON h.tenant_id = :tenant AND h.vault_id = w.vault_id AND h.asset = w.asset"
+)
+# What blocks touched since the height before, and what was not equal when it was compared last.
+_DUE = text(
+    "WITH due AS ("
+    "SELECT t.vault_id, t.asset FROM holding_states t"
+    " WHERE t.tenant_id = :tenant AND t.chain = :chain AND t.height > :before AND t.height <= :height"
+    " UNION SELECT o.vault_id, o.asset FROM holding_breaks o"
+    " WHERE o.tenant_id = :tenant AND o.chain = :chain AND o.state = 'open')"
+    " SELECT h.vault_id, h.asset, h.opening, s.height AS state_height, s.amount,"
+    " c.height AS last_height, c.state_height AS last_state_height, c.books AS last_books, c.opening AS last_opening,"
+    " c.chain_amount AS last_amount"
+    " FROM due d JOIN holdings h ON h.tenant_id = :tenant AND h.vault_id = d.vault_id AND h.asset = d.asset"
+    " CROSS JOIN LATERAL (SELECT * FROM holding_states n WHERE n.tenant_id = :tenant AND n.vault_id = h.vault_id"
+    " AND n.asset = h.asset AND n.height <= :height ORDER BY n.height DESC LIMIT 1) AS s"
+    " LEFT JOIN LATERAL (SELECT * FROM holding_comparisons m WHERE m.tenant_id = :tenant AND m.vault_id = h.vault_id"
+    " AND m.asset = h.asset ORDER BY m.height DESC LIMIT 1) AS c ON true"
+    " WHERE h.opening IS NOT NULL ORDER BY h.vault_id, h.asset"
+)
+_KEPT = text(
+    "SELECT s.*, v.account, h.opening FROM holdings h"
+    " JOIN vaults v ON v.tenant_id = :tenant AND v.id = h.vault_id"
+    " CROSS JOIN LATERAL (SELECT * FROM holding_states n WHERE n.tenant_id = :tenant AND n.vault_id = h.vault_id"
+    " AND n.asset = h.asset AND n.height <= :height ORDER BY n.height DESC LIMIT 1) AS s"
+    " WHERE h.tenant_id = :tenant AND h.vault_id = ANY(CAST(:vaults AS uuid[])) ORDER BY h.vault_id, h.asset"
+)
+
+
+async def load_known(session: ReadSession, keys: Sequence[Key]) -> dict[Key, KnownHolding]:
+    """What is kept of these holdings."""
+    rows = await session.conn.execute(
+        _KNOWN,
+        {
+            "tenant": session.tenant,
+            "vaults": [vault for vault, _ in keys],
+            "assets": [asset.text for _, asset in keys],
+        },
+    )
+    return {
+        (VaultId(row.vault_id), parse_asset_id(row.asset)): KnownHolding(
+            listed=row.listed, kept=row.kept, opening_height=row.opening_height
+        )
+        for row in rows
+    }
+
+
+async def insert_states(
+    uow: UnitOfWork, place: BlockPlace, rows: Sequence[tuple[VaultId, HoldingState, str | None]]
+) -> set[Key]:
+    """Write how a block left some holdings, with the first transaction that is booked otherwise. Returns those that are new.
+
+    Raises StateExistsDifferent when the block is known to have left one otherwise."""
+    values = [
+        {
+            "vault_id": vault,
+            "asset": state.asset.text,
+            "present": state.exists,
+            "before": state.before,
+            "amount": state.amount,
+            "selling": state.selling,
+            "buying": state.buying,
+            "limit_amount": state.limit,
+            "authorized": state.authorization,
+            "clawback": state.clawback,
+            "differing_tx": differing,
+        }
+        for vault, state, differing in rows
+    ]
+    fresh = await insert_once(uow, holding_states, place, values, ("vault_id", "asset"), ("before", "amount"))
+    return {(VaultId(vault), parse_asset_id(asset)) for vault, asset in fresh}
+
+
+async def keep_holding(uow: UnitOfWork, chain: ChainId, key: Key) -> None:
+    """Note that there is such a holding. Idempotent."""
+    await uow.conn.execute(
+        upsert(holdings)
+        .values(tenant_id=uow.tenant, vault_id=key[0], asset=key[1].text, chain=chain)
+        .on_conflict_do_nothing()
+    )
+
+
+async def open_holding(uow: UnitOfWork, key: Key, *, height: int, opening: int) -> None:
+    """From this block on it is compared."""
+    await uow.conn.execute(
+        update(holdings)
+        .where(*_is(holdings, uow, key), holdings.c.opening.is_(None))
+        .values(opening=opening, opening_height=height)
+    )
+
+
+async def lower_opening(uow: UnitOfWork, key: Key, change: int) -> None:
+    """Part of the opening is explained after all."""
+    await uow.conn.execute(
+        update(holdings).where(*_is(holdings, uow, key)).values(opening=holdings.c.opening - change)
+    )
+
+
+async def load_due(session: ReadSession, chain: ChainId, height_before: int, height: int) -> list[DueHolding]:
+    """What is to be compared at this final height, in the order of the keys."""
+    rows = await session.conn.execute(
+        _DUE, {"tenant": session.tenant, "chain": chain, "before": height_before, "height": height}
+    )
+    found = rows.all()
+    known = {
+        (each.opened.vault_id, each.opened.asset): each
+        for each in (await load_open_breaks(session, chain) if found else [])
+    }
+    return [_due(row, known) for row in found]
+
+
+async def insert_comparison(uow: UnitOfWork, compared: Comparison) -> None:
+    """Keep a comparison; one at the same height stays."""
+    await uow.conn.execute(
+        upsert(holding_comparisons)
+        .values(tenant_id=uow.tenant, height=compared.height, **_compared(compared))
+        .on_conflict_do_nothing()
+    )
+
+
+async def find_first_differing(
+    session: ReadSession, key: Key, *, height_after: int, height: int
+) -> tuple[int, str | None] | None:
+    """The first block between these heights in which a transaction is booked otherwise, and that transaction; without one, the
+    first block that touched the holding; None when none did."""
+    table = holding_states
+    rows = await session.conn.execute(
+        select(table.c.height, table.c.differing_tx)
+        .where(*_is(table, session, key), table.c.height > height_after, table.c.height <= height)
+        .order_by(table.c.differing_tx.is_(None), table.c.height)
+        .limit(1)
+    )
+    row = rows.one_or_none()
+    return None if row is None else (row.height, row.differing_tx)
+
+
+async def insert_break(
+    uow: UnitOfWork, break_id: UUID, chain: ChainId, opened: Comparison, first: tuple[int, str | None]
+) -> None:
+    """Write a new break."""
+    await uow.conn.execute(
+        insert(holding_breaks).values(
+            tenant_id=uow.tenant,
+            id=break_id,
+            chain=chain,
+            state=HOLDING_BREAKS.initial,
+            height=opened.height,
+            first_height=first[0],
+            first_tx=first[1],
+            **_compared(opened),
+        )
+    )
+
+
+async def close_break(uow: UnitOfWork, break_id: UUID, height: int) -> None:
+    """Books and chain are equal again. Raises InvariantViolated when the break is not open."""
+    rows = await uow.conn.execute(
+        update(holding_breaks)
+        .where(
+            holding_breaks.c.tenant_id == uow.tenant,
+            holding_breaks.c.id == break_id,
+            holding_breaks.c.state.in_(HOLDING_BREAKS.sources("close")),
+        )
+        .values(
+            state=HOLDING_BREAKS.target_of("close"), closed_height=height, closed_at=func.clock_timestamp()
+        )
+    )
+    if rows.rowcount != 1:
+        raise InvariantViolated("a break to close is not open", id=break_id)
+
+
+async def load_open_breaks(session: ReadSession, chain: ChainId) -> list[HoldingBreak]:
+    """All open breaks of a chain."""
+    rows = await session.conn.execute(
+        select(holding_breaks)
+        .where(
+            holding_breaks.c.tenant_id == session.tenant,
+            holding_breaks.c.chain == chain,
+            holding_breaks.c.state == HOLDING_BREAKS.initial,
+        )
+        .order_by(holding_breaks.c.sequence)
+    )
+    return [_break(row) for row in rows]
+
+
+async def load_breaks(
+    session: ReadSession, state: str | None, before: int | None, limit: int
+) -> list[tuple[int, HoldingBreak]]:
+    """Breaks with their places, newest first, before one of them."""
+    query = select(holding_breaks).where(holding_breaks.c.tenant_id == session.tenant)
+    if state is not None:
+        query = query.where(holding_breaks.c.state == state)
+    if before is not None:
+        query = query.where(holding_breaks.c.sequence < before)
+    rows = await session.conn.execute(query.order_by(holding_breaks.c.sequence.desc()).limit(limit))
+    return [(row.sequence, _break(row)) for row in rows]
+
+
+async def load_comparisons(
+    session: ReadSession, key: Key, before: int | None, limit: int
+) -> list[Comparison]:
+    """How a holding was compared, newest first, below a height."""
+    query = select(holding_comparisons).where(*_is(holding_comparisons, session, key))
+    if before is not None:
+        query = query.where(holding_comparisons.c.height < before)
+    rows = await session.conn.execute(query.order_by(holding_comparisons.c.height.desc()).limit(limit))
+    return [_comparison(row) for row in rows]
+
+
+async def load_kept(session: ReadSession, vaults: Collection[VaultId], height: int) -> list[KeptHolding]:
+    """The newest states, at or below a height, of all holdings of some vaults."""
+    rows = await session.conn.execute(
+        _KEPT, {"tenant": session.tenant, "vaults": list(vaults), "height": height}
+    )
+    return [
+        KeptHolding(
+            vault_id=VaultId(row.vault_id),
+            state=HoldingState(
+                account=row.account,
+                asset=parse_asset_id(row.asset),
+                exists=row.present,
+                before=int(row.before),
+                amount=int(row.amount),
+                selling=int(row.selling),
+                buying=int(row.buying),
+                limit=None if row.limit_amount is None else int(row.limit_amount),
+                authorization=row.authorized,
+                clawback=row.clawback,
+            ),
+            height=row.height,
+            closed_at=row.closed_at,
+            opening=None if row.opening is None else int(row.opening),
+        )
+        for row in rows
+    ]
+
+
+async def insert_once(
+    uow: UnitOfWork,
+    table: Any,
+    place: BlockPlace,
+    values: Sequence[dict[str, Any]],
+    key: tuple[str, ...],
+    content: tuple[str, ...],
+) -> set[tuple[Any, ...]]:
+    """Write what a block left. Returns the keys of the rows that are new; raises StateExistsDifferent when a known one
+    differs."""
+    if not values:
+        return set()
+    at = {
+        "tenant_id": uow.tenant,
+        "height": place.height,
+        "chain": place.chain,
+        "closed_at": place.closed_at,
+    }
+    rows = await uow.conn.execute(
+        upsert(table)
+        .values([{**at, **each} for each in values])
+        .on_conflict_do_nothing()
+        .returning(*(table.c[name] for name in key))
+    )
+    fresh = {tuple(row) for row in rows}
+    for each in values:
+        named = tuple(each[name] for name in key)
+        if named not in fresh:
+            where = [table.c[name] == value for name, value in zip(key, named, strict=True)]
+            found = await uow.conn.execute(
+                select(*(table.c[name] for name in content)).where(
+                    table.c.tenant_id == uow.tenant, table.c.height == place.height, *where
+                )
+            )
+            if tuple(found.one()) != tuple(each[name] for name in content):
+                raise StateExistsDifferent(chain=place.chain, height=place.height, holding=str(named))
+    return fresh
+
+
+def _is(table: Any, session: ReadSession, key: Key) -> tuple[Any, ...]:
+    return (table.c.tenant_id == session.tenant, table.c.vault_id == key[0], table.c.asset == key[1].text)
+
+
+def _compared(compared: Comparison) -> dict[str, object]:
+    return {
+        "vault_id": compared.vault_id,
+        "asset": compared.asset.text,
+        "state_height": compared.state_height,
+        "books": compared.books,
+        "opening": compared.opening,
+        "chain_amount": compared.chain,
+    }
+
+
+def _comparison(row: Row[Any]) -> Comparison:
+    return Comparison(
+        vault_id=VaultId(row.vault_id),
+        asset=parse_asset_id(row.asset),
+        height=row.height,
+        state_height=row.state_height,
+        books=row.books,
+        opening=row.opening,
+        chain=row.chain_amount,
+    )
+
+
+def _due(row: Row[Any], known: dict[Key, HoldingBreak]) -> DueHolding:
+    vault, asset = VaultId(row.vault_id), parse_asset_id(row.asset)
+    last = None
+    if row.last_height is not None:
+        last = Comparison(
+            vault_id=vault,
+            asset=asset,
+            height=row.last_height,
+            state_height=row.last_state_height,
+            books=int(row.last_books),
+            opening=int(row.last_opening),
+            chain=int(row.last_amount),
+        )
+    return DueHolding(
+        vault_id=vault,
+        asset=asset,
+        opening=int(row.opening),
+        state_height=row.state_height,
+        amount=int(row.amount),
+        last=last,
+        known=known.get((vault, asset)),
+    )
+
+
+def _break(row: Row[Any]) -> HoldingBreak:
+    return HoldingBreak(
+        id=row.id,
+        state=row.state,
+        chain=ChainId(row.chain),
+        opened=_comparison(row),
+        first_height=row.first_height,
+        first_tx=row.first_tx,
+        opened_at=row.created_at,
+        closed_height=row.closed_height,
+        closed_at=row.closed_at,
+    )
