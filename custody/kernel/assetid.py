@@ -63,7 +63,8 @@ class AssetId:
     @property
     def contract(self) -> str | None:
         """The C… id of the contract whose own token this is; None for any other asset."""
-        return self.reference.removeprefix(_SEP41) if self.reference.startswith(_SEP41) else None
+        # A credit asset may have the code SEP41: its issuer tells the two apart.
+        return self.reference.removeprefix(_SEP41) if self.reference.startswith(_SEP41 + "C") else None
 
     def __str__(self) -> str:
         return self.text
