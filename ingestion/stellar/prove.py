@@ -83,7 +83,7 @@ def demand_unbroken_entries(
                     holder, asset = next(iter(amounts))
                     raise UnprovedTransaction(
                         height=ledger.height,
-                        tx_hash=scanned.hash.hex(),
+                        tx_hash="" if scanned is None else scanned.hash.hex(),
                         account=holder,
                         asset=asset,
                         left=left.get((holder, asset)),
@@ -95,8 +95,9 @@ def demand_unbroken_entries(
 
 def _phases(
     ledger: ScannedLedger, transactions: list[ScannedTransaction]
-) -> Iterator[tuple[ScannedTransaction, Lists]]:
-    """Lists of changes in the order of the ledger: all fees, then each transaction, then what follows all of them."""
+) -> Iterator[tuple[ScannedTransaction | None, Lists]]:
+    """Lists of changes in the order of the ledger: all fees, then each transaction, then what follows all of them, then upgrades
+    of the network, which are nobody's transaction."""
     last = -1 if ledger.after_all else None
     for scanned in transactions:
         yield scanned, scanned.changes[:1]
@@ -105,3 +106,4 @@ def _phases(
     if ledger.after_all:
         for scanned in transactions:
             yield scanned, scanned.changes[-1:]
+    yield None, [(begin, end, 0) for begin, end in ledger.upgrades]

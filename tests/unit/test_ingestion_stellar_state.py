@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -306,3 +307,29 @@ def test_the_entry_that_asks_for_a_memo_is_told_and_no_other(town: Town, value: 
     assert [(each.name, each.value) for each in left_of(town, meta, ada).data] == [
         ("config.memo_required", value)
     ]
+
+
+def test_what_an_upgrade_of_the_network_changes_is_told(town: Town) -> None:
+    """Where the base reserve rises, offers are deleted, and what they reserved is free again. Source: CAP-4."""
+    ada = town.settle("ada")
+    before = account_entry(ada, 50_000_000, sponsored=0, sponsoring=0, sponsors=[None, None])
+    after = account_entry(ada, 50_000_000, sponsored=0, sponsoring=0, sponsors=[None, None])
+    assert after.account is not None
+    assert after.account.ext.v1 is not None
+    after.account.ext.v1.liabilities = xdr.Liabilities(buying=xdr.Int64(0), selling=xdr.Int64(0))
+    meta = town.close()
+    assert meta.v2 is not None
+    header = meta.v2.ledger_header
+    header.header.base_reserve = xdr.Uint32(10_000_000)
+    header.hash = xdr.Hash(hashlib.sha256(header.header.to_xdr_bytes()).digest())
+    raised = xdr.LedgerUpgrade(
+        xdr.LedgerUpgradeType.LEDGER_UPGRADE_BASE_RESERVE, new_base_reserve=xdr.Uint32(10_000_000)
+    )
+    changes = xdr.LedgerEntryChanges(changed(before, after))
+    meta.v2.upgrades_processing.append(xdr.UpgradeEntryMeta(raised, changes))
+    state = left_of(town, meta, ada)
+    assert [(each.selling, each.buying, each.amount) for each in state.holdings] == [(0, 0, 50_000_000)]
+    assert [(each.base_reserve, each.minimum, each.spendable) for each in state.accounts] == [
+        (10_000_000, 40_000_000, 10_000_000)
+    ]
+    assert ada.public_key in named_holders(scan_ledger(meta.to_xdr_bytes()))
