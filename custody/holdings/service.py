@@ -82,7 +82,7 @@ async def compare_final(
         return 0
     balances = await history.balances_of(uow, AccountKind.VAULT, {each.vault_id for each in due})
     booked = {(balance.key.owner, balance.key.asset): balance.posted for balance in balances}
-    is_open = 0
+    is_open, changed = 0, []
     for each in due:
         compared = Comparison(
             vault_id=each.vault_id,
@@ -94,7 +94,7 @@ async def compare_final(
             chain=each.amount,
         )
         if each.last is None or _content(each.last) != _content(compared):
-            await store.insert_comparison(uow, compared)
+            changed.append(compared)
         match judge(compared, each.known):
             case Finding.OPENS:
                 await _open_break(uow, chain, each, compared)
@@ -105,6 +105,7 @@ async def compare_final(
                 await _close_break(uow, each.known, compared)
             case Finding.EQUAL:
                 pass
+    await store.insert_comparisons(uow, changed)
     return is_open
 
 

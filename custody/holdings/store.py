@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, insert, select, text, update
+from sqlalchemy import Row, TextClause, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from custody.db.session import ReadSession, UnitOfWork
@@ -34,6 +35,23 @@ from custody.kernel.ids import VaultId
 Key = tuple[VaultId, AssetId]
 """Names a holding of the tenant."""
 
+_INSERT_STATES = text(
+    "INSERT INTO holding_states (tenant_id, vault_id, asset, height, chain, present, before, amount, selling, buying,"
+    " limit_amount, authorized, clawback, differing_tx, closed_at)"
+    " SELECT CAST(:tenant AS integer), r.vault_id, r.asset, CAST(:height AS bigint), CAST(:chain AS text), r.present, r.before,"
+    " r.amount, r.selling, r.buying, r.limit_amount, r.authorized, r.clawback, r.differing_tx, CAST(:closed_at AS timestamptz)"
+    " FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(vault_id uuid, asset text, present boolean, before numeric,"
+    " amount numeric, selling numeric, buying numeric, limit_amount numeric, authorized text, clawback boolean,"
+    " differing_tx text)"
+    " ON CONFLICT DO NOTHING RETURNING vault_id, asset"
+)
+_INSERT_COMPARISONS = text(
+    "INSERT INTO holding_comparisons (tenant_id, vault_id, asset, height, state_height, books, opening, chain_amount)"
+    " SELECT CAST(:tenant AS integer), r.vault_id, r.asset, r.height, r.state_height, r.books, r.opening, r.chain_amount"
+    " FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(vault_id uuid, asset text, height bigint, state_height bigint,"
+    " books numeric, opening numeric, chain_amount numeric)"
+    " ON CONFLICT DO NOTHING"
+)
 _KNOWN = text(
     "SELECT w.vault_id, w.asset, a.id IS NOT NULL AS listed, h.vault_id IS NOT NULL AS kept, h.opening_height"
     " FROM unnest(CAST(:vaults AS uuid[]), CAST(:assets AS text[])) AS w(vault_id, asset)"
@@ -106,7 +124,10 @@ async def insert_states(
         }
         for vault, state, differing in rows
     ]
-    fresh = await insert_once(uow, holding_states, place, values, ("vault_id", "asset"), ("before", "amount"))
+    written = await insert_rows(uow, _INSERT_STATES, place, values)
+    fresh = {(row.vault_id, row.asset) for row in written}
+    known = [each for each in values if (each["vault_id"], each["asset"]) not in fresh]
+    await demand_same(uow, holding_states, place, known, ("vault_id", "asset"), ("before", "amount"))
     return {(VaultId(vault), parse_asset_id(asset)) for vault, asset in fresh}
 
 
@@ -148,13 +169,13 @@ async def load_due(session: ReadSession, chain: ChainId, height_before: int, hei
     return [_due(row, known) for row in found]
 
 
-async def insert_comparison(uow: UnitOfWork, compared: Comparison) -> None:
-    """Keep a comparison; one at the same height stays."""
-    await uow.conn.execute(
-        upsert(holding_comparisons)
-        .values(tenant_id=uow.tenant, height=compared.height, **_compared(compared))
-        .on_conflict_do_nothing()
-    )
+async def insert_comparisons(uow: UnitOfWork, compared: Sequence[Comparison]) -> None:
+    """Keep comparisons; one at the same height stays."""
+    if compared:
+        rows = [{"height": each.height, **_compared(each)} for each in compared]
+        await uow.conn.execute(
+            _INSERT_COMPARISONS, {"tenant": uow.tenant, "rows": json.dumps(rows, default=str)}
+        )
 
 
 async def find_first_differing(
@@ -274,43 +295,45 @@ async def load_kept(session: ReadSession, vaults: Collection[VaultId], height: i
     ]
 
 
-async def insert_once(
-    uow: UnitOfWork,
+async def insert_rows(
+    uow: UnitOfWork, statement: TextClause, place: BlockPlace, values: Sequence[Mapping[str, object]]
+) -> Sequence[Row[Any]]:
+    """Write what a block left, in one statement whatever their number. Returns what the statement returns of the new ones."""
+    if not values:
+        return ()
+    rows = await uow.conn.execute(
+        statement,
+        {
+            "tenant": uow.tenant,
+            "height": place.height,
+            "chain": place.chain,
+            "closed_at": place.closed_at,
+            "rows": json.dumps(values, default=str),
+        },
+    )
+    return rows.all()
+
+
+async def demand_same(
+    session: ReadSession,
     table: Any,
     place: BlockPlace,
-    values: Sequence[dict[str, Any]],
+    known: Sequence[Mapping[str, object]],
     key: tuple[str, ...],
     content: tuple[str, ...],
-) -> set[tuple[Any, ...]]:
-    """Write what a block left. Returns the keys of the rows that are new; raises StateExistsDifferent when a known one
-    differs."""
-    if not values:
-        return set()
-    at = {
-        "tenant_id": uow.tenant,
-        "height": place.height,
-        "chain": place.chain,
-        "closed_at": place.closed_at,
-    }
-    rows = await uow.conn.execute(
-        upsert(table)
-        .values([{**at, **each} for each in values])
-        .on_conflict_do_nothing()
-        .returning(*(table.c[name] for name in key))
-    )
-    fresh = {tuple(row) for row in rows}
-    for each in values:
-        named = tuple(each[name] for name in key)
-        if named not in fresh:
-            where = [table.c[name] == value for name, value in zip(key, named, strict=True)]
-            found = await uow.conn.execute(
-                select(*(table.c[name] for name in content)).where(
-                    table.c.tenant_id == uow.tenant, table.c.height == place.height, *where
-                )
+) -> None:
+    """Raises StateExistsDifferent when a block is known to have left one of these otherwise."""
+    for each in known:
+        named = [table.c[name] == each[name] for name in key]
+        found = await session.conn.execute(
+            select(*(table.c[name] for name in content)).where(
+                table.c.tenant_id == session.tenant, table.c.height == place.height, *named
             )
-            if tuple(found.one()) != tuple(each[name] for name in content):
-                raise StateExistsDifferent(chain=place.chain, height=place.height, holding=str(named))
-    return fresh
+        )
+        if tuple(found.one()) != tuple(each[name] for name in content):
+            raise StateExistsDifferent(
+                chain=place.chain, height=place.height, holding=str([each[name] for name in key])
+            )
 
 
 def _is(table: Any, session: ReadSession, key: Key) -> tuple[Any, ...]:
