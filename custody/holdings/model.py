@@ -227,8 +227,6 @@ class DueHolding:
     """Atomic units that it held from then on."""
     last: Comparison | None
     """How it was compared last."""
-    known: HoldingBreak | None
-    """Its open break."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

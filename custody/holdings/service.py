@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from custody.audit import service as audit
 from custody.db.session import ReadSession, UnitOfWork
 from custody.events import outbox
-from custody.holdings import account_store, store
+from custody.holdings import account_store, break_store, store
 from custody.holdings.compare import Finding, first_differing, judge, opening_of
 from custody.holdings.model import (
     AccountDatum,
@@ -80,6 +80,10 @@ async def compare_final(
     due = await store.load_due(uow, chain, -1 if height_before is None else height_before, height_final)
     if not due:
         return 0
+    known = {
+        (each.opened.vault_id, each.opened.asset): each
+        for each in await break_store.load_open_breaks(uow, chain)
+    }
     balances = await history.balances_of(uow, AccountKind.VAULT, {each.vault_id for each in due})
     booked = {(balance.key.owner, balance.key.asset): balance.posted for balance in balances}
     is_open, changed = 0, []
@@ -95,14 +99,15 @@ async def compare_final(
         )
         if each.last is None or _content(each.last) != _content(compared):
             changed.append(compared)
-        match judge(compared, each.known):
+        found = known.get((each.vault_id, each.asset))
+        match judge(compared, found):
             case Finding.OPENS:
                 await _open_break(uow, chain, each, compared)
                 is_open += 1
             case Finding.PERSISTS:
                 is_open += 1
             case Finding.CLOSES:
-                await _close_break(uow, each.known, compared)
+                await _close_break(uow, found, compared)
             case Finding.EQUAL:
                 pass
     await store.insert_comparisons(uow, changed)
@@ -111,7 +116,7 @@ async def compare_final(
 
 async def count_breaks(session: ReadSession, chain: ChainId) -> int:
     """How many holdings of the tenant on a chain differ from its books."""
-    return len(await store.load_open_breaks(session, chain))
+    return len(await break_store.load_open_breaks(session, chain))
 
 
 async def list_holdings(
@@ -147,7 +152,7 @@ async def list_breaks(
     session: ReadSession, *, state: str | None = None, before: int | None = None, limit: int = 100
 ) -> list[tuple[int, HoldingBreak]]:
     """Breaks in a state or in any, each with its place in the list, newest first, before a place."""
-    return await store.load_breaks(session, state, before, limit)
+    return await break_store.load_breaks(session, state, before, limit)
 
 
 async def _open(
@@ -180,7 +185,7 @@ async def _open_break(uow: UnitOfWork, chain: ChainId, due: DueHolding, compared
     first = await store.find_first_differing(uow, key, height_after=height_after, height=compared.height)
     first_height, first_tx = first or (compared.state_height, None)
     break_id = derived_uuid("holding_break", uow.tenant, due.vault_id, due.asset.text, compared.height)
-    await store.insert_break(uow, break_id, chain, compared, (first_height, first_tx))
+    await break_store.insert_break(uow, break_id, chain, compared, (first_height, first_tx))
     told = {**_told(chain, compared), "first_height": first_height, "first_tx": first_tx}
     await outbox.emit(uow, "holding.break_opened", break_id, told)
     await audit.record(uow, ACTOR, "holding.break_opened", break_id, told)
@@ -189,7 +194,7 @@ async def _open_break(uow: UnitOfWork, chain: ChainId, due: DueHolding, compared
 async def _close_break(uow: UnitOfWork, known: HoldingBreak | None, compared: Comparison) -> None:
     if known is None:
         raise InvariantViolated("there is no break to close", vault=compared.vault_id)
-    await store.close_break(uow, known.id, compared.height)
+    await break_store.close_break(uow, known.id, compared.height)
     told = _told(known.chain, compared)
     await outbox.emit(uow, "holding.break_closed", known.id, told)
     await audit.record(uow, ACTOR, "holding.break_closed", known.id, told)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
-from sqlalchemy import Row, TextClause, func, insert, select, text, update
+from sqlalchemy import Row, TextClause, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from custody.db.session import ReadSession, UnitOfWork
@@ -16,20 +15,16 @@ from custody.holdings.model import (
     BlockPlace,
     Comparison,
     DueHolding,
-    HoldingBreak,
     HoldingState,
     KeptHolding,
     KnownHolding,
 )
 from custody.holdings.tables import (
-    holding_breaks,
     holding_comparisons,
     holding_states,
     holdings,
 )
-from custody.holdings.transitions import HOLDING_BREAKS
 from custody.kernel.assetid import AssetId, ChainId, parse_asset_id
-from custody.kernel.errors import InvariantViolated
 from custody.kernel.ids import VaultId
 
 Key = tuple[VaultId, AssetId]
@@ -161,18 +156,13 @@ async def load_due(session: ReadSession, chain: ChainId, height_before: int, hei
     rows = await session.conn.execute(
         _DUE, {"tenant": session.tenant, "chain": chain, "before": height_before, "height": height}
     )
-    found = rows.all()
-    known = {
-        (each.opened.vault_id, each.opened.asset): each
-        for each in (await load_open_breaks(session, chain) if found else [])
-    }
-    return [_due(row, known) for row in found]
+    return [_due(row) for row in rows]
 
 
 async def insert_comparisons(uow: UnitOfWork, compared: Sequence[Comparison]) -> None:
     """Keep comparisons; one at the same height stays."""
     if compared:
-        rows = [{"height": each.height, **_compared(each)} for each in compared]
+        rows = [{"height": each.height, **compared_columns(each)} for each in compared]
         await uow.conn.execute(
             _INSERT_COMPARISONS, {"tenant": uow.tenant, "rows": json.dumps(rows, default=str)}
         )
@@ -194,68 +184,6 @@ async def find_first_differing(
     return None if row is None else (row.height, row.differing_tx)
 
 
-async def insert_break(
-    uow: UnitOfWork, break_id: UUID, chain: ChainId, opened: Comparison, first: tuple[int, str | None]
-) -> None:
-    """Write a new break."""
-    await uow.conn.execute(
-        insert(holding_breaks).values(
-            tenant_id=uow.tenant,
-            id=break_id,
-            chain=chain,
-            state=HOLDING_BREAKS.initial,
-            height=opened.height,
-            first_height=first[0],
-            first_tx=first[1],
-            **_compared(opened),
-        )
-    )
-
-
-async def close_break(uow: UnitOfWork, break_id: UUID, height: int) -> None:
-    """Books and chain are equal again. Raises InvariantViolated when the break is not open."""
-    rows = await uow.conn.execute(
-        update(holding_breaks)
-        .where(
-            holding_breaks.c.tenant_id == uow.tenant,
-            holding_breaks.c.id == break_id,
-            holding_breaks.c.state.in_(HOLDING_BREAKS.sources("close")),
-        )
-        .values(
-            state=HOLDING_BREAKS.target_of("close"), closed_height=height, closed_at=func.clock_timestamp()
-        )
-    )
-    if rows.rowcount != 1:
-        raise InvariantViolated("a break to close is not open", id=break_id)
-
-
-async def load_open_breaks(session: ReadSession, chain: ChainId) -> list[HoldingBreak]:
-    """All open breaks of a chain."""
-    rows = await session.conn.execute(
-        select(holding_breaks)
-        .where(
-            holding_breaks.c.tenant_id == session.tenant,
-            holding_breaks.c.chain == chain,
-            holding_breaks.c.state == HOLDING_BREAKS.initial,
-        )
-        .order_by(holding_breaks.c.sequence)
-    )
-    return [_break(row) for row in rows]
-
-
-async def load_breaks(
-    session: ReadSession, state: str | None, before: int | None, limit: int
-) -> list[tuple[int, HoldingBreak]]:
-    """Breaks with their places, newest first, before one of them."""
-    query = select(holding_breaks).where(holding_breaks.c.tenant_id == session.tenant)
-    if state is not None:
-        query = query.where(holding_breaks.c.state == state)
-    if before is not None:
-        query = query.where(holding_breaks.c.sequence < before)
-    rows = await session.conn.execute(query.order_by(holding_breaks.c.sequence.desc()).limit(limit))
-    return [(row.sequence, _break(row)) for row in rows]
-
-
 async def load_comparisons(
     session: ReadSession, key: Key, before: int | None, limit: int
 ) -> list[Comparison]:
@@ -264,7 +192,7 @@ async def load_comparisons(
     if before is not None:
         query = query.where(holding_comparisons.c.height < before)
     rows = await session.conn.execute(query.order_by(holding_comparisons.c.height.desc()).limit(limit))
-    return [_comparison(row) for row in rows]
+    return [comparison_of(row) for row in rows]
 
 
 async def load_kept(session: ReadSession, vaults: Collection[VaultId], height: int) -> list[KeptHolding]:
@@ -340,7 +268,8 @@ def _is(table: Any, session: ReadSession, key: Key) -> tuple[Any, ...]:
     return (table.c.tenant_id == session.tenant, table.c.vault_id == key[0], table.c.asset == key[1].text)
 
 
-def _compared(compared: Comparison) -> dict[str, object]:
+def compared_columns(compared: Comparison) -> dict[str, object]:
+    """A comparison as columns, without its height."""
     return {
         "vault_id": compared.vault_id,
         "asset": compared.asset.text,
@@ -351,7 +280,8 @@ def _compared(compared: Comparison) -> dict[str, object]:
     }
 
 
-def _comparison(row: Row[Any]) -> Comparison:
+def comparison_of(row: Row[Any]) -> Comparison:
+    """The comparison that a row shows."""
     return Comparison(
         vault_id=VaultId(row.vault_id),
         asset=parse_asset_id(row.asset),
@@ -363,7 +293,7 @@ def _comparison(row: Row[Any]) -> Comparison:
     )
 
 
-def _due(row: Row[Any], known: dict[Key, HoldingBreak]) -> DueHolding:
+def _due(row: Row[Any]) -> DueHolding:
     vault, asset = VaultId(row.vault_id), parse_asset_id(row.asset)
     last = None
     if row.last_height is not None:
@@ -383,19 +313,4 @@ def _due(row: Row[Any], known: dict[Key, HoldingBreak]) -> DueHolding:
         state_height=row.state_height,
         amount=int(row.amount),
         last=last,
-        known=known.get((vault, asset)),
-    )
-
-
-def _break(row: Row[Any]) -> HoldingBreak:
-    return HoldingBreak(
-        id=row.id,
-        state=row.state,
-        chain=ChainId(row.chain),
-        opened=_comparison(row),
-        first_height=row.first_height,
-        first_tx=row.first_tx,
-        opened_at=row.created_at,
-        closed_height=row.closed_height,
-        closed_at=row.closed_at,
     )
