@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from custody.deposits.model import Observation
-from custody.holdings.model import TouchedHolding, TransactionEffect
+from custody.deposits.model import Booking, Observation
+from custody.holdings.model import LateBooking, TouchedHolding, TransactionEffect
 from custody.kernel.assetid import AssetId, ChainId, native
 from custody.kernel.ids import VaultId
 from custody.wallets.model import VaultRef
-from custody.withdrawals.model import Taken
+from custody.withdrawals.model import Ending, Taken
 from ingestion.model import BlockFacts, ChainTransaction, Movement
 
 _BOOKED = frozenset((Observation.RECORDED, Observation.KNOWN))
 """Arrivals that are credited or suspended once their block is final."""
+_POSTED = frozenset(("credited", "suspended"))
+"""States of deposits of which the ledger holds a posting."""
 
 
 class Bookings:
@@ -80,3 +82,34 @@ class Bookings:
         if ref is not None:
             of_holding = side.setdefault((ref.vault_id, asset), {})
             of_holding[tx_hash] = of_holding.get(tx_hash, 0) + amount
+
+
+def late_bookings(chain: ChainId, booking: Booking, ending: Ending) -> list[LateBooking]:
+    """All that a final height books of vaults, each with the block that holds it."""
+    found = [
+        LateBooking(
+            vault_id=each.vault_id,
+            asset=each.transfer.asset,
+            height=each.transfer.height,
+            amount=each.transfer.amount,
+        )
+        for each in booking.deposits
+        if each.state in _POSTED
+    ]
+    for withdrawal, attempt in ending.included:
+        height, fee = attempt.height or 0, attempt.fee_paid or 0
+        found.append(LateBooking(vault_id=attempt.vault_id, asset=native(chain), height=height, amount=-fee))
+        if attempt.succeeded and withdrawal.kind == "payment":
+            found.append(
+                LateBooking(
+                    vault_id=withdrawal.vault_id,
+                    asset=withdrawal.asset,
+                    height=height,
+                    amount=-withdrawal.amount,
+                )
+            )
+    found += [
+        LateBooking(vault_id=stray.vault_id, asset=native(chain), height=stray.height, amount=-stray.fee_paid)
+        for stray in ending.strays
+    ]
+    return found

@@ -27,7 +27,7 @@ from custody.wallets.model import VaultRef
 from custody.withdrawals import service as withdrawals
 from custody.withdrawals.model import OwnTransaction
 from ingestion import cursor
-from ingestion.bookings import Bookings
+from ingestion.bookings import Bookings, late_bookings
 from ingestion.errors import UnprovedTransaction
 from ingestion.model import BlockFacts, BlockRef
 from ingestion.reorg import final_height
@@ -136,6 +136,7 @@ async def _settle_tenant(uow: UnitOfWork, chain: ChainId, tip: BlockRef, confirm
         await ledger.post(uow, *commands)
     await withdrawals.end(uow, ending)
     await deposits.book(uow, booking)
+    await holdings.explain(uow, late_bookings(chain, booking, ending))
     breaks = await holdings.compare_final(
         uow, chain, height_before=None if before is None else before.height, height_final=final
     )

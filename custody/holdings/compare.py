@@ -7,8 +7,8 @@ in one database transaction that has just booked it. So
   it, its amount and its fee are booked in the transaction that compares;
 - an asset that is not listed has no books, and is not compared; listed later, what had come until then is opening;
 - what an account held before the first ledger that we read of it is its **opening**: known, shown, and no break. It is taken when
-  the first ledger is read: what the entries held before it, less what the books had. A ledger read later that lies before it (an
-  address's history) takes its own change out of the opening again, as its movements are booked.
+  the first ledger is read: what the entries held before it, less what the books had. What is booked later of a ledger before that
+  one (an address's history that is read later, money that came before its asset was listed) is taken out of the opening again.
 Everything else is a break: a clawback, a payment by a key used elsewhere, a claimed balance that nobody booked, a booking without
 money, a ledger that was not read.
 """

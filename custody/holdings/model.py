@@ -175,6 +175,20 @@ class KeptHolding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LateBooking:
+    """Something that is booked of a block, maybe of one that lies before a holding's opening."""
+
+    vault_id: VaultId
+    """Whose books."""
+    asset: AssetId
+    """What is booked."""
+    height: int
+    """Block that holds it."""
+    amount: int
+    """Atomic units that the vault has more by it, with sign."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KnownHolding:
     """What is kept of a holding beside its states."""
 

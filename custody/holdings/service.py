@@ -22,6 +22,7 @@ from custody.holdings.model import (
     HoldingBreak,
     KeptHolding,
     KnownHolding,
+    LateBooking,
     TouchedHolding,
 )
 from custody.kernel.assetid import AssetId, ChainId
@@ -67,6 +68,14 @@ async def record(
         ],
     )
     await _open(uow, place, [each for each in holdings if _key(each) in fresh], known)
+
+
+async def explain(uow: UnitOfWork, booked: Sequence[LateBooking]) -> None:
+    """Tell, in the transaction that posts them, what is booked of which block: what lies before an opening explains part of it.
+
+    So an address's history that is read later, or an asset that is listed after its money came, is no difference."""
+    if booked:
+        await store.lower_openings(uow, booked)
 
 
 async def compare_final(
@@ -161,7 +170,7 @@ async def _open(
     fresh: Sequence[TouchedHolding],
     known: dict[store.Key, KnownHolding],
 ) -> None:
-    """Begin to compare what is seen for the first time, and explain an opening by a block that lies before it."""
+    """Begin to compare what is seen for the first time."""
     new = [each for each in fresh if known[_key(each)].listed and known[_key(each)].opening_height is None]
     booked: dict[tuple[object, AssetId], int] = {}
     if new:
@@ -171,12 +180,9 @@ async def _open(
         key, state = _key(each), each.state
         if not known[key].kept:
             await store.keep_holding(uow, place.chain, key)
-        opened = known[key].opening_height
-        if known[key].listed and opened is None:
+        if known[key].listed and known[key].opening_height is None:
             opening = opening_of(state.before, booked.get(key, 0))
             await store.open_holding(uow, key, height=place.height, opening=opening)
-        elif opened is not None and place.height < opened and state.amount != state.before:
-            await store.lower_opening(uow, key, state.amount - state.before)
 
 
 async def _open_break(uow: UnitOfWork, chain: ChainId, due: DueHolding, compared: Comparison) -> None:

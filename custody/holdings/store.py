@@ -18,6 +18,7 @@ from custody.holdings.model import (
     HoldingState,
     KeptHolding,
     KnownHolding,
+    LateBooking,
 )
 from custody.holdings.tables import (
     holding_comparisons,
@@ -46,6 +47,14 @@ _INSERT_COMPARISONS = text(
     " FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(vault_id uuid, asset text, height bigint, state_height bigint,"
     " books numeric, opening numeric, chain_amount numeric)"
     " ON CONFLICT DO NOTHING"
+)
+_LOWER = text(
+    "UPDATE holdings h SET opening = h.opening - x.amount FROM ("
+    "SELECT o.vault_id, o.asset, sum(r.amount) AS amount FROM jsonb_to_recordset(CAST(:rows AS jsonb))"
+    " AS r(vault_id uuid, asset text, height bigint, amount numeric)"
+    " JOIN holdings o ON o.tenant_id = :tenant AND o.vault_id = r.vault_id AND o.asset = r.asset AND o.opening_height > r.height"
+    " GROUP BY o.vault_id, o.asset) AS x"
+    " WHERE h.tenant_id = :tenant AND h.vault_id = x.vault_id AND h.asset = x.asset"
 )
 _KNOWN = text(
     "SELECT w.vault_id, w.asset, a.id IS NOT NULL AS listed, h.vault_id IS NOT NULL AS kept, h.opening_height"
@@ -144,11 +153,13 @@ async def open_holding(uow: UnitOfWork, key: Key, *, height: int, opening: int) 
     )
 
 
-async def lower_opening(uow: UnitOfWork, key: Key, change: int) -> None:
-    """Part of the opening is explained after all."""
-    await uow.conn.execute(
-        update(holdings).where(*_is(holdings, uow, key)).values(opening=holdings.c.opening - change)
-    )
+async def lower_openings(uow: UnitOfWork, booked: Sequence[LateBooking]) -> None:
+    """Take out of the openings what is booked of blocks that lie before them."""
+    rows = [
+        {"vault_id": each.vault_id, "asset": each.asset.text, "height": each.height, "amount": each.amount}
+        for each in booked
+    ]
+    await uow.conn.execute(_LOWER, {"tenant": uow.tenant, "rows": json.dumps(rows, default=str)})
 
 
 async def load_due(session: ReadSession, chain: ChainId, height_before: int, height: int) -> list[DueHolding]:

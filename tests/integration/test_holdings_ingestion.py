@@ -22,6 +22,7 @@ from custody.holdings.model import (
     HoldingBreak,
     HoldingState,
     KeptHolding,
+    LateBooking,
     TouchedHolding,
 )
 from custody.kernel.assetid import AssetId, ChainId, parse_asset_id
@@ -281,11 +282,18 @@ def at(height: int) -> BlockPlace:
     return BlockPlace(chain=CHAIN, height=height, closed_at=datetime(2026, 1, 1, tzinfo=UTC))
 
 
-async def test_a_ledger_that_is_read_late_explains_its_part_of_the_opening(desk: Desk) -> None:
+async def test_what_is_booked_of_blocks_before_the_opening_explains_it(desk: Desk) -> None:
     vault = await desk.open_omnibus()
     for height, before, amount in ((50, 70, 75), (10, 0, 30), (20, 30, 70), (10, 0, 30), (60, 75, 60)):
         async with desk.db.unit_of_work(desk.tenant) as uow:
             await holdings.record(uow, at(height), holdings=[touched(vault, before, amount)])
+    assert (await held(desk, vault))[XLM].opening == 70
+    async with desk.db.unit_of_work(desk.tenant) as uow:
+        booked = [
+            LateBooking(vault_id=vault.id, asset=XLM, height=height, amount=amount)
+            for height, amount in ((10, 35), (10, -5), (20, 40), (50, 5), (60, -15))
+        ]
+        await holdings.explain(uow, booked)
     kept = (await held(desk, vault))[XLM]
     assert (kept.height, kept.state.amount, kept.opening) == (60, 60, 0)
 

@@ -7,10 +7,13 @@ from datetime import UTC, datetime
 import pytest
 
 from custody.db.session import Database
+from custody.deposits import service as deposits
+from custody.deposits.model import ObservedTransfer
 from custody.holdings import service as holdings
 from custody.holdings.model import ChainState, HoldingBreak, HoldingState
 from custody.kernel.ids import TenantId
 from custody.wallets import service as wallets
+from custody.wallets.model import VaultRef
 from custody.withdrawals.model import Attempt, Withdrawal
 from ingestion import effects
 from ingestion.effects import Settled
@@ -28,9 +31,9 @@ class Ledgers:
     def __init__(self, world: World, fence: int, account: str, height: int) -> None:
         self._world = world
         self._fence = fence
-        self._account = account
-        self._height = height
-        self._held = FUNDS
+        self.height = height
+        self.account = account
+        self.held = FUNDS
 
     async def close(
         self,
@@ -41,27 +44,27 @@ class Ledgers:
         carrier: str = "aa" * 32,
     ) -> Settled:
         """One ledger that is final at once: what arrived, what left, and the transaction of ours in it."""
-        self._height += 1
-        before = self._held
-        self._held += arrived - left - (sent.fee_atomic if sent else 0)
+        self.height += 1
+        before = self.held
+        self.held += arrived - left - (sent.fee_atomic if sent else 0)
         ref = BlockRef(
-            height=self._height,
-            hash=f"{self._height:064x}",
-            parent_hash=f"{self._height - 1:064x}",
+            height=self.height,
+            hash=f"{self.height:064x}",
+            parent_hash=f"{self.height - 1:064x}",
             closed_at=datetime(2026, 1, 1, tzinfo=UTC),
         )
-        state = HoldingState(account=self._account, asset=XLM, exists=True, before=before, amount=self._held)
+        state = HoldingState(account=self.account, asset=XLM, exists=True, before=before, amount=self.held)
         moved = Movement(
             tx_hash=carrier,
             ordinal=1,
             asset=XLM,
-            source=self._account if left else "G",
-            account=self._account,
+            source=self.account if left else "G",
+            account=self.account,
             tag=None,
             memo="",
             amount=arrived,
         )
-        gone = Departure(tx_hash=carrier, asset=XLM, account=self._account, amount=left)
+        gone = Departure(tx_hash=carrier, asset=XLM, account=self.account, amount=left)
         facts = BlockFacts(
             ref=ref,
             movements=(moved,) if arrived else (),
@@ -79,7 +82,7 @@ class Ledgers:
         return ChainTransaction(
             tx_hash=attempt.tx_hash,
             carrier_hash=carrier or attempt.tx_hash,
-            account=self._account,
+            account=self.account,
             succeeded=succeeded,
             fee_atomic=0 if carrier else FEE,
             sequence=attempt.sequence,
@@ -153,3 +156,30 @@ async def test_a_vault_that_pays_itself_changes_nothing(world: World, ledgers: L
     await ledgers.close(arrived=5)
     assert await ledgers.close(arrived=3, left=3, carrier="03" * 32) == Settled()
     assert await ledgers.breaks() == []
+
+
+async def test_a_deposit_that_is_read_late_explains_what_lay_there_before(
+    world: World, ledgers: Ledgers
+) -> None:
+    ledgers.held = FUNDS + 7
+    assert await ledgers.close(arrived=5) == Settled()
+    late = ObservedTransfer(
+        chain=STELLAR,
+        height=ledgers.height - 1,
+        block_hash="ff",
+        tx_hash="04" * 32,
+        ordinal=1,
+        asset=XLM,
+        source="G",
+        account=ledgers.account,
+        tag=None,
+        amount=7,
+        occurred_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    ref = VaultRef(tenant=world.tenant, vault_id=VAULT[STELLAR], account=ledgers.account)
+    async with world.db.unit_of_work(world.tenant) as uow:
+        await deposits.observe(uow, ref, late)
+    assert await ledgers.close(arrived=1, carrier="05" * 32) == Settled()
+    async with world.db.read(world.tenant) as session:
+        (kept,) = await holdings.list_holdings(session, [VAULT[STELLAR]])
+    assert (kept.opening, kept.state.amount) == (0, FUNDS + 13)

@@ -26,7 +26,7 @@ def upgrade() -> None:
     tenant_isolation(*HISTORY, "holdings", "holding_breaks")
     append_only(*HISTORY)
     grant("SELECT, INSERT", *HISTORY)
-    # The opening is taken when the asset is listed, and a ledger that is read later and lies before it takes its change out again.
+    # The opening is taken when the asset is listed; what is booked later of blocks before that is taken out of it again.
     grant("SELECT, INSERT, UPDATE (opening, opening_height)", "holdings")
     grant("SELECT, INSERT, UPDATE (state, closed_height, closed_at)", "holding_breaks")
 
