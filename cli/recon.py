@@ -38,6 +38,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--tenant", type=int, help="only the tenant of this number")
     parser.add_argument("--looks", type=int, default=20, help="how often to look again at what differs")
+    parser.add_argument(
+        "--nodes", action="store_true", help="ask the nodes also where ledgers showed the balance"
+    )
     parser.set_defaults(run=lambda chosen: run_on_platform(reconcile(chosen), "recon"))
 
 
@@ -56,7 +59,15 @@ async def reconcile(chosen: argparse.Namespace) -> int:
                 return 2
         patience = Patience(looks=max(chosen.looks, 1))
         reports = [
-            await recon.run(app.db, tenant, app.clients, rails, clock=app.clock, patience=patience)
+            await recon.run(
+                app.db,
+                tenant,
+                app.clients,
+                rails,
+                clock=app.clock,
+                patience=patience,
+                ask_nodes=chosen.nodes,
+            )
             for tenant in tenants
         ]
         listed = await _listed(app.db)
@@ -113,6 +124,8 @@ def _cells(tenant: TenantId, row: ReconRow, listed: Listed) -> tuple[str, ...]:
     difference = "?" if row.difference is None else format_units(row.difference, asset.decimals)
     where = " ".join(_short(word) for word in row.holding.owner.split(" "))
     books = format_units(row.books, asset.decimals)
+    if row.opening:
+        books += f" + {format_units(row.opening, asset.decimals)} before"
     return (str(tenant), where, asset.code, books, outside, difference, row.at)
 
 

@@ -15,6 +15,8 @@ import structlog
 from custody.db.session import Database, UnitOfWork
 from custody.deposits import service as deposits
 from custody.deposits.model import Observation, ObservedTransfer
+from custody.holdings import service as holdings
+from custody.holdings.model import BlockPlace
 from custody.identity import service as identity
 from custody.kernel.assetid import ChainId
 from custody.kernel.ids import TenantId
@@ -25,11 +27,22 @@ from custody.wallets.model import VaultRef
 from custody.withdrawals import service as withdrawals
 from custody.withdrawals.model import OwnTransaction
 from ingestion import cursor
+from ingestion.bookings import Bookings, late_bookings
 from ingestion.errors import UnprovedTransaction
 from ingestion.model import BlockFacts, BlockRef
 from ingestion.reorg import final_height
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What settling at one tip came to."""
+
+    refused: tuple[TenantId, ...] = ()
+    """Tenants whose ledger refused."""
+    breaks: int = 0
+    """Holdings of all other tenants whose books differ from the chain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +79,10 @@ async def observe_block(uow: UnitOfWork, chain: ChainId, facts: BlockFacts) -> T
     for tenant in sorted({ref.tenant for ref in refs.values()}):
         await uow.act_for(tenant)
         ours = {account: ref for account, ref in refs.items() if ref.tenant == tenant}
-        sent = await _observe_transactions(uow, chain, facts, ours)
-        recorded, unlisted = await _observe_movements(uow, chain, facts, ours)
+        bookings = Bookings(chain, facts, ours)
+        sent = await _observe_transactions(uow, chain, facts, ours, bookings)
+        recorded, unlisted = await _observe_movements(uow, chain, facts, ours, bookings)
+        await _record_state(uow, chain, facts, ours, bookings)
         tally += Tally(
             deposits=recorded,
             unlisted=unlisted,
@@ -77,27 +92,25 @@ async def observe_block(uow: UnitOfWork, chain: ChainId, facts: BlockFacts) -> T
     return tally
 
 
-async def settle(
-    db: Database, chain: ChainId, fence: int, tip: BlockRef, confirmations: int
-) -> list[TenantId]:
-    """Book, for each tenant, what is final at this tip. Idempotent. Returns the tenants whose ledger refused.
+async def settle(db: Database, chain: ChainId, fence: int, tip: BlockRef, confirmations: int) -> Settled:
+    """Book, for each tenant, what is final at this tip, and compare its books with the chain there. Idempotent.
 
     A refusal rolls back that tenant's booking and its height, to be tried again at the next tip; no other tenant waits for it.
     """
     async with db.read(None) as session:
         tenants = await identity.list_tenants(session)
-    refused = []
+    refused, breaks = [], 0
     for tenant in tenants:
         try:
             async with db.unit_of_work(tenant) as uow:
                 await cursor.hold_fence(uow, chain, fence)
-                await _settle_tenant(uow, chain, tip, confirmations)
+                breaks += await _settle_tenant(uow, chain, tip, confirmations)
         except REFUSALS as error:
             _log.error(
                 "ingestion.tenant_refused", chain=chain, height=tip.height, tenant=tenant, error=str(error)
             )
             refused.append(tenant)
-    return refused
+    return Settled(refused=tuple(refused), breaks=breaks)
 
 
 async def settle_filled(db: Database, chain: ChainId, tenants: Iterable[TenantId]) -> list[TenantId]:
@@ -141,15 +154,20 @@ async def take_back(uow: UnitOfWork, chain: ChainId, tenants: list[TenantId], fo
     return touched
 
 
-async def _settle_tenant(uow: UnitOfWork, chain: ChainId, tip: BlockRef, confirmations: int) -> None:
+async def _settle_tenant(uow: UnitOfWork, chain: ChainId, tip: BlockRef, confirmations: int) -> int:
+    """Book, compare, and note the height. Returns how many of the tenant's holdings differ from the chain."""
     before = await deposits.final_height(uow, chain)
     final = final_height(tip.height, confirmations, None if before is None else before.height)
     if before is not None and (before.height, before.ingested_height) == (final, tip.height):
-        return
+        return await holdings.count_breaks(uow, chain)
     await _book_final(uow, chain, final)
+    breaks = await holdings.compare_final(
+        uow, chain, height_before=None if before is None else before.height, height_final=final
+    )
     await deposits.record_heights(
         uow, chain, height_final=final, height_ingested=tip.height, ingested_at=tip.closed_at
     )
+    return breaks
 
 
 async def _book_final(uow: UnitOfWork, chain: ChainId, final: int) -> None:
@@ -160,6 +178,7 @@ async def _book_final(uow: UnitOfWork, chain: ChainId, final: int) -> None:
         await ledger.post(uow, *commands)
     await withdrawals.end(uow, ending)
     await deposits.book(uow, booking)
+    await holdings.explain(uow, late_bookings(chain, booking, ending))
 
 
 def _demand_proof(facts: BlockFacts, refs: Mapping[str, VaultRef]) -> None:
@@ -177,11 +196,15 @@ def _demand_proof(facts: BlockFacts, refs: Mapping[str, VaultRef]) -> None:
 
 
 async def _observe_transactions(
-    uow: UnitOfWork, chain: ChainId, facts: BlockFacts, ours: Mapping[str, VaultRef]
+    uow: UnitOfWork,
+    chain: ChainId,
+    facts: BlockFacts,
+    ours: Mapping[str, VaultRef],
+    bookings: Bookings,
 ) -> int:
     sent = [each for each in facts.transactions if each.account in ours]
     for each in sent:
-        await withdrawals.observe_transaction(
+        taken = await withdrawals.observe_transaction(
             uow,
             OwnTransaction(
                 chain=chain,
@@ -194,11 +217,16 @@ async def _observe_transactions(
                 occurred_at=facts.ref.closed_at,
             ),
         )
+        bookings.sent(each, taken)
     return len(sent)
 
 
 async def _observe_movements(
-    uow: UnitOfWork, chain: ChainId, facts: BlockFacts, ours: Mapping[str, VaultRef]
+    uow: UnitOfWork,
+    chain: ChainId,
+    facts: BlockFacts,
+    ours: Mapping[str, VaultRef],
+    bookings: Bookings,
 ) -> tuple[int, int]:
     """How many arrivals were new, and how many were of unlisted assets."""
     recorded = unlisted = 0
@@ -224,11 +252,30 @@ async def _observe_movements(
                 occurred_at=facts.ref.closed_at,
             ),
         )
+        bookings.arrived(each, outcome)
         recorded += outcome is Observation.RECORDED
         if outcome is Observation.UNLISTED:
             unlisted += 1
             _log.info("ingestion.unlisted_asset", chain=chain, asset=each.asset.text, tx_hash=each.tx_hash)
     return recorded, unlisted
+
+
+async def _record_state(
+    uow: UnitOfWork,
+    chain: ChainId,
+    facts: BlockFacts,
+    ours: Mapping[str, VaultRef],
+    bookings: Bookings,
+) -> None:
+    """Keep what the block left of our accounts, before anything of it is booked."""
+    state = facts.state
+    await holdings.record(
+        uow,
+        BlockPlace(chain=chain, height=facts.ref.height, closed_at=facts.ref.closed_at),
+        holdings=bookings.touched(),
+        accounts=[(ours[each.account].vault_id, each) for each in state.accounts if each.account in ours],
+        data=[(ours[each.account].vault_id, each) for each in state.data if each.account in ours],
+    )
 
 
 def _count_unexplained(chain: ChainId, facts: BlockFacts, ours: Mapping[str, VaultRef]) -> int:

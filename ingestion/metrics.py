@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from custody.kernel.assetid import ChainId
 from custody.kernel.clock import Clock
-from ingestion.effects import Tally
+from ingestion.effects import Settled, Tally
 
 
 class Metrics:
@@ -39,6 +39,9 @@ class Metrics:
         )
         self._refused = self._gauge(
             "tenants_refused", "Tenants whose ledger refused to book what is final: page.", labels
+        )
+        self._breaks = self._gauge(
+            "breaks_open", "Holdings whose books differ from the chain's own state: page.", labels
         )
         self._reorgs = self._counter("reorgs_total", "Times the chain was rewound.", labels)
         self._retries = self._counter("retries_total", "Steps that failed and were tried again.", labels)
@@ -92,9 +95,10 @@ class Metrics:
         self._sent.labels(self._chain).inc(tally.transactions)
         self._unexplained.labels(self._chain).inc(tally.unexplained)
 
-    def refused(self, tenants: int) -> None:
-        """Note how many tenants could not be settled at the newest block."""
-        self._refused.labels(self._chain).set(tenants)
+    def settled(self, settled: Settled) -> None:
+        """Note how many tenants could not be settled at the newest block, and how many holdings differ from the chain there."""
+        self._refused.labels(self._chain).set(len(settled.refused))
+        self._breaks.labels(self._chain).set(settled.breaks)
 
     def rewound(self) -> None:
         """Count one reorganisation."""

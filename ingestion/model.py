@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
+from custody.holdings.model import ChainState
 from custody.kernel.assetid import AssetId
 
 
@@ -92,6 +93,8 @@ class BlockFacts:
     transactions: tuple[ChainTransaction, ...] = ()
     discrepancies: tuple[Discrepancy, ...] = ()
     """Must be empty for our accounts, or nothing of the block is booked."""
+    state: ChainState = field(default_factory=ChainState)
+    """What the block left of these accounts. Empty where the source shows no state: then nothing is compared."""
 
     def accounts(self) -> frozenset[str]:
         """Every account that the block names: what is compared with our vaults."""
@@ -100,6 +103,9 @@ class BlockFacts:
             + [each.account for each in self.departures]
             + [each.account for each in self.transactions]
             + [each.account for each in self.discrepancies]
+            + [each.account for each in self.state.holdings]
+            + [each.account for each in self.state.accounts]
+            + [each.account for each in self.state.data]
         )
 
     def only(self, account: str) -> BlockFacts:
@@ -110,4 +116,5 @@ class BlockFacts:
             departures=tuple(each for each in self.departures if each.account == account),
             transactions=tuple(each for each in self.transactions if each.account == account),
             discrepancies=tuple(each for each in self.discrepancies if each.account == account),
+            state=self.state.only(account),
         )

@@ -10,6 +10,18 @@ from strawberry.types import Info
 from api.chain_status import load_statuses
 from api.graphql.connections import FIRST_DEFAULT, After, Connection, First, UnknownNodeKind, checked, connect
 from api.graphql.context import Context
+from api.graphql.holdings import (
+    MEMO_REQUIRED,
+    BreakState,
+    Holding,
+    HoldingBreak,
+    HoldingComparison,
+    VaultAccount,
+    show_comparison,
+    show_holding,
+    show_holding_break,
+    show_vault_account,
+)
 from api.graphql.movements import (
     Deposit,
     Payout,
@@ -43,6 +55,8 @@ from api.paging import parse_id_cursor, parse_number_cursor
 from custody.assets import service as assets
 from custody.audit import service as audit
 from custody.deposits import service as deposits
+from custody.holdings import service as holdings
+from custody.kernel.assetid import parse_asset_id
 from custody.kernel.errors import NotFound
 from custody.kernel.ids import (
     AddressId,
@@ -50,6 +64,7 @@ from custody.kernel.ids import (
     DepositId,
     PayoutId,
     TransferId,
+    VaultId,
     WalletId,
     WithdrawalId,
     parse_id,
@@ -252,6 +267,65 @@ class Query:
         async with info.context.turn() as session:
             found = await load_statuses(session, info.context.heads, of_tenant=True)
         return [show_chain(status) for status in found]
+
+    @strawberry.field
+    async def holdings(self, info: Ctx, vault_id: strawberry.ID) -> list[Holding]:
+        """What a vault holds on chain, by the ledger's own entries; only what a block has touched since they are read."""
+        vault = VaultId(parse_id("vlt", str(vault_id)))
+        async with info.context.turn() as session:
+            found = await holdings.list_holdings(session, [vault])
+        info.context.budget.spend(len(found))
+        return [show_holding(each) for each in found]
+
+    @strawberry.field
+    async def holding_comparisons(
+        self,
+        info: Ctx,
+        vault_id: strawberry.ID,
+        asset: str,
+        first: First = FIRST_DEFAULT,
+        after: After = None,
+    ) -> Connection[HoldingComparison]:
+        """Books and chain of one vault and asset at every height at which either changed, newest first."""
+        before = parse_number_cursor("comparisons", after)
+        vault, wanted = VaultId(parse_id("vlt", str(vault_id))), parse_asset_id(asset)
+        async with info.context.turn() as session:
+            found = await holdings.list_comparisons(
+                session, vault, wanted, before=before, limit=checked(first) + 1
+            )
+        return connect("comparisons", found, first, after, key=lambda row: row.height, show=show_comparison)
+
+    @strawberry.field
+    async def holding_breaks(
+        self, info: Ctx, state: BreakState | None = None, first: First = FIRST_DEFAULT, after: After = None
+    ) -> Connection[HoldingBreak]:
+        """Differences between books and chain, newest first."""
+        before = parse_number_cursor("breaks", after)
+        async with info.context.turn() as session:
+            found = await holdings.list_breaks(
+                session, state=None if state is None else state.value, before=before, limit=checked(first) + 1
+            )
+        return connect(
+            "breaks",
+            found,
+            first,
+            after,
+            key=lambda row: row[0],
+            show=lambda row: show_holding_break(row[1]),
+        )
+
+    @strawberry.field
+    async def vault_account(self, info: Ctx, vault_id: strawberry.ID) -> VaultAccount | None:
+        """A vault's Stellar account by the ledger's own entries; null while no ledger has touched it."""
+        wanted = VaultId(parse_id("vlt", str(vault_id)))
+        try:
+            async with info.context.turn() as session:
+                vault = await wallets.get_vault(session, wanted)
+                found = await holdings.find_account(session, wanted, vault.account)
+                memo = await holdings.find_datum(session, wanted, vault.account, MEMO_REQUIRED)
+        except NotFound:
+            return None
+        return None if found is None else show_vault_account(*found, memo)
 
 
 def _wallet_filter(text: strawberry.ID | None) -> WalletId | None:

@@ -12,6 +12,7 @@ from api.idempotency import Operate
 from api.rest.shapes import COMMAND_PROBLEMS, READ_PROBLEMS, AssetText, In, Out, PageOut
 from api.strict_json import StrictRoute
 from custody.assets import service as assets
+from custody.assets.execution import verify_listing
 from custody.assets.model import Asset
 from custody.audit import service as audit
 from custody.db.session import UnitOfWork
@@ -40,15 +41,22 @@ class AssetOut(Out):
 
 @router.post("", status_code=201, response_model=AssetOut, responses=COMMAND_PROBLEMS)
 async def register_asset(body: AssetIn, command: Operate) -> Response:
-    """List an asset. Listing it again in the same way changes nothing."""
+    """List an asset. Listing it again in the same way changes nothing.
+
+    A token of a Stellar contract (`sep41:C…`) must be among those that this installation reads, and its decimals must be what the
+    contract says, where the chain's node can run contracts.
+    """
     with at("/id"):
         asset_id = parse_asset_id(body.id)
+        verified = await verify_listing(command.app.clients, asset_id, body.decimals)
 
     async def effect(uow: UnitOfWork) -> AssetOut:
         is_new = await assets.find(uow, asset_id) is None
         asset = await assets.register(uow, asset_id, body.code, body.decimals)
         if is_new:
-            told = {"asset": asset_id.text, "code": asset.code, "decimals": asset.decimals}
+            told: dict[str, object] = {"asset": asset_id.text, "code": asset.code, "decimals": asset.decimals}
+            if asset_id.contract is not None:
+                told["told_by_contract"] = verified
             named = derived_uuid("asset", asset_id.text)
             await audit.record(uow, command.principal.subject, "asset.register", named, told)
         return show_asset(asset)

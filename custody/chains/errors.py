@@ -45,6 +45,13 @@ class RpcUnreadable(Unavailable):
     public = "The chain's node gave an answer that cannot be read."
 
 
+class TokenRefused(Unavailable):
+    """A token's contract did not answer a question that every token answers: it is none, or its state is archived."""
+
+    code = "token_contract_refused"
+    public = "The token's contract gave no answer."
+
+
 class WrongNetwork(InvariantViolated):
     """The node serves another network than the one configured: nothing may be read from it or sent to it."""
 

@@ -24,7 +24,7 @@ def build_client(settings: ChainSettings) -> ChainClient:
     rpc = JsonRpc(settings.rpc_url)
     match settings.kind:
         case "stellar":
-            return StellarRpc(chain, rpc, settings.network_passphrase)
+            return StellarRpc(chain, rpc, settings.network_passphrase, settings.token_contracts)
         case "evm":
             return EvmRpc(chain, rpc, settings.chain_id)
         case _:

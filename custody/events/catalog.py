@@ -28,6 +28,8 @@ EVENTS: dict[str, str | None] = {
     "withdrawal.settled": None,
     "withdrawal.failed": None,
     "vault.unknown_transaction": None,
+    "holding.break_opened": None,
+    "holding.break_closed": None,
     "payout.ready": None,
     "payout.submitting": None,
     "payout.submitted": None,

@@ -1,9 +1,10 @@
 """Names of chains and assets.
 
 A chain is named after CAIP-2 (`eip155:1`, `stellar:pubnet`), an asset by its chain and its reference there:
-`stellar:pubnet/native`, `stellar:pubnet/USDC:GA5Z…`, `eip155:1/native`, `eip155:1/erc20:0xA0b8…`. Money of banks is `fiat/EUR`.
+`stellar:pubnet/native`, `stellar:pubnet/USDC:GA5Z…`, `stellar:pubnet/sep41:CB23…`, `eip155:1/native`, `eip155:1/erc20:0xA0b8…`.
+Money of banks is `fiat/EUR`. `sep41` is a token that a contract keeps in its own way; the contract of a classic asset is none.
 Whether a reference is a real account or contract is the chain's own parser's business (`custody/chains`); here only the shape
-is checked, so that two spellings never name one asset. Source: CAIP-2, ISO 4217.
+is checked, so that two spellings never name one asset. Source: CAIP-2, CAIP-19, SEP-41, ISO 4217.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ FIAT = ChainId("fiat")
 NATIVE = "native"
 """Reference of a chain's own currency."""
 
+_SEP41 = "sep41:"
+"""Asset namespace of tokens of Stellar contracts. Code and issuer name all other credit: no issuer begins with C."""
+
 _CHAIN = re.compile(r"[a-z0-9]{3,8}:[a-zA-Z0-9_-]{1,32}")
 _REFERENCES = {
-    "stellar": re.compile(r"native|[a-zA-Z0-9]{1,12}:G[A-Z2-7]{55}"),
+    "stellar": re.compile(r"native|[a-zA-Z0-9]{1,12}:G[A-Z2-7]{55}|sep41:C[A-Z2-7]{55}"),
     "eip155": re.compile(r"native|erc20:0x[0-9a-fA-F]{40}"),
     "fiat": re.compile(r"[A-Z]{3}"),
 }
@@ -44,7 +48,7 @@ class AssetId:
     chain: ChainId
     """CAIP-2 name of the chain, or `fiat`."""
     reference: str
-    """What the chain calls it: `native`, `CODE:ISSUER`, `erc20:0x…`, or a currency code."""
+    """What the chain calls it: `native`, `CODE:ISSUER`, `sep41:C…`, `erc20:0x…`, or a currency code."""
 
     @property
     def text(self) -> str:
@@ -55,6 +59,12 @@ class AssetId:
     def is_native(self) -> bool:
         """Whether this is the chain's own currency, in which its fees are paid."""
         return self.reference == NATIVE
+
+    @property
+    def contract(self) -> str | None:
+        """The C… id of the contract whose own token this is; None for any other asset."""
+        # A credit asset may have the code SEP41: its issuer tells the two apart.
+        return self.reference.removeprefix(_SEP41) if self.reference.startswith(_SEP41 + "C") else None
 
     def __str__(self) -> str:
         return self.text
@@ -81,3 +91,8 @@ def parse_asset_id(text: str) -> AssetId:
 def native(chain: ChainId) -> AssetId:
     """The currency in which this chain's fees are paid."""
     return AssetId(chain, NATIVE)
+
+
+def sep41(chain: ChainId, contract: str) -> AssetId:
+    """The token that this contract of a Stellar network keeps."""
+    return AssetId(chain, _SEP41 + contract)

@@ -39,7 +39,7 @@ def break_of(row: ReconRow) -> ReconBreak | None:
         asset=row.holding.asset,
         books=row.books,
         outside=row.outside,
-        detail=row.at,
+        detail=row.at if not row.opening else f"{row.at}, opening {row.opening}",
     )
 
 

@@ -57,12 +57,15 @@ class ReconRow:
     outside: int | None
     """What chain or bank says, in atomic units; None when they could not be compared."""
     at: str
-    """The point of comparison: `height 123`, or the day of the statement; why not, when they could not be compared."""
+    """The point of comparison and who told: `height 123, from the ledger's own entries`, `height 123, from the node`, or the
+    day of the statement; why not, when they could not be compared."""
+    opening: int = 0
+    """What a vault held before its first ledger that was read, in atomic units: known, and no booking explains it."""
 
     @property
     def difference(self) -> int | None:
-        """Books less outside; None when they could not be compared."""
-        return None if self.outside is None else self.books - self.outside
+        """Books and opening less outside; None when they could not be compared."""
+        return None if self.outside is None else self.books + self.opening - self.outside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,13 +41,15 @@ async def run(
     *,
     clock: Clock,
     patience: Patience,
+    ask_nodes: bool = False,
 ) -> ReconReport:
-    """Compare every vault, every bank account and the trial balance of a tenant, and record the run.
+    """Compare every vault, every bank account and the trial balance of a tenant, and record the run. Vaults are compared with
+    what the chain's own entries showed at that height, and with their nodes where none did, or where `ask_nodes`.
 
     Opens its own transactions: the network is asked between them, never within one.
     """
     started_at = clock.now()
-    vaults = VaultComparison(db, tenant, clients)
+    vaults = VaultComparison(db, tenant, clients, ask_nodes=ask_nodes)
     banks = BankComparison(db, tenant, statements, started_at.date())
     for look in range(patience.looks):
         if look > 0:

@@ -23,6 +23,7 @@ def show_row(row: ReconRow) -> dict[str, object]:
         "owner_id": str(row.holding.owner_id),
         "asset": row.holding.asset.text,
         "books": str(row.books),
+        "opening": str(row.opening),
         "outside": _text(row.outside),
         "difference": _text(row.difference),
         "at": row.at,

@@ -1,7 +1,9 @@
 """The vaults' side: our books against the chain at the height that the books have reached.
 
-Books and the final height come from one database snapshot; the chain is asked afterwards, outside any transaction. Money that
-moves between the two makes them differ for a moment, so that what is not equal is tried again, a bounded number of times.
+Where a chain's blocks show their state, it was kept in the transactions that booked them: books and state come from one
+database snapshot, at the same height, and nobody is asked. Otherwise, or when the nodes are to be heard as well, the node is
+asked afterwards, outside any transaction. Money that moves between the two makes them differ for a moment, so that what is not
+equal is tried again, a bounded number of times.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from custody.assets import service as assets
 from custody.chains.ports import ChainClient
 from custody.db.session import Database, ReadSession
 from custody.deposits import service as deposits
+from custody.holdings import service as holdings
+from custody.holdings.model import KeptHolding
 from custody.kernel.assetid import AssetId, ChainId
 from custody.kernel.errors import Unavailable
 from custody.kernel.ids import TenantId
@@ -33,16 +37,27 @@ class _Watched:
     books: int = 0
     height: int | None = None
     """Up to where the books follow the chain."""
+    kept: KeptHolding | None = None
+    """Its state by the chain's own entries at that height, where they show it."""
     readings: list[ChainReading] = field(default_factory=list)
+    from_entries: bool = False
+    """Whether the entries are believed without asking the node."""
     trouble: str = ""
     equal: bool = False
     """Found equal once: not looked at again."""
 
     def row(self) -> ReconRow:
-        """What the latest books and all readings say."""
-        outside = None if self.height is None else amount_at(self.readings, self.height)
-        at = f"height {self.height}" if outside is not None else (self.trouble or "not read at one height")
-        return ReconRow(holding=self.holding, books=self.books, outside=outside, at=at)
+        """What the latest books say beside the entries, or beside all readings of the node."""
+        opening = 0 if self.kept is None else self.kept.opening or 0
+        if self.from_entries and self.kept is not None:
+            outside: int | None = self.kept.state.amount
+            at = f"height {self.height}, from the ledger's own entries"
+        else:
+            outside = None if self.height is None else amount_at(self.readings, self.height)
+            at = f"height {self.height}, from the node"
+        if outside is None:
+            at = self.trouble or "not read at one height"
+        return ReconRow(holding=self.holding, books=self.books, outside=outside, at=at, opening=opening)
 
 
 class VaultComparison:
@@ -53,8 +68,11 @@ class VaultComparison:
         db: Database,
         tenant: TenantId,
         clients: Mapping[ChainId, ChainClient],
+        *,
+        ask_nodes: bool = False,
     ) -> None:
-        """Reads nothing yet."""
+        """Reads nothing yet. `ask_nodes`: also where the chain's own entries tell."""
+        self._ask_nodes = ask_nodes
         self._db = db
         self._tenant = tenant
         self._clients = clients
@@ -76,23 +94,31 @@ class VaultComparison:
             await self._read_books(session)
         for watched in self._watched.values():
             if not watched.equal:
-                await self._ask(watched)
+                if not (watched.from_entries and watched.kept is not None):
+                    await self._ask(watched)
                 watched.equal = watched.row().difference == 0
         self._looked = True
 
     async def _read_books(self, session: ReadSession) -> None:
         listed = [asset.id for asset in await assets.list_assets(session)]
         for vault in await wallets.list_vaults(session):
+            final = await deposits.final_height(session, vault.chain)
+            height = -1 if final is None else final.height
+            kept = {
+                each.state.asset: each
+                for each in await holdings.list_holdings(session, [vault.id], height=height)
+                if each.opening is not None
+            }
             booked = {
                 balance.key.asset: balance.posted
                 for balance in await ledger.balances(session, AccountKind.VAULT, vault.id)
             }
-            final = await deposits.final_height(session, vault.chain)
             for asset in (asset for asset in listed if asset.chain == vault.chain):
                 watched = self._watch(vault, asset)
                 if not watched.equal:
                     watched.books = booked.get(asset, 0)
                     watched.height = None if final is None else final.height
+                    watched.kept, watched.from_entries = kept.get(asset), not self._ask_nodes
 
     def _watch(self, vault: Vault, asset: AssetId) -> _Watched:
         key = (vault.id, asset)

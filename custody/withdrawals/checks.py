@@ -26,11 +26,11 @@ _MEMO_ID_MAX = 2**64 - 1
 def check_destination(asset: AssetId, text: str, memo: Memo) -> Destination:
     """The address on the asset's chain, canonically spelled.
 
-    Raises UnsupportedAsset, InvalidAddress, InvalidMemo, MemoNotAllowed (EVM chains know no memo, and an M address carries the
-    receiver's tag already). Source: SEP-23, SEP-29, EIP-55.
+    Raises UnsupportedAsset (also for tokens of Stellar contracts, which no intent pays yet), InvalidAddress, InvalidMemo,
+    MemoNotAllowed (EVM chains know no memo, and an M address carries the receiver's tag already). Source: SEP-23, SEP-29, EIP-55.
     """
     kind = address.namespace(asset.chain)
-    if kind not in {STELLAR, EVM}:
+    if kind not in {STELLAR, EVM} or asset.contract is not None:
         raise UnsupportedAsset(asset=asset.text)
     destination = address.parse(asset.chain, text)
     check_memo(memo)
@@ -58,5 +58,10 @@ def check_amount(asset: AssetId, amount: int) -> None:
 def check_trustline(asset: AssetId, vault_chain: str, vault_account: str) -> None:
     """Raises NotATrustline unless this is a credit asset of the vault's own Stellar network, issued by somebody else."""
     foreign = asset.chain != vault_chain or address.namespace(asset.chain) != STELLAR
-    if foreign or asset.is_native or asset.reference.partition(":")[2] == vault_account:
+    if (
+        foreign
+        or asset.is_native
+        or asset.contract is not None
+        or asset.reference.partition(":")[2] == vault_account
+    ):
         raise NotATrustline(asset=asset.text, vault_chain=vault_chain)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from custody.kernel.assetid import AssetId, ChainId
 from custody.kernel.ids import AttemptId, PrincipalId, VaultId, WalletId, WithdrawalId
+from custody.kernel.money import Amount
 from custody.ledger.model import Command
 from custody.policy.model import Approver, Decision, Verdict
 
@@ -87,6 +88,16 @@ class Withdrawal:
     """When it was asked for."""
     changed_at: datetime
     """When its state last changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What a transaction that is in a block takes from a vault for its withdrawal, beside the fee, once the block is final."""
+
+    vault_id: VaultId
+    """Vault that pays."""
+    amount: Amount
+    """More than zero."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

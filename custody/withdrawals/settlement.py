@@ -21,13 +21,14 @@ from custody.ledger.model import Command
 from custody.wallets import service as wallets
 from custody.withdrawals import attempt_store, store, stray_store
 from custody.withdrawals.errors import UnknownWithdrawal
-from custody.withdrawals.model import Attempt, Ending, OwnTransaction, Stray, Withdrawal
+from custody.withdrawals.model import Attempt, Ending, OwnTransaction, Stray, Taken, Withdrawal
 from custody.withdrawals.moves import INGESTION, move
 from custody.withdrawals.transitions import ATTEMPTS
 
 
-async def observe_transaction(uow: UnitOfWork, seen: OwnTransaction) -> None:
+async def observe_transaction(uow: UnitOfWork, seen: OwnTransaction) -> Taken | None:
     """A vault of the transaction's tenant sent this, and our own ingestion saw it in a block. Idempotent by hash and height.
+    Returns what its withdrawal takes beside the fee; None when it takes nothing.
 
     A transaction that no attempt explains is kept as a stray and told to operators; it does not stop ingestion. Raises
     InvariantViolated when a transaction that was proved absent, or that has ended otherwise, appears. Locks the hash, then the
@@ -37,7 +38,7 @@ async def observe_transaction(uow: UnitOfWork, seen: OwnTransaction) -> None:
     found = await attempt_store.find_by_hash(uow, seen.chain, seen.tx_hash)
     if found is None:
         await _observe_stray(uow, seen)
-        return
+        return None
     withdrawal = await _lock(uow, found)
     attempt = await attempt_store.find_by_hash(uow, seen.chain, seen.tx_hash) or found
     if attempt.state in ATTEMPTS.sources("include"):
@@ -51,6 +52,9 @@ async def observe_transaction(uow: UnitOfWork, seen: OwnTransaction) -> None:
             state=attempt.state,
             tx_hash=seen.tx_hash,
         )
+    if not seen.succeeded or withdrawal.kind != "payment":
+        return None
+    return Taken(vault_id=withdrawal.vault_id, amount=Amount(withdrawal.asset, withdrawal.amount))
 
 
 async def include(uow: UnitOfWork, withdrawal: Withdrawal, attempt: Attempt, seen: OwnTransaction) -> None:

@@ -144,9 +144,9 @@ def raw_events(ledger: ScannedLedger, scanned: ScannedTransaction) -> Iterator[t
 
 
 def sum_events(events: Iterable[TokenEvent]) -> dict[tuple[str, str], int]:
-    """What each holder gained by the events, per asset, as far as classic entries show it.
+    """What each holder gained by the events, per asset, as far as entries of known form show it.
 
-    Contracts are left out, and their tokens; and issuers, who hold none of their own asset.
+    Tokens that a contract keeps in its own way are left out; and issuers, who hold none of their own asset.
     """
     sums: dict[tuple[str, str], int] = {}
     for event in events:
@@ -154,7 +154,7 @@ def sum_events(events: Iterable[TokenEvent]) -> dict[tuple[str, str], int]:
         if not issuer and event.asset != NATIVE:
             continue
         for holder, change in ((event.source, -event.amount), (event.destination, event.amount)):
-            if holder and holder != issuer and not holder.startswith("C"):
+            if holder and holder != issuer:
                 key = (holder, event.asset)
                 sums[key] = sums.get(key, 0) + change
     return {key: change for key, change in sums.items() if change}

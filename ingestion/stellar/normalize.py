@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from stellar_sdk import StrKey
 
-from custody.kernel.assetid import AssetId, ChainId
+from custody.kernel.assetid import AssetId, ChainId, sep41
 from ingestion.errors import UnprovedTransaction, UnreadableLedger
 from ingestion.model import BlockFacts, BlockRef, ChainTransaction, Departure, Discrepancy, Movement
 from ingestion.stellar.derive.events import derive_events
@@ -21,6 +21,7 @@ from ingestion.stellar.movements import UNIFIED, EventReader, TokenEvent
 from ingestion.stellar.prove import demand_unbroken_entries, find_discrepancies
 from ingestion.stellar.scan.ledger import ScannedLedger, ScannedTransaction, Span, envelope_sources
 from ingestion.stellar.senders import Sender, envelope_hash, locate_envelopes, read_sender
+from ingestion.stellar.state import read_state
 
 _OPS_BITS = 16
 """An ordinal is the operation's number above, the event's place within it below: 16 bits hold any meta that fits a ledger."""
@@ -82,6 +83,7 @@ def _normalize(
     departures: list[Departure] = []
     transactions: list[ChainTransaction] = []
     discrepancies: list[Discrepancy] = []
+    spoken: dict[str, str] = {}
     for scanned in concerned:
         sender = _sender(ledger, scanned, envelopes, network_id)
         events = read_movements(ledger, scanned, sender, reader)
@@ -89,17 +91,19 @@ def _normalize(
         if audit and found:
             raise _unproved(ledger, found[0])
         discrepancies.extend(found)
+        spoken.update((each.contract, each.asset) for each in events if each.asset != each.contract)
         tx_hash = scanned.hash.hex()
         movements.extend(_arrivals(chain, tx_hash, events, ours))
         departures.extend(_departures(chain, tx_hash, events, ours))
         transactions.extend(each for each in _transactions(scanned, sender, events) if each.account in ours)
-    demand_unbroken_entries(ledger, concerned, None if audit else ours)
+    passed = demand_unbroken_entries(ledger, concerned, None if audit else ours)
     return BlockFacts(
         ref=block_ref(ledger),
         movements=tuple(movements),
         departures=tuple(departures),
         transactions=tuple(transactions),
         discrepancies=tuple(discrepancies),
+        state=read_state(ledger, chain, passed, ours, spoken),
     )
 
 
@@ -161,13 +165,17 @@ def _arrivals(
             yield Movement(
                 tx_hash=tx_hash,
                 ordinal=(event.op_index or 0) << _OPS_BITS | event.position,
-                asset=AssetId(chain, event.asset),
+                asset=_asset_id(chain, event),
                 source=event.source,
                 account=event.destination,
                 tag=event.tag,
                 memo=event.memo,
                 amount=event.amount,
             )
+
+
+def _asset_id(chain: ChainId, event: TokenEvent) -> AssetId:
+    return sep41(chain, event.contract) if event.asset == event.contract else AssetId(chain, event.asset)
 
 
 def _departures(
@@ -178,7 +186,7 @@ def _departures(
         if event.source in ours and event.kind != "fee" and event.amount > 0:
             yield Departure(
                 tx_hash=tx_hash,
-                asset=AssetId(chain, event.asset),
+                asset=_asset_id(chain, event),
                 account=event.source,
                 amount=event.amount,
             )

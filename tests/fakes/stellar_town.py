@@ -168,6 +168,12 @@ def _key(data: xdr.LedgerEntryData) -> xdr.LedgerKey:
     if data.claimable_balance is not None:
         balance = xdr.LedgerKeyClaimableBalance(data.claimable_balance.balance_id)
         return xdr.LedgerKey(data.type, claimable_balance=balance)
+    if data.data is not None:
+        return xdr.LedgerKey(data.type, data=xdr.LedgerKeyData(data.data.account_id, data.data.data_name))
+    if data.contract_data is not None:
+        kept = data.contract_data
+        place = xdr.LedgerKeyContractData(kept.contract, kept.key, kept.durability)
+        return xdr.LedgerKey(data.type, contract_data=place)
     assert data.liquidity_pool is not None
     pool = xdr.LedgerKeyLiquidityPool(data.liquidity_pool.liquidity_pool_id)
     return xdr.LedgerKey(data.type, liquidity_pool=pool)

@@ -191,6 +191,13 @@ def others(api: Harness) -> list[Case]:
             "malformed_asset_id",
             "/id",
         ),
+        (
+            "/v1/assets",
+            {"id": "stellar:devnet/sep41:C" + "A" * 55, "code": "T", "decimals": 7},
+            422,
+            "token_not_read",
+            None,
+        ),
         ("/v1/assets", {"id": "fiat/USD", "code": "USD", "decimals": 37}, 422, "invalid_input", "/decimals"),
         ("/v1/assets", {"id": "fiat/USD", "code": "USD", "decimals": "2"}, 422, "invalid_input", "/decimals"),
         (

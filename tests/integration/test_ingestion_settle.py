@@ -12,6 +12,7 @@ from custody.ledger import service as ledger
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault, VaultRef
 from ingestion import effects
+from ingestion.effects import Settled
 from ingestion.model import BlockRef
 from tests.integration.ingestion_harness import take_fence
 from tests.integration.test_deposits_service import ACCOUNT, CHAIN, WALLET, XLM, arrival, vault
@@ -52,14 +53,14 @@ async def test_a_tenant_whose_ledger_refuses_keeps_no_other_tenant_waiting(
         sent = arrival(tx_hash="03", account=THEIR_ACCOUNT, source=ACCOUNT, tag=None, amount=700)
         await deposits.observe(uow, theirs, sent)
     fence = await take_fence(database, CHAIN)
-    assert await effects.settle(database, CHAIN, fence, tip(101), 1) == [tenant]
+    assert await effects.settle(database, CHAIN, fence, tip(101), 1) == Settled(refused=(tenant,))
     assert await states(database, tenant) == ["observed"]
     assert await states(database, other_tenant) == ["suspended"]
     async with database.read(tenant) as session:
         assert await deposits.final_height(session, CHAIN) is None, (
             "books do not stand where they were not booked"
         )
-    assert await effects.settle(database, CHAIN, fence, tip(150), 1) == [tenant]
+    assert await effects.settle(database, CHAIN, fence, tip(150), 1) == Settled(refused=(tenant,))
     async with database.read(other_tenant) as session:
         height = await deposits.final_height(session, CHAIN)
     assert height is not None

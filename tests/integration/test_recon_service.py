@@ -143,7 +143,7 @@ async def test_books_are_compared_at_their_own_height_where_the_node_remembers(b
     await books.book(ETH, 10**18, 7)
     report = await books.run(StatedBank())
     row = next(row for row in report.rows if row.holding.asset == ETH)
-    assert (row.books, row.outside, row.at) == (10**18, 10**18, "height 7")
+    assert (row.books, row.outside, row.at) == (10**18, 10**18, "height 7, from the node")
     assert report.breaks == ()
     assert chain.asked == 1
 

@@ -12,7 +12,7 @@ from ingestion.model import BlockFacts
 from ingestion.stellar.movements import EventReader
 from ingestion.stellar.normalize import named_holders, normalize
 from ingestion.stellar.scan.ledger import scan_ledger
-from tests.fakes.stellar_town import CHAIN, Town, before_cap_67, forge, seal
+from tests.fakes.stellar_town import CHAIN, Town, before_cap_67, changed, forge, seal
 
 TOKEN = b"\x77" * 32
 LUMENS = 10**7
@@ -91,6 +91,43 @@ def table(**fields: xdr.SCVal) -> xdr.SCVal:
     return xdr.SCVal(xdr.SCValType.SCV_MAP, map=xdr.SCMap(rows))
 
 
+def changes_in(meta: xdr.LedgerCloseMeta) -> list[xdr.LedgerEntryChange]:
+    """The changes of the first transaction's first operation, to be changed in place."""
+    assert meta.v2 is not None
+    told = meta.v2.tx_processing[0].tx_apply_processing.v4
+    assert told is not None
+    return told.operations[0].changes.ledger_entry_changes
+
+
+def native_contract(town: Town) -> bytes:
+    return StrKey.decode_contract(Asset.native().contract_id(town.network.passphrase))
+
+
+def kept(town: Town, amount: int, contract: bytes | None = None) -> xdr.LedgerEntryData:
+    """The entry in which lumens' own contract, or another, keeps what TOKEN holds."""
+    balance = xdr.SCVal(xdr.SCValType.SCV_SYMBOL, sym=xdr.SCSymbol(b"Balance"))
+    yes, no = (xdr.SCVal(xdr.SCValType.SCV_BOOL, b=flag) for flag in (True, False))
+    place = address(contract or native_contract(town)).address
+    assert place is not None
+    entry = xdr.ContractDataEntry(
+        xdr.ExtensionPoint(0),
+        place,
+        xdr.SCVal(xdr.SCValType.SCV_VEC, vec=xdr.SCVec([balance, address(TOKEN)])),
+        xdr.ContractDataDurability.PERSISTENT,
+        table(amount=i128(amount), authorized=yes, clawback=no),
+    )
+    return xdr.LedgerEntryData(xdr.LedgerEntryType.CONTRACT_DATA, contract_data=entry)
+
+
+def paid_to_a_contract(town: Town, shown: Sequence[xdr.LedgerEntryChange]) -> tuple[xdr.LedgerCloseMeta, str]:
+    """A ledger that tells of one lumen for a contract, with these changes of what contracts keep."""
+    ada, bob = town.settle("ada"), town.settle("bob")
+    meta = payment(town, ada, bob)
+    events_in(meta)[0].body.v0.topics[2] = address(TOKEN)
+    changes_in(meta).extend(shown)
+    return meta, StrKey.encode_contract(TOKEN)
+
+
 def payment(town: Town, payer: Keypair, to: Keypair) -> xdr.LedgerCloseMeta:
     return town.close(town.sign(payer, [Payment(to.public_key, Asset.native(), "1")]))
 
@@ -166,16 +203,53 @@ def test_a_sender_is_seen_although_no_entry_of_his_changed(town: Town) -> None:
     ]
 
 
-def test_a_contract_may_hold_what_its_asset_says(town: Town) -> None:
-    ada, bob = town.settle("ada"), town.settle("bob")
-    meta = payment(town, ada, bob)
-    events_in(meta)[0].body.v0.topics[2] = address(TOKEN)
-    holder = StrKey.encode_contract(TOKEN)
+def test_a_contract_may_hold_what_its_asset_says_and_its_entry_shows(town: Town) -> None:
+    meta, holder = paid_to_a_contract(town, changed(kept(town, 3), kept(town, 3 + LUMENS)))
     facts = seen_by(town, meta, holder)
     assert [(each.account, each.asset.reference, each.amount) for each in facts.movements] == [
         (holder, "native", LUMENS)
     ]
     assert facts.discrepancies == ()
+    (held,) = facts.state.holdings
+    assert (held.account, held.asset.reference, held.before, held.amount) == (holder, "native", 3, 3 + LUMENS)
+    assert (held.authorization, held.clawback) == ("full", False)
+
+
+def test_an_event_that_no_entry_of_the_contract_shows_is_told(town: Town) -> None:
+    for shown in ([], changed(kept(town, 3), kept(town, 4)), changed(kept(town, LUMENS), None)):
+        meta, holder = paid_to_a_contract(town, shown)
+        found = [
+            (each.account, each.asset, each.reported) for each in seen_by(town, meta, holder).discrepancies
+        ]
+        assert found == [(holder, "native", LUMENS)]
+
+
+@pytest.mark.parametrize("after", [5 + LUMENS, None])
+def test_a_balance_from_the_archive_was_there_before(town: Town, after: int | None) -> None:
+    """What is restored is no gain, whether it is changed in the same transaction or not. Source: CAP-66."""
+    kind = xdr.LedgerEntryChangeType.LEDGER_ENTRY_RESTORED
+    back = xdr.LedgerEntryChange(kind, restored=changed(kept(town, 5), None)[0].state)
+    if after is None:
+        ada, bob = town.settle("ada"), town.settle("bob")
+        meta, holder = payment(town, ada, bob), StrKey.encode_contract(TOKEN)
+        changes_in(meta).append(back)
+        events_in(meta).append(
+            token_event("mint", [address(TOKEN), text("native")], i128(0), native_contract(town))
+        )
+    else:
+        meta, holder = paid_to_a_contract(town, [back, changed(kept(town, 5), kept(town, after))[1]])
+    facts = seen_by(town, meta, holder)
+    assert facts.discrepancies == ()
+    assert [(each.before, each.amount) for each in facts.state.holdings] == [(5, after or 5)]
+
+
+def test_what_another_contract_keeps_in_the_same_form_is_no_money_of_ours(town: Town) -> None:
+    meta, holder = paid_to_a_contract(town, changed(kept(town, 3), kept(town, 3 + LUMENS)))
+    foreign = b"\x66" * 32
+    changes_in(meta).extend(changed(kept(town, 0, foreign), kept(town, 10**30, foreign)))
+    facts = seen_by(town, meta, holder)
+    assert facts.discrepancies == ()
+    assert [each.asset.reference for each in facts.state.holdings] == ["native"]
 
 
 @pytest.mark.parametrize(
@@ -192,7 +266,7 @@ def test_a_token_of_a_contract_counts_when_it_is_on_the_list(town: Town, data: x
     events_in(meta).append(token_event("transfer", [address(ada), address(bob)], data))
     contract = StrKey.encode_contract(TOKEN)
     native = [("native", LUMENS, 1 << 16)]
-    for tokens, wanted in (((), native), ((contract,), [*native, (contract, 5, 1 << 16 | 1)])):
+    for tokens, wanted in (((), native), ((contract,), [*native, (f"sep41:{contract}", 5, 1 << 16 | 1)])):
         facts = seen_by(town, meta, bob.public_key, tokens=tokens)
         assert [(each.asset.reference, each.amount, each.ordinal) for each in facts.movements] == wanted
         assert facts.discrepancies == ()
@@ -220,7 +294,7 @@ def test_a_listed_token_speaks_for_no_asset_but_itself(town: Town) -> None:
     contract = StrKey.encode_contract(TOKEN)
     assert [each.asset.reference for each in seen_by(town, meta, bob.public_key).movements] == ["native"]
     facts = seen_by(town, meta, bob.public_key, tokens=[contract])
-    assert [each.asset.reference for each in facts.movements] == ["native", contract]
+    assert [each.asset.reference for each in facts.movements] == ["native", f"sep41:{contract}"]
 
 
 @pytest.mark.parametrize(

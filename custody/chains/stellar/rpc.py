@@ -6,6 +6,7 @@ Source: Stellar RPC v28 methods sendTransaction, getTransaction, getLedgerEntrie
 from __future__ import annotations
 
 import base64
+from collections.abc import Collection
 from typing import Any
 
 from stellar_sdk import Asset, Keypair, xdr
@@ -13,6 +14,7 @@ from stellar_sdk import Asset, Keypair, xdr
 from custody.chains.errors import RpcRefused, RpcUnreachable, RpcUnreadable, UnsupportedChain, WrongNetwork
 from custody.chains.jsonrpc import JsonRpc, require_dict, require_int, require_list, require_str
 from custody.chains.ports import ChainBalance, FeeQuote, Head, Submission, SubmissionStatus
+from custody.chains.stellar import tokens
 from custody.chains.stellar.lookup import AbsentTransaction, StellarTransaction, read_transaction
 from custody.kernel.assetid import AssetId, ChainId
 
@@ -25,8 +27,16 @@ _REFUSED_PARAMS = -32602
 class StellarRpc:
     """One Stellar network. A `ChainClient`."""
 
-    def __init__(self, chain: ChainId, rpc: JsonRpc, network_passphrase: str) -> None:
-        """`network_passphrase` is compared with the node's by `verify_network`."""
+    def __init__(
+        self,
+        chain: ChainId,
+        rpc: JsonRpc,
+        network_passphrase: str,
+        token_contracts: Collection[str] = (),
+    ) -> None:
+        """`network_passphrase` is compared with the node's by `verify_network`. `token_contracts`: the SEP-41 contracts that are
+        believed."""
+        self.token_contracts = frozenset(token_contracts)
         self._chain = chain
         self._rpc = rpc
         self._passphrase = network_passphrase
@@ -77,8 +87,12 @@ class StellarRpc:
         """The account's holding of an asset.
 
         RPC keeps no history of entries, but tells when each was last changed: an entry unchanged since `height` had this balance
-        at `height`, and the answer then says so. Otherwise it is true at the node's newest ledger, later than asked.
+        at `height`, and the answer then says so. Otherwise it is true at the node's newest ledger, later than asked. A token of a
+        contract is asked of the contract, and true at the newest ledger.
         """
+        if asset.contract is not None:
+            amount, newest = await tokens.balance(self._rpc, self._passphrase, asset.contract, account)
+            return ChainBalance(amount=amount, height=newest)
         key = _account_key(account) if asset.is_native else _trustline_key(account, asset)
         entry, modified, latest = await self._entry(key)
         if entry is None:
@@ -88,6 +102,11 @@ class StellarRpc:
             raise RpcUnreadable(method="getLedgerEntries", reason="an entry of another type")
         at = height if height is not None and modified <= height <= latest else latest
         return ChainBalance(amount=held.balance.int64, height=at)
+
+    async def token_decimals(self, contract: str) -> int | None:
+        """What a token's contract says of its decimals; None when the node cannot run contracts. Raises InvalidAddress,
+        TokenRefused."""
+        return await tokens.decimals(self._rpc, self._passphrase, contract)
 
     async def fees(self) -> FeeQuote:
         """The 90th percentile of what classic transactions bid lately, at least the protocol's minimum."""

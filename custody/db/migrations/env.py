@@ -21,6 +21,7 @@ TABLE_MODULES = (
     "custody.ledger.tables",
     "custody.wallets.tables",
     "custody.exchanges.tables",
+    "custody.holdings.tables",
     "custody.policy.tables",
     "custody.approvals.tables",
     "custody.banking.tables",

@@ -29,8 +29,8 @@ WALKED = (
     "TransactionV0Envelope",
 )  # fmt: skip
 """Types that are large or rare: a pattern that knew them would cost more than it saves."""
-CLOSED = ("DiagnosticEvent", "UpgradeEntryMeta")
-"""Types that hold nothing of a transaction's doing although they hold events, changes or keys."""
+CLOSED = ("DiagnosticEvent",)
+"""Types that hold nothing of a ledger's doing although they hold events or keys."""
 
 UNBOUNDED = 0xFFFFFFFF
 _UINT32 = struct.Struct(">I")
@@ -97,6 +97,8 @@ class ScannedLedger:
     close_time: int = 0
     """Seconds since 1970, UTC."""
     protocol: int = 0
+    base_reserve: int = 0
+    """Stroops per reserve, after this ledger's upgrades."""
     results_hash: bytes = b""
     """What the header says that the results hash to."""
     transactions: list[ScannedTransaction] = field(default_factory=list)
@@ -105,12 +107,16 @@ class ScannedLedger:
     """In the order of the transaction set, which is another."""
     senders: set[bytes] = field(default_factory=set)
     """The keys of the envelopes' sources, inner and outer."""
+    upgrades: list[Span] = field(default_factory=list)
+    """Lists of the changes that upgrades of the network made to entries, after all transactions."""
+    upgraded: set[bytes] = field(default_factory=set)
+    """The keys of accounts whose entries they changed."""
     after_all: bool = False
     """Whether each transaction's last list of changes was applied after all transactions (TransactionResultMetaV1)."""
 
     def account_keys(self) -> set[bytes]:
         """The keys of accounts that the ledger names, and of those that sent its transactions or paid for them."""
-        return set().union(self.senders, *(each.keys for each in self.transactions))
+        return set().union(self.senders, self.upgraded, *(each.keys for each in self.transactions))
 
     def contract_ids(self) -> set[bytes]:
         """The ids of contracts that the ledger names as holders."""
@@ -157,6 +163,7 @@ def scanner() -> Finder[ScannedLedger]:
             "TransactionEnvelope": _read_envelope,
             "TransactionResultPair": _read_result,
             "LedgerEntryChanges": _changes_reader(),
+            "UpgradeEntryMeta": _upgrade_reader(),
             "ContractEvent": _event_reader(),
         },
         marks={
@@ -184,6 +191,8 @@ def _read_header(data: bytes, at: int, depth: int, ledger: ScannedLedger) -> int
     results = walker().skip("StellarValue")(data, begin + 36, depth)
     ledger.results_hash = data[results : results + 32]
     (ledger.height,) = _UINT32.unpack_from(data, results + 64)
+    # totalCoins, feePool, inflationSeq, idPool, baseFee stand between.
+    (ledger.base_reserve,) = _UINT32.unpack_from(data, results + 100)
     if hashlib.sha256(data[begin:header_end]).digest() != ledger.hash:
         raise BrokenHashChain(height=ledger.height, reason="the hash is not the header's")
     return end
@@ -272,7 +281,7 @@ def _changes_reader() -> Find[ScannedLedger]:
         add = scanned.keys.add
         begin, at = at, at + 4
         for _ in range(count):
-            # Account, trustline, offer and data entries begin with the account's key; of others, 32 harmless bytes are kept.
+            # As in _owner_key, written out: a ledger holds thousands.
             key = at + 12 if data[at + 3 : at + 4] == _REMOVED else at + 16
             add(data[key : key + 32])
             at = skip(data, at, depth)
@@ -281,6 +290,29 @@ def _changes_reader() -> Find[ScannedLedger]:
         return at
 
     return read
+
+
+def _upgrade_reader() -> Find[ScannedLedger]:
+    """An upgrade may change entries: where the base reserve rises, offers are deleted and liabilities with them. Source:
+    CAP-4."""
+    skip_upgrade, skip = walker().skip("LedgerUpgrade"), walker().skip("LedgerEntryChange")
+
+    def read(data: bytes, at: int, depth: int, ledger: ScannedLedger) -> int:
+        begin = skip_upgrade(data, at, depth)
+        count, at = read_count(data, begin, UNBOUNDED, "LedgerEntryChanges"), begin + 4
+        for _ in range(count):
+            ledger.upgraded.add(_owner_key(data, at))
+            at = skip(data, at, depth)
+        ledger.upgrades.append((begin, at))
+        return at
+
+    return read
+
+
+def _owner_key(data: bytes, at: int) -> bytes:
+    """The account's key in a change of account, trustline, offer and data entries; of others, 32 harmless bytes."""
+    key = at + 12 if data[at + 3 : at + 4] == _REMOVED else at + 16
+    return data[key : key + 32]
 
 
 def _event_reader() -> Find[ScannedLedger]:

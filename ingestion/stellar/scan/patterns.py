@@ -121,6 +121,11 @@ def either(options: list[bytes]) -> bytes:
     return options[0] if len(options) == 1 else b"(?>" + b"|".join(options) + b")"
 
 
+def symbol(text: bytes, *, group: bool = False) -> bytes:
+    """What follows SCV_SYMBOL when it is this one."""
+    return any_of((len(text),)) + (b"(%s)" % text if group else text) + b".{%d}" % (-len(text) % 4)
+
+
 def _byte(value: int) -> bytes:
     return b"\\x%02x" % value
 

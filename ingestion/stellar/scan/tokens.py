@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from stellar_sdk import xdr
 
-from ingestion.stellar.scan.patterns import Patterns, any_of, compile_pattern, either
+from ingestion.stellar.scan.patterns import Patterns, any_of, compile_pattern, either, symbol
 
 _KINDS = (b"transfer", b"mint", b"burn", b"clawback", b"fee")
 
@@ -41,14 +41,14 @@ class TokenPatterns:
         text = patterns.of("SCString")
         # ext, the contract's id, type CONTRACT, body 0, the number of topics, then a symbol.
         head = any_of((0,)) + any_of((1,)) + b"(.{32})" + any_of((1,)) + any_of((0,)) + rb"\0\0\0(.)"
-        name = any_of((15,)) + either([_symbol(kind, group=True) for kind in _KINDS])
+        name = any_of((15,)) + either([symbol(kind, group=True) for kind in _KINDS])
         i128 = any_of((10,)) + b"(.{16})"
-        muxed = any_of((15,)) + _symbol(b"to_muxed_id")
+        muxed = any_of((15,)) + symbol(b"to_muxed_id")
         value = either(
             [any_of((5,)) + b"(.{8})", any_of((13,)) + b"(%s)" % text, any_of((14,)) + b"(%s)" % text]
         )
         table = any_of((17,)) + any_of((1,))
-        amount = any_of((15,)) + _symbol(b"amount") + i128
+        amount = any_of((15,)) + symbol(b"amount") + i128
         data = [i128, table + any_of((1,)) + amount, table + any_of((2,)) + amount + muxed + value]
         named = b"(?>%s)?" % (any_of((14,)) + b"(%s)" % text)
         self._event = compile_pattern(head + name + address + b"(?>%s)?" % address + named + either(data))
@@ -125,10 +125,6 @@ def _decode_data(data: xdr.SCVal) -> tuple[int, tuple[str, bytes] | None] | None
     elif muxed is not None and muxed.str is not None:
         found = "string", muxed.str.sc_string
     return (amount.hi.int64 << 64) | amount.lo.uint64, found
-
-
-def _symbol(text: bytes, *, group: bool = False) -> bytes:
-    return any_of((len(text),)) + (b"(%s)" % text if group else text) + b".{%d}" % (-len(text) % 4)
 
 
 def _content(text: bytes) -> bytes:

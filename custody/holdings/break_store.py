@@ -1,0 +1,92 @@
+"""SQL of breaks."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, func, insert, select, update
+
+from custody.db.session import ReadSession, UnitOfWork
+from custody.holdings.model import Comparison, HoldingBreak
+from custody.holdings.store import compared_columns, comparison_of
+from custody.holdings.tables import holding_breaks
+from custody.holdings.transitions import HOLDING_BREAKS
+from custody.kernel.assetid import ChainId
+from custody.kernel.errors import InvariantViolated
+
+
+async def insert_break(
+    uow: UnitOfWork, break_id: UUID, chain: ChainId, opened: Comparison, first: tuple[int, str | None]
+) -> None:
+    """Write a new break."""
+    await uow.conn.execute(
+        insert(holding_breaks).values(
+            tenant_id=uow.tenant,
+            id=break_id,
+            chain=chain,
+            state=HOLDING_BREAKS.initial,
+            height=opened.height,
+            first_height=first[0],
+            first_tx=first[1],
+            **compared_columns(opened),
+        )
+    )
+
+
+async def close_break(uow: UnitOfWork, break_id: UUID, height: int) -> None:
+    """Books and chain are equal again. Raises InvariantViolated when the break is not open."""
+    rows = await uow.conn.execute(
+        update(holding_breaks)
+        .where(
+            holding_breaks.c.tenant_id == uow.tenant,
+            holding_breaks.c.id == break_id,
+            holding_breaks.c.state.in_(HOLDING_BREAKS.sources("close")),
+        )
+        .values(
+            state=HOLDING_BREAKS.target_of("close"), closed_height=height, closed_at=func.clock_timestamp()
+        )
+    )
+    if rows.rowcount != 1:
+        raise InvariantViolated("a break to close is not open", id=break_id)
+
+
+async def load_open_breaks(session: ReadSession, chain: ChainId) -> list[HoldingBreak]:
+    """All open breaks of a chain."""
+    rows = await session.conn.execute(
+        select(holding_breaks)
+        .where(
+            holding_breaks.c.tenant_id == session.tenant,
+            holding_breaks.c.chain == chain,
+            holding_breaks.c.state == HOLDING_BREAKS.initial,
+        )
+        .order_by(holding_breaks.c.sequence)
+    )
+    return [_break(row) for row in rows]
+
+
+async def load_breaks(
+    session: ReadSession, state: str | None, before: int | None, limit: int
+) -> list[tuple[int, HoldingBreak]]:
+    """Breaks with their places, newest first, before one of them."""
+    query = select(holding_breaks).where(holding_breaks.c.tenant_id == session.tenant)
+    if state is not None:
+        query = query.where(holding_breaks.c.state == state)
+    if before is not None:
+        query = query.where(holding_breaks.c.sequence < before)
+    rows = await session.conn.execute(query.order_by(holding_breaks.c.sequence.desc()).limit(limit))
+    return [(row.sequence, _break(row)) for row in rows]
+
+
+def _break(row: Row[Any]) -> HoldingBreak:
+    return HoldingBreak(
+        id=row.id,
+        state=row.state,
+        chain=ChainId(row.chain),
+        opened=comparison_of(row),
+        first_height=row.first_height,
+        first_tx=row.first_tx,
+        opened_at=row.created_at,
+        closed_height=row.closed_height,
+        closed_at=row.closed_at,
+    )

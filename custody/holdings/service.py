@@ -1,0 +1,227 @@
+"""Keep what each block left of our accounts, and compare the books with it whenever a height is final.
+
+Ingestion calls `record` in the block's own transaction and `compare_final` in the one that books what became final. Readers
+ask for the newest state, the series of comparisons, and the breaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from custody.audit import service as audit
+from custody.db.session import ReadSession, UnitOfWork
+from custody.events import outbox
+from custody.holdings import account_store, break_store, store
+from custody.holdings.compare import Finding, first_differing, judge, opening_of
+from custody.holdings.model import (
+    AccountDatum,
+    AccountState,
+    BlockPlace,
+    Comparison,
+    DueHolding,
+    HoldingBreak,
+    KeptHolding,
+    KnownHolding,
+    LateBooking,
+    TouchedHolding,
+)
+from custody.kernel.assetid import AssetId, ChainId
+from custody.kernel.errors import InvariantViolated
+from custody.kernel.ids import VaultId, derived_uuid
+from custody.ledger import history
+from custody.ledger.model import AccountKind
+
+ACTOR = "ingestion"
+"""Who the audit log names: the chain and the books were compared because a block was final."""
+_NEWEST = 2**63 - 1
+"""Above any height."""
+
+
+async def record(
+    uow: UnitOfWork,
+    place: BlockPlace,
+    *,
+    holdings: Sequence[TouchedHolding] = (),
+    accounts: Sequence[tuple[VaultId, AccountState]] = (),
+    data: Sequence[tuple[VaultId, AccountDatum]] = (),
+) -> None:
+    """Keep how a block left holdings, accounts and data entries of the transaction's tenant.
+
+    Idempotent by block; raises StateExistsDifferent when the same block left one of them otherwise. Call it before anything of
+    the block is booked: what the books have now is what they had before it.
+    """
+    await account_store.insert_accounts(uow, place, accounts)
+    await account_store.insert_data(uow, place, data)
+    if not holdings:
+        return
+    known = await store.load_known(uow, [_key(each) for each in holdings])
+    fresh = await store.insert_states(
+        uow,
+        place,
+        [
+            (
+                each.vault_id,
+                each.state,
+                first_differing(each.effects) if known[_key(each)].listed else None,
+            )
+            for each in holdings
+        ],
+    )
+    await _open(uow, place, [each for each in holdings if _key(each) in fresh], known)
+
+
+async def explain(uow: UnitOfWork, booked: Sequence[LateBooking]) -> None:
+    """Tell, in the transaction that posts them, what is booked of which block: what lies before an opening explains part of it.
+
+    So an address's history that is read later, or an asset that is listed after its money came, is no difference."""
+    if booked:
+        await store.lower_openings(uow, booked)
+
+
+async def compare_final(
+    uow: UnitOfWork, chain: ChainId, *, height_before: int | None, height_final: int
+) -> int:
+    """Compare what blocks touched since the final height before, and whatever was not equal when it was compared last.
+
+    Call it when everything up to `height_final` is booked in this transaction. Opens and closes breaks, with an audit entry
+    and an event each. Returns how many are open. Idempotent.
+    """
+    due = await store.load_due(uow, chain, -1 if height_before is None else height_before, height_final)
+    if not due:
+        return 0
+    known = {
+        (each.opened.vault_id, each.opened.asset): each
+        for each in await break_store.load_open_breaks(uow, chain)
+    }
+    balances = await history.balances_of(uow, AccountKind.VAULT, {each.vault_id for each in due})
+    booked = {(balance.key.owner, balance.key.asset): balance.posted for balance in balances}
+    is_open, changed = 0, []
+    for each in due:
+        compared = Comparison(
+            vault_id=each.vault_id,
+            asset=each.asset,
+            height=height_final,
+            state_height=each.state_height,
+            books=booked.get((each.vault_id, each.asset), 0),
+            opening=each.opening,
+            chain=each.amount,
+        )
+        if each.last is None or _content(each.last) != _content(compared):
+            changed.append(compared)
+        found = known.get((each.vault_id, each.asset))
+        match judge(compared, found):
+            case Finding.OPENS:
+                await _open_break(uow, chain, each, compared)
+                is_open += 1
+            case Finding.PERSISTS:
+                is_open += 1
+            case Finding.CLOSES:
+                await _close_break(uow, found, compared)
+            case Finding.EQUAL:
+                pass
+    await store.insert_comparisons(uow, changed)
+    return is_open
+
+
+async def count_breaks(session: ReadSession, chain: ChainId) -> int:
+    """How many holdings of the tenant on a chain differ from its books."""
+    return len(await break_store.load_open_breaks(session, chain))
+
+
+async def list_holdings(
+    session: ReadSession, vaults: Collection[VaultId], *, height: int = _NEWEST
+) -> list[KeptHolding]:
+    """What these vaults hold by the chain's own state, at a height or now; only what a block has touched since we read its
+    entries."""
+    return await store.load_kept(session, vaults, height)
+
+
+async def find_account(
+    session: ReadSession, vault_id: VaultId, account: str, *, height: int = _NEWEST
+) -> tuple[int, AccountState] | None:
+    """The ledger that touched a vault's account last, and how it left it. None where no ledger has."""
+    return await account_store.load_account(session, vault_id, account, height)
+
+
+async def find_datum(
+    session: ReadSession, vault_id: VaultId, account: str, name: str, *, height: int = _NEWEST
+) -> AccountDatum | None:
+    """A data entry of a vault's account as a ledger left it last. None where no ledger touched it."""
+    return await account_store.load_datum(session, vault_id, account, name, height)
+
+
+async def list_comparisons(
+    session: ReadSession, vault_id: VaultId, asset: AssetId, *, before: int | None = None, limit: int = 100
+) -> list[Comparison]:
+    """Books and chain of one holding at every height at which either changed, newest first, below a height."""
+    return await store.load_comparisons(session, (vault_id, asset), before, limit)
+
+
+async def list_breaks(
+    session: ReadSession, *, state: str | None = None, before: int | None = None, limit: int = 100
+) -> list[tuple[int, HoldingBreak]]:
+    """Breaks in a state or in any, each with its place in the list, newest first, before a place."""
+    return await break_store.load_breaks(session, state, before, limit)
+
+
+async def _open(
+    uow: UnitOfWork,
+    place: BlockPlace,
+    fresh: Sequence[TouchedHolding],
+    known: dict[store.Key, KnownHolding],
+) -> None:
+    """Begin to compare what is seen for the first time."""
+    new = [each for each in fresh if known[_key(each)].listed and known[_key(each)].opening_height is None]
+    booked: dict[tuple[object, AssetId], int] = {}
+    if new:
+        balances = await history.balances_of(uow, AccountKind.VAULT, {each.vault_id for each in new})
+        booked = {(balance.key.owner, balance.key.asset): balance.posted for balance in balances}
+    for each in fresh:
+        key, state = _key(each), each.state
+        if not known[key].kept:
+            await store.keep_holding(uow, place.chain, key)
+        if known[key].listed and known[key].opening_height is None:
+            opening = opening_of(state.before, booked.get(key, 0))
+            await store.open_holding(uow, key, height=place.height, opening=opening)
+
+
+async def _open_break(uow: UnitOfWork, chain: ChainId, due: DueHolding, compared: Comparison) -> None:
+    height_after = -1 if due.last is None else due.last.height
+    key = (due.vault_id, due.asset)
+    first = await store.find_first_differing(uow, key, height_after=height_after, height=compared.height)
+    first_height, first_tx = first or (compared.state_height, None)
+    break_id = derived_uuid("holding_break", uow.tenant, due.vault_id, due.asset.text, compared.height)
+    await break_store.insert_break(uow, break_id, chain, compared, (first_height, first_tx))
+    told = {**_told(chain, compared), "first_height": first_height, "first_tx": first_tx}
+    await outbox.emit(uow, "holding.break_opened", break_id, told)
+    await audit.record(uow, ACTOR, "holding.break_opened", break_id, told)
+
+
+async def _close_break(uow: UnitOfWork, known: HoldingBreak | None, compared: Comparison) -> None:
+    if known is None:
+        raise InvariantViolated("there is no break to close", vault=compared.vault_id)
+    await break_store.close_break(uow, known.id, compared.height)
+    told = _told(known.chain, compared)
+    await outbox.emit(uow, "holding.break_closed", known.id, told)
+    await audit.record(uow, ACTOR, "holding.break_closed", known.id, told)
+
+
+def _key(each: TouchedHolding) -> store.Key:
+    return each.vault_id, each.state.asset
+
+
+def _content(compared: Comparison) -> tuple[int, int, int]:
+    return compared.books, compared.opening, compared.chain
+
+
+def _told(chain: ChainId, compared: Comparison) -> dict[str, object]:
+    return {
+        "chain": str(chain),
+        "vault_id": str(compared.vault_id),
+        "asset": compared.asset.text,
+        "height": compared.height,
+        "books": str(compared.books),
+        "opening": str(compared.opening),
+        "on_chain": str(compared.chain),
+        "difference": str(compared.difference),
+    }

@@ -1,0 +1,177 @@
+"""What our accounts held on chain, block by block, and how the books compared. History is only added to."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from custody.db.base import metadata
+from custody.db.columns import (
+    amount_column,
+    choice_column,
+    created_at,
+    state_column,
+    tenant_column,
+    text_column,
+    utc_column,
+    uuid_column,
+    uuid_key,
+)
+from custody.holdings.transitions import HOLDING_BREAKS
+
+
+def _of_vault() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["tenant_id", "vault_id"], ["vaults.tenant_id", "vaults.id"])
+
+
+def _height(name: str = "height", *, key: bool = False, nullable: bool = False) -> Column[int]:
+    return Column(name, BigInteger, autoincrement=False, primary_key=key, nullable=nullable)
+
+
+holding_states = Table(
+    "holding_states",
+    metadata,
+    tenant_column(),
+    uuid_key("vault_id"),
+    Column("asset", Text, primary_key=True),
+    _height(key=True),
+    text_column("chain"),
+    Column("present", Boolean, nullable=False),
+    amount_column("before"),
+    amount_column("amount"),
+    amount_column("selling"),
+    amount_column("buying"),
+    # Of a trustline only.
+    amount_column("limit_amount", nullable=True),
+    choice_column("authorized", ("full", "maintain", "none")),
+    Column("clawback", Boolean, nullable=False),
+    # The first transaction of the block whose effect on the chain is not what is booked of it.
+    text_column("differing_tx", nullable=True),
+    utc_column("closed_at"),
+    _of_vault(),
+    CheckConstraint("amount >= 0 AND before >= 0 AND selling >= 0 AND buying >= 0", name="not_negative"),
+    CheckConstraint("present OR amount = 0", name="absent_holds_nothing"),
+    # What a block touched; the newest state of one holding is found by the key.
+    Index("ix_holding_states_height", "tenant_id", "chain", "height"),
+)
+
+account_states = Table(
+    "account_states",
+    metadata,
+    tenant_column(),
+    uuid_key("vault_id"),
+    _height(key=True),
+    text_column("chain"),
+    Column("present", Boolean, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("subentries", BigInteger, nullable=False),
+    Column("sponsoring", BigInteger, nullable=False),
+    Column("sponsored", BigInteger, nullable=False),
+    Column("base_reserve", BigInteger, nullable=False),
+    amount_column("minimum"),
+    amount_column("spendable"),
+    Column("master_weight", Integer, nullable=False),
+    Column("low", Integer, nullable=False),
+    Column("medium", Integer, nullable=False),
+    Column("high", Integer, nullable=False),
+    Column("flags", BigInteger, nullable=False),
+    text_column("home_domain"),
+    text_column("sponsor", nullable=True),
+    # [{"key", "weight", "sponsor"}] in the ledger's order.
+    Column("signers", JSONB, nullable=False),
+    utc_column("closed_at"),
+    _of_vault(),
+)
+
+account_data = Table(
+    "account_data",
+    metadata,
+    tenant_column(),
+    uuid_key("vault_id"),
+    Column("name", Text, primary_key=True),
+    _height(key=True),
+    text_column("chain"),
+    Column("value", LargeBinary, nullable=True),
+    utc_column("closed_at"),
+    _of_vault(),
+)
+
+holdings = Table(
+    "holdings",
+    metadata,
+    tenant_column(),
+    uuid_key("vault_id"),
+    Column("asset", Text, primary_key=True),
+    text_column("chain"),
+    # The first block that was read of it while its asset was listed; from then on it is compared.
+    _height("opening_height", nullable=True),
+    # With sign: books may have had more than the chain.
+    amount_column("opening", nullable=True),
+    created_at(),
+    _of_vault(),
+    CheckConstraint("(opening IS NULL) = (opening_height IS NULL)", name="opening_whole"),
+)
+
+holding_comparisons = Table(
+    "holding_comparisons",
+    metadata,
+    tenant_column(),
+    uuid_key("vault_id"),
+    Column("asset", Text, primary_key=True),
+    _height(key=True),
+    _height("state_height"),
+    amount_column("books"),
+    amount_column("opening"),
+    amount_column("chain_amount"),
+    created_at(),
+    _of_vault(),
+    CheckConstraint("state_height <= height", name="state_not_above_books"),
+)
+
+holding_breaks = Table(
+    "holding_breaks",
+    metadata,
+    tenant_column(),
+    uuid_key(),
+    Column("sequence", BigInteger, Identity(always=True), nullable=False),
+    text_column("chain"),
+    uuid_column("vault_id"),
+    text_column("asset"),
+    state_column("state", HOLDING_BREAKS),
+    _height(),
+    _height("state_height"),
+    amount_column("books"),
+    amount_column("opening"),
+    amount_column("chain_amount"),
+    _height("first_height"),
+    text_column("first_tx", nullable=True),
+    created_at(),
+    _height("closed_height", nullable=True),
+    utc_column("closed_at", nullable=True),
+    _of_vault(),
+    CheckConstraint("books + opening <> chain_amount", name="differs"),
+    CheckConstraint("num_nulls(closed_height, closed_at) IN (0, 2)", name="closing_whole"),
+    CheckConstraint("(state = 'closed') = (closed_at IS NOT NULL)", name="closed_says_when"),
+    Index(
+        "uq_holding_breaks_open",
+        "tenant_id",
+        "vault_id",
+        "asset",
+        unique=True,
+        postgresql_where=text("state = 'open'"),
+    ),
+    Index("ix_holding_breaks_sequence", "tenant_id", "sequence"),
+)
