@@ -7,7 +7,8 @@ twice in one transaction may wait in a circle with others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -15,11 +16,14 @@ import structlog
 from custody.db.session import Database, UnitOfWork
 from custody.deposits import service as deposits
 from custody.deposits.model import Observation, ObservedTransfer
+from custody.deposits.service import Refusing
+from custody.deposits.telling import ACTOR
 from custody.identity import service as identity
 from custody.kernel.assetid import ChainId
 from custody.kernel.ids import TenantId
 from custody.ledger import service as ledger
 from custody.ledger.errors import REFUSALS
+from custody.returns import service as returns
 from custody.wallets import service as wallets
 from custody.wallets.model import VaultRef
 from custody.withdrawals import service as withdrawals
@@ -28,6 +32,9 @@ from ingestion import cursor
 from ingestion.errors import UnprovedTransaction
 from ingestion.model import BlockFacts, BlockRef
 from ingestion.reorg import final_height
+
+UNLISTED_KEPT_MAX = 16
+"""Arrivals of unlisted assets that are kept of one transaction and tenant: a contract can tell of thousands for next to nothing."""
 
 _log = structlog.get_logger(__name__)
 
@@ -39,7 +46,7 @@ class Tally:
     deposits: int = 0
     """Arrivals recorded for the first time."""
     unlisted: int = 0
-    """Arrivals of assets that are not listed: ignored, by rule."""
+    """Arrivals of assets that are not listed: kept until they are, but for a flood of them."""
     transactions: int = 0
     """Transactions that our vaults sent."""
     unexplained: int = 0
@@ -68,27 +75,35 @@ async def observe_block(uow: UnitOfWork, chain: ChainId, facts: BlockFacts) -> T
     return tally
 
 
-async def settle(
-    db: Database, chain: ChainId, fence: int, tip: BlockRef, confirmations: int
-) -> list[TenantId]:
-    """Book, for each tenant, what is final at this tip. Idempotent. Returns the tenants whose ledger refused.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What a tip came to."""
 
-    A refusal rolls back that tenant's booking and its height, to be tried again at the next tip; no other tenant waits for it.
+    refused: tuple[TenantId, ...]
+    """Tenants whose ledger refused to book what is final."""
+    cases: Mapping[str, int]
+    """How many arrivals could not be credited, by the reason."""
+
+
+async def settle(db: Database, chain: ChainId, fence: int, tip: BlockRef, confirmations: int) -> Settlement:
+    """Book, for each tenant, what is final at this tip. Idempotent.
+
+    What a wallet's account refuses to take goes to suspense. Any other refusal rolls back that tenant's booking and its height, to
+    be tried again at the next tip; no other tenant waits for it.
     """
     async with db.read(None) as session:
         tenants = await identity.list_tenants(session)
-    refused = []
+    refused: list[TenantId] = []
+    opened: Counter[str] = Counter()
     for tenant in tenants:
         try:
-            async with db.unit_of_work(tenant) as uow:
-                await cursor.hold_fence(uow, chain, fence)
-                await _settle_tenant(uow, chain, tip, confirmations)
+            opened.update(await _settle_around_refusals(db, chain, fence, tenant, tip, confirmations))
         except REFUSALS as error:
             _log.error(
                 "ingestion.tenant_refused", chain=chain, height=tip.height, tenant=tenant, error=str(error)
             )
             refused.append(tenant)
-    return refused
+    return Settlement(refused=tuple(refused), cases=opened)
 
 
 async def take_back(uow: UnitOfWork, chain: ChainId, tenants: list[TenantId], fork: BlockRef) -> int:
@@ -111,20 +126,41 @@ async def take_back(uow: UnitOfWork, chain: ChainId, tenants: list[TenantId], fo
     return touched
 
 
-async def _settle_tenant(uow: UnitOfWork, chain: ChainId, tip: BlockRef, confirmations: int) -> None:
+async def _settle_around_refusals(
+    db: Database, chain: ChainId, fence: int, tenant: TenantId, tip: BlockRef, confirmations: int
+) -> list[str]:
+    """Settle a tenant; again, with its money suspended, for each wallet's account that refuses. Returns the reasons of the cases."""
+    refusing: set[Refusing] = set()
+    while True:
+        try:
+            async with db.unit_of_work(tenant) as uow:
+                await cursor.hold_fence(uow, chain, fence)
+                return await _settle_tenant(uow, chain, tip, confirmations, refusing)
+        except REFUSALS as error:
+            found = deposits.refusing_wallet(error)
+            if found is None or found in refusing:
+                raise
+            refusing.add(found)
+
+
+async def _settle_tenant(
+    uow: UnitOfWork, chain: ChainId, tip: BlockRef, confirmations: int, refusing: Collection[Refusing]
+) -> list[str]:
     before = await deposits.final_height(uow, chain)
     final = final_height(tip.height, confirmations, None if before is None else before.height)
     if before is not None and (before.height, before.ingested_height) == (final, tip.height):
-        return
+        return []
     ending = await withdrawals.find_final(uow, chain, final)
-    booking = await deposits.find_final(uow, chain, final)
+    booking = await deposits.find_final(uow, chain, final, refusing)
     if commands := (*ending.commands, *booking.commands):
         await ledger.post(uow, *commands)
     await withdrawals.end(uow, ending)
-    await deposits.book(uow, booking)
+    await returns.settle(uow, ACTOR, [each for each, attempt in ending.included if attempt.succeeded])
+    opened = await deposits.book(uow, booking)
     await deposits.record_heights(
         uow, chain, height_final=final, height_ingested=tip.height, ingested_at=tip.closed_at
     )
+    return [case.reason.value for case in opened]
 
 
 def _demand_proof(facts: BlockFacts, refs: Mapping[str, VaultRef]) -> None:
@@ -166,7 +202,8 @@ async def _observe_movements(
     uow: UnitOfWork, chain: ChainId, facts: BlockFacts, ours: Mapping[str, VaultRef]
 ) -> tuple[int, int]:
     """How many arrivals were new, and how many were of unlisted assets."""
-    recorded = unlisted = 0
+    recorded = 0
+    unlisted: Counter[str] = Counter()
     for each in facts.movements:
         ref = ours.get(each.account)
         if ref is None:
@@ -188,12 +225,13 @@ async def _observe_movements(
                 amount=each.amount,
                 occurred_at=facts.ref.closed_at,
             ),
+            keep_unlisted=unlisted[each.tx_hash] < UNLISTED_KEPT_MAX,
         )
         recorded += outcome is Observation.RECORDED
-        if outcome is Observation.UNLISTED:
-            unlisted += 1
+        if outcome in (Observation.UNLISTED, Observation.FLOODED):
+            unlisted[each.tx_hash] += 1
             _log.info("ingestion.unlisted_asset", chain=chain, asset=each.asset.text, tx_hash=each.tx_hash)
-    return recorded, unlisted
+    return recorded, unlisted.total()
 
 
 def _count_unexplained(chain: ChainId, facts: BlockFacts, ours: Mapping[str, VaultRef]) -> int:

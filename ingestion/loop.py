@@ -160,8 +160,8 @@ class Loop:
         """Book what is final at this tip, once per tip; also after a restart that came between a block and its settling."""
         position = Position(height=tip.height, hash=tip.hash)
         if self._settled != position:
-            refused = await effects.settle(self._db, self._chain, self._fence, tip, self._pace.confirmations)
-            self._metrics.refused(len(refused))
+            came = await effects.settle(self._db, self._chain, self._fence, tip, self._pace.confirmations)
+            self._metrics.settled(refused=len(came.refused), cases=came.cases)
             self._settled = position
 
     async def _was_replaced(self, position: Position, head: Head) -> bool:

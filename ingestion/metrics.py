@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
@@ -40,6 +41,9 @@ class Metrics:
         self._refused = self._gauge(
             "tenants_refused", "Tenants whose ledger refused to book what is final: page.", labels
         )
+        self._cases = self._counter(
+            "deposit_cases_total", "Arrivals that could not be credited.", [*labels, "reason"]
+        )
         self._reorgs = self._counter("reorgs_total", "Times the chain was rewound.", labels)
         self._retries = self._counter("retries_total", "Steps that failed and were tried again.", labels)
 
@@ -63,9 +67,11 @@ class Metrics:
         self._sent.labels(self._chain).inc(tally.transactions)
         self._unexplained.labels(self._chain).inc(tally.unexplained)
 
-    def refused(self, tenants: int) -> None:
-        """Note how many tenants could not be settled at the newest block."""
-        self._refused.labels(self._chain).set(tenants)
+    def settled(self, *, refused: int, cases: Mapping[str, int]) -> None:
+        """Note how many tenants could not be settled at the newest block, and count what could not be credited, by reason."""
+        self._refused.labels(self._chain).set(refused)
+        for reason, opened in cases.items():
+            self._cases.labels(self._chain, reason).inc(opened)
 
     def rewound(self) -> None:
         """Count one reorganisation."""

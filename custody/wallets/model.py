@@ -78,7 +78,11 @@ class DepositAddress:
     account: str
     """What the chain sees."""
     tag: int | None
-    """Muxed id or memo id that names the wallet; None where the account itself does."""
+    """Muxed id or memo id that names the wallet; None where a memo of another type or the account itself does."""
+    memo_type: str | None = None
+    """Type of the memo that names the wallet, where it is no id: one of `chains.stellar.memo.MEMO_TYPES`."""
+    memo: str | None = None
+    """That memo's words, as arrivals have them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

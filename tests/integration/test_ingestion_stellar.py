@@ -110,7 +110,7 @@ async def test_arrivals_are_credited_by_tag_and_memo_and_books_equal_the_chain(
     found = await desk.deposits()
     assert {each.state for each in found} == {"credited", "suspended"}
     assert [each.transfer.memo for each in found if each.transfer.memo] == [
-        r"text:for Ada\x00",
+        "bytes:" + b"for Ada\x00".hex(),
         "hash:" + "07" * 32,
     ]
     client = StellarRpc(CHAIN, JsonRpc(served.url), served.network.passphrase)
