@@ -34,7 +34,8 @@ from ingestion.model import BlockFacts, BlockRef
 from ingestion.reorg import final_height
 
 UNLISTED_KEPT_MAX = 16
-"""Arrivals of unlisted assets that are kept of one transaction and tenant: a contract can tell of thousands for next to nothing."""
+"""Arrivals of unlisted assets that are kept of one transaction and tenant: a contract can tell of thousands for next to
+nothing."""
 
 _log = structlog.get_logger(__name__)
 
@@ -88,8 +89,8 @@ class Settlement:
 async def settle(db: Database, chain: ChainId, fence: int, tip: BlockRef, confirmations: int) -> Settlement:
     """Book, for each tenant, what is final at this tip. Idempotent.
 
-    What a wallet's account refuses to take goes to suspense. Any other refusal rolls back that tenant's booking and its height, to
-    be tried again at the next tip; no other tenant waits for it.
+    What a wallet's account refuses to take goes to suspense. Any other refusal rolls back that tenant's booking and its height,
+    to be tried again at the next tip; no other tenant waits for it.
     """
     async with db.read(None) as session:
         tenants = await identity.list_tenants(session)
@@ -129,7 +130,8 @@ async def take_back(uow: UnitOfWork, chain: ChainId, tenants: list[TenantId], fo
 async def _settle_around_refusals(
     db: Database, chain: ChainId, fence: int, tenant: TenantId, tip: BlockRef, confirmations: int
 ) -> list[str]:
-    """Settle a tenant; again, with its money suspended, for each wallet's account that refuses. Returns the reasons of the cases."""
+    """Settle a tenant; again, with its money suspended, for each wallet's account that refuses. Returns the reasons of the
+    cases."""
     refusing: set[Refusing] = set()
     while True:
         try:

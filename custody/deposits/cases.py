@@ -1,8 +1,9 @@
 """Cases: arrivals that no wallet could be credited with, and what people decide about them.
 
-A case is opened in the transaction that books its deposit, and ends in the transaction that moves its money: what suspense holds of
-an asset of a chain is the sum of the unsettled cases of that asset, always (`differences`). Who decides is one operator, since all
-stays inside the books and in the audit log; what leaves them, a return, needs the approvers' quorum like any withdrawal (`returns`).
+A case is opened in the transaction that books its deposit, and ends in the transaction that moves its money: what suspense holds
+of an asset of a chain is the sum of the unsettled cases of that asset, always (`differences`). Who decides is one operator, since
+all stays inside the books and in the audit log; what leaves them, a return, needs the approvers' quorum like any withdrawal
+(`returns`).
 
 Locks: the deposit, its case, ledger accounts.
 """
@@ -199,7 +200,8 @@ async def count_unsettled(session: ReadSession) -> dict[tuple[str, str], int]:
 
 
 async def differences(session: ReadSession) -> dict[AssetId, int]:
-    """Suspense less the unsettled cases, per asset of a chain where they differ: empty, or somebody's money is not accounted for."""
+    """Suspense less the unsettled cases, per asset of a chain where they differ: empty, or somebody's money is not accounted
+    for."""
     wanted = await case_store.load_unsettled_sums(session)
     held = {
         balance.key.asset: balance.posted

@@ -60,8 +60,8 @@ def is_ignored(reason: Reason, transfer: ObservedTransfer) -> bool:
 def named_by(transfer: ObservedTransfer) -> tuple[int | None, str | None]:
     """What of a deposit address the sender named: a tag, or the words of a memo.
 
-    A muxed id has beaten the memo already (SEP-23, CAP-67). Text that spells a number is taken as an id memo: many senders have only
-    a field for text, and no such text can be registered for anybody else.
+    A muxed id has beaten the memo already (SEP-23, CAP-67). Text that spells a number is taken as an id memo: many senders have
+    only a field for text, and no such text can be registered for anybody else.
     """
     if transfer.tag is not None:
         return transfer.tag, None

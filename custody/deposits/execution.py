@@ -46,10 +46,10 @@ async def issue_address(
 ) -> DepositAddress:
     """A deposit address for a wallet. Idempotent by request id.
 
-    Stellar: a new tag on the omnibus account, or the memo that a partner insists on. EVM: a deposit vault of the wallet's own, or,
-    for a wallet of the treasury, the omnibus account itself, which nobody else is told: that is how the tenant fills the vault that
-    pays. Raises UnknownWallet, NoOmnibusVault, RequestExistsDifferent, UnsupportedChain, InvalidAddressMemo, MemosNotKnown, MemoTaken
-    and the signer's errors.
+    Stellar: a new tag on the omnibus account, or the memo that a partner insists on. EVM: a deposit vault of the wallet's own,
+    or, for a wallet of the treasury, the omnibus account itself, which nobody else is told: that is how the tenant fills the
+    vault that pays. Raises UnknownWallet, NoOmnibusVault, RequestExistsDifferent, UnsupportedChain, InvalidAddressMemo,
+    MemosNotKnown, MemoTaken and the signer's errors.
     """
     kind = addresses.namespace(chain)
     addresses.curve_of(chain)

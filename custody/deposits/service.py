@@ -1,10 +1,11 @@
 """Deposits from the first sight in a block to the credit: what ingestion calls, and what readers ask.
 
-Crediting waits for finality. What cannot be credited by then goes to suspense with a case, about which a person decides (`cases`).
-What an asset that is not listed brings is kept, but cannot be booked: it waits with its case until the asset is listed. Money that
-comes from a vault of our own is treated like any other: the sending side books its departure as a withdrawal, this side books its
-arrival, so both vaults agree with the chain whoever sent it. Without a tag or a deposit vault to name a wallet it ends in suspense.
-A vault that pays itself is neither: nothing left it and nothing arrived, so neither side books anything but the fee.
+Crediting waits for finality. What cannot be credited by then goes to suspense with a case, about which a person decides
+(`cases`). What an asset that is not listed brings is kept, but cannot be booked: it waits with its case until the asset is
+listed. Money that comes from a vault of our own is treated like any other: the sending side books its departure as a withdrawal,
+this side books its arrival, so both vaults agree with the chain whoever sent it. Without a tag or a deposit vault to name a
+wallet it ends in suspense. A vault that pays itself is neither: nothing left it and nothing arrived, so neither side books
+anything but the fee.
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ async def find_final(
     """Decide about every deposit of the tenant whose block is final: to its wallet, to suspense, or aside. Idempotent.
 
     The caller posts the commands, together with all else that the same height decides, and then calls `book`: who posts twice in
-    one transaction may wait in a circle with others. Where the ledger refuses for a wallet's account (`refusing_wallet`), the caller
-    rolls back and asks again with that account among `refusing`: what has happened must be booked, so it is suspended.
+    one transaction may wait in a circle with others. Where the ledger refuses for a wallet's account (`refusing_wallet`), the
+    caller rolls back and asks again with that account among `refusing`: what has happened must be booked, so it is suspended.
     """
     await cases.take_listed(uow, chain)
     due = await store.lock_final(uow, chain, height_final)
@@ -118,7 +119,8 @@ def refusing_wallet(error: CustodyError) -> Refusing | None:
 
 
 async def book(uow: UnitOfWork, booking: Booking) -> list[DepositCase]:
-    """The commands are posted: the deposits are credited, suspended or set aside, and everybody is told. Returns the cases opened."""
+    """The commands are posted: the deposits are credited, suspended or set aside, and everybody is told. Returns the cases
+    opened."""
     for deposit in booking.deposits:
         await store.move(uow, deposit.id, _EVENT_OF[deposit.state], deposit.wallet_id)
         await tell(uow, deposit.state, deposit.id, deposit.transfer, deposit.wallet_id)
@@ -126,7 +128,8 @@ async def book(uow: UnitOfWork, booking: Booking) -> list[DepositCase]:
 
 
 async def orphan(uow: UnitOfWork, chain: ChainId, height_above: int) -> list[Deposit]:
-    """Take back every deposit of the tenant above a height: its block was replaced. Booked ones get a mirror posting, and cases end.
+    """Take back every deposit of the tenant above a height: its block was replaced. Booked ones get a mirror posting, and cases
+    end.
 
     Raises CreditSpent when a wallet no longer holds what has to be taken back, or it was returned already.
     """

@@ -1,4 +1,5 @@
-"""Deposits and their cases, what a tenant takes as a deposit, requests for vaults, and the height up to which each chain is final."""
+"""Deposits and their cases, what a tenant takes as a deposit, requests for vaults, and the height up to which each chain is
+final."""
 
 from __future__ import annotations
 

@@ -195,7 +195,8 @@ async def find_vaults(session: ReadSession, chain: ChainId, accounts: Collection
 async def attribute(
     session: ReadSession, vault_id: VaultId, tag: int | None, memo: str | None = None
 ) -> WalletId | None:
-    """The wallet that money arriving at this vault with this tag, or these words of a memo, belongs to; None where they name nobody.
+    """The wallet that money arriving at this vault with this tag, or these words of a memo, belongs to; None where they name
+    nobody.
 
     Tags are issued from a signed 64-bit counter, but a sender may write any unsigned one.
     """
