@@ -35,6 +35,13 @@ async def create_vault(
     return await _make_vault(db, signer, principal, chain, OMNIBUS, None, request_id)
 
 
+def parse_address_memo(chain: ChainId, memo_type: str, value: str) -> AddressMemo:
+    """A memo that can name a wallet. Raises InvalidAddressMemo, and MemosNotKnown on chains that have none."""
+    if addresses.namespace(chain) != addresses.STELLAR:
+        raise MemosNotKnown(chain=chain)
+    return AddressMemo(type=memo_type, words=parse_words(memo_type, value))
+
+
 async def issue_address(
     db: Database,
     signer: KeyMaker,
@@ -53,12 +60,9 @@ async def issue_address(
     """
     kind = addresses.namespace(chain)
     addresses.curve_of(chain)
-    if memo is not None and kind != addresses.STELLAR:
-        raise MemosNotKnown(chain=chain)
-    words = None if memo is None else parse_words(memo.type, memo.value)
     async with db.unit_of_work(principal.tenant) as uow:
         await uow.lock(f"address/{principal.tenant}/{request_id}")
-        known = await _find(uow, principal.tenant, wallet_id, chain, request_id, words)
+        known = await _find(uow, principal.tenant, wallet_id, chain, request_id, memo)
         if known is not None:
             return known
         wallet = await wallets.get_wallet(uow, wallet_id)
@@ -149,7 +153,7 @@ async def _register_memo(
             account=vault.account,
             tag=None,
             memo_type=memo.type,
-            memo=parse_words(memo.type, memo.value),
+            memo=memo.words,
         ),
     )
 
@@ -197,11 +201,12 @@ async def _find(
     wallet_id: WalletId,
     chain: ChainId,
     request_id: UUID,
-    memo: str | None = None,
+    memo: AddressMemo | None = None,
 ) -> DepositAddress | None:
     """The address that this request made before. Raises RequestExistsDifferent when it was for something else."""
     known = await wallets.find_address(uow, _address_id(tenant, request_id))
-    if known is not None and (known.wallet_id, known.chain, known.memo) != (wallet_id, chain, memo):
+    words = None if memo is None else memo.words
+    if known is not None and (known.wallet_id, known.chain, known.memo) != (wallet_id, chain, words):
         raise RequestExistsDifferent(request_id=request_id)
     return known
 

@@ -161,8 +161,8 @@ class AddressMemo:
 
     type: str
     """One of `chains.stellar.memo.MEMO_TYPES`."""
-    value: str
-    """Text, or 64 hexadecimal digits."""
+    words: str
+    """What it says, as arrivals have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -169,6 +169,11 @@ async def get_deposit(session: ReadSession, deposit_id: DepositId) -> Deposit:
     return found
 
 
+async def find_deposits(session: ReadSession, ids: Collection[DepositId]) -> list[Deposit]:
+    """Those of these deposits that are this tenant's: one question for a whole page of references."""
+    return await store.load_deposits_of_ids(session, ids)
+
+
 async def list_deposits(
     session: ReadSession,
     *,

@@ -130,6 +130,14 @@ async def load_deposit(session: ReadSession, deposit_id: DepositId) -> Deposit |
     return None if row is None else _deposit(row)
 
 
+async def load_deposits_of_ids(session: ReadSession, ids: Collection[DepositId]) -> list[Deposit]:
+    """Those of these deposits that are this tenant's, in no particular order."""
+    rows = await session.conn.execute(
+        select(deposits).where(deposits.c.tenant_id == session.tenant, deposits.c.id.in_(list(ids)))
+    )
+    return [_deposit(row) for row in rows]
+
+
 async def load_deposits(
     session: ReadSession,
     wallet_ids: Collection[WalletId] | None,

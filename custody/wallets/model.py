@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from custody.chains.stellar.memo import show_words
 from custody.kernel.assetid import ChainId
 from custody.kernel.ids import AddressId, CustomerId, TenantId, VaultId, WalletId
 
@@ -83,6 +84,13 @@ class DepositAddress:
     """Type of the memo that names the wallet, where it is no id: one of `chains.stellar.memo.MEMO_TYPES`."""
     memo: str | None = None
     """That memo's words, as arrivals have them."""
+
+    @property
+    def shown_memo(self) -> tuple[str | None, str | None]:
+        """Type and value of the memo that a sender to the account writes; None twice where none is needed."""
+        if self.tag is not None:
+            return "id", str(self.tag)
+        return self.memo_type, None if self.memo is None else show_words(self.memo)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
