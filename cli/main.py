@@ -20,6 +20,7 @@ COMMANDS = {
     "approve": "approve",
     "keys": "keys",
     "policy": "policy",
+    "cases": "cases",
     "recon": "recon",
     "audit": "audit",
     "ledger": "ledger",
