@@ -95,12 +95,13 @@ async def _run(tenant: int, step: Step) -> int:
             if tenant not in await identity.list_tenants(session):
                 print(f"there is no tenant {tenant}", file=sys.stderr)
                 return 2
-        return await step(app, _operator(TenantId(tenant)))
+        return await step(app, operator_of(TenantId(tenant)))
     finally:
         await app.aclose()
 
 
-def _operator(tenant: TenantId) -> Principal:
+def operator_of(tenant: TenantId) -> Principal:
+    """Who the audit log names: the user of this machine."""
     subject = f"operator:uid-{os.getuid()}"
     return Principal(
         tenant=tenant,

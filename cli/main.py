@@ -20,6 +20,7 @@ COMMANDS = {
     "approve": "approve",
     "keys": "keys",
     "policy": "policy",
+    "vaults": "vaults",
     "cases": "cases",
     "recon": "recon",
     "audit": "audit",

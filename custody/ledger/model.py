@@ -67,11 +67,9 @@ class TransferCode(StrEnum):
     """Why money moved: the reason shown on statements."""
 
     DEPOSIT = "deposit"
-    """A final deposit on chain."""
+    """A final deposit on chain; out of the vault again, one that the chain took back after its posting was archived."""
     DEPOSIT_SUSPENDED = "deposit_suspended"
     """A final deposit that names no wallet."""
-    DEPOSIT_TAKEN_BACK = "deposit_taken_back"
-    """A chain took a deposit back whose posting is archived."""
     SUSPENSE_ASSIGNED = "suspense_assigned"
     """A person named the wallet that money in suspense belongs to."""
     WALLET_TRANSFER = "wallet_transfer"
@@ -100,15 +98,18 @@ class AccountKey:
     """The wallet, vault or bank account. None for the tenant's own accounts: one per kind and asset."""
     asset: AssetId
     """What it holds."""
-    _known: tuple[TenantId, UUID] | None = field(default=None, init=False, repr=False, compare=False)
-    """The id that was asked for last: whoever keeps a key to post with it often has it derived once."""
+    _known: tuple[TenantId, UUID] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )  # asked for last
 
     def id_for(self, tenant: TenantId) -> UUID:
         """The account's id, which follows from the key, so that no lookup is needed to post."""
         known = self._known
         if known is None or known[0] != tenant:
-            derived = derived_uuid("ledger.account", tenant, self.kind.value, self.owner, self.asset.text)
-            known = (tenant, derived)
+            known = (
+                tenant,
+                derived_uuid("ledger.account", tenant, self.kind.value, self.owner, self.asset.text),
+            )
             object.__setattr__(self, "_known", known)  # no part of what the key says
         return known[1]
 

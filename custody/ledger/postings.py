@@ -71,7 +71,7 @@ def deposit_taken_back(
         owed,
         vault_account(vault_id, amount.asset),
         amount,
-        TransferCode.DEPOSIT_TAKEN_BACK,
+        TransferCode.DEPOSIT,
         deposit_id,
     )
 

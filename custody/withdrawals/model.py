@@ -12,7 +12,7 @@ from custody.ledger.model import Command
 from custody.policy.model import Approver, Decision, Verdict
 
 MemoType = Literal["none", "id", "text", "hash"]
-Kind = Literal["payment", "return", "change_trust", "anchor"]
+Kind = Literal["payment", "return", "change_trust", "anchor", "memo_required"]
 
 PAYING: tuple[Kind, ...] = ("payment", "return")
 """Kinds that hold money until it is paid; the others are operations of a vault on itself."""
@@ -64,7 +64,8 @@ class Withdrawal:
     id: WithdrawalId
     """Our id, and the intent's request id."""
     kind: Kind
-    """`payment` out of a wallet; `return` out of suspense; `change_trust` or `anchor` by a vault for itself."""
+    """`payment` out of a wallet; `return` out of suspense; `change_trust`, `anchor` or `memo_required` by a vault
+    for itself."""
     state: str
     """One of `transitions.WITHDRAWALS`."""
     wallet_id: WalletId | None

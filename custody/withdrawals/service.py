@@ -45,7 +45,7 @@ from custody.withdrawals.model import (
     WithdrawalView,
 )
 from custody.withdrawals.moves import move, snapshot
-from custody.withdrawals.operations import request_anchor, request_trustline
+from custody.withdrawals.operations import request_anchor, request_memo_required, request_trustline
 from custody.withdrawals.settlement import end, find_final, observe_transaction, orphan_above, release
 from custody.withdrawals.transitions import WITHDRAWALS
 
@@ -64,6 +64,7 @@ __all__ = [
     "orphan_above",
     "request",
     "request_anchor",
+    "request_memo_required",
     "request_trustline",
     "view",
 ]

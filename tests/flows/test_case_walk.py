@@ -13,11 +13,14 @@ from stellar_sdk import (
     HashMemo,
     IdMemo,
     Keypair,
+    ManageData,
     Payment,
     ReturnHashMemo,
     TextMemo,
 )
 
+from custody.chains.jsonrpc import JsonRpc
+from custody.chains.stellar.rpc import StellarRpc
 from custody.db.session import Database
 from custody.deposits import cases, execution
 from custody.deposits.execution import parse_address_memo
@@ -123,6 +126,30 @@ async def test_every_kind_of_memo_finds_its_wallet_or_a_case(
     }
     kept = {each.transfer.amount: each.transfer.memo for each in await desk.deposits()}
     assert kept[1001] == "bytes:" + b"ACME-\xff".hex()
+
+
+async def test_a_vault_that_asks_for_memos_says_so_on_chain(desk: Desk, served: Served) -> None:
+    vault = await desk.open_omnibus()
+    client = StellarRpc(CHAIN, JsonRpc(served.url), served.network.passphrase)
+    key = Keypair.from_raw_ed25519_seed(OMNIBUS_REQUEST.bytes * 2)
+
+    def write(name: str, value: str | None) -> None:
+        with Outsider(served.url, drive=True) as outsider:
+            outsider.send(key, [ManageData(name, value)])
+
+    def fund() -> None:
+        with Outsider(served.url, drive=True) as outsider:
+            outsider.fund(vault.account)
+
+    told = [await client.requires_memo(vault.account)]
+    await asyncio.to_thread(fund)
+    for name, value in (
+        ("config.memo_required", "0"), ("config.memo_required", "1"), ("other", "1"), ("config.memo_required", None),
+    ):  # fmt: skip
+        await asyncio.to_thread(write, name, value)
+        told.append(await client.requires_memo(vault.account))
+    await client.aclose()
+    assert told == [False, False, True, True, False]
 
 
 async def test_a_person_names_the_wallet_and_the_money_is_there(

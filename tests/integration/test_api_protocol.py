@@ -74,6 +74,8 @@ ROUTES = [
     ("GET", "/v1/cases", {"read"}),
     ("GET", "/v1/cases/cas_1", {"read"}),
     ("GET", "/v1/deposit-rules", {"read"}),
+    ("GET", "/v1/vaults/vlt_1/memo-required", {"read"}),
+    ("POST", "/v1/vaults/vlt_1/memo-required", {"operate"}),
     ("POST", "/v1/cases/cas_1/assign", {"operate"}),
     ("POST", "/v1/cases/cas_1/return", {"operate"}),
     ("POST", "/v1/cases/cas_1/dismiss", {"operate"}),

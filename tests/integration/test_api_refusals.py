@@ -240,6 +240,7 @@ def cases(api: Harness) -> list[Case]:
             "invalid_input",
             "/memo/type",
         ),
+        (f"/v1/vaults/{api.other.vault}/memo-required", {}, 404, "unknown_vault", None),
         (f"{nobody}/dismiss", {}, 404, "unknown_case", None),
         ("/v1/deposit-rules", rule | {"minimum": "-1"}, 422, "malformed_amount", "/minimum"),
         ("/v1/deposit-rules", rule | {"dust": OVER_UINT256}, 422, "amount_too_large", "/dust"),

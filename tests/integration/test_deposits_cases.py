@@ -24,7 +24,7 @@ from custody.deposits.errors import (
 from custody.deposits.model import DepositCase, DepositRule, Observation, Reason
 from custody.events import outbox
 from custody.kernel.assetid import AssetId, ChainId, parse_asset_id
-from custody.kernel.ids import AddressId, CaseId, TenantId, WalletId, derived_uuid
+from custody.kernel.ids import AddressId, TenantId, WalletId, derived_uuid
 from custody.kernel.money import Amount
 from custody.ledger import postings
 from custody.ledger import service as ledger
@@ -392,11 +392,3 @@ async def test_an_assigned_deposit_whose_money_is_spent_stops_the_flow(
             await deposits.orphan(uow, CHAIN, 99)
     async with database.read(tenant) as session:
         assert (await ledger.balance(session, postings.suspense_account(XLM))).posted == 500
-
-
-async def test_a_case_that_is_not_there_is_unknown(
-    database: Database, tenant: TenantId, vault: VaultRef
-) -> None:
-    with pytest.raises(UnknownCase):
-        async with database.unit_of_work(tenant) as uow:
-            await cases.assign(uow, "ops", CaseId(derived_uuid("none")), WALLET)

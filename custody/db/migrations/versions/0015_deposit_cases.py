@@ -1,4 +1,5 @@
-"""Deposit addresses by memo; cases of deposits that could not be credited; what a tenant takes as a deposit; returns out of suspense."""
+"""Deposit addresses by memo; cases of deposits that could not be credited; what a tenant takes as a deposit; returns out of suspense;
+vaults that ask senders for a memo."""
 
 from __future__ import annotations
 
@@ -166,13 +167,13 @@ def returns() -> None:
     op.execute("ALTER TABLE withdrawals DROP CONSTRAINT ck_withdrawals_kind_shape")
     op.execute(
         "ALTER TABLE withdrawals ADD CONSTRAINT ck_withdrawals_kind_known "
-        "CHECK (kind IN ('payment', 'return', 'change_trust', 'anchor')) NOT VALID"
+        "CHECK (kind IN ('payment', 'return', 'change_trust', 'anchor', 'memo_required')) NOT VALID"
     )
     op.execute(
         "ALTER TABLE withdrawals ADD CONSTRAINT ck_withdrawals_kind_shape CHECK ("
         "(kind = 'payment' AND wallet_id IS NOT NULL AND amount > 0) "
         "OR (kind = 'return' AND wallet_id IS NULL AND amount > 0) "
-        "OR (kind IN ('change_trust', 'anchor') AND wallet_id IS NULL AND amount = 0)) NOT VALID"
+        "OR (kind IN ('change_trust', 'anchor', 'memo_required') AND wallet_id IS NULL AND amount = 0)) NOT VALID"
     )
     op.execute("ALTER TABLE withdrawals VALIDATE CONSTRAINT ck_withdrawals_kind_known")
     op.execute("ALTER TABLE withdrawals VALIDATE CONSTRAINT ck_withdrawals_kind_shape")
