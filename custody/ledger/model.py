@@ -67,11 +67,9 @@ class TransferCode(StrEnum):
     """Why money moved: the reason shown on statements."""
 
     DEPOSIT = "deposit"
-    """A final deposit on chain; out of the vault again, one that the chain took back after its posting was archived."""
+    """A final deposit on chain: into the vault, or out of suspense to its wallet; or out of both when the chain took it back."""
     DEPOSIT_SUSPENDED = "deposit_suspended"
     """A final deposit that names no wallet."""
-    SUSPENSE_ASSIGNED = "suspense_assigned"
-    """A person named the wallet that money in suspense belongs to."""
     WALLET_TRANSFER = "wallet_transfer"
     """From one wallet to another."""
     WITHDRAWAL = "withdrawal"
@@ -98,18 +96,15 @@ class AccountKey:
     """The wallet, vault or bank account. None for the tenant's own accounts: one per kind and asset."""
     asset: AssetId
     """What it holds."""
-    _known: tuple[TenantId, UUID] | None = field(
-        default=None, init=False, repr=False, compare=False
-    )  # asked for last
+    _known: tuple[TenantId, UUID] | None = field(default=None, init=False, repr=False, compare=False)
+    """The id that was asked for last: whoever keeps a key to post with it often has it derived once."""
 
     def id_for(self, tenant: TenantId) -> UUID:
         """The account's id, which follows from the key, so that no lookup is needed to post."""
         known = self._known
         if known is None or known[0] != tenant:
-            known = (
-                tenant,
-                derived_uuid("ledger.account", tenant, self.kind.value, self.owner, self.asset.text),
-            )
+            derived = derived_uuid("ledger.account", tenant, self.kind.value, self.owner, self.asset.text)
+            known = (tenant, derived)
             object.__setattr__(self, "_known", known)  # no part of what the key says
         return known[1]
 

@@ -83,7 +83,7 @@ def suspense_assigned(*, case_id: UUID, wallet_id: UUID, amount: Amount) -> tupl
         suspense_account(amount.asset),
         wallet_account(wallet_id, amount.asset),
         amount,
-        TransferCode.SUSPENSE_ASSIGNED,
+        TransferCode.DEPOSIT,
         case_id,
     )
 
