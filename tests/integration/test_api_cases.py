@@ -237,3 +237,22 @@ async def test_evm_addresses_take_no_memo(api: Harness) -> None:
     body = {"chain": EVM, "memo": {"type": "text", "value": "a"}}
     refused = await api.post(f"/v1/wallets/{api.tenant.wallet}/addresses", body)
     assert (refused.status_code, refused.json()["code"]) == (422, "memos_not_known")
+
+
+async def test_a_pooled_account_is_asked_to_want_memos_under_the_quorum(api: Harness) -> None:
+    path = f"/v1/vaults/{api.tenant.vault}/memo-required"
+    asked = await api.post(path, {}, key="same", scope="operate")
+    assert (asked.status_code, asked.json()["kind"], asked.json()["state"]) == (
+        201, "memo_required", "awaiting_approval",
+    )  # fmt: skip
+    assert (await api.post(path, {}, key="same", scope="operate")).json() == asked.json()
+    fields = (await api.get(f"/v1/approvals/{asked.json()['id']}")).json()
+    assert "stellar_memo_required" in str(fields)
+    away = await api.get(path)
+    assert (away.status_code, away.json()["code"]) == (503, "chain_rpc_unreachable")
+    evm = (await api.post("/v1/vaults", {"chain": EVM}, scope="operate")).json()["id"]
+    for answer in (
+        await api.get(f"/v1/vaults/{evm}/memo-required"),
+        await api.post(f"/v1/vaults/{evm}/memo-required", {}),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (422, "unsupported_chain")

@@ -63,3 +63,17 @@ async def test_an_operator_works_through_the_queue(
 def test_a_tenant_that_is_not_there_is_said_so(configuration: Path) -> None:
     done = custody(configuration, "cases", "list", "--tenant", "77")
     assert (done.returncode, done.stderr) == (2, "there is no tenant 77\n")
+
+
+async def test_vaults_are_listed_with_what_their_chain_says(
+    tenant: TenantId, vault: VaultRef, configuration: Path
+) -> None:
+    done = await asyncio.to_thread(custody, configuration, "vaults", "list", "--tenant", str(tenant))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "vault": show_id("vlt", vault.vault_id),
+        "chain": "stellar:devnet",
+        "purpose": "omnibus",
+        "account": vault.account,
+        "memo_required": None,
+    }

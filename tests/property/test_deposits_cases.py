@@ -33,8 +33,8 @@ T = TypeVar("T")
 SENDER = OUTSIDE[STELLAR]
 STEPS = 60
 ACTS = (
-    "arrive", "arrive", "arrive", "settle", "settle", "assign", "assign", "give_back", "veto", "pay", "sweep", "dismiss", "list_asset",
-    "reorganise",
+    "arrive", "arrive", "arrive", "settle", "settle", "assign", "assign", "give_back", "veto", "pay", "sweep", "dismiss",
+    "list_asset", "reorganise",
 )  # fmt: skip
 
 
