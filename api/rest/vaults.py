@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Path
 from pydantic import Field
 from starlette.responses import Response
@@ -28,6 +29,7 @@ from custody.chains.errors import UnsupportedChain
 from custody.chains.stellar.rpc import StellarRpc
 from custody.db.session import UnitOfWork
 from custody.deposits import execution as deposits
+from custody.kernel.errors import Unavailable
 from custody.kernel.ids import VaultId, WithdrawalId, new_uuid, parse_id, show_id
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault
@@ -65,7 +67,9 @@ class MemoRequiredOut(Out):
     """What the chain says of a Stellar vault's account."""
 
     vault_id: str
-    required: bool = Field(description="Whether its data entry `config.memo_required` is `1` (SEP-29).")
+    required: bool | None = Field(
+        description="Whether its data entry `config.memo_required` is `1` (SEP-29); null while the chain's node does not answer."
+    )
 
 
 @router.post("", status_code=201, response_model=VaultOut, responses=COMMAND_PROBLEMS)
@@ -147,9 +151,12 @@ async def read_memo_required(vault_id: VaultPath, caller: Reader) -> MemoRequire
     client = caller.app.clients.get(vault.chain)
     if not isinstance(client, StellarRpc):
         raise UnsupportedChain(chain=vault.chain)
-    return MemoRequiredOut(
-        vault_id=show_id("vlt", vault.id), required=await client.requires_memo(vault.account)
-    )
+    try:
+        required: bool | None = await client.requires_memo(vault.account)
+    except Unavailable as error:
+        structlog.get_logger().warning("vault.memo_required_unknown", reason=error.code)
+        required = None
+    return MemoRequiredOut(vault_id=show_id("vlt", vault.id), required=required)
 
 
 def show_vault(vault: Vault) -> VaultOut:
