@@ -93,10 +93,11 @@ async def find_final(
     await cases.take_listed(uow, chain)
     due = await store.lock_final(uow, chain, height_final)
     rules = await case_store.load_rules(uow) if due else {}
+    listed = {asset.id for asset in await assets.list_assets(uow)} if due else set()
     decided: list[Deposit] = []
     undecided: list[Undecided] = []
     for deposit in due:
-        seen = await _stand(uow, deposit, rules, refusing)
+        seen = await _stand(uow, deposit, rules, listed, refusing)
         reason = judge(seen)
         decided.append(_decided(deposit, seen, reason))
         if reason is not None:
@@ -215,6 +216,7 @@ async def _stand(
     uow: UnitOfWork,
     deposit: Deposit,
     rules: Mapping[AssetId, DepositRule],
+    listed: Collection[AssetId],
     refusing: Collection[Refusing],
 ) -> Standing:
     """What is known about a deposit now. Whose it is is asked again: the address may be younger than the money."""
@@ -226,7 +228,7 @@ async def _stand(
     return Standing(
         transfer=seen,
         wallet_id=wallet_id,
-        listed=await assets.find(uow, seen.asset) is not None,
+        listed=seen.asset in listed,
         rule=rules.get(seen.asset, NO_RULE),
         closed=account is not None and account.state in ACCOUNTS.terminal,
         refused=wallet_id is not None and (wallet_id, seen.asset) in refusing,
