@@ -21,6 +21,8 @@ COMMANDS = {
     "keys": "keys",
     "policy": "policy",
     "ingest": "ingest",
+    "vaults": "vaults",
+    "cases": "cases",
     "recon": "recon",
     "audit": "audit",
     "ledger": "ledger",

@@ -30,6 +30,7 @@ from custody.kernel.ids import TenantId, WithdrawalId
 from custody.ledger import partitions
 from custody.ledger import service as ledger
 from custody.policy import service as policies
+from custody.returns import service as returns
 from custody.seals import execution as sealing
 from custody.seals.ports import CheckpointSigner
 from custody.settings import load
@@ -82,6 +83,8 @@ async def sweep(means: Means) -> None:
     for tenant in tenants:
         async with means.db.unit_of_work(tenant) as uow:
             await withdrawals.expire_due(uow, means.clock.now())
+        async with means.db.unit_of_work(tenant) as uow:
+            await returns.reopen_unpaid(uow)
         async with means.db.unit_of_work(tenant) as uow:
             if expired := await ledger.expire_due(uow, means.clock.now()):
                 _log.info("ledger.holds_expired", tenant=tenant, holds=len(expired))

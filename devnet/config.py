@@ -165,6 +165,7 @@ def policy_document(approvers: dict[str, str], stellar_passphrase: str) -> str:
             _rule("stellar-payments", STELLAR_CHAIN, "stellar_payment", 10**15, 100_000),
             _rule("stellar-trustlines", STELLAR_CHAIN, "stellar_change_trust", 2**63 - 1, 100_000),
             _rule("stellar-anchors", STELLAR_CHAIN, "stellar_anchor", 0, 100_000),
+            _rule("stellar-memos", STELLAR_CHAIN, "stellar_memo_required", 0, 100_000),
             _rule("ether-payments", EVM_CHAIN, "evm_transfer", 10**21, 10**17),
             _rule("token-payments", EVM_CHAIN, "evm_erc20_transfer", 10**15, 10**17),
             *(_key_rule(curve) for curve in ("ed25519", "secp256k1")),

@@ -13,7 +13,7 @@ from custody.holdings.model import LateBooking, TouchedHolding, TransactionEffec
 from custody.kernel.assetid import AssetId, ChainId, native
 from custody.kernel.ids import VaultId
 from custody.wallets.model import VaultRef
-from custody.withdrawals.model import Ending, Taken
+from custody.withdrawals.model import PAYING, Ending, Taken
 from ingestion.model import BlockFacts, ChainTransaction, Movement
 
 _BOOKED = frozenset((Observation.RECORDED, Observation.KNOWN))
@@ -99,7 +99,7 @@ def late_bookings(chain: ChainId, booking: Booking, ending: Ending) -> list[Late
     for withdrawal, attempt in ending.included:
         height, fee = attempt.height or 0, attempt.fee_paid or 0
         found.append(LateBooking(vault_id=attempt.vault_id, asset=native(chain), height=height, amount=-fee))
-        if attempt.succeeded and withdrawal.kind == "payment":
+        if attempt.succeeded and withdrawal.kind in PAYING:
             found.append(
                 LateBooking(
                     vault_id=withdrawal.vault_id,

@@ -1,48 +1,36 @@
-"""What a block means for the tenants: the calls into `custody`, in the transactions that ingestion opens.
+"""What a block means for the tenants: the calls into `custody` in the block's own transaction, and in that of taking blocks back.
 
-A block's transaction observes; finality books, in one transaction per tenant, so that each tenant's books and the height they
-stand at change together. Tenants are taken in the order of their ids. One posting per tenant: who posts
-twice in one transaction may wait in a circle with others.
+Here nothing is booked: that is done once a block is final, in `settling`. Tenants are taken in the order of their ids.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
 
-from custody.db.session import Database, UnitOfWork
+from custody.db.session import UnitOfWork
 from custody.deposits import service as deposits
 from custody.deposits.model import Observation, ObservedTransfer
 from custody.holdings import service as holdings
 from custody.holdings.model import BlockPlace
-from custody.identity import service as identity
 from custody.kernel.assetid import ChainId
 from custody.kernel.ids import TenantId
-from custody.ledger import service as ledger
-from custody.ledger.errors import REFUSALS
 from custody.wallets import service as wallets
 from custody.wallets.model import VaultRef
 from custody.withdrawals import service as withdrawals
 from custody.withdrawals.model import OwnTransaction
-from ingestion import cursor
-from ingestion.bookings import Bookings, late_bookings
+from ingestion.bookings import Bookings
 from ingestion.errors import UnprovedTransaction
 from ingestion.model import BlockFacts, BlockRef
-from ingestion.reorg import final_height
+
+UNLISTED_KEPT_MAX = 16
+"""Arrivals of unlisted assets that are kept of one transaction and tenant: a contract can tell of thousands for next to
+nothing."""
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
-    """What settling at one tip came to."""
-
-    refused: tuple[TenantId, ...] = ()
-    """Tenants whose ledger refused."""
-    breaks: int = 0
-    """Holdings of all other tenants whose books differ from the chain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +40,7 @@ class Tally:
     deposits: int = 0
     """Arrivals recorded for the first time."""
     unlisted: int = 0
-    """Arrivals of assets that are not listed: ignored, by rule."""
+    """Arrivals of assets that are not listed: kept until they are, but for a flood of them."""
     transactions: int = 0
     """Transactions that our vaults sent."""
     unexplained: int = 0
@@ -92,48 +80,6 @@ async def observe_block(uow: UnitOfWork, chain: ChainId, facts: BlockFacts) -> T
     return tally
 
 
-async def settle(db: Database, chain: ChainId, fence: int, tip: BlockRef, confirmations: int) -> Settled:
-    """Book, for each tenant, what is final at this tip, and compare its books with the chain there. Idempotent.
-
-    A refusal rolls back that tenant's booking and its height, to be tried again at the next tip; no other tenant waits for it.
-    """
-    async with db.read(None) as session:
-        tenants = await identity.list_tenants(session)
-    refused, breaks = [], 0
-    for tenant in tenants:
-        try:
-            async with db.unit_of_work(tenant) as uow:
-                await cursor.hold_fence(uow, chain, fence)
-                breaks += await _settle_tenant(uow, chain, tip, confirmations)
-        except REFUSALS as error:
-            _log.error(
-                "ingestion.tenant_refused", chain=chain, height=tip.height, tenant=tenant, error=str(error)
-            )
-            refused.append(tenant)
-    return Settled(refused=tuple(refused), breaks=breaks)
-
-
-async def settle_filled(db: Database, chain: ChainId, tenants: Iterable[TenantId]) -> list[TenantId]:
-    """Book, for these tenants, what a backfill observed in blocks that were final already. Idempotent.
-
-    The same decisions as at a new tip, up to the height at which each tenant's books stand, which does not change. The cursor is
-    held so that no reorganisation passes in between. Returns the tenants whose ledger refused: they are asked again at each new
-    tip.
-    """
-    refused = []
-    for tenant in sorted(tenants):
-        try:
-            async with db.unit_of_work(tenant) as uow:
-                await cursor.hold(uow, chain)
-                stands = await deposits.final_height(uow, chain)
-                if stands is not None:
-                    await _book_final(uow, chain, stands.height)
-        except REFUSALS as error:
-            _log.error("ingestion.tenant_refused", chain=chain, tenant=tenant, error=str(error))
-            refused.append(tenant)
-    return refused
-
-
 async def take_back(uow: UnitOfWork, chain: ChainId, tenants: list[TenantId], fork: BlockRef) -> int:
     """Take back what stood above the fork point, for every tenant. Returns how many deposits were touched."""
     touched = 0
@@ -152,33 +98,6 @@ async def take_back(uow: UnitOfWork, chain: ChainId, tenants: list[TenantId], fo
             )
         touched += len(gone)
     return touched
-
-
-async def _settle_tenant(uow: UnitOfWork, chain: ChainId, tip: BlockRef, confirmations: int) -> int:
-    """Book, compare, and note the height. Returns how many of the tenant's holdings differ from the chain."""
-    before = await deposits.final_height(uow, chain)
-    final = final_height(tip.height, confirmations, None if before is None else before.height)
-    if before is not None and (before.height, before.ingested_height) == (final, tip.height):
-        return await holdings.count_breaks(uow, chain)
-    await _book_final(uow, chain, final)
-    breaks = await holdings.compare_final(
-        uow, chain, height_before=None if before is None else before.height, height_final=final
-    )
-    await deposits.record_heights(
-        uow, chain, height_final=final, height_ingested=tip.height, ingested_at=tip.closed_at
-    )
-    return breaks
-
-
-async def _book_final(uow: UnitOfWork, chain: ChainId, final: int) -> None:
-    """All that is decided by blocks up to this height being final, in one posting."""
-    ending = await withdrawals.find_final(uow, chain, final)
-    booking = await deposits.find_final(uow, chain, final)
-    if commands := (*ending.commands, *booking.commands):
-        await ledger.post(uow, *commands)
-    await withdrawals.end(uow, ending)
-    await deposits.book(uow, booking)
-    await holdings.explain(uow, late_bookings(chain, booking, ending))
 
 
 def _demand_proof(facts: BlockFacts, refs: Mapping[str, VaultRef]) -> None:
@@ -229,7 +148,8 @@ async def _observe_movements(
     bookings: Bookings,
 ) -> tuple[int, int]:
     """How many arrivals were new, and how many were of unlisted assets."""
-    recorded = unlisted = 0
+    recorded = 0
+    unlisted: Counter[str] = Counter()
     for each in facts.movements:
         ref = ours.get(each.account)
         if ref is None:
@@ -251,13 +171,14 @@ async def _observe_movements(
                 amount=each.amount,
                 occurred_at=facts.ref.closed_at,
             ),
+            keep_unlisted=unlisted[each.tx_hash] < UNLISTED_KEPT_MAX,
         )
         bookings.arrived(each, outcome)
         recorded += outcome is Observation.RECORDED
-        if outcome is Observation.UNLISTED:
-            unlisted += 1
+        if outcome in (Observation.UNLISTED, Observation.FLOODED):
+            unlisted[each.tx_hash] += 1
             _log.info("ingestion.unlisted_asset", chain=chain, asset=each.asset.text, tx_hash=each.tx_hash)
-    return recorded, unlisted
+    return recorded, unlisted.total()
 
 
 async def _record_state(

@@ -17,7 +17,7 @@ from custody.chains.ports import Head
 from custody.db.session import Database
 from custody.identity import service as identity
 from custody.kernel.errors import Unavailable
-from ingestion import cursor, effects
+from ingestion import cursor, effects, settling
 from ingestion.backfill import service as backfills
 from ingestion.backoff import backoff
 from ingestion.errors import BrokenHashChain, InconsistentNode, ReorgTooDeep
@@ -159,7 +159,7 @@ class Loop:
         """Book what is final at this tip, once per tip; also after a restart that came between a block and its settling."""
         position = Position(height=tip.height, hash=tip.hash)
         if self._settled != position:
-            settled = await effects.settle(self._db, self._chain, self._fence, tip, self._pace.confirmations)
+            settled = await settling.settle(self._db, self._chain, self._fence, tip, self._pace.confirmations)
             self._metrics.settled(settled)
             self._settled = position
 

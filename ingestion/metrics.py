@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from custody.kernel.assetid import ChainId
 from custody.kernel.clock import Clock
-from ingestion.effects import Settled, Tally
+from ingestion.effects import Tally
+from ingestion.settling import Settled
 
 
 class Metrics:
@@ -42,6 +43,9 @@ class Metrics:
         )
         self._breaks = self._gauge(
             "breaks_open", "Holdings whose books differ from the chain's own state: page.", labels
+        )
+        self._cases = self._counter(
+            "deposit_cases_total", "Arrivals that could not be credited.", [*labels, "reason"]
         )
         self._reorgs = self._counter("reorgs_total", "Times the chain was rewound.", labels)
         self._retries = self._counter("retries_total", "Steps that failed and were tried again.", labels)
@@ -96,9 +100,12 @@ class Metrics:
         self._unexplained.labels(self._chain).inc(tally.unexplained)
 
     def settled(self, settled: Settled) -> None:
-        """Note how many tenants could not be settled at the newest block, and how many holdings differ from the chain there."""
+        """Note how many tenants could not be settled at the newest block and how many holdings differ from the chain there, and
+        count what could not be credited, by reason."""
         self._refused.labels(self._chain).set(len(settled.refused))
         self._breaks.labels(self._chain).set(settled.breaks)
+        for reason, opened in settled.cases.items():
+            self._cases.labels(self._chain, reason).inc(opened)
 
     def rewound(self) -> None:
         """Count one reorganisation."""

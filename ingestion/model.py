@@ -37,7 +37,7 @@ class Movement:
     tag: int | None
     """Muxed id or id memo that names the receiver within the account."""
     memo: str
-    """The sender's words where they are no tag: `text:…` or `hash:…`; else empty. Shown to people, never matched."""
+    """The sender's words where they are no tag (`custody.chains.stellar.memo`): `text:…`, `bytes:…` or `hash:…`; else empty."""
     amount: int
     """Atomic units, more than zero."""
 

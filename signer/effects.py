@@ -22,6 +22,7 @@ from signer.protocol.intent import (
     StellarClaimBalance,
     StellarContractPayment,
     StellarFeeBump,
+    StellarMemoRequired,
     StellarMessage,
     StellarPathReceive,
     StellarPathSend,
@@ -67,7 +68,7 @@ def destination_of(intent: Intent) -> str:
             return intent.spender
         case StellarSetOptions():
             return intent.signer_key or intent.source
-        case StellarAnchor() | StellarClaimBalance() | StellarFeeBump() | EvmCancel():
+        case StellarAnchor() | StellarClaimBalance() | StellarMemoRequired() | StellarFeeBump() | EvmCancel():
             return intent.source
         case StellarMessage() | EvmMessage():
             return intent.source
@@ -103,6 +104,7 @@ def amount_of(intent: Intent) -> int:
             StellarAnchor()
             | StellarSetOptions()
             | StellarClaimBalance()
+            | StellarMemoRequired()
             | StellarFeeBump()
             | EvmCancel()
             | StellarMessage()

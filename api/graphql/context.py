@@ -20,8 +20,11 @@ from custody.approvals import service as approvals
 from custody.assets import service as assets
 from custody.assets.model import Asset
 from custody.db.session import ReadSession
+from custody.deposits import cases
+from custody.deposits import service as deposits
+from custody.deposits.model import Deposit, DepositCase
 from custody.kernel.assetid import AssetId, ChainId
-from custody.kernel.ids import CustomerId, WalletId, WithdrawalId
+from custody.kernel.ids import CustomerId, DepositId, WalletId, WithdrawalId
 from custody.ledger import history
 from custody.ledger.model import AccountKind, Balance
 from custody.policy.model import Decision
@@ -68,6 +71,8 @@ class Context:
         self.wallets_of: DataLoader[CustomerId, list[Wallet]] = DataLoader(self._load_wallets_of)
         self.balances: DataLoader[WalletId, list[Balance]] = DataLoader(self._load_balances)
         self.decisions: DataLoader[bytes, list[Decision]] = DataLoader(self._load_decisions)
+        self.cases: DataLoader[DepositId, DepositCase | None] = DataLoader(self._load_cases)
+        self.deposits_by_id: DataLoader[DepositId, Deposit] = DataLoader(self._load_deposits)
         self.attempts: DataLoader[WithdrawalId, list[Attempt]] = DataLoader(self._load_attempts)
 
     @asynccontextmanager
@@ -123,6 +128,16 @@ class Context:
         async with self.turn():
             found = await approvals.list_for_all(self._session, digests)
         return [found.get(each, []) for each in digests]
+
+    async def _load_cases(self, ids: list[DepositId]) -> list[DepositCase | None]:
+        async with self.turn():
+            found = {row.deposit_id: row for row in await cases.list_cases_of(self._session, ids)}
+        return [found.get(each) for each in ids]
+
+    async def _load_deposits(self, ids: list[DepositId]) -> list[Deposit]:
+        async with self.turn():
+            found = {row.id: row for row in await deposits.find_deposits(self._session, ids)}
+        return [found[each] for each in ids]
 
     async def _load_attempts(self, ids: list[WithdrawalId]) -> list[list[Attempt]]:
         async with self.turn():

@@ -8,12 +8,13 @@ from uuid import UUID
 import strawberry
 from strawberry.types import Info
 
+from api.graphql.cases import Case, show_case
 from api.graphql.context import Context
 from api.graphql.parties import Money, Node, Wallet, find_wallet, show_money
 from api.rest.approvals import show_base64url
 from custody.assets.model import Asset
 from custody.deposits.model import Deposit as DepositModel
-from custody.kernel.ids import WalletId, show_id
+from custody.kernel.ids import DepositId, WalletId, show_id
 from custody.payouts.model import Payout as PayoutModel
 from custody.transfers.model import WalletTransfer
 from custody.withdrawals.model import Withdrawal as WithdrawalModel
@@ -34,11 +35,19 @@ class Deposit(Node):
     memo: str | None
     occurred_at: datetime
     wallet_key: strawberry.Private[WalletId | None]
+    key: strawberry.Private[DepositId]
 
     @strawberry.field
     async def wallet(self, info: Info[Context, None]) -> Wallet | None:
         """Whose it is; null while nobody can be named."""
         return None if self.wallet_key is None else await find_wallet(info, self.wallet_key)
+
+    @strawberry.field
+    async def case(self, info: Info[Context, None]) -> Case | None:
+        """Why it could not be credited at once, and what was decided about it; null where it could."""
+        found = await info.context.cases.load(self.key)
+        info.context.budget.spend(1)
+        return None if found is None else show_case(await info.context.asset(found.asset), found)
 
 
 @strawberry.type
@@ -196,6 +205,7 @@ def show_deposit(asset: Asset, found: DepositModel) -> Deposit:
         memo=seen.memo or None,
         occurred_at=seen.occurred_at,
         wallet_key=found.wallet_id,
+        key=found.id,
     )
 
 

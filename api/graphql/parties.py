@@ -70,6 +70,7 @@ class DepositAddress(Node):
     chain: str
     address: str
     account: str
+    memo_type: str | None
     memo: str | None
 
 
@@ -180,7 +181,8 @@ def show_address(address: AddressModel) -> DepositAddress:
         chain=address.chain,
         address=address.address,
         account=address.account,
-        memo=None if address.tag is None else str(address.tag),
+        memo_type=address.shown_memo[0],
+        memo=address.shown_memo[1],
     )
 
 

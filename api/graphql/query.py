@@ -8,6 +8,7 @@ import strawberry
 from strawberry.types import Info
 
 from api.chain_status import load_statuses
+from api.graphql.cases import Case, checked_reasons, checked_states, show_case
 from api.graphql.connections import FIRST_DEFAULT, After, Connection, First, UnknownNodeKind, checked, connect
 from api.graphql.context import Context
 from api.graphql.holdings import (
@@ -54,12 +55,14 @@ from api.graphql.records import (
 from api.paging import parse_id_cursor, parse_number_cursor
 from custody.assets import service as assets
 from custody.audit import service as audit
+from custody.deposits import cases
 from custody.deposits import service as deposits
 from custody.holdings import service as holdings
 from custody.kernel.assetid import parse_asset_id
 from custody.kernel.errors import NotFound
 from custody.kernel.ids import (
     AddressId,
+    CaseId,
     CustomerId,
     DepositId,
     PayoutId,
@@ -145,17 +148,18 @@ class Query:
         first: First = FIRST_DEFAULT,
         after: After = None,
     ) -> Connection[Deposit]:
-        """Deposits of one wallet or of all, in the order they were observed."""
+        """Deposits of one wallet or of all, in the order they were observed. What an unlisted asset brought has only a case."""
         start = parse_id_cursor("deposits", after)
         wallet = _wallet_filter(wallet_id)
+        listed = await info.context.asset_register()
         async with info.context.turn() as session:
             found = await deposits.list_deposits(
                 session,
                 wallet_ids=None if wallet is None else [wallet],
+                of_assets=listed,
                 after=start,
                 limit=checked(first) + 1,
             )
-        listed = await info.context.asset_register()
         return connect(
             "deposits",
             found,
@@ -163,6 +167,35 @@ class Query:
             after,
             key=lambda row: row.id,
             show=lambda row: show_deposit(listed[row.transfer.asset], row),
+        )
+
+    @strawberry.field
+    async def cases(
+        self,
+        info: Ctx,
+        states: list[str] | None = None,
+        reasons: list[str] | None = None,
+        first: First = FIRST_DEFAULT,
+        after: After = None,
+    ) -> Connection[Case]:
+        """Deposits that could not be credited, of some states and reasons or of any, in the order their cases were opened."""
+        start = parse_id_cursor("cases", after)
+        async with info.context.turn() as session:
+            found = await cases.list_cases(
+                session,
+                states=checked_states(states),
+                reasons=checked_reasons(reasons),
+                after=None if start is None else CaseId(start),
+                limit=checked(first) + 1,
+            )
+        listed = await info.context.asset_register()
+        return connect(
+            "cases",
+            found,
+            first,
+            after,
+            key=lambda row: row.id,
+            show=lambda row: show_case(listed.get(row.asset), row),
         )
 
     @strawberry.field
@@ -353,7 +386,17 @@ async def _deposit(info: Ctx, value: UUID) -> Deposit | None:
             found = await deposits.get_deposit(session, DepositId(value))
     except NotFound:
         return None
-    return show_deposit(await info.context.asset(found.transfer.asset), found)
+    asset = (await info.context.asset_register()).get(found.transfer.asset)
+    return None if asset is None else show_deposit(asset, found)
+
+
+async def _case(info: Ctx, value: UUID) -> Case | None:
+    try:
+        async with info.context.turn() as session:
+            found = await cases.get_case(session, CaseId(value))
+    except NotFound:
+        return None
+    return show_case((await info.context.asset_register()).get(found.asset), found)
 
 
 async def _transfer(info: Ctx, value: UUID) -> Transfer | None:
@@ -388,6 +431,7 @@ _BY_PREFIX = {
     "wal": _wallet,
     "adr": _address,
     "dep": _deposit,
+    "cas": _case,
     "trf": _transfer,
     "wdr": _withdrawal,
     "pay": _payout,

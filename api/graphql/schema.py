@@ -15,7 +15,8 @@ from strawberry.extensions import (
 )
 from strawberry.schema.config import StrawberryConfig
 
-from api.graphql import connections, holdings, movements, parties, query, records
+from api.graphql import cases, connections, holdings, movements, parties, query, records
+from api.graphql.cases import Case
 from api.graphql.descriptions import describe
 from api.graphql.limits import SelectionLimiter
 from api.graphql.movements import Deposit, Payout, Transfer, Withdrawal
@@ -36,7 +37,7 @@ class Schema(strawberry.Schema):
 
 def build_schema(*, introspection: bool) -> strawberry.Schema:
     """The schema with its limits on what one query may cost."""
-    describe(connections, holdings, movements, parties, query, records)
+    describe(cases, connections, holdings, movements, parties, query, records)
     limits: list[Callable[[], SchemaExtension]] = [
         partial(QueryDepthLimiter, max_depth=DEPTH_MAX),
         partial(MaxAliasesLimiter, max_alias_count=ALIASES_MAX),
@@ -47,7 +48,7 @@ def build_schema(*, introspection: bool) -> strawberry.Schema:
         limits.append(DisableIntrospection)
     return Schema(
         query=Query,
-        types=[Customer, Wallet, DepositAddress, Deposit, Transfer, Withdrawal, Payout],
+        types=[Customer, Wallet, DepositAddress, Deposit, Case, Transfer, Withdrawal, Payout],
         extensions=limits,
         config=StrawberryConfig(disable_field_suggestions=not introspection),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Path
 from pydantic import Field
 from starlette.responses import Response
@@ -14,16 +15,21 @@ from api.rest.shapes import (
     COMMAND_PROBLEMS,
     READ_PROBLEMS,
     AssetText,
+    Empty,
     In,
     Out,
     PageOut,
     load_asset,
     parse_chain,
+    problems,
 )
 from api.rest.withdrawals import WithdrawalOut, show_withdrawal
 from api.strict_json import StrictRoute
+from custody.chains.errors import UnsupportedChain
+from custody.chains.stellar.rpc import StellarRpc
 from custody.db.session import UnitOfWork
 from custody.deposits import execution as deposits
+from custody.kernel.errors import Unavailable
 from custody.kernel.ids import VaultId, WithdrawalId, new_uuid, parse_id, show_id
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault
@@ -55,6 +61,15 @@ class TrustlineIn(In):
     """The credit asset that a Stellar vault shall be able to hold."""
 
     asset: AssetText
+
+
+class MemoRequiredOut(Out):
+    """What the chain says of a Stellar vault's account."""
+
+    vault_id: str
+    required: bool | None = Field(
+        description="Whether its data entry `config.memo_required` is `1` (SEP-29); null while the chain's node does not answer."
+    )
 
 
 @router.post("", status_code=201, response_model=VaultOut, responses=COMMAND_PROBLEMS)
@@ -104,6 +119,44 @@ async def open_trustline(vault_id: VaultPath, body: TrustlineIn, command: Operat
         return await show_withdrawal(uow, asked)
 
     return await command.run(effect)
+
+
+@router.post(
+    "/{vault_id}/memo-required", status_code=201, response_model=WithdrawalOut, responses=COMMAND_PROBLEMS
+)
+async def require_memo(vault_id: VaultPath, command: Operate, _: Empty | None = None) -> Response:
+    """Have the account tell senders that it wants a memo (SEP-29). Done by the vault's key, approved like a withdrawal."""
+    wanted = VaultId(parse_id("vlt", vault_id))
+    operation_id = WithdrawalId(new_uuid())
+
+    async def effect(uow: UnitOfWork) -> WithdrawalOut:
+        asked = await withdrawals.request_memo_required(
+            uow,
+            command.principal,
+            operation_id,
+            wanted,
+            settings=command.app.settings,
+            clock=command.app.clock,
+        )
+        return await show_withdrawal(uow, asked)
+
+    return await command.run(effect)
+
+
+@router.get("/{vault_id}/memo-required", responses=problems(400, 404))
+async def read_memo_required(vault_id: VaultPath, caller: Reader) -> MemoRequiredOut:
+    """Whether the account tells senders that it wants a memo, as the chain has it now."""
+    async with caller.read() as session:
+        vault = await wallets.get_vault(session, VaultId(parse_id("vlt", vault_id)))
+    client = caller.app.clients.get(vault.chain)
+    if not isinstance(client, StellarRpc):
+        raise UnsupportedChain(chain=vault.chain)
+    try:
+        required: bool | None = await client.requires_memo(vault.account)
+    except Unavailable as error:
+        structlog.get_logger().warning("vault.memo_required_unknown", reason=error.code)
+        required = None
+    return MemoRequiredOut(vault_id=show_id("vlt", vault.id), required=required)
 
 
 def show_vault(vault: Vault) -> VaultOut:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path
 from pydantic import Field
 from starlette.responses import Response
 
 from api.auth import Reader
+from api.errors import at
 from api.idempotency import Write
 from api.rest.shapes import (
     COMMAND_PROBLEMS,
@@ -28,6 +29,9 @@ from custody.assets import service as assets
 from custody.assets.model import Asset
 from custody.db.session import UnitOfWork
 from custody.deposits import execution as deposits
+from custody.deposits.execution import parse_address_memo
+from custody.deposits.model import AddressMemo
+from custody.kernel.assetid import ChainId
 from custody.kernel.ids import CustomerId, WalletId, new_uuid, parse_id, show_id
 from custody.kernel.money import format_units
 from custody.ledger import service as ledger
@@ -68,10 +72,27 @@ class BalanceOut(Out):
     display: str = Field(description="`available` for people, with all decimals.", examples=["0.2500000"])
 
 
+class AddressMemoIn(In):
+    """A memo that is to name the wallet. One that spells a number cannot: it is matched as a memo id."""
+
+    type: Literal["text", "hash", "return"] = Field(
+        description="Hash and return memos of the same value are one: the chain does not tell them apart."
+    )
+    value: str = Field(
+        min_length=1,
+        max_length=64,
+        description="Up to 28 bytes of text, or 64 hex digits.",
+        examples=["ACME-7001"],
+    )
+
+
 class AddressIn(In):
     """On which chain an address is wanted."""
 
     chain: str = Field(max_length=64, examples=["stellar:devnet", "eip155:31337"])
+    memo: AddressMemoIn | None = Field(
+        default=None, description="Stellar: a memo that senders insist on, instead of an id that is issued."
+    )
 
 
 class AddressOut(Out):
@@ -82,7 +103,8 @@ class AddressOut(Out):
     chain: str = Field(examples=["stellar:devnet"])
     address: str = Field(description="M address on Stellar, EIP-55 address on EVM chains.")
     account: str = Field(description="What the chain sees. On Stellar it must come with the memo below.")
-    memo: str | None = Field(description="Stellar: the memo id for senders that do not know M addresses.")
+    memo: str | None = Field(description="Stellar: the memo for senders that do not know M addresses.")
+    memo_type: Literal["id", "text", "hash", "return"] | None
 
 
 class PaymentReferenceOut(Out):
@@ -134,8 +156,15 @@ async def issue_address(wallet_id: WalletPath, body: AddressIn, command: Write) 
     recorded = await command.recorded()
     if recorded is not None:
         return recorded
+    memo = _read_memo(chain, body)
     issued = await deposits.issue_address(
-        command.app.db, command.app.signer, command.principal, wanted, chain, command.derived_id("address")
+        command.app.db,
+        command.app.signer,
+        command.principal,
+        wanted,
+        chain,
+        command.derived_id("address"),
+        memo,
     )
 
     async def effect(_: UnitOfWork) -> AddressOut:
@@ -171,6 +200,14 @@ async def name_reference(wallet_id: WalletPath, command: Write, _: Empty | None 
     return await command.run(effect)
 
 
+def _read_memo(chain: ChainId, body: AddressIn) -> AddressMemo | None:
+    """The memo that is to name the wallet. Raises MemosNotKnown, InvalidAddressMemo at /memo."""
+    if body.memo is None:
+        return None
+    with at("/memo"):
+        return parse_address_memo(chain, body.memo.type, body.memo.value)
+
+
 def show_wallet(wallet: Wallet) -> WalletOut:
     """A wallet as responses carry it."""
     return WalletOut(
@@ -199,5 +236,6 @@ def show_address(address: DepositAddress) -> AddressOut:
         chain=address.chain,
         address=address.address,
         account=address.account,
-        memo=None if address.tag is None else str(address.tag),
+        memo=address.shown_memo[1],
+        memo_type=address.shown_memo[0],
     )

@@ -104,7 +104,8 @@ class WithdrawalOut(Out):
 
     id: str = Field(examples=["wdr_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])
     kind: str = Field(
-        description="`payment`; `change_trust` for a vault's trustline; `anchor` for a checkpoint's hash on chain."
+        description="`payment`; `return` of a suspended deposit; `change_trust` for a vault's trustline, `memo_required` for "
+        "its wish for memos; `anchor` for a checkpoint's hash on chain."
     )
     state: str = Field(examples=["awaiting_approval"])
     wallet_id: str | None

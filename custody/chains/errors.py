@@ -57,3 +57,12 @@ class WrongNetwork(InvariantViolated):
 
     code = "chain_wrong_network"
     public = "The chain's node serves another network."
+
+
+class InvalidAddressMemo(InvalidInput):
+    """The memo cannot name a wallet: it does not fit its type, or is text that spells a number."""
+
+    code = "invalid_address_memo"
+    public = (
+        "The memo does not fit its type. A number as text cannot be registered: it is matched as a memo id."
+    )

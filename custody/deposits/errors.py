@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from custody.kernel.errors import Conflict, InvariantViolated, NotFound
+from custody.kernel.errors import Conflict, InvalidInput, InvariantViolated, NotFound
 
 
 class UnknownDeposit(NotFound):
@@ -17,6 +17,41 @@ class DepositExistsDifferent(InvariantViolated):
 
     code = "deposit_exists_different"
     public = "A deposit was observed twice with different content."
+
+
+class UnknownCase(NotFound):
+    """No such case of this tenant."""
+
+    code = "unknown_case"
+    public = "No such case."
+
+
+class CaseDecided(Conflict):
+    """The case has ended, or its money is on its way back."""
+
+    code = "case_decided"
+    public = "This case has been decided about otherwise, or has ended."
+
+
+class CaseNotBooked(Conflict):
+    """The asset is not listed, so that nothing of it is in the books to be moved."""
+
+    code = "case_not_booked"
+    public = "The asset is not listed: list it, and the deposit is decided about anew."
+
+
+class CaseHoldsMoney(Conflict):
+    """The deposit's money is in suspense: it belongs to somebody, and is assigned or returned."""
+
+    code = "case_holds_money"
+    public = "A case with money in suspense cannot be dismissed; assign it or return it."
+
+
+class BadNote(InvalidInput):
+    """A note is too long or has control characters."""
+
+    code = "bad_note"
+    public = "A note has at most 500 printable characters."
 
 
 class RequestExistsDifferent(Conflict):

@@ -10,15 +10,17 @@ from uuid import UUID
 
 from custody.chains import address as addresses
 from custody.chains.stellar.address import muxed
+from custody.chains.stellar.memo import parse_words
 from custody.db.session import Database, UnitOfWork
 from custody.deposits import store
 from custody.deposits.errors import KeyNotOurs, RequestExistsDifferent
+from custody.deposits.model import AddressMemo
 from custody.deposits.ports import KeyMaker
 from custody.identity.model import Principal
 from custody.kernel.assetid import ChainId
 from custody.kernel.ids import AddressId, TenantId, VaultId, WalletId, derived_uuid
 from custody.wallets import service as wallets
-from custody.wallets.errors import UnknownVault
+from custody.wallets.errors import MemosNotKnown, UnknownVault
 from custody.wallets.model import DepositAddress, Vault
 
 OMNIBUS = "omnibus"
@@ -33,6 +35,13 @@ async def create_vault(
     return await _make_vault(db, signer, principal, chain, OMNIBUS, None, request_id)
 
 
+def parse_address_memo(chain: ChainId, memo_type: str, value: str) -> AddressMemo:
+    """A memo that can name a wallet. Raises InvalidAddressMemo, and MemosNotKnown on chains that have none."""
+    if addresses.namespace(chain) != addresses.STELLAR:
+        raise MemosNotKnown(chain=chain)
+    return AddressMemo(type=memo_type, words=parse_words(memo_type, value))
+
+
 async def issue_address(
     db: Database,
     signer: KeyMaker,
@@ -40,21 +49,25 @@ async def issue_address(
     wallet_id: WalletId,
     chain: ChainId,
     request_id: UUID,
+    memo: AddressMemo | None = None,
 ) -> DepositAddress:
     """A deposit address for a wallet. Idempotent by request id.
 
-    Stellar: a new tag on the omnibus account. EVM: a deposit vault of the wallet's own, or, for a wallet of the treasury, the
-    omnibus account itself, which nobody else is told: that is how the tenant fills the vault that pays.
-    Raises UnknownWallet, NoOmnibusVault, RequestExistsDifferent, UnsupportedChain and the signer's errors.
+    Stellar: a new tag on the omnibus account, or the memo that a partner insists on. EVM: a deposit vault of the wallet's own,
+    or, for a wallet of the treasury, the omnibus account itself, which nobody else is told: that is how the tenant fills the
+    vault that pays. Raises UnknownWallet, NoOmnibusVault, RequestExistsDifferent, UnsupportedChain, InvalidAddressMemo,
+    MemosNotKnown, MemoTaken and the signer's errors.
     """
     kind = addresses.namespace(chain)
     addresses.curve_of(chain)
     async with db.unit_of_work(principal.tenant) as uow:
         await uow.lock(f"address/{principal.tenant}/{request_id}")
-        known = await _find(uow, principal.tenant, wallet_id, chain, request_id)
+        known = await _find(uow, principal.tenant, wallet_id, chain, request_id, memo)
         if known is not None:
             return known
         wallet = await wallets.get_wallet(uow, wallet_id)
+        if memo is not None:
+            return await _register_memo(uow, principal, wallet_id, chain, request_id, memo)
         if kind == addresses.STELLAR:
             return await _issue_tag(uow, principal, wallet_id, chain, request_id)
         customer = await wallets.get_customer(uow, wallet.customer_id)
@@ -120,6 +133,32 @@ async def _issue_tag(
     return await _add(uow, principal, wallet_id, vault, muxed(vault.account, tag), tag, request_id)
 
 
+async def _register_memo(
+    uow: UnitOfWork,
+    principal: Principal,
+    wallet_id: WalletId,
+    chain: ChainId,
+    request_id: UUID,
+    memo: AddressMemo,
+) -> DepositAddress:
+    vault = await wallets.omnibus(uow, chain)
+    return await wallets.add_address(
+        uow,
+        principal.subject,
+        DepositAddress(
+            id=_address_id(principal.tenant, request_id),
+            wallet_id=wallet_id,
+            vault_id=vault.id,
+            chain=chain,
+            address=vault.account,
+            account=vault.account,
+            tag=None,
+            memo_type=memo.type,
+            memo=memo.words,
+        ),
+    )
+
+
 async def _name_omnibus(
     uow: UnitOfWork, principal: Principal, wallet_id: WalletId, chain: ChainId, request_id: UUID
 ) -> DepositAddress:
@@ -158,11 +197,17 @@ async def _add(
 
 
 async def _find(
-    uow: UnitOfWork, tenant: TenantId, wallet_id: WalletId, chain: ChainId, request_id: UUID
+    uow: UnitOfWork,
+    tenant: TenantId,
+    wallet_id: WalletId,
+    chain: ChainId,
+    request_id: UUID,
+    memo: AddressMemo | None = None,
 ) -> DepositAddress | None:
     """The address that this request made before. Raises RequestExistsDifferent when it was for something else."""
     known = await wallets.find_address(uow, _address_id(tenant, request_id))
-    if known is not None and (known.wallet_id, known.chain) != (wallet_id, chain):
+    words = None if memo is None else memo.words
+    if known is not None and (known.wallet_id, known.chain, known.memo) != (wallet_id, chain, words):
         raise RequestExistsDifferent(request_id=request_id)
     return known
 

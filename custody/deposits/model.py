@@ -1,13 +1,15 @@
-"""Deposits: what arrived from outside at one of our vaults, and what became of it. Frozen values."""
+"""Deposits: what arrived from outside at one of our vaults, what became of it, and the case of what could not be credited.
+Frozen values."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from uuid import UUID
 
 from custody.kernel.assetid import AssetId, ChainId
-from custody.kernel.ids import DepositId, VaultId, WalletId
+from custody.kernel.ids import CaseId, DepositId, VaultId, WalletId, WithdrawalId, derived_uuid
 from custody.ledger.model import Command
 
 
@@ -34,7 +36,7 @@ class ObservedTransfer:
     tag: int | None
     """Muxed id or id memo."""
     memo: str = ""
-    """The sender's words where they are no tag (`text:…`, `hash:…`): for the person who looks at suspense."""
+    """The sender's words where they are no tag, as `chains.stellar.memo` spells them."""
     amount: int
     """Atomic units, more than zero."""
     occurred_at: datetime
@@ -49,7 +51,9 @@ class Observation(StrEnum):
     KNOWN = "known"
     """Recorded before; nothing was changed."""
     UNLISTED = "unlisted"
-    """The asset is not listed: nobody is credited, nothing is kept."""
+    """New, and its asset is not listed: nobody can be credited yet."""
+    FLOODED = "flooded"
+    """Not kept: its transaction has brought too many arrivals of unlisted assets already."""
     UNMOVED = "unmoved"
     """The vault paid itself: it holds what it held, so nobody is credited, nothing is kept."""
 
@@ -75,6 +79,103 @@ class Deposit:
     changed_at: datetime
     """When its state last changed."""
 
+    @property
+    def posting_id(self) -> UUID:
+        """The id under which this inclusion is booked: its own, and another one for each later inclusion."""
+        return self.id if self.inclusion == 1 else derived_uuid("deposit", self.id, self.inclusion)
+
+
+class Reason(StrEnum):
+    """Why a final arrival was not credited."""
+
+    MEMO_MISSING = "memo_missing"
+    """It came to a shared Stellar account without a memo or muxed id."""
+    UNKNOWN_MEMO = "unknown_memo"
+    """Its memo or muxed id names no wallet."""
+    UNATTRIBUTED = "unattributed"
+    """It came to a shared account of a chain that knows no memos."""
+    UNSUPPORTED_ASSET = "unsupported_asset"
+    """Its asset is not listed."""
+    BELOW_MINIMUM = "below_minimum"
+    """It is less than the tenant takes as a deposit of this asset."""
+    DUST = "dust"
+    """It is so little that nobody is asked."""
+    ACCOUNT_CLOSED = "account_closed"
+    """The wallet that it names has closed its account in this asset."""
+    ACCOUNT_REFUSED = "account_refused"
+    """The wallet's account may not hold that much."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepositRule:
+    """What a tenant takes as a deposit of one asset. Zero means that every amount is welcome."""
+
+    minimum: int = 0
+    """Atomic units; less goes to suspense for a person to look at."""
+    dust: int = 0
+    """Atomic units; less goes to suspense and nobody is asked, whomever it names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepositCase:
+    """Why a deposit was not credited, and what a person decided about it."""
+
+    id: CaseId
+    """Shown as `cas_…`. Derived from the deposit's inclusion and the reason."""
+    sequence: int
+    """Order in which cases were opened."""
+    deposit_id: DepositId
+    """What arrived."""
+    state: str
+    """One of `transitions.DEPOSIT_CASES`."""
+    reason: Reason
+    """Why it was not credited."""
+    asset: AssetId
+    """What arrived; listed or not."""
+    amount: int
+    """Atomic units."""
+    named_wallet_id: WalletId | None
+    """The wallet that the sender named, where another reason keeps it from being credited."""
+    wallet_id: WalletId | None
+    """The wallet that it was assigned to."""
+    withdrawal_id: WithdrawalId | None
+    """The withdrawal that returns it, or returned it."""
+    decided_by: str
+    """Subject who assigned, dismissed, or asked for the return; empty while nobody did."""
+    note: str
+    """What that person wrote down."""
+    opened_at: datetime
+    """When it was opened."""
+    changed_at: datetime
+    """When its state last changed."""
+
+    @property
+    def is_booked(self) -> bool:
+        """Whether its money is in the books: in suspense until the case ends."""
+        return self.reason is not Reason.UNSUPPORTED_ASSET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressMemo:
+    """A memo that is to name a wallet."""
+
+    type: str
+    """One of `chains.stellar.memo.MEMO_TYPES`."""
+    words: str
+    """What it says, as arrivals have it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undecided:
+    """A deposit that a final height does not credit."""
+
+    deposit: Deposit
+    """As it will be."""
+    reason: Reason
+    """Why."""
+    named_wallet_id: WalletId | None
+    """The wallet that it names all the same."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Booking:
@@ -82,6 +183,8 @@ class Booking:
 
     deposits: tuple[Deposit, ...]
     """In the state and with the wallet that they will have."""
+    undecided: tuple[Undecided, ...]
+    """Those of them that get a case."""
     commands: tuple[Command, ...]
     """What the ledger is to post for them."""
 

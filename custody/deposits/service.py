@@ -1,103 +1,150 @@
 """Deposits from the first sight in a block to the credit: what ingestion calls, and what readers ask.
 
-Crediting waits for finality. What cannot be attributed by then goes to suspense, where a person decides. Money that comes from a
-vault of our own is treated like any other: the sending side books its departure as a withdrawal, this side books its arrival, so
-both vaults agree with the chain whoever sent it. Without a tag or a deposit vault to name a wallet it ends in suspense. A vault
-that pays itself is neither: nothing left it and nothing arrived, so neither side books anything but the fee.
+Crediting waits for finality. What cannot be credited by then goes to suspense with a case, about which a person decides
+(`cases`). What an asset that is not listed brings is kept, but cannot be booked: it waits with its case until the asset is
+listed. Money that comes from a vault of our own is treated like any other: the sending side books its departure as a withdrawal,
+this side books its arrival, so both vaults agree with the chain whoever sent it. Without a tag or a deposit vault to name a
+wallet it ends in suspense. A vault that pays itself is neither: nothing left it and nothing arrived, so neither side books
+anything but the fee.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
 from custody.assets import service as assets
-from custody.audit import service as audit
 from custody.db.session import ReadSession, UnitOfWork
-from custody.deposits import store
+from custody.deposits import case_store, cases, store
 from custody.deposits.errors import CreditSpent, DepositExistsDifferent, UnknownDeposit
-from custody.deposits.model import Booking, Deposit, FinalHeight, Observation, ObservedTransfer
+from custody.deposits.evaluate import NO_RULE, Standing, judge, named_by
+from custody.deposits.model import (
+    Booking,
+    Deposit,
+    DepositCase,
+    DepositRule,
+    FinalHeight,
+    Observation,
+    ObservedTransfer,
+    Reason,
+    Undecided,
+)
+from custody.deposits.telling import tell
 from custody.deposits.transitions import DEPOSITS
-from custody.events import outbox
-from custody.kernel.assetid import ChainId
+from custody.kernel.assetid import AssetId, ChainId
+from custody.kernel.errors import CustodyError
 from custody.kernel.ids import DepositId, TenantId, VaultId, WalletId, derived_uuid
 from custody.kernel.money import Amount
 from custody.ledger import postings
 from custody.ledger import service as ledger
-from custody.ledger.errors import InsufficientFunds
-from custody.ledger.model import Command
+from custody.ledger.errors import AccountClosed, ExceedsCeiling, InsufficientFunds, TransferArchived
+from custody.ledger.model import AccountKind, Command
 from custody.ledger.transitions import ACCOUNTS
 from custody.wallets import service as wallets
 from custody.wallets.model import VaultRef
 
-ACTOR = "ingestion"
-"""Who the audit log names: nobody asked for a deposit, the chain brought it."""
-TAG_ISSUED_MAX = 2**63 - 1
-"""No tag of ours is larger (`vaults.tags_issued` is a bigint)."""
+_EVENT_OF = {"credited": "credit", "suspended": "suspend", "unlisted": "set_aside"}
+_BOOKED = frozenset({"credited", "suspended"})
 
-_EVENT_OF = {"credited": "credit", "suspended": "suspend"}
+Refusing = tuple[UUID, AssetId]
+"""A wallet whose account in an asset takes no more."""
 
 
-async def observe(uow: UnitOfWork, vault: VaultRef, transfer: ObservedTransfer) -> Observation:
+async def observe(
+    uow: UnitOfWork, vault: VaultRef, transfer: ObservedTransfer, *, keep_unlisted: bool = True
+) -> Observation:
     """Record an arrival at a vault of the transaction's tenant. Idempotent by what arrived.
 
-    Raises DepositExistsDifferent when its place in the transaction is taken by something else, or it is in two blocks at once.
+    One of an asset that is not listed is not kept where the caller says so. Raises DepositExistsDifferent when its place in the
+    transaction is taken by something else, or it is in two blocks at once.
     """
     if transfer.source == transfer.account:
         return Observation.UNMOVED
-    if await assets.find(uow, transfer.asset) is None:
-        return Observation.UNLISTED
+    listed = await assets.find(uow, transfer.asset) is not None
+    if not (listed or keep_unlisted):
+        return Observation.FLOODED
+    recorded = Observation.RECORDED if listed else Observation.UNLISTED
     deposit_id = id_of(uow.tenant, transfer)
-    wallet_id = await _attribute(uow, vault.vault_id, transfer.tag)
+    wallet_id = await _attribute(uow, vault.vault_id, transfer)
     if await store.insert_deposit(uow, deposit_id, vault.vault_id, wallet_id, transfer):
-        await _tell(uow, "observed", deposit_id, transfer, wallet_id)
-        return Observation.RECORDED
+        await tell(uow, "observed", deposit_id, transfer, wallet_id)
+        return recorded
     known = await store.lock_deposit(uow, deposit_id)
     if known is not None and known.state in DEPOSITS.sources("include"):
         await store.include_again(uow, known, wallet_id, transfer)
-        await _tell(uow, "observed", deposit_id, transfer, wallet_id)
-        return Observation.RECORDED
+        await tell(uow, "observed", deposit_id, transfer, wallet_id)
+        return recorded
     if known is None or known.transfer.block_hash != transfer.block_hash:
         raise DepositExistsDifferent(chain=transfer.chain, tx_hash=transfer.tx_hash, ordinal=transfer.ordinal)
     return Observation.KNOWN
 
 
-async def find_final(uow: UnitOfWork, chain: ChainId, height_final: int) -> Booking:
-    """Decide about every deposit of the tenant whose block is final: to its wallet, or to suspense. Idempotent.
+async def find_final(
+    uow: UnitOfWork, chain: ChainId, height_final: int, refusing: Collection[Refusing] = ()
+) -> Booking:
+    """Decide about every deposit of the tenant whose block is final: to its wallet, to suspense, or aside. Idempotent.
 
     The caller posts the commands, together with all else that the same height decides, and then calls `book`: who posts twice in
-    one transaction may wait in a circle with others.
+    one transaction may wait in a circle with others. Where the ledger refuses for a wallet's account (`refusing_wallet`), the
+    caller rolls back and asks again with that account among `refusing`: what has happened must be booked, so it is suspended.
     """
+    await cases.take_listed(uow, chain)
     due = await store.lock_final(uow, chain, height_final)
-    decided = [await _decide(uow, deposit) for deposit in due]
+    rules = await case_store.load_rules(uow) if due else {}
+    listed = {asset.id for asset in await assets.list_assets(uow)} if due else set()
+    decided: list[Deposit] = []
+    undecided: list[Undecided] = []
+    for deposit in due:
+        seen = await _stand(uow, deposit, rules, listed, refusing)
+        reason = judge(seen)
+        decided.append(_decided(deposit, seen, reason))
+        if reason is not None:
+            undecided.append(Undecided(deposit=decided[-1], reason=reason, named_wallet_id=seen.wallet_id))
     return Booking(
         deposits=tuple(decided),
+        undecided=tuple(undecided),
         commands=tuple(command for deposit in decided for command in _posting(deposit)),
     )
 
 
-async def book(uow: UnitOfWork, booking: Booking) -> None:
-    """The commands are posted: the deposits are credited or suspended, and everybody is told."""
+def refusing_wallet(error: CustodyError) -> Refusing | None:
+    """The wallet's account that made the ledger refuse to take money; None when the refusal has another cause."""
+    values = error.values
+    owner, asset = values.get("owner"), values.get("asset")
+    mine = values.get("account") == AccountKind.WALLET.value and isinstance(owner, UUID)
+    if not isinstance(error, AccountClosed | ExceedsCeiling) or not mine:
+        return None
+    return (owner, store.split(str(asset))) if isinstance(owner, UUID) else None
+
+
+async def book(uow: UnitOfWork, booking: Booking) -> list[DepositCase]:
+    """The commands are posted: the deposits are credited, suspended or set aside, and everybody is told. Returns the cases
+    opened."""
     for deposit in booking.deposits:
         await store.move(uow, deposit.id, _EVENT_OF[deposit.state], deposit.wallet_id)
-        await _tell_of(uow, deposit)
+        await tell(uow, deposit.state, deposit.id, deposit.transfer, deposit.wallet_id)
+    return [await cases.open_case(uow, found) for found in booking.undecided]
 
 
 async def orphan(uow: UnitOfWork, chain: ChainId, height_above: int) -> list[Deposit]:
-    """Take back every deposit of the tenant above a height: its block was replaced. Booked ones get a mirror posting.
+    """Take back every deposit of the tenant above a height: its block was replaced. Booked ones get a mirror posting, and cases
+    end.
 
-    Raises CreditSpent when a wallet no longer holds what has to be taken back.
+    Raises CreditSpent when a wallet no longer holds what has to be taken back, or it was returned already.
     """
     changed = []
     for deposit in await store.lock_above(uow, chain, height_above):
         event = "orphan" if deposit.state in DEPOSITS.sources("orphan") else "reverse"
+        case = await cases.lock_of(uow, deposit)
         if event == "reverse":
-            await _mirror(uow, deposit)
+            await _mirror(uow, deposit, case)
         await store.move(uow, deposit.id, event, deposit.wallet_id)
+        if case is not None:
+            await cases.end_by_chain(uow, case)
         changed.append(replace(deposit, state=DEPOSITS.target(deposit.state, event)))
-        await _tell_of(uow, changed[-1])
+        await tell(uow, changed[-1].state, deposit.id, deposit.transfer, deposit.wallet_id)
     return changed
 
 
@@ -123,16 +170,22 @@ async def get_deposit(session: ReadSession, deposit_id: DepositId) -> Deposit:
     return found
 
 
+async def find_deposits(session: ReadSession, ids: Collection[DepositId]) -> list[Deposit]:
+    """Those of these deposits that are this tenant's: one question for a whole page of references."""
+    return await store.load_deposits_of_ids(session, ids)
+
+
 async def list_deposits(
     session: ReadSession,
     *,
     wallet_ids: Collection[WalletId] | None = None,
     states: Collection[str] | None = None,
+    of_assets: Collection[AssetId] | None = None,
     after: UUID | None = None,
     limit: int = 100,
 ) -> list[Deposit]:
-    """Deposits in the order they were observed: of some wallets or of all, in some states or in any, after one of them."""
-    return await store.load_deposits(session, wallet_ids, states, after, limit)
+    """Deposits in the order they were observed: of some wallets, in some states and assets, or of all, after one of them."""
+    return await store.load_deposits(session, wallet_ids, states, of_assets, after, limit)
 
 
 def id_of(tenant: TenantId, transfer: ObservedTransfer) -> DepositId:
@@ -154,74 +207,81 @@ def id_of(tenant: TenantId, transfer: ObservedTransfer) -> DepositId:
     )
 
 
-def posting_id(deposit: Deposit) -> UUID:
-    """The id under which this inclusion of a deposit is booked: its own, and another one for each later inclusion."""
-    return deposit.id if deposit.inclusion == 1 else derived_uuid("deposit", deposit.id, deposit.inclusion)
+async def _attribute(session: ReadSession, vault_id: VaultId, transfer: ObservedTransfer) -> WalletId | None:
+    """Whose money it is, by the account, tag or memo that the sender named."""
+    return await wallets.attribute(session, vault_id, *named_by(transfer))
 
 
-async def _attribute(session: ReadSession, vault_id: VaultId, tag: int | None) -> WalletId | None:
-    """Whose money it is. Tags are issued from a signed 64-bit counter, but a sender may write any unsigned one."""
-    if tag is not None and tag > TAG_ISSUED_MAX:
-        return None
-    return await wallets.attribute(session, vault_id, tag)
-
-
-async def _decide(uow: UnitOfWork, deposit: Deposit) -> Deposit:
-    """The deposit as it will be: credited to a wallet or suspended. Asked again: the address may be younger than the money.
-
-    A closed account takes nothing, but what has happened must be booked: it is suspended like money that names nobody.
-    """
-    wallet_id = deposit.wallet_id or await _attribute(uow, deposit.vault_id, deposit.transfer.tag)
+async def _stand(
+    uow: UnitOfWork,
+    deposit: Deposit,
+    rules: Mapping[AssetId, DepositRule],
+    listed: Collection[AssetId],
+    refusing: Collection[Refusing],
+) -> Standing:
+    """What is known about a deposit now. Whose it is is asked again: the address may be younger than the money."""
+    seen = deposit.transfer
+    wallet_id = deposit.wallet_id or await _attribute(uow, deposit.vault_id, seen)
+    account = None
     if wallet_id is not None:
-        account = await ledger.find_account(uow, postings.wallet_account(wallet_id, deposit.transfer.asset))
-        if account is not None and account.state in ACCOUNTS.terminal:
-            wallet_id = None
-    event = "suspend" if wallet_id is None else "credit"
+        account = await ledger.find_account(uow, postings.wallet_account(wallet_id, seen.asset))
+    return Standing(
+        transfer=seen,
+        wallet_id=wallet_id,
+        listed=seen.asset in listed,
+        rule=rules.get(seen.asset, NO_RULE),
+        closed=account is not None and account.state in ACCOUNTS.terminal,
+        refused=wallet_id is not None and (wallet_id, seen.asset) in refusing,
+    )
+
+
+def _decided(deposit: Deposit, seen: Standing, reason: Reason | None) -> Deposit:
+    """The deposit as it will be."""
+    if reason is None:
+        event, wallet_id = "credit", seen.wallet_id
+    else:
+        event, wallet_id = ("suspend" if seen.listed else "set_aside"), None
     return replace(deposit, wallet_id=wallet_id, state=DEPOSITS.target(deposit.state, event))
 
 
 def _posting(deposit: Deposit) -> tuple[Command, ...]:
+    if deposit.state not in _BOOKED:
+        return ()
     amount = Amount(deposit.transfer.asset, deposit.transfer.amount)
     if deposit.wallet_id is None:
         return postings.deposit_suspended(
-            deposit_id=posting_id(deposit), vault_id=deposit.vault_id, amount=amount
+            deposit_id=deposit.posting_id, vault_id=deposit.vault_id, amount=amount
         )
     return postings.deposit_credited(
-        deposit_id=posting_id(deposit),
+        deposit_id=deposit.posting_id,
         vault_id=deposit.vault_id,
         wallet_id=deposit.wallet_id,
         amount=amount,
     )
 
 
-async def _mirror(uow: UnitOfWork, deposit: Deposit) -> None:
+async def _mirror(uow: UnitOfWork, deposit: Deposit, case: DepositCase | None) -> None:
+    """Undo what was booked for a deposit. Where its month is archived a transfer the other way does the same.
+
+    Suspense is everybody's: money that has gone back to its sender must not be taken from others who wait there.
+    """
+    if case is not None and case.state in ("returning", "returned"):
+        raise CreditSpent(deposit_id=deposit.id, case_id=case.id, state=case.state)
+    assigned = None if case is None or case.state != "assigned" else case.id
     try:
-        await ledger.post(uow, *postings.deposit_reversed(deposit_id=posting_id(deposit)))
+        try:
+            await ledger.post(
+                uow, *postings.deposit_reversed(deposit_id=deposit.posting_id, assigned_by=assigned)
+            )
+        except TransferArchived:
+            await ledger.post(
+                uow,
+                *postings.deposit_taken_back(
+                    deposit_id=deposit.posting_id,
+                    vault_id=deposit.vault_id,
+                    wallet_id=deposit.wallet_id,
+                    amount=Amount(deposit.transfer.asset, deposit.transfer.amount),
+                ),
+            )
     except InsufficientFunds as error:
         raise CreditSpent(deposit_id=deposit.id, wallet_id=deposit.wallet_id) from error
-
-
-async def _tell_of(uow: UnitOfWork, deposit: Deposit) -> None:
-    await _tell(uow, deposit.state, deposit.id, deposit.transfer, deposit.wallet_id)
-
-
-async def _tell(
-    uow: UnitOfWork,
-    fact: str,
-    deposit_id: DepositId,
-    transfer: ObservedTransfer,
-    wallet_id: WalletId | None,
-) -> None:
-    """The event for outsiders and the entry for examiners, of one change of state."""
-    data = {
-        "chain": transfer.chain,
-        "height": transfer.height,
-        "block_hash": transfer.block_hash,
-        "tx_hash": transfer.tx_hash,
-        "ordinal": transfer.ordinal,
-        "asset": transfer.asset.text,
-        "amount": str(transfer.amount),
-        "wallet_id": None if wallet_id is None else str(wallet_id),
-    }
-    await outbox.emit(uow, f"deposit.{fact}", deposit_id, data)
-    await audit.record(uow, ACTOR, f"deposit.{fact}", deposit_id, data)

@@ -14,7 +14,7 @@ from custody.db.session import ReadSession, UnitOfWork
 from custody.deposits.model import Deposit, FinalHeight, ObservedTransfer
 from custody.deposits.tables import chain_heights, deposits, vault_requests
 from custody.deposits.transitions import DEPOSITS, VAULT_REQUESTS
-from custody.kernel.assetid import ChainId, parse_asset_id
+from custody.kernel.assetid import AssetId, ChainId
 from custody.kernel.errors import InvariantViolated
 from custody.kernel.ids import DepositId, VaultId, WalletId
 
@@ -105,8 +105,8 @@ async def lock_final(uow: UnitOfWork, chain: ChainId, height_final: int) -> list
 
 
 async def lock_above(uow: UnitOfWork, chain: ChainId, height_above: int) -> list[Deposit]:
-    """Deposits in blocks above a height that still count as included, newest first, their rows locked."""
-    included = {*DEPOSITS.sources("orphan"), *DEPOSITS.sources("reverse")}
+    """Deposits in blocks above a height that still count as included or were returned, newest first, their rows locked."""
+    included = {*DEPOSITS.sources("orphan"), *DEPOSITS.sources("reverse"), DEPOSITS.target_of("return")}
     rows = await uow.conn.execute(
         select(deposits)
         .where(
@@ -130,15 +130,26 @@ async def load_deposit(session: ReadSession, deposit_id: DepositId) -> Deposit |
     return None if row is None else _deposit(row)
 
 
+async def load_deposits_of_ids(session: ReadSession, ids: Collection[DepositId]) -> list[Deposit]:
+    """Those of these deposits that are this tenant's, in no particular order."""
+    rows = await session.conn.execute(
+        select(deposits).where(deposits.c.tenant_id == session.tenant, deposits.c.id.in_(list(ids)))
+    )
+    return [_deposit(row) for row in rows]
+
+
 async def load_deposits(
     session: ReadSession,
     wallet_ids: Collection[WalletId] | None,
     states: Collection[str] | None,
+    assets: Collection[AssetId] | None,
     after: UUID | None,
     limit: int,
 ) -> list[Deposit]:
     """Deposits in the order they were observed, after one of them."""
     query = select(deposits).where(deposits.c.tenant_id == session.tenant)
+    if assets is not None:
+        query = query.where(deposits.c.asset.in_([asset.text for asset in assets]))
     if wallet_ids is not None:
         query = query.where(deposits.c.wallet_id.in_(wallet_ids))
     if states is not None:
@@ -152,6 +163,12 @@ async def load_deposits(
         query = query.where(deposits.c.sequence > last)
     rows = await session.conn.execute(query.order_by(deposits.c.sequence).limit(limit))
     return [_deposit(row) for row in rows]
+
+
+def split(text: str) -> AssetId:
+    """The asset of a stored name. Not parsed: an asset that is not listed may have a form that we do not know."""
+    chain, _, reference = text.partition("/")
+    return AssetId(ChainId(chain), reference)
 
 
 async def write_height(
@@ -273,7 +290,7 @@ def _deposit(row: Row[Any]) -> Deposit:
             block_hash=row.block_hash,
             tx_hash=row.tx_hash,
             ordinal=row.ordinal,
-            asset=parse_asset_id(row.asset),
+            asset=split(row.asset),
             source=row.source,
             account=row.account,
             tag=row.tag,

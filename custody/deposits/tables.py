@@ -1,4 +1,5 @@
-"""Deposits, requests for vaults, and the height up to which each chain is final."""
+"""Deposits and their cases, what a tenant takes as a deposit, requests for vaults, and the height up to which each chain is
+final."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ from custody.db.columns import (
     uuid_column,
     uuid_key,
 )
-from custody.deposits.transitions import DEPOSITS, VAULT_REQUESTS
+from custody.deposits.model import Reason
+from custody.deposits.transitions import DEPOSIT_CASES, DEPOSITS, VAULT_REQUESTS
 from custody.wallets.model import VAULT_PURPOSES
 
 deposits = Table(
@@ -78,6 +80,84 @@ deposits = Table(
     Index("ix_deposits_height", "tenant_id", "chain", "height"),
     Index("ix_deposits_sequence", "tenant_id", "sequence"),
     Index("ix_deposits_wallet_id", "tenant_id", "wallet_id", "sequence"),
+)
+
+deposit_cases = Table(
+    "deposit_cases",
+    metadata,
+    tenant_column(),
+    uuid_key(),
+    Column("sequence", BigInteger, Identity(always=True), nullable=False),
+    uuid_column("deposit_id"),
+    state_column("state", DEPOSIT_CASES),
+    choice_column("reason", tuple(Reason)),
+    text_column("chain"),
+    text_column("asset"),
+    # Copied from the deposit, which never changes: what suspense holds is summed here.
+    amount_column("amount"),
+    uuid_column("named_wallet_id", nullable=True),
+    uuid_column("wallet_id", nullable=True),
+    uuid_column("withdrawal_id", nullable=True),
+    text_column("decided_by"),
+    text_column("note"),
+    created_at(),
+    utc_column("changed_at"),
+    ForeignKeyConstraint(["tenant_id", "deposit_id"], ["deposits.tenant_id", "deposits.id"]),
+    CheckConstraint("amount > 0", name="amount_positive"),
+    CheckConstraint("state <> 'assigned' OR wallet_id IS NOT NULL", name="assigned_to_a_wallet"),
+    CheckConstraint(
+        "(state IN ('returning', 'returned')) = (withdrawal_id IS NOT NULL)", name="returned_by_a_withdrawal"
+    ),
+    CheckConstraint(
+        "state NOT IN ('dismissed', 'listed') OR reason = 'unsupported_asset'", name="money_is_not_dismissed"
+    ),
+    CheckConstraint(
+        "state NOT IN ('assigned', 'returning', 'returned') OR reason <> 'unsupported_asset'",
+        name="unlisted_is_not_moved",
+    ),
+    # A deposit has one case at a time; what ended without a decision may be followed by another.
+    Index(
+        "uq_deposit_cases_deposit",
+        "tenant_id",
+        "deposit_id",
+        unique=True,
+        postgresql_where=text("state NOT IN ('orphaned', 'listed')"),
+    ),
+    Index("ix_deposit_cases_sequence", "tenant_id", "sequence"),
+    Index(
+        "ix_deposit_cases_waiting",
+        "tenant_id",
+        "chain",
+        "asset",
+        postgresql_where=text("reason = 'unsupported_asset' AND state IN ('open', 'ignored')"),
+    ),
+    # What a queue asks for, and what suspense must hold.
+    Index(
+        "ix_deposit_cases_unsettled",
+        "tenant_id",
+        "asset",
+        "sequence",
+        postgresql_where=text("state IN ('open', 'ignored', 'returning')"),
+    ),
+    Index(
+        "uq_deposit_cases_withdrawal",
+        "tenant_id",
+        "withdrawal_id",
+        unique=True,
+        postgresql_where=text("withdrawal_id IS NOT NULL"),
+    ),
+)
+
+deposit_rules = Table(
+    "deposit_rules",
+    metadata,
+    tenant_column(),
+    text_column("asset", primary_key=True),
+    amount_column("minimum"),
+    amount_column("dust"),
+    text_column("set_by"),
+    utc_column("changed_at"),
+    CheckConstraint("minimum >= 0 AND dust >= 0", name="not_negative"),
 )
 
 vault_requests = Table(

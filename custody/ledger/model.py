@@ -67,7 +67,7 @@ class TransferCode(StrEnum):
     """Why money moved: the reason shown on statements."""
 
     DEPOSIT = "deposit"
-    """A final deposit on chain."""
+    """A final deposit on chain: into the vault, or out of suspense to its wallet; or out of both when the chain took it back."""
     DEPOSIT_SUSPENDED = "deposit_suspended"
     """A final deposit that names no wallet."""
     WALLET_TRANSFER = "wallet_transfer"

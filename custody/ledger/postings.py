@@ -52,9 +52,40 @@ def deposit_suspended(*, deposit_id: UUID, vault_id: UUID, amount: Amount) -> tu
     )
 
 
-def deposit_reversed(*, deposit_id: UUID) -> tuple[Command, ...]:
-    """The mirror of a deposit, credited or suspended, that the chain has taken back."""
-    return (Reverse(id=_id(deposit_id, "deposit_reversed"), transfer_id=_id(deposit_id, "deposit")),)
+def deposit_reversed(*, deposit_id: UUID, assigned_by: UUID | None = None) -> tuple[Command, ...]:
+    """The mirror of a deposit, credited or suspended, that the chain has taken back; before it that of the case's assignment."""
+    deposit = Reverse(id=_id(deposit_id, "deposit_reversed"), transfer_id=_id(deposit_id, "deposit"))
+    if assigned_by is None:
+        return (deposit,)
+    assigned = _id(assigned_by, "suspense_assigned")
+    return (Reverse(id=_id(assigned_by, "suspense_assigned_reversed"), transfer_id=assigned), deposit)
+
+
+def deposit_taken_back(
+    *, deposit_id: UUID, vault_id: UUID, wallet_id: UUID | None, amount: Amount
+) -> tuple[Command, ...]:
+    """The same where the deposit's month is archived, so that it has no mirror: out of the wallet, or of suspense."""
+    owed = suspense_account(amount.asset) if wallet_id is None else wallet_account(wallet_id, amount.asset)
+    return _transferred(
+        _id(deposit_id, "deposit_taken_back"),
+        owed,
+        vault_account(vault_id, amount.asset),
+        amount,
+        TransferCode.DEPOSIT,
+        deposit_id,
+    )
+
+
+def suspense_assigned(*, case_id: UUID, wallet_id: UUID, amount: Amount) -> tuple[Command, ...]:
+    """A person named the wallet of a suspended deposit. Once per case."""
+    return _transferred(
+        _id(case_id, "suspense_assigned"),
+        suspense_account(amount.asset),
+        wallet_account(wallet_id, amount.asset),
+        amount,
+        TransferCode.DEPOSIT,
+        case_id,
+    )
 
 
 def wallet_transfer(
@@ -128,16 +159,17 @@ def exchange_reversed(*, exchange_id: UUID, with_fee: bool) -> tuple[Command, ..
 def withdrawal_held(
     *,
     withdrawal_id: UUID,
-    wallet_id: UUID,
+    wallet_id: UUID | None,
     vault_id: UUID,
     amount: Amount,
     expires_at: datetime | None = None,
 ) -> tuple[Command, ...]:
-    """Reserve the wallet's money, and the vault's to pay it with. Either may lack funds."""
+    """Reserve the wallet's money (suspense's for a return, which has no wallet), and the vault's to pay it with. Either may lack
+    funds."""
     return _held(
         withdrawal_id,
         "withdrawal",
-        wallet_account(wallet_id, amount.asset),
+        suspense_account(amount.asset) if wallet_id is None else wallet_account(wallet_id, amount.asset),
         vault_account(vault_id, amount.asset),
         amount,
         TransferCode.WITHDRAWAL,

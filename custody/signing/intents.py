@@ -25,6 +25,7 @@ from signer.protocol.intent import (
     StellarAnchor,
     StellarChangeTrust,
     StellarIntent,
+    StellarMemoRequired,
     StellarPayment,
 )
 
@@ -176,6 +177,11 @@ def build_anchor_intent(source: Source, caps: StellarCaps, *, seal_hash: bytes) 
     )
 
 
+def build_memo_required_intent(source: Source, caps: StellarCaps) -> bytes:
+    """The bytes of having the account ask its senders for a memo. Raises InvalidIntent. Source: SEP-29."""
+    return _encode(StellarMemoRequired(**_header(source), network_id=_network_id(caps), max_fee=caps.max_fee))
+
+
 def digest(intent: bytes) -> bytes:
     """The 32 bytes that name this intent everywhere."""
     return canonical.digest(intent)
@@ -198,7 +204,7 @@ def facts_of(intent: bytes) -> Facts:
         case StellarChangeTrust():
             asset, destination = value.asset, value.asset.partition(":")[2]
             amount, fee_max = value.limit, value.max_fee
-        case StellarAnchor():
+        case StellarAnchor() | StellarMemoRequired():
             asset, destination, amount, fee_max = "native", value.source, 0, value.max_fee
         case EvmTransfer() | EvmErc20Transfer():
             asset = value.token if isinstance(value, EvmErc20Transfer) else "native"

@@ -47,6 +47,20 @@ class BadName(InvalidInput):
     public = "A name has 1 to 200 printable characters."
 
 
+class MemoTaken(Conflict):
+    """The memo already names a wallet at this vault."""
+
+    code = "memo_taken"
+    public = "This memo already names a wallet."
+
+
+class MemosNotKnown(InvalidInput):
+    """Only Stellar payments carry memos."""
+
+    code = "memos_not_known"
+    public = "Addresses of this chain carry no memo."
+
+
 class AccountTaken(InvariantViolated):
     """Two vaults would share one account on one chain."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from custody.chains.stellar.memo import show_words
 from custody.kernel.assetid import ChainId
 from custody.kernel.ids import AddressId, CustomerId, TenantId, VaultId, WalletId
 
@@ -78,7 +79,18 @@ class DepositAddress:
     account: str
     """What the chain sees."""
     tag: int | None
-    """Muxed id or memo id that names the wallet; None where the account itself does."""
+    """Muxed id or memo id that names the wallet; None where a memo of another type or the account itself does."""
+    memo_type: str | None = None
+    """Type of the memo that names the wallet, where it is no id: one of `chains.stellar.memo.MEMO_TYPES`."""
+    memo: str | None = None
+    """That memo's words, as arrivals have them."""
+
+    @property
+    def shown_memo(self) -> tuple[str | None, str | None]:
+        """Type and value of the memo that a sender to the account writes; None twice where none is needed."""
+        if self.tag is not None:
+            return "id", str(self.tag)
+        return self.memo_type, None if self.memo is None else show_words(self.memo)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from custody.wallets.errors import (
     AccountTaken,
     BadName,
     CustomerExistsDifferent,
+    MemoTaken,
     NoOmnibusVault,
     UnknownCustomer,
     UnknownVault,
@@ -27,6 +28,8 @@ from custody.wallets.model import CUSTOMER_KINDS, MAX_TAG, Customer, DepositAddr
 
 NAME_MAX = 200
 """Longest name of anything, in characters."""
+TAG_ISSUED_MAX = 2**63 - 1
+"""No tag of ours is larger (`vaults.tags_issued` is a bigint)."""
 
 
 async def create_customer(
@@ -99,15 +102,20 @@ async def next_tag(uow: UnitOfWork, vault_id: VaultId) -> int:
 
 
 async def add_address(uow: UnitOfWork, actor: str, address: DepositAddress) -> DepositAddress:
-    """Record a deposit address."""
+    """Record a deposit address. Raises UnknownWallet, and MemoTaken where the memo names a wallet already."""
     await get_wallet(uow, address.wallet_id)
-    await store.insert_address(uow, address)
+    try:
+        await store.insert_address(uow, address)
+    except IntegrityError as error:
+        if address.memo is None:
+            raise
+        raise MemoTaken(memo_type=address.memo_type) from error
     await audit.record(
         uow,
         actor,
         "address.issue",
         address.id,
-        {"wallet_id": str(address.wallet_id), "address": address.address},
+        {"wallet_id": str(address.wallet_id), "address": address.address, "memo": address.memo},
     )
     return address
 
@@ -193,9 +201,17 @@ async def find_vaults(session: ReadSession, chain: ChainId, accounts: Collection
     return await store.find_refs(session, chain, accounts)
 
 
-async def attribute(session: ReadSession, vault_id: VaultId, tag: int | None) -> WalletId | None:
-    """The wallet that money arriving at this vault with this tag belongs to, or None: then it goes to suspense."""
-    return await store.find_wallet_of(session, vault_id, tag)
+async def attribute(
+    session: ReadSession, vault_id: VaultId, tag: int | None, memo: str | None = None
+) -> WalletId | None:
+    """The wallet that money arriving at this vault with this tag, or these words of a memo, belongs to; None where they name
+    nobody.
+
+    Tags are issued from a signed 64-bit counter, but a sender may write any unsigned one.
+    """
+    if tag is not None and tag > TAG_ISSUED_MAX:
+        return None
+    return await store.find_wallet_of(session, vault_id, tag, memo)
 
 
 def printable(name: str) -> str:

@@ -193,7 +193,7 @@ async def take_tag(uow: UnitOfWork, vault_id: VaultId) -> int | None:
 
 
 async def insert_address(uow: UnitOfWork, address: DepositAddress) -> None:
-    """Write a deposit address."""
+    """Write a deposit address. A name that is taken raises IntegrityError."""
     await uow.conn.execute(
         insert(deposit_addresses).values(
             tenant_id=uow.tenant,
@@ -204,6 +204,8 @@ async def insert_address(uow: UnitOfWork, address: DepositAddress) -> None:
             address=address.address,
             account=address.account,
             tag=address.tag,
+            memo_type=address.memo_type,
+            memo=address.memo,
         )
     )
 
@@ -232,8 +234,10 @@ async def load_addresses(session: ReadSession, wallet_ids: Collection[WalletId])
     return [_address(row) for row in rows]
 
 
-async def find_wallet_of(session: ReadSession, vault_id: VaultId, tag: int | None) -> WalletId | None:
-    """Whose money arrives at this vault with this tag: the vault's own wallet, or the tag's."""
+async def find_wallet_of(
+    session: ReadSession, vault_id: VaultId, tag: int | None, memo: str | None
+) -> WalletId | None:
+    """Whose money arrives at this vault with this tag or memo: the vault's own wallet, or theirs."""
     rows = await session.conn.execute(
         select(func.coalesce(vaults.c.wallet_id, deposit_addresses.c.wallet_id))
         .select_from(
@@ -241,7 +245,8 @@ async def find_wallet_of(session: ReadSession, vault_id: VaultId, tag: int | Non
                 deposit_addresses,
                 (deposit_addresses.c.tenant_id == vaults.c.tenant_id)
                 & (deposit_addresses.c.vault_id == vaults.c.id)
-                & (deposit_addresses.c.tag == (None if tag is None else Decimal(tag))),
+                & (deposit_addresses.c.tag == (None if tag is None else Decimal(tag)))
+                & (deposit_addresses.c.memo == memo),
             )
         )
         .where(vaults.c.tenant_id == session.tenant, vaults.c.id == vault_id)
@@ -278,4 +283,6 @@ def _address(row: Row[Any]) -> DepositAddress:
         address=row.address,
         account=row.account,
         tag=None if row.tag is None else int(row.tag),
+        memo_type=row.memo_type,
+        memo=row.memo,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Numeric, Table, UniqueConstraint
 
+from custody.chains.stellar.memo import MEMO_TYPES
 from custody.db.base import metadata
 from custody.db.columns import choice_column, created_at, tenant_column, text_column, uuid_column, uuid_key
 from custody.wallets.model import CUSTOMER_KINDS, VAULT_PURPOSES
@@ -60,12 +61,17 @@ deposit_addresses = Table(
     text_column("address"),
     text_column("account"),
     Column("tag", Numeric(20, 0), nullable=True),
+    choice_column("memo_type", MEMO_TYPES, nullable=True),
+    text_column("memo", nullable=True),
     created_at(),
+    CheckConstraint("(memo IS NULL) = (memo_type IS NULL)", name="memo_with_type"),
+    CheckConstraint("num_nonnulls(tag, memo) <= 1", name="one_name"),
     Index(
-        "uq_deposit_addresses_vault_tag",
+        "uq_deposit_addresses_vault_name",
         "tenant_id",
         "vault_id",
         "tag",
+        "memo",
         unique=True,
         postgresql_nulls_not_distinct=True,
     ),

@@ -68,6 +68,13 @@ class NotATrustline(InvalidInput):
     public = "A trustline needs a Stellar vault and a credit asset of the same network."
 
 
+class NotPooled(InvalidInput):
+    """Only an account that many wallets share needs a memo to tell whose money arrives."""
+
+    code = "not_pooled"
+    public = "Only an omnibus vault asks its senders for a memo."
+
+
 class ChainBehind(Unavailable):
     """Our own ingestion has not reached the chain's present; a reservation now could not be bounded."""
 

@@ -13,7 +13,12 @@ from custody.ledger.model import Command
 from custody.policy.model import Approver, Decision, Verdict
 
 MemoType = Literal["none", "id", "text", "hash"]
-Kind = Literal["payment", "change_trust", "anchor"]
+Kind = Literal["payment", "return", "change_trust", "anchor", "memo_required"]
+
+PAYING: tuple[Kind, ...] = ("payment", "return")
+"""Kinds that hold money until it is paid; the others are operations of a vault on itself."""
+UNPAID = ("rejected", "expired", "cancelled", "failed")
+"""States in which a withdrawal has ended and its hold is released."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +41,8 @@ class RequestWithdrawal:
 
     id: WithdrawalId
     """Chosen by the edge; the same id with the same content is the same withdrawal."""
-    wallet_id: WalletId
-    """Wallet that pays."""
+    wallet_id: WalletId | None
+    """Wallet that pays; None for a return, which suspense pays (`custody.returns` asks for those)."""
     asset: AssetId
     """What is paid; its chain is where."""
     destination: str
@@ -47,6 +52,11 @@ class RequestWithdrawal:
     memo: Memo = NO_MEMO
     """Stellar only."""
 
+    @property
+    def kind(self) -> Kind:
+        """What the withdrawal will be."""
+        return "return" if self.wallet_id is None else "payment"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withdrawal:
@@ -55,11 +65,12 @@ class Withdrawal:
     id: WithdrawalId
     """Our id, and the intent's request id."""
     kind: Kind
-    """`payment` out of a wallet; `change_trust` or `anchor` by a vault for itself."""
+    """`payment` out of a wallet; `return` out of suspense; `change_trust`, `anchor` or `memo_required` by a vault
+    for itself."""
     state: str
     """One of `transitions.WITHDRAWALS`."""
     wallet_id: WalletId | None
-    """Wallet that pays; none for an operation on a vault."""
+    """Wallet that pays; none for a return or an operation on a vault."""
     vault_id: VaultId
     """Vault whose key signs."""
     asset: AssetId

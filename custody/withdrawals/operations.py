@@ -17,7 +17,7 @@ from custody.wallets import service as wallets
 from custody.wallets.model import Vault
 from custody.withdrawals import drafts, store
 from custody.withdrawals.checks import check_trustline
-from custody.withdrawals.errors import WithdrawalExistsDifferent
+from custody.withdrawals.errors import NotPooled, WithdrawalExistsDifferent
 from custody.withdrawals.model import NO_MEMO, Kind, Memo, Withdrawal
 from custody.withdrawals.transitions import WITHDRAWALS
 
@@ -101,6 +101,44 @@ async def request_anchor(
         destination=vault.account,
         memo=memo,
         intent=intents.build_anchor_intent(source, caps, seal_hash=seal_hash),
+    )
+    verdict = await drafts.allowed(uow, operation.intent)
+    return await drafts.begin(uow, _new(principal, source, vault, operation, clock), verdict)
+
+
+async def request_memo_required(
+    uow: UnitOfWork,
+    principal: Principal,
+    withdrawal_id: WithdrawalId,
+    vault_id: VaultId,
+    *,
+    settings: Settings,
+    clock: Clock,
+) -> Withdrawal:
+    """Write the intent of having a Stellar vault ask its senders for a memo, under the same quorum as a payment.
+
+    Nothing is held; the entry raises the account's reserve by half a lumen. Idempotent by id. Raises UnknownVault, NotPooled,
+    UnsupportedAsset, UnsupportedChain, UnknownAsset, PolicyDenies, WithdrawalExistsDifferent. Source: SEP-29.
+    """
+    await uow.lock(f"withdrawal/{uow.tenant}/{withdrawal_id}")
+    earlier = await store.load_withdrawal(uow, withdrawal_id)
+    if earlier is not None:
+        if (earlier.kind, earlier.vault_id) != ("memo_required", vault_id):
+            raise WithdrawalExistsDifferent(id=str(withdrawal_id))
+        return earlier
+    vault = await wallets.get_vault(uow, vault_id)
+    if vault.purpose != "omnibus":
+        raise NotPooled(purpose=vault.purpose)
+    asset = native(vault.chain)
+    caps = drafts.stellar_caps(drafts.configured(settings, asset))
+    await assets.get(uow, asset)
+    source = await drafts.source(uow, principal, withdrawal_id, vault, settings, clock)
+    operation = _Operation(
+        kind="memo_required",
+        asset=asset,
+        destination=vault.account,
+        memo=NO_MEMO,
+        intent=intents.build_memo_required_intent(source, caps),
     )
     verdict = await drafts.allowed(uow, operation.intent)
     return await drafts.begin(uow, _new(principal, source, vault, operation, clock), verdict)

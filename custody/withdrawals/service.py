@@ -45,7 +45,7 @@ from custody.withdrawals.model import (
     WithdrawalView,
 )
 from custody.withdrawals.moves import move, snapshot
-from custody.withdrawals.operations import request_anchor, request_trustline
+from custody.withdrawals.operations import request_anchor, request_memo_required, request_trustline
 from custody.withdrawals.settlement import end, find_final, observe_transaction, orphan_above, release
 from custody.withdrawals.transitions import WITHDRAWALS
 
@@ -64,6 +64,7 @@ __all__ = [
     "orphan_above",
     "request",
     "request_anchor",
+    "request_memo_required",
     "request_trustline",
     "view",
 ]
@@ -81,7 +82,7 @@ async def request(
 
     Idempotent by id; raises WithdrawalExistsDifferent for other content. Raises InvalidAddress, InvalidMemo, MemoNotAllowed,
     UnknownAsset, UnsupportedAsset, AmountNotPositive, AmountTooLarge, UnknownWallet, NoOmnibusVault, DestinationIsOurs,
-    PolicyUnknown, PolicyDenies, InsufficientFunds. Locks the ledger accounts of wallet and vault.
+    PolicyUnknown, PolicyDenies, InsufficientFunds. Locks the ledger accounts of wallet (or suspense) and vault.
     """
     await uow.lock(f"withdrawal/{uow.tenant}/{command.id}")
     destination = check_destination(command.asset, command.destination, command.memo)
@@ -91,7 +92,8 @@ async def request(
         return _same(earlier, command, destination.address)
     await assets.get(uow, command.asset)
     chain = drafts.configured(settings, command.asset)
-    await wallets.get_wallet(uow, command.wallet_id)
+    if command.wallet_id is not None:
+        await wallets.get_wallet(uow, command.wallet_id)
     vault = await wallets.omnibus(uow, command.asset.chain)
     await _refuse_own_vault(uow, command.asset.chain, destination.account)
     source = await drafts.source(uow, principal, command.id, vault, settings, clock)
@@ -116,7 +118,7 @@ async def request(
     )
     new = Withdrawal(
         id=command.id,
-        kind="payment",
+        kind=command.kind,
         state=WITHDRAWALS.initial,
         wallet_id=command.wallet_id,
         vault_id=vault.id,
@@ -244,9 +246,9 @@ async def list_withdrawals(
 
 
 def _same(earlier: Withdrawal, command: RequestWithdrawal, destination: str) -> Withdrawal:
-    asked = (command.wallet_id, command.asset, destination, command.memo, command.amount)
-    kept = (earlier.wallet_id, earlier.asset, earlier.destination, earlier.memo, earlier.amount)
-    if earlier.kind != "payment" or asked != kept:
+    asked = (command.kind, command.wallet_id, command.asset, destination, command.memo, command.amount)
+    kept = (earlier.kind, earlier.wallet_id, earlier.asset, earlier.destination, earlier.memo, earlier.amount)
+    if asked != kept:
         raise WithdrawalExistsDifferent(id=str(command.id))
     return earlier
 

@@ -21,7 +21,7 @@ from custody.ledger.model import Command
 from custody.wallets import service as wallets
 from custody.withdrawals import attempt_store, store, stray_store
 from custody.withdrawals.errors import UnknownWithdrawal
-from custody.withdrawals.model import Attempt, Ending, OwnTransaction, Stray, Taken, Withdrawal
+from custody.withdrawals.model import PAYING, Attempt, Ending, OwnTransaction, Stray, Taken, Withdrawal
 from custody.withdrawals.moves import INGESTION, move
 from custody.withdrawals.transitions import ATTEMPTS
 
@@ -52,7 +52,7 @@ async def observe_transaction(uow: UnitOfWork, seen: OwnTransaction) -> Taken | 
             state=attempt.state,
             tx_hash=seen.tx_hash,
         )
-    if not seen.succeeded or withdrawal.kind != "payment":
+    if not seen.succeeded or withdrawal.kind not in PAYING:
         return None
     return Taken(vault_id=withdrawal.vault_id, amount=Amount(withdrawal.asset, withdrawal.amount))
 
@@ -142,8 +142,8 @@ async def claim_stray(uow: UnitOfWork, withdrawal: Withdrawal, attempt: Attempt)
 
 
 def release(withdrawal: Withdrawal) -> tuple[Command, ...]:
-    """The postings that give the wallet its money back; none for an operation on a vault, which held nothing."""
-    if withdrawal.kind != "payment":
+    """The postings that give wallet or suspense its money back; none for an operation on a vault, which held nothing."""
+    if withdrawal.kind not in PAYING:
         return ()
     return postings.withdrawal_released(withdrawal_id=withdrawal.id)
 
@@ -152,7 +152,7 @@ def _ending(withdrawal: Withdrawal, attempt: Attempt) -> tuple[Command, ...]:
     """The postings of a final transaction: the hold is posted or given back, the fee is booked in any case."""
     if not attempt.succeeded:
         held = release(withdrawal)
-    elif withdrawal.kind == "payment":
+    elif withdrawal.kind in PAYING:
         held = postings.withdrawal_settled(withdrawal_id=withdrawal.id)
     else:
         held = ()

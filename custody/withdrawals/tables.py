@@ -40,9 +40,9 @@ withdrawals = Table(
     uuid_key(),
     # Order of arrival; pages go by it.
     Column("sequence", BigInteger, Identity(always=True), nullable=False),
-    choice_column("kind", ("payment", "change_trust", "anchor")),
+    choice_column("kind", ("payment", "return", "change_trust", "anchor", "memo_required")),
     state_column("state", WITHDRAWALS),
-    # Wallet that pays; none for an operation on a vault.
+    # Wallet that pays; none for a return, which suspense pays, or an operation on a vault.
     uuid_column("wallet_id", nullable=True),
     # Vault whose key signs.
     uuid_column("vault_id"),
@@ -72,7 +72,8 @@ withdrawals = Table(
     UniqueConstraint("tenant_id", "digest"),
     CheckConstraint(
         "(kind = 'payment' AND wallet_id IS NOT NULL AND amount > 0)"
-        " OR (kind IN ('change_trust', 'anchor') AND wallet_id IS NULL AND amount = 0)",
+        " OR (kind = 'return' AND wallet_id IS NULL AND amount > 0)"
+        " OR (kind IN ('change_trust', 'anchor', 'memo_required') AND wallet_id IS NULL AND amount = 0)",
         name="kind_shape",
     ),
     CheckConstraint("octet_length(digest) = 32", name="digest_length"),

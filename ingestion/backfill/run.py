@@ -19,7 +19,7 @@ from custody.identity import service as identity
 from custody.kernel.errors import InvariantViolated, Unavailable
 from custody.kernel.ids import TenantId
 from custody.wallets import service as wallets
-from ingestion import cursor, effects
+from ingestion import cursor, effects, settling
 from ingestion.backfill import store
 from ingestion.backfill.model import EVERY_VAULT, Backfill
 from ingestion.backoff import backoff
@@ -78,7 +78,7 @@ async def _to_the_end(
     tries_max: int,
 ) -> Backfill:
     # What a process booked that died before it settled.
-    await effects.settle_filled(db, backfill.chain, await _concerned(db, backfill))
+    await settling.settle_filled(db, backfill.chain, await _concerned(db, backfill))
     failures = 0
     while not backfill.is_done and not stop.is_set():
         try:
@@ -116,7 +116,7 @@ async def fill_chunk(db: Database, source: ChainSource, backfill: Backfill) -> t
         for each in facts:
             tally += await effects.observe_block(uow, backfill.chain, each)
     # These blocks were final before they were read, all or most: what they brought is booked at once.
-    await effects.settle_filled(db, backfill.chain, touched)
+    await settling.settle_filled(db, backfill.chain, touched)
     return moved, tally
 
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from stellar_sdk import Asset, StrKey
 
+from custody.chains.stellar.memo import words_of
 from ingestion.stellar.holders import NATIVE, address_name, contract_name, issuer_of
 from ingestion.stellar.scan.ledger import ScannedLedger, ScannedTransaction, token_patterns
 from ingestion.stellar.scan.tokens import RawEvent, decode_event, read_event
@@ -52,7 +53,7 @@ class TokenEvent:
     tag: int | None
     """Muxed id, or the transaction's id memo when the destination was not muxed."""
     memo: str
-    """`text:…` or `hash:…` when the transaction's memo is of that kind; else empty."""
+    """Words of the transaction's memo when it is no number (`chains.stellar.memo`); else empty."""
 
 
 class EventReader:
@@ -166,13 +167,6 @@ def movement_kind(asset: str, source: str, destination: str) -> str:
     if not issuer or (source == issuer) == (destination == issuer):
         return "transfer"
     return "mint" if source == issuer else "burn"
-
-
-def words_of(kind: str, content: bytes) -> str:
-    """A memo that is no number, for people. Senders choose these bytes: a NUL, which no database column holds, is escaped."""
-    if kind == "hash":
-        return "hash:" + content.hex()
-    return "text:" + content.decode("utf-8", "backslashreplace").replace("\x00", r"\x00")
 
 
 def _direction(kind: str, names: list[str], asset: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from stellar_sdk import (
     ChangeTrust,
     ClaimClaimableBalance,
     CreateAccount,
+    ManageData,
     MuxedAccount,
     Operation,
     PathPaymentStrictReceive,
@@ -28,6 +29,7 @@ from signer.protocol.intent import (
     StellarChannelPayment,
     StellarClaimBalance,
     StellarCreateAccount,
+    StellarMemoRequired,
     StellarPathReceive,
     StellarPathSend,
     StellarPayment,
@@ -37,6 +39,8 @@ from signer.protocol.intent import (
 STROOPS_PER_UNIT = 10**7
 ANCHOR_STROOPS = 1
 """What an anchor pays to itself: the least that a payment can carry."""
+MEMO_REQUIRED = "config.memo_required"
+"""The data entry by which an account asks for a memo. Source: SEP-29."""
 BALANCE_ID_V0 = "00000000"
 """The type in front of a claimable balance's hash."""
 
@@ -49,6 +53,7 @@ Seldom = (
     | StellarAccountMerge
     | StellarSetOptions
     | StellarClaimBalance
+    | StellarMemoRequired
 )
 """All but payments, which `stellar_frame` packs, and the call of a contract."""
 Classic = StellarPayment | StellarChannelPayment | Seldom
@@ -75,6 +80,8 @@ def operation_of(intent: Seldom) -> Operation:
             return _set_options(intent)
         case StellarClaimBalance():
             return ClaimClaimableBalance(BALANCE_ID_V0 + intent.balance_id)
+        case StellarMemoRequired():
+            return ManageData(MEMO_REQUIRED, "1")
 
 
 def _path_payment(intent: StellarPathSend | StellarPathReceive) -> Operation:
@@ -129,6 +136,8 @@ def expected_effect(intent: Classic) -> Effect:  # noqa: PLR0911  # one row per 
             return "set_options", *(_given(weight) for weight in weights), signer
         case StellarClaimBalance():
             return "claim_claimable_balance", bytes.fromhex(intent.balance_id)
+        case StellarMemoRequired():
+            return "manage_data", b"config.memo_required", b"1"
 
 
 def read_effect(body: xdr.OperationBody) -> Effect:  # noqa: PLR0911  # one row per operation
@@ -155,6 +164,9 @@ def read_effect(body: xdr.OperationBody) -> Effect:  # noqa: PLR0911  # one row 
     if (claim := body.claim_claimable_balance_op) is not None:
         balance = claim.balance_id.v0
         return "claim_claimable_balance", b"" if balance is None else balance.hash
+    if (entry := body.manage_data_op) is not None:
+        value = entry.data_value
+        return "manage_data", entry.data_name.string64, None if value is None else value.data_value
     return ()
 
 

@@ -21,6 +21,7 @@ from signer.protocol.intents.stellar_accounts import (
     StellarChangeTrust,
     StellarClaimBalance,
     StellarFeeBump,
+    StellarMemoRequired,
     StellarSetOptions,
 )
 from signer.protocol.intents.stellar_payments import (
@@ -55,6 +56,7 @@ __all__ = [
     "StellarCreateAccount",
     "StellarFeeBump",
     "StellarIntent",
+    "StellarMemoRequired",
     "StellarMessage",
     "StellarOperation",
     "StellarPathReceive",
@@ -75,6 +77,7 @@ StellarOperation = (
     | StellarAccountMerge
     | StellarSetOptions
     | StellarClaimBalance
+    | StellarMemoRequired
 )
 """Becomes one operation of a transaction of its own."""
 StellarIntent = StellarOperation | StellarFeeBump

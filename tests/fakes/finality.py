@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from custody.db.session import UnitOfWork
 from custody.deposits import service as deposits
+from custody.deposits.telling import ACTOR
 from custody.kernel.assetid import ChainId
 from custody.ledger import service as ledger
+from custody.returns import service as returns
 from custody.withdrawals import service as withdrawals
 
 
@@ -24,3 +26,4 @@ async def lapse_due(uow: UnitOfWork, chain: ChainId, height_final: int) -> None:
     if ending.commands:
         await ledger.post(uow, *ending.commands)
     await withdrawals.end(uow, ending)
+    await returns.settle(uow, ACTOR, [each for each, attempt in ending.included if attempt.succeeded])

@@ -79,6 +79,7 @@ SAMPLES: Mapping[str, Mapping[str, Any]] = {
         "high_threshold": "255",
     },
     "stellar_claim_claimable_balance": {"balance_id": "cd" * 32},
+    "stellar_memo_required": {},
     "stellar_fee_bump": {"inner": EARLIER},
     "evm_transfer": {**_GAS, "destination": RECEIVER, "amount": 10**18},
     "evm_erc20_transfer": {**_GAS, "token": TOKEN, "destination": RECEIVER, "amount": 123_456},

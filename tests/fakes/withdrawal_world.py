@@ -155,6 +155,7 @@ def make_policy(threshold: int = 2, version: int = 1) -> ApprovalPolicy:
                 ("evm_transfer", FUNDS // 2),
                 ("stellar_change_trust", 2**63 - 1),
                 ("stellar_anchor", 0),
+                ("stellar_memo_required", 0),
             )
         ),
     )

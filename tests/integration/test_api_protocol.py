@@ -71,6 +71,15 @@ ROUTES = [
     ("POST", "/v1/assets", {"operate"}),
     ("POST", "/v1/bank-accounts", {"operate"}),
     ("POST", "/v1/approvals/wdr_1/decisions", {"approve"}),
+    ("GET", "/v1/cases", {"read"}),
+    ("GET", "/v1/cases/cas_1", {"read"}),
+    ("GET", "/v1/deposit-rules", {"read"}),
+    ("GET", "/v1/vaults/vlt_1/memo-required", {"read"}),
+    ("POST", "/v1/vaults/vlt_1/memo-required", {"operate"}),
+    ("POST", "/v1/cases/cas_1/assign", {"operate"}),
+    ("POST", "/v1/cases/cas_1/return", {"operate"}),
+    ("POST", "/v1/cases/cas_1/dismiss", {"operate"}),
+    ("POST", "/v1/deposit-rules", {"operate"}),
 ]
 """Method, path, and the scopes that open it."""
 

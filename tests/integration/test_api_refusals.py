@@ -222,7 +222,52 @@ def others(api: Harness) -> list[Case]:
     ]
 
 
-@pytest.mark.parametrize("table", [withdrawals, transfers, payouts, others])
+def cases(api: Harness) -> list[Case]:
+    """Wrong decisions about cases, wrong rules and wrong memos of addresses."""
+    nobody = f"/v1/cases/cas_{NOBODY}"
+    assign, back = {"wallet_id": api.tenant.wallet}, {"destination": STRANGER, "memo": None}
+    addresses = f"/v1/wallets/{api.tenant.wallet}/addresses"
+    rule = {"asset": XLM.text, "minimum": "1", "dust": "0"}
+
+    def memo(memo_type: str, value: str) -> Change:
+        return {"chain": STELLAR, "memo": {"type": memo_type, "value": value}}
+
+    rows: list[tuple[str, object, int, str, str | None]] = [
+        (f"{nobody}/assign", assign, 404, "unknown_case", None),
+        (f"{nobody}/assign", {}, 422, "invalid_input", "/wallet_id"),
+        (f"{nobody}/assign", {"wallet_id": "wal_1"}, 422, "malformed_id", "/wallet_id"),
+        (f"{nobody}/assign", assign | {"note": "x" * 501}, 422, "invalid_input", "/note"),
+        ("/v1/cases/cas_1/assign", assign, 422, "malformed_id", None),
+        (f"{nobody}/return", back, 404, "unknown_case", None),
+        (f"{nobody}/return", {"destination": STRANGER}, 422, "invalid_input", "/memo"),
+        (
+            f"{nobody}/return",
+            back | {"memo": {"type": "return", "value": "1"}},
+            422,
+            "invalid_input",
+            "/memo/type",
+        ),
+        (f"/v1/vaults/{api.other.vault}/memo-required", {}, 404, "unknown_vault", None),
+        (f"{nobody}/dismiss", {}, 404, "unknown_case", None),
+        ("/v1/deposit-rules", rule | {"minimum": "-1"}, 422, "malformed_amount", "/minimum"),
+        ("/v1/deposit-rules", rule | {"dust": OVER_UINT256}, 422, "amount_too_large", "/dust"),
+        ("/v1/deposit-rules", rule | {"asset": "fiat/USD"}, 422, "unknown_asset", None),
+        ("/v1/deposit-rules", rule | {"asset": EUR.text}, 422, "unsupported_chain", "/asset"),
+        (addresses, memo("text", "7001"), 422, "invalid_address_memo", "/memo"),
+        (addresses, memo("text", "x" * 29), 422, "invalid_address_memo", "/memo"),
+        (addresses, memo("text", "a\u0007"), 422, "invalid_address_memo", "/memo"),
+        (addresses, memo("hash", "AB" * 32), 422, "invalid_address_memo", "/memo"),
+        (addresses, memo("return", "ab"), 422, "invalid_address_memo", "/memo"),
+        (addresses, memo("id", "7"), 422, "invalid_input", "/memo/type"),
+        (addresses, memo("text", "a") | {"chain": EVM}, 422, "memos_not_known", "/memo"),
+    ]
+    return [
+        Case(path=path, body=body, status=status, code=code, pointer=pointer)
+        for path, body, status, code, pointer in rows
+    ]
+
+
+@pytest.mark.parametrize("table", [withdrawals, transfers, payouts, others, cases])
 async def test_a_wrong_request_meets_its_problem_and_changes_nothing(
     api: Harness, admin_dsn: str, table: Callable[[Harness], list[Case]]
 ) -> None:
@@ -270,6 +315,7 @@ async def test_anothers_objects_do_not_exist(api: Harness) -> None:
         "/v1/approvals/": "wdr_" + NOBODY,
         "/v1/transfers/": "trf_" + NOBODY,
         "/v1/payouts/": "pay_" + NOBODY,
+        "/v1/cases/": "cas_" + NOBODY,
     }
     for path, shown in theirs.items():
         full = path.format(shown) if "{}" in path else path + shown

@@ -150,15 +150,6 @@ async def test_an_address_issued_before_finality_is_still_credited(
     assert await balance_of(database, tenant, OTHER_WALLET) == 500
 
 
-async def test_an_unlisted_asset_credits_nobody_and_leaves_no_row(
-    database: Database, tenant: TenantId, vault: VaultRef
-) -> None:
-    spam = parse_asset_id(f"stellar:devnet/USDC:{ACCOUNT}")
-    async with database.unit_of_work(tenant) as uow:
-        assert await deposits.observe(uow, vault, arrival(asset=spam)) is Observation.UNLISTED
-        assert await deposits.list_deposits(uow) == []
-
-
 @pytest.mark.parametrize(
     "changes", [{"amount": 501}, {"tag": None}, {"source": ""}, {"block_hash": "bb", "height": 101}]
 )

@@ -15,9 +15,9 @@ from custody.kernel.ids import TenantId
 from custody.wallets import service as wallets
 from custody.wallets.model import VaultRef
 from custody.withdrawals.model import Attempt, Withdrawal
-from ingestion import effects
-from ingestion.effects import Settled
+from ingestion import effects, settling
 from ingestion.model import BlockFacts, BlockRef, ChainTransaction, Departure, Movement
+from ingestion.settling import Settled
 from tests.fakes.withdrawal_world import FUNDS, STELLAR, VAULT, XLM, World
 from tests.integration.ingestion_harness import take_fence
 
@@ -74,7 +74,7 @@ class Ledgers:
         )
         async with self._world.db.unit_of_work(None) as uow:
             await effects.observe_block(uow, STELLAR, facts)
-        return await effects.settle(self._world.db, STELLAR, self._fence, ref, 0)
+        return await settling.settle(self._world.db, STELLAR, self._fence, ref, 0)
 
     def transaction(self, attempt: Attempt, *, succeeded: bool = True, carrier: str = "") -> ChainTransaction:
         """The attempt's transaction in a block; in a fee bump of somebody else it pays nothing."""

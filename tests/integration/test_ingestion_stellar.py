@@ -110,7 +110,7 @@ async def test_arrivals_are_credited_by_tag_and_memo_and_books_equal_the_chain(
     found = await desk.deposits()
     assert {each.state for each in found} == {"credited", "suspended"}
     assert [each.transfer.memo for each in found if each.transfer.memo] == [
-        r"text:for Ada\x00",
+        "bytes:" + b"for Ada\x00".hex(),
         "hash:" + "07" * 32,
     ]
     client = StellarRpc(CHAIN, JsonRpc(served.url), served.network.passphrase)
@@ -162,12 +162,15 @@ async def test_credit_assets_count_only_when_listed_and_own_transactions_are_boo
         outsider.send(listed.issuer, [Clawback(listed.asset, vault.account, "0.0000001")])
         return listed.issuer.public_key, spam.issuer.public_key
 
-    issuer, _ = await asyncio.to_thread(pay)
+    issuer, spammer = await asyncio.to_thread(pay)
     usdc = parse_asset_id(f"stellar:devnet/USDC:{issuer}")
+    spam = parse_asset_id(f"stellar:devnet/SPAM:{spammer}")
     await desk.list_asset(usdc, "USDC", 7)
     await catch_up(build_loop(desk.db, source, await take_fence(desk.db, CHAIN)))
     assert await desk.owed(ada, usdc) == 900
-    assert {each.transfer.asset for each in await desk.deposits()} == {usdc, XLM}
+    found = {each.transfer.asset: each.state for each in await desk.deposits()}
+    assert found == {usdc: "credited", XLM: "suspended", spam: "unlisted"}
+    assert await desk.owed(ada, spam) == 0
     # Two trustlines were paid for by the vault itself.
     assert await desk.held(vault, XLM) == 10_000 * 10**7 - 200
 

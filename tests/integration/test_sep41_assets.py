@@ -18,7 +18,7 @@ from custody.kernel.ids import TenantId
 from custody.withdrawals.checks import check_destination, check_trustline
 from custody.withdrawals.errors import NotATrustline, UnsupportedAsset
 from custody.withdrawals.model import NO_MEMO
-from ingestion import cursor, effects
+from ingestion import cursor, effects, settling
 from ingestion.stellar.movements import EventReader
 from ingestion.stellar.read import LedgerReader
 from ingestion.watch import build_watch
@@ -173,8 +173,8 @@ async def test_a_deposit_of_a_listed_token_is_credited_by_its_tag(
         await cursor.advance(uow, CHAIN, fence, None, facts.ref)
         tally = await effects.observe_block(uow, CHAIN, facts)
     assert (tally.deposits, tally.unlisted) == ((2, 0) if listed else (0, 2))
-    settled = await effects.settle(database, CHAIN, fence, facts.ref, 0)
-    assert settled == effects.Settled()
+    settled = await settling.settle(database, CHAIN, fence, facts.ref, 0)
+    assert settled == settling.Settled()
     if listed:
         assert await desk.owed(ada, TOKEN) == 5 * 10**18
         assert await desk.suspended(TOKEN) == 3

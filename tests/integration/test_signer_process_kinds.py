@@ -39,6 +39,7 @@ PLAIN = (
     "stellar_account_merge",
     "stellar_set_options",
     "stellar_claim_claimable_balance",
+    "stellar_memo_required",
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from custody.approvals.errors import DecisionExistsDifferent
-from custody.chains.errors import InvalidAddress
+from custody.chains.errors import InvalidAddress, UnsupportedChain
 from custody.chains.stellar.address import muxed
 from custody.db.session import Database
 from custody.kernel.errors import CustodyError
@@ -210,6 +210,28 @@ async def test_trustline_is_opened_under_the_same_quorum_without_a_hold(world: W
                 settings=world.settings,
                 clock=world.clock,
             )
+
+
+async def test_a_vault_asks_for_memos_under_the_same_quorum_without_a_hold(world: World):
+    async def ask(withdrawal_id: WithdrawalId, vault_id=VAULT[STELLAR]):
+        async with world.db.unit_of_work(world.tenant) as uow:
+            return await withdrawals.request_memo_required(
+                uow, world.principal, withdrawal_id, vault_id, settings=world.settings, clock=world.clock
+            )
+
+    made = await ask(WithdrawalId(new_uuid()))
+    assert (made.kind, made.amount, made.state) == ("memo_required", 0, "awaiting_approval")
+    assert (await ask(made.id)).digest == made.digest
+    with pytest.raises(WithdrawalExistsDifferent):
+        await ask(made.id, VAULT[EVM])
+    with pytest.raises(UnsupportedChain):
+        await ask(WithdrawalId(new_uuid()), VAULT[EVM])
+    await world.decide(made, "alice")
+    await world.decide(made, "bob")
+    await world.advance(made)
+    await world.ingest(STELLAR)
+    assert await world.state(made) == "settled"
+    assert await world.money() == (FUNDS, 0, FUNDS - 100, 100)
 
 
 async def test_another_tenant_sees_nothing(world: World, other_tenant: TenantId):

@@ -48,6 +48,7 @@ _ADD: dict[str, Callable[[TransactionBuilder], object]] = {
         low_threshold=0, med_threshold=2, high_threshold=255, signer=Signer.ed25519_public_key(CUSTOMER, 1)
     ),
     "stellar_claim_claimable_balance": lambda tx: tx.append_claim_claimable_balance_op("00000000" + "cd" * 32),
+    "stellar_memo_required": lambda tx: tx.append_manage_data_op("config.memo_required", "1"),
 }  # fmt: skip
 
 

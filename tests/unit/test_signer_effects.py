@@ -64,6 +64,7 @@ EFFECTS = {
     "stellar_account_merge": Effect("native", CUSTOMER, ALL, 0, FEE),
     "stellar_set_options": Effect("native", CUSTOMER, 0, 0, FEE),
     "stellar_claim_claimable_balance": Effect("native", SELF, 0, 0, FEE),
+    "stellar_memo_required": Effect("native", SELF, 0, 0, FEE),
     "stellar_fee_bump": Effect("native", SELF, 0, 0, FEE),
     "evm_transfer": Effect("native", RECEIVER, 10**18, 10**18, GAS),
     "evm_erc20_transfer": Effect(TOKEN, RECEIVER, 123_456, 123_456, GAS),

@@ -12,7 +12,14 @@ from signer.protocol import canonical
 from signer.protocol.intent import MessageIntent
 
 VECTORS = sorted((Path(__file__).parent.parent / "golden" / "intents").glob("*.json"))
-BUILT = {"stellar_payment", "stellar_change_trust", "stellar_anchor", "evm_transfer", "evm_erc20_transfer"}
+BUILT = {
+    "stellar_payment",
+    "stellar_change_trust",
+    "stellar_anchor",
+    "stellar_memo_required",
+    "evm_transfer",
+    "evm_erc20_transfer",
+}
 
 
 @pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)

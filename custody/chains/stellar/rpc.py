@@ -18,6 +18,8 @@ from custody.chains.stellar import tokens
 from custody.chains.stellar.lookup import AbsentTransaction, StellarTransaction, read_transaction
 from custody.kernel.assetid import AssetId, ChainId
 
+MEMO_REQUIRED = "config.memo_required"
+"""The data entry by which an account asks for a memo. Source: SEP-29."""
 MIN_FEE_STROOPS = 100
 """The protocol's least inclusion fee for one operation."""
 _REFUSED_PARAMS = -32602
@@ -108,6 +110,11 @@ class StellarRpc:
         TokenRefused."""
         return await tokens.decimals(self._rpc, self._passphrase, contract)
 
+    async def requires_memo(self, account: str) -> bool:
+        """Whether the account asks its senders for a memo, at the node's newest ledger. Source: SEP-29."""
+        entry, _, _ = await self._entry(_data_key(account, MEMO_REQUIRED))
+        return entry is not None and entry.data is not None and entry.data.data_value.data_value == b"1"
+
     async def fees(self) -> FeeQuote:
         """The 90th percentile of what classic transactions bid lately, at least the protocol's minimum."""
         method = "getFeeStats"
@@ -184,6 +191,16 @@ def _account_key(account: str) -> xdr.LedgerKey:
     return xdr.LedgerKey(
         type=xdr.LedgerEntryType.ACCOUNT,
         account=xdr.LedgerKeyAccount(account_id=Keypair.from_public_key(account).xdr_account_id()),
+    )
+
+
+def _data_key(account: str, name: str) -> xdr.LedgerKey:
+    return xdr.LedgerKey(
+        type=xdr.LedgerEntryType.DATA,
+        data=xdr.LedgerKeyData(
+            account_id=Keypair.from_public_key(account).xdr_account_id(),
+            data_name=xdr.String64(name.encode()),
+        ),
     )
 
 

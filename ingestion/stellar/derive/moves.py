@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from stellar_sdk import xdr
 
+from custody.chains.stellar.memo import words_of
 from ingestion.stellar.entries import REMOVED, STATE, Change, Holding
 from ingestion.stellar.holders import account_name, asset_name, claimable_name, pool_name
-from ingestion.stellar.movements import words_of
 from ingestion.stellar.senders import Sender, name_account
 
 

@@ -1,4 +1,5 @@
-"""Intents about a Stellar custody account itself: its trustlines, signers and end, what it claims, writes down and bids again."""
+"""Intents about a Stellar custody account itself: its trustlines, signers and end, what it claims, writes down, asks of senders
+and bids again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -66,6 +67,13 @@ class StellarClaimBalance(StellarHeader):
 
     balance_id: str
     """Hash of the balance, 64 lower-case hex characters: its ledger id without the leading type (v0)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StellarMemoRequired(StellarHeader):
+    """Have a custody account ask senders for a memo: its data entry `config.memo_required` becomes "1". Nothing but the fee
+    leaves the account, and no other entry can be said. Source: SEP-29.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +148,7 @@ KINDS: Mapping[str, Kind] = {
     "stellar_claim_claimable_balance": Kind(
         shape=StellarClaimBalance, parsers={**STELLAR, "balance_id": check.parse_hex32}, check=nothing_more
     ),
+    "stellar_memo_required": Kind(shape=StellarMemoRequired, parsers=STELLAR, check=nothing_more),
     "stellar_fee_bump": Kind(
         shape=StellarFeeBump, parsers={**STELLAR, "inner": check.parse_hex32}, check=nothing_more
     ),
