@@ -27,7 +27,6 @@ from signer.record import Record
 from signer.refusal import EvidenceFault, HsmFault, KeyFault, Refusal, StartupFault
 from signer.server import Server
 
-
 _COLLECT_AFTER = 20_000, 50, 1000
 """New objects after which the collector looks through them; how often it looks further is counted in such looks."""
 

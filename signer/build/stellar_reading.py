@@ -1,8 +1,8 @@
 """Payments, read back from their bytes: what was packed is held against the intent field by field before it is signed.
 
-Only what the signer itself packs for a payment can be read here; everything else is refused, every other spelling of the same too. It
-shares no code with `stellar_frame`, which packs: this one knows offsets, that one knows fields. The SDK, which reads back all other
-kinds, costs ten times as much; the tests hold every reading here against the SDK's. Source: Stellar-transaction.x, RFC 4506.
+Only what the signer itself packs for a payment can be read here; everything else is refused, another spelling of the same too.
+It shares no code with `stellar_frame`, which packs. The SDK, which reads back all other kinds, costs three times as much; the
+tests hold every reading here against the SDK's. Source: Stellar-transaction.x, RFC 4506.
 """
 
 from dataclasses import dataclass
