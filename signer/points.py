@@ -26,8 +26,9 @@ def is_public_key(raw: bytes) -> bool:
     y = int.from_bytes(raw, "little") & ((1 << 255) - 1)
     if y >= P or y in _SMALL_ORDER_Y:
         return False
-    x_squared = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
-    return pow(x_squared, (P - 1) // 2, P) == 1
+    # x² is the quotient of these two. It is a square when their product is one, since that is the quotient times a square.
+    numerator, denominator = y * y - 1, D * y * y + 1
+    return pow(numerator * denominator % P, (P - 1) // 2, P) == 1
 
 
 def is_p256_public_key(raw: bytes) -> bool:

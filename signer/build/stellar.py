@@ -1,4 +1,5 @@
-"""The transaction of a Stellar intent: packed field by field, then read back by the SDK and held against the intent.
+"""The transaction of a Stellar intent: packed field by field, then read back and held against the intent. Payments are read by
+`stellar_reading`, all else by the SDK.
 
 One operation, which has a source of its own only when a channel lends the sequence number; always time bounds, no preconditions
 beyond time and ledger bounds, nothing else. Source: SEP-23, CAP-21.
@@ -13,6 +14,7 @@ from stellar_sdk import xdr
 from signer.build import stellar_contract
 from signer.build.stellar_frame import pack_payment, pack_signature_base, pack_transaction
 from signer.build.stellar_operations import expected_effect, operation_of, read_account, read_effect
+from signer.build.stellar_reading import check_payment
 from signer.ed25519 import is_ed25519
 from signer.protocol.fields import INT64_MAX, payload_of
 from signer.protocol.intent import (
@@ -88,7 +90,10 @@ def build_unsigned(
         resources=resources,
     )
     unsigned = pack_signature_base(network_id_of(passphrase), transaction)
-    _check_fields(_transaction_of(unsigned, passphrase), intent, binding)
+    if isinstance(intent, StellarPayment | StellarChannelPayment):
+        check_payment(unsigned, intent, frame_of(binding), sender_of(intent))
+    else:
+        _check_fields(_transaction_of(unsigned, passphrase), intent, binding)
     return unsigned
 
 

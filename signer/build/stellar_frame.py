@@ -1,6 +1,6 @@
 """The bytes of a Stellar transaction around its one operation, packed here: field after field, as the XDR lists them.
 
-What is packed here is read back by the SDK, which shares nothing with it. Source: Stellar-transaction.x.
+What is packed here is read back by `stellar_reading` or the SDK, which share nothing with it. Source: Stellar-transaction.x.
 """
 
 import struct
