@@ -23,6 +23,7 @@ from tests.integration.ingestion_harness import take_fence
 
 FEE = 100
 AMOUNT = 1000
+NOBODYS = {"memo_missing": 1}
 
 
 class Ledgers:
@@ -118,7 +119,7 @@ async def test_a_payment_in_flight_is_no_difference_and_neither_is_the_block_tha
     world: World, ledgers: Ledgers
 ) -> None:
     asked, attempt = await sent(world)
-    assert await ledgers.close(arrived=7) == Settled()
+    assert await ledgers.close(arrived=7) == Settled(cases=NOBODYS)
     paid = ledgers.transaction(attempt)
     assert await ledgers.close(left=AMOUNT, sent=paid, carrier=paid.tx_hash) == Settled()
     assert await world.state(asked) == "settled"
@@ -148,7 +149,7 @@ async def test_a_payment_that_takes_more_than_its_withdrawal_is_named(world: Wor
     (found,) = await ledgers.breaks()
     assert (found.opened.difference, found.first_tx) == (1, attempt.tx_hash)
     # Later blocks that are booked as they happened change nothing of who was first.
-    assert await ledgers.close(arrived=9, carrier="02" * 32) == Settled(breaks=1)
+    assert await ledgers.close(arrived=9, carrier="02" * 32) == Settled(breaks=1, cases=NOBODYS)
     assert [each.first_tx for each in await ledgers.breaks()] == [attempt.tx_hash]
 
 
@@ -162,7 +163,7 @@ async def test_a_deposit_that_is_read_late_explains_what_lay_there_before(
     world: World, ledgers: Ledgers
 ) -> None:
     ledgers.held = FUNDS + 7
-    assert await ledgers.close(arrived=5) == Settled()
+    assert await ledgers.close(arrived=5) == Settled(cases=NOBODYS)
     late = ObservedTransfer(
         chain=STELLAR,
         height=ledgers.height - 1,
@@ -179,7 +180,7 @@ async def test_a_deposit_that_is_read_late_explains_what_lay_there_before(
     ref = VaultRef(tenant=world.tenant, vault_id=VAULT[STELLAR], account=ledgers.account)
     async with world.db.unit_of_work(world.tenant) as uow:
         await deposits.observe(uow, ref, late)
-    assert await ledgers.close(arrived=1, carrier="05" * 32) == Settled()
+    assert await ledgers.close(arrived=1, carrier="05" * 32) == Settled(cases={"memo_missing": 2})
     async with world.db.read(world.tenant) as session:
         (kept,) = await holdings.list_holdings(session, [VAULT[STELLAR]])
     assert (kept.opening, kept.state.amount) == (0, FUNDS + 13)
