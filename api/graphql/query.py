@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 import strawberry
 from strawberry.types import Info
 
 from api.chain_status import load_statuses
+from api.graphql import nodes
 from api.graphql.cases import Case, checked_reasons, checked_states, show_case
 from api.graphql.connections import FIRST_DEFAULT, After, Connection, First, UnknownNodeKind, checked, connect
 from api.graphql.context import Context
@@ -38,8 +37,6 @@ from api.graphql.parties import (
     Customer,
     Node,
     Wallet,
-    find_wallet,
-    show_address,
     show_asset,
     show_customer,
     show_wallet,
@@ -61,11 +58,7 @@ from custody.holdings import service as holdings
 from custody.kernel.assetid import parse_asset_id
 from custody.kernel.errors import NotFound
 from custody.kernel.ids import (
-    AddressId,
     CaseId,
-    CustomerId,
-    DepositId,
-    PayoutId,
     TransferId,
     VaultId,
     WalletId,
@@ -89,7 +82,7 @@ class Query:
     async def node(self, info: Ctx, id: strawberry.ID) -> Node | None:  # noqa: A002 - Relay names the argument so
         """Any object by its id."""
         prefix = str(id).partition("_")[0]
-        found = _BY_PREFIX.get(prefix)
+        found = nodes.BY_PREFIX.get(prefix)
         if found is None:
             raise UnknownNodeKind(id=str(id)[:40])
         return await found(info, parse_id(prefix, str(id)))
@@ -97,22 +90,22 @@ class Query:
     @strawberry.field
     async def customer(self, info: Ctx, id: strawberry.ID) -> Customer | None:  # noqa: A002 - as above
         """One customer."""
-        return await _customer(info, parse_id("cus", str(id)))
+        return await nodes.find_customer(info, parse_id("cus", str(id)))
 
     @strawberry.field
     async def wallet(self, info: Ctx, id: strawberry.ID) -> Wallet | None:  # noqa: A002 - as above
         """One wallet."""
-        return await _wallet(info, parse_id("wal", str(id)))
+        return await nodes.find_wallet(info, parse_id("wal", str(id)))
 
     @strawberry.field
     async def withdrawal(self, info: Ctx, id: strawberry.ID) -> Withdrawal | None:  # noqa: A002 - as above
         """One withdrawal."""
-        return await _withdrawal(info, parse_id("wdr", str(id)))
+        return await nodes.find_withdrawal(info, parse_id("wdr", str(id)))
 
     @strawberry.field
     async def payout(self, info: Ctx, id: strawberry.ID) -> Payout | None:  # noqa: A002 - as above
         """One payout."""
-        return await _payout(info, parse_id("pay", str(id)))
+        return await nodes.find_payout(info, parse_id("pay", str(id)))
 
     @strawberry.field
     async def assets(self, info: Ctx) -> list[Asset]:
@@ -363,76 +356,3 @@ class Query:
 
 def _wallet_filter(text: strawberry.ID | None) -> WalletId | None:
     return None if text is None else WalletId(parse_id("wal", str(text)))
-
-
-async def _customer(info: Ctx, value: UUID) -> Customer | None:
-    found = await info.context.customers.load(CustomerId(value))
-    return None if found is None else show_customer(found)
-
-
-async def _wallet(info: Ctx, value: UUID) -> Wallet | None:
-    return await find_wallet(info, WalletId(value))
-
-
-async def _address(info: Ctx, value: UUID) -> Node | None:
-    async with info.context.turn() as session:
-        found = await wallets.find_address(session, AddressId(value))
-    return None if found is None else show_address(found)
-
-
-async def _deposit(info: Ctx, value: UUID) -> Deposit | None:
-    try:
-        async with info.context.turn() as session:
-            found = await deposits.get_deposit(session, DepositId(value))
-    except NotFound:
-        return None
-    asset = (await info.context.asset_register()).get(found.transfer.asset)
-    return None if asset is None else show_deposit(asset, found)
-
-
-async def _case(info: Ctx, value: UUID) -> Case | None:
-    try:
-        async with info.context.turn() as session:
-            found = await cases.get_case(session, CaseId(value))
-    except NotFound:
-        return None
-    return show_case((await info.context.asset_register()).get(found.asset), found)
-
-
-async def _transfer(info: Ctx, value: UUID) -> Transfer | None:
-    try:
-        async with info.context.turn() as session:
-            found = await transfers.get(session, TransferId(value))
-    except NotFound:
-        return None
-    return show_transfer(await info.context.asset(found.amount.asset), found)
-
-
-async def _withdrawal(info: Ctx, value: UUID) -> Withdrawal | None:
-    try:
-        async with info.context.turn() as session:
-            found = await withdrawals.get(session, WithdrawalId(value))
-    except NotFound:
-        return None
-    return show_withdrawal(await info.context.asset(found.asset), found)
-
-
-async def _payout(info: Ctx, value: UUID) -> Payout | None:
-    try:
-        async with info.context.turn() as session:
-            found = await payouts.get(session, PayoutId(value))
-    except NotFound:
-        return None
-    return show_payout(await info.context.asset(found.amount.asset), found)
-
-
-_BY_PREFIX = {
-    "cus": _customer,
-    "wal": _wallet,
-    "adr": _address,
-    "dep": _deposit,
-    "cas": _case,
-    "trf": _transfer,
-    "wdr": _withdrawal,
-    "pay": _payout,
-}
