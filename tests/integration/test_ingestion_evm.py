@@ -206,7 +206,8 @@ async def test_transactions_of_our_vaults_pay_their_fee_and_every_submission_end
     assert await client.next_sequence(omnibus.account) == 0
     tx, tx_hash = signed(0, 1_000)
     assert (await client.submit(tx, tx_hash)).status is SubmissionStatus.ACCEPTED
-    # Mined already: the node calls the nonce too low, and knows the transaction.
+    await outsider.mine(1)
+    # Mined: the node calls the nonce too low, and knows the transaction.
     assert (await client.submit(tx, tx_hash)).status is SubmissionStatus.ACCEPTED
     other = await client.submit(*signed(0, 2_000))
     assert (other.status, other.code) == (SubmissionStatus.UNKNOWN, "nonce_too_low")
