@@ -195,7 +195,16 @@ class ChainSettings(Section):
             self.horizon_url,
             self.horizon_accepted,
         )
-        chosen, foreign = (stellar, evm) if self.kind == "stellar" else (evm, (*stellar, *optional))
+        evm_optional = (
+            self.unprovable_blocks != "refuse",
+            self.inner_value != "balances",
+            self.inner_value_from,
+            self.wrapped_native,
+        )
+        if self.kind == "stellar":
+            chosen, foreign = stellar, (*evm, *evm_optional)
+        else:
+            chosen, foreign = evm, (*stellar, *optional)
         if not all(chosen) or any(foreign):
             raise ValueError(f"chain {self.id} needs all limits of kind {self.kind} and none of the other")
         return self

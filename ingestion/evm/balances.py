@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from custody.holdings.model import ChainState, HoldingState
 from custody.kernel.assetid import AssetId, ChainId, native
 from ingestion.model import BlockFacts, Departure, Movement, Notice
 
@@ -50,7 +49,6 @@ def compare(chain: ChainId, facts: BlockFacts, readings: Iterable[Reading]) -> B
         if reading.before is None or reading.after is None:
             facts = _distrust(facts, reading, "token_unreadable", said)
             continue
-        facts = replace(facts, state=_with_holding(facts.state, reading.before, reading.after, reading))
         changed = reading.after - reading.before
         if changed == said:
             continue
@@ -118,10 +116,3 @@ def _distrust(facts: BlockFacts, reading: Reading, code: str, said: int) -> Bloc
         each for each in facts.movements if (each.account, each.asset) != (reading.account, reading.asset)
     )
     return replace(facts, movements=kept, notices=(*facts.notices, notice))
-
-
-def _with_holding(state: ChainState, before: int, after: int, reading: Reading) -> ChainState:
-    held = HoldingState(
-        account=reading.account, asset=reading.asset, exists=after > 0, before=before, amount=after
-    )
-    return replace(state, holdings=(*state.holdings, held))

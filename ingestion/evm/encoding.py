@@ -16,11 +16,27 @@ from custody.chains.evm.address import keccak256
 
 BLOOM_BYTES = 256
 _HEADER = (
-    *("parentHash", "sha3Uncles", "miner", "stateRoot", "transactionsRoot", "receiptsRoot", "logsBloom", "difficulty"),
+    *(
+        "parentHash",
+        "sha3Uncles",
+        "miner",
+        "stateRoot",
+        "transactionsRoot",
+        "receiptsRoot",
+        "logsBloom",
+        "difficulty",
+    ),
     *("number", "gasLimit", "gasUsed", "timestamp", "extraData", "mixHash", "nonce"),
 )
 _HEADER_LATER = (
-    *("baseFeePerGas", "withdrawalsRoot", "blobGasUsed", "excessBlobGas", "parentBeaconBlockRoot", "requestsHash"),
+    *(
+        "baseFeePerGas",
+        "withdrawalsRoot",
+        "blobGasUsed",
+        "excessBlobGas",
+        "parentBeaconBlockRoot",
+        "requestsHash",
+    ),
 )
 """In the order in which forks added them: London, Shanghai, Cancun (three), Prague."""
 _BESIDE_HEADER = frozenset(
@@ -28,8 +44,26 @@ _BESIDE_HEADER = frozenset(
 )
 _NUMBERS = frozenset(
     (
-        *("difficulty", "number", "gasLimit", "gasUsed", "timestamp", "baseFeePerGas", "blobGasUsed", "excessBlobGas"),
-        *("chainId", "nonce", "gasPrice", "maxPriorityFeePerGas", "maxFeePerGas", "maxFeePerBlobGas", "gas", "value"),
+        *(
+            "difficulty",
+            "number",
+            "gasLimit",
+            "gasUsed",
+            "timestamp",
+            "baseFeePerGas",
+            "blobGasUsed",
+            "excessBlobGas",
+        ),
+        *(
+            "chainId",
+            "nonce",
+            "gasPrice",
+            "maxPriorityFeePerGas",
+            "maxFeePerGas",
+            "maxFeePerBlobGas",
+            "gas",
+            "value",
+        ),
         *("v", "r", "s", "yParity", "mint", "isSystemTx"),
     )
 )
@@ -92,8 +126,17 @@ def encode_receipt(receipt: Mapping[str, Any]) -> bytes:
         [_bytes(log["address"]), [_bytes(each) for each in log["topics"]], _bytes(log["data"])]
         for log in receipt["logs"]
     ]
-    outcome = _bytes(receipt["root"]) if "root" in receipt and "status" not in receipt else _number(receipt["status"])
-    fields = [outcome, _number(receipt["cumulativeGasUsed"]), bloom(receipt["logs"]).to_bytes(BLOOM_BYTES, "big"), logs]
+    outcome = (
+        _bytes(receipt["root"])
+        if "root" in receipt and "status" not in receipt
+        else _number(receipt["status"])
+    )
+    fields = [
+        outcome,
+        _number(receipt["cumulativeGasUsed"]),
+        bloom(receipt["logs"]).to_bytes(BLOOM_BYTES, "big"),
+        logs,
+    ]
     if kind == DEPOSIT and receipt.get("depositReceiptVersion") is not None:
         fields += [_number(receipt["depositNonce"]), _number(receipt["depositReceiptVersion"])]
     encoded: bytes = rlp.encode(fields)
@@ -147,7 +190,11 @@ def _field(source: Mapping[str, Any], name: str) -> Any:
         return [_bytes(each) for each in value]
     if name == "authorizationList":
         return [
-            [_number(each["chainId"]), _bytes(each["address"]), *(_number(each[part]) for part in ("nonce", *_SIGNATURE))]
+            [
+                _number(each["chainId"]),
+                _bytes(each["address"]),
+                *(_number(each[part]) for part in ("nonce", *_SIGNATURE)),
+            ]
             for each in value
         ]
     return _number(value) if name in _NUMBERS else _bytes(value)

@@ -56,7 +56,9 @@ def of_frames(block: Mapping[str, Any], answer: Sequence[Any]) -> list[InnerTran
 
 def of_traces(block: Mapping[str, Any], answer: Sequence[Any]) -> list[InnerTransfer]:
     """What `trace_block` tells. Raises InconsistentNode when it is of another block, RpcUnreadable."""
-    by_tx: dict[str, list[Mapping[str, Any]]] = {str(each["hash"]).lower(): [] for each in block["transactions"]}
+    by_tx: dict[str, list[Mapping[str, Any]]] = {
+        str(each["hash"]).lower(): [] for each in block["transactions"]
+    }
     for each in answer:
         if not isinstance(each, dict) or str(each.get("blockHash")).lower() != str(block["hash"]).lower():
             raise InconsistentNode(height=block["number"], reason="traces of another block")

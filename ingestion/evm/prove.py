@@ -93,7 +93,9 @@ def _prove_withdrawals(block: Mapping[str, Any]) -> None:
         return
     if withdrawals is None:
         raise Unknown("no withdrawals")
-    if not withdrawals and any(int(each.get("type") or "0x0", 16) == DEPOSIT for each in block["transactions"]):
+    if not withdrawals and any(
+        int(each.get("type") or "0x0", 16) == DEPOSIT for each in block["transactions"]
+    ):
         # The OP Stack keeps another root in this field (Isthmus); its blocks all begin with a deposit and have no withdrawals.
         return
     if ordered_root([encode_withdrawal(each) for each in withdrawals]) != _bytes(root):
