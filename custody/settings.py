@@ -202,10 +202,10 @@ class ChainSettings(Section):
             self.wrapped_native,
         )
         if self.kind == "stellar":
-            chosen, foreign = stellar, (*evm, *evm_optional)
+            fits = all(stellar) and not any((*evm, *evm_optional))
         else:
-            chosen, foreign = evm, (*stellar, *optional)
-        if not all(chosen) or any(foreign):
+            fits = all(evm) and not any((*stellar, *optional))
+        if not fits:
             raise ValueError(f"chain {self.id} needs all limits of kind {self.kind} and none of the other")
         return self
 

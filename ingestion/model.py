@@ -85,7 +85,7 @@ class Discrepancy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """Something about a block that a person should see. It stops nothing: what must not be believed is not among the movements."""
+    """Something that a person should see. It stops nothing: what must not be believed is not among the movements."""
 
     code: str
     """What it is: stable, in snake case."""

@@ -30,11 +30,9 @@ class Reading:
 
 def questions(chain: ChainId, facts: BlockFacts, named: frozenset[str]) -> list[tuple[str, AssetId]]:
     """Which balances are to be read: ether of every account of ours that the block names, and the tokens that moved for one."""
-    tokens = {
-        (each.account, each.asset)
-        for each in (*facts.movements, *facts.departures)
-        if not each.asset.is_native and each.account in named
-    }
+    touched = [(each.account, each.asset) for each in facts.movements]
+    touched += [(each.account, each.asset) for each in facts.departures]
+    tokens = {each for each in touched if not each[1].is_native and each[0] in named}
     return [
         *((account, native(chain)) for account in sorted(named)),
         *sorted(tokens, key=lambda each: (each[0], each[1].text)),
@@ -50,18 +48,23 @@ def compare(chain: ChainId, facts: BlockFacts, readings: Iterable[Reading]) -> B
             facts = _distrust(facts, reading, "token_unreadable", said)
             continue
         changed = reading.after - reading.before
-        if changed == said:
-            continue
-        if reading.asset.is_native:
+        if not reading.asset.is_native:
+            lie = judge_token(said, changed, taken=_taken(facts, reading.account, reading.asset))
+            if lie is not None:
+                facts = _distrust(facts, reading, lie, said)
+        elif changed != said:
             facts = _unattributed(facts, reading.account, reading.asset, changed - said)
-        else:
-            facts = _distrust(facts, reading, judge_token(said, changed), said)
     return facts
 
 
-def judge_token(said: int, changed: int) -> str:
-    """Which lie it is that a balance changed by another amount than the events say. Atomic units, with sign."""
-    if said > 0 and changed == 0:
+def judge_token(said: int, changed: int, *, taken: bool) -> str | None:
+    """Which lie it is that a balance changed by another amount than the events say; None for no lie. Atomic units, with sign.
+
+    `taken`: an event names a departure in a transaction that we did not send. With it, invented events can cancel each other out.
+    """
+    if said == changed:
+        return "token_departed" if taken else None
+    if changed == 0:
         return "token_event_only"
     if said > changed > 0:
         return "token_fee_on_transfer"
@@ -84,6 +87,14 @@ def _moved(facts: BlockFacts, ether: AssetId) -> Mapping[tuple[str, AssetId], in
     for account, asset, amount in changes:
         moved[account, asset] = moved.get((account, asset), 0) + amount
     return moved
+
+
+def _taken(facts: BlockFacts, account: str, asset: AssetId) -> bool:
+    sent = {each.carrier_hash for each in facts.transactions if each.account == account}
+    return any(
+        (each.account, each.asset) == (account, asset) and each.tx_hash not in sent
+        for each in facts.departures
+    )
 
 
 def _unattributed(facts: BlockFacts, account: str, asset: AssetId, rest: int) -> BlockFacts:
@@ -112,7 +123,13 @@ def _distrust(facts: BlockFacts, reading: Reading, code: str, said: int) -> Bloc
     notice = Notice(
         code=code, account=reading.account, asset=reading.asset.text, reported=str(said), found=found
     )
-    kept = tuple(
-        each for each in facts.movements if (each.account, each.asset) != (reading.account, reading.asset)
+    about = (reading.account, reading.asset)
+    gone = facts.departures
+    if code == "token_event_only":
+        gone = tuple(each for each in gone if (each.account, each.asset) != about)
+    return replace(
+        facts,
+        movements=tuple(each for each in facts.movements if (each.account, each.asset) != about),
+        departures=gone,
+        notices=(*facts.notices, notice),
     )
-    return replace(facts, movements=kept, notices=(*facts.notices, notice))

@@ -120,8 +120,8 @@ def named_accounts(
         plain.add(str(tx["from"]).lower())
         if tx.get("to") is not None:
             plain.add(str(tx["to"]).lower())
-    for each in (*transfers, *inner):
-        plain.update((each.source, each.destination))
+    plain.update(side for each in transfers for side in (each.source, each.destination))
+    plain.update(side for each in inner for side in (each.source, each.destination))
     plain.update(str(each["address"]).lower() for each in block.get("withdrawals") or [])
     if block.get("miner") is not None and block["transactions"]:
         plain.add(str(block["miner"]).lower())
@@ -152,9 +152,9 @@ def relevant_hashes(
 ) -> list[str]:
     """The transactions that touch our vaults, in block order."""
     watched = {each.lower() for each in ours}
-    named = {
-        each.tx_hash for each in (*transfers, *inner) if each.source in watched or each.destination in watched
-    }
+    sides = [(each.tx_hash, each.source, each.destination) for each in transfers]
+    sides += [(each.tx_hash, each.source, each.destination) for each in inner]
+    named = {tx_hash for tx_hash, source, destination in sides if source in watched or destination in watched}
     return [
         tx["hash"].lower()
         for tx in block["transactions"]
@@ -204,7 +204,7 @@ def normalize(
 
 
 def _withdrawn(chain: ChainId, block: Mapping[str, Any], watched: set[str]) -> list[Movement]:
-    """Withdrawals of the beacon chain: ether without a transaction, placed by their number, which no other has. Source: EIP-4895."""
+    """Withdrawals of the beacon chain: ether without a transaction, placed by their number. Source: EIP-4895."""
     return [
         Movement(
             tx_hash=f"withdrawal:{parse_quantity(BLOCK, each.get('index'))}",

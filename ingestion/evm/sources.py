@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import structlog
 
-from custody.chains.errors import RpcRefused, RpcUnreadable
+from custody.chains.errors import RpcRefused
 from custody.chains.evm.abi import parse_quantity
 from custody.chains.evm.rpc import EvmRpc
 from custody.chains.jsonrpc import JsonRpc, require_dict, require_list
@@ -63,14 +63,15 @@ class _Read:
     """One block as it is gathered."""
 
     block: dict[str, Any]
-    receipts: list[dict[str, Any]]
+    receipts: list[dict[str, Any]] | None
+    """All of them; None where the proved header says that none matters."""
     inner: list[InnerTransfer]
     transfers: list[TokenTransfer]
     notices: list[Notice]
 
     @property
     def logs(self) -> list[dict[str, Any]]:
-        return [log for each in self.receipts for log in each.get("logs") or []]
+        return [log for each in self.receipts or [] for log in each.get("logs") or []]
 
 
 class RpcBlocks:
@@ -112,14 +113,14 @@ class RpcBlocks:
         return BATCH_BLOCKS
 
     async def verify_network(self) -> None:
-        """Compare the node's chain id with ours. Raises WrongNetwork, and NodeCannotTrace where the configured traces are not had."""
+        """Compare the node's chain id with ours. Raises WrongNetwork, and NodeCannotTrace where it has not the configured traces."""
         await self._client.verify_network()
         if self._means.inner_value != "balances":
             head = require_dict(BLOCK, await self._rpc.call(BLOCK, ["latest", False]))
             try:
                 await self._rpc.call(*self._trace_call(head))
             except RpcRefused as error:
-                raise NodeCannotTrace(chain=self._chain, method=error.values.get("method")) from error
+                raise NodeCannotTrace(chain=self._chain, inner_value=self._means.inner_value) from error
 
     async def head(self) -> Head:
         """The newest block."""
@@ -168,7 +169,7 @@ class RpcBlocks:
             block = require_dict(BLOCK, answer)
             if parse_quantity(BLOCK, block.get("number")) != first + len(reads):
                 raise InconsistentNode(chain=self._chain, wanted=first + len(reads))
-            reads.append(_Read(block=block, receipts=[], inner=[], transfers=[], notices=[]))
+            reads.append(_Read(block=block, receipts=None, inner=[], transfers=[], notices=[]))
         return reads
 
     async def _add_receipts(self, reads: Sequence[_Read]) -> None:
@@ -210,7 +211,7 @@ class RpcBlocks:
         """Raises ForgedBlock, and UnprovableBlock where the settings refuse what cannot be proved."""
         for each in reads:
             unproved = prove_block(each.block)
-            if each.receipts:
+            if each.receipts is not None:
                 unproved += prove_receipts(each.block, each.receipts)
             elif unproved and each.block["transactions"]:
                 # An unproved header proves no absence of logs.
@@ -263,7 +264,7 @@ class RpcBlocks:
         wanted = set(relevant_hashes(read.block, read.transfers, ours, read.inner)) if ours else set()
         receipts = {
             str(each["transactionHash"]).lower(): each
-            for each in read.receipts
+            for each in read.receipts or []
             if str(each["transactionHash"]).lower() in wanted
         }
         if len(receipts) != len(wanted):
