@@ -1,7 +1,7 @@
 """Do the balances of our accounts change by what the block says moved? Pure.
 
 For ether the answer finds what shows nowhere else: what a contract sent inside a call where no traces are had, tips of a block,
-ether that a rollup mints. What no movement explains becomes one arrival without a source, at a place that names block and account.
+ether that a rollup mints. What no movement explains becomes one arrival without a source, placed by block and account.
 For tokens the answer finds contracts that lie: an arrival is believed only when `balanceOf` agrees with the events.
 """
 

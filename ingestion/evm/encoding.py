@@ -91,7 +91,7 @@ class Unknown(Exception):
 
 
 def header_hash(block: Mapping[str, Any]) -> bytes:
-    """Keccak-256 of the header. Raises Unknown where a field is missing; fields that we do not know are told by `strange_fields`."""
+    """Keccak-256 of the header. Raises Unknown where a field is missing; `strange_fields` tells those that we do not know."""
     missing = [name for name in _HEADER if block.get(name) is None]
     if missing:
         raise Unknown(f"a header without {missing[0]}")

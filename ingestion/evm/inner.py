@@ -1,7 +1,7 @@
 """Value that contracts send inside calls, as tracers tell it. Pure.
 
 Two dialects, one meaning: geth's `callTracer` (nested frames) and Parity's `trace_block` (a flat list with addresses). A frame
-moves value when it and all around it succeeded and it is a call, a creation or a self-destruction; delegated and static calls only
+moves value when it and all around it succeeded and it is a call, a creation or a self-destruction; delegated and static calls
 name the value of the call around them. The outermost frame is the transaction's own value and is left out here. Places count the
 frames that moved value, depth first, so that both dialects give the same.
 Source: go-ethereum, "Built-in tracers"; OpenEthereum, "The trace module"; EIP-6780 (self-destruction still pays).

@@ -113,7 +113,7 @@ class RpcBlocks:
         return BATCH_BLOCKS
 
     async def verify_network(self) -> None:
-        """Compare the node's chain id with ours. Raises WrongNetwork, and NodeCannotTrace where it has not the configured traces."""
+        """Compare the node's chain id with ours. Raises WrongNetwork, and NodeCannotTrace where it has no such traces."""
         await self._client.verify_network()
         if self._means.inner_value != "balances":
             head = require_dict(BLOCK, await self._rpc.call(BLOCK, ["latest", False]))
