@@ -125,7 +125,7 @@ def _distrust(facts: BlockFacts, reading: Reading, code: str, said: int) -> Bloc
     )
     about = (reading.account, reading.asset)
     gone = facts.departures
-    if code == "token_event_only":
+    if found == "0":
         gone = tuple(each for each in gone if (each.account, each.asset) != about)
     return replace(
         facts,

@@ -14,18 +14,20 @@ it says "maybe" of every block.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from custody.chains.evm.address import keccak256
 from ingestion.evm.encoding import (
     DEPOSIT,
     Unknown,
-    bloom,
     bloom_bits,
     encode_receipt,
     encode_transaction,
     encode_withdrawal,
     header_hash,
+    receipt_bloom,
     strange_fields,
 )
 from ingestion.evm.errors import ForgedBlock
@@ -52,7 +54,7 @@ def prove_receipts(block: Mapping[str, Any], receipts: Sequence[Mapping[str, Any
         encoded = [encode_receipt(each) for each in receipts]
         if ordered_root(encoded) != _bytes(block["receiptsRoot"]):
             raise _forged(block, "receipts root")
-        if bloom([log for each in receipts for log in each["logs"]]) != int(block["logsBloom"], 16):
+        if reduce(or_, map(receipt_bloom, receipts), 0) != int(block["logsBloom"], 16):
             raise _forged(block, "logs bloom")
         _prove_gas(block, receipts)
     except Unknown as error:

@@ -1,4 +1,4 @@
-"""Money that contracts move, through the worker's loop on a real anvil: the ledger equals the chain, whichever way the node tells it."""
+"""Money that contracts move, through the worker's loop on a real anvil: the ledger equals the chain in every way of reading."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from devnet.evm import Outsider
 from tests.fakes.contracts import call_data, deploy, invoke
 from tests.fakes.key_maker import FakeKeyMaker
 from tests.integration.anvil_node import run_anvil
-from tests.integration.ingestion_harness import Desk
+from tests.integration.ingestion_harness import Desk, catch_up
 from tests.integration.test_ingestion_evm_movements import CHAIN, customers, settle, start
 
 pytestmark = pytest.mark.stack
@@ -125,6 +125,7 @@ async def test_a_contract_that_tells_no_balance_credits_nobody(
     proxy = await deploy(outsider, "UpgradeableProxy", await deploy(outsider, "LiarToken"))
     asset = AssetId(CHAIN, f"erc20:{proxy}")
     await desk.list_asset(asset, "PRX", 6)
+    await catch_up(loop)
     me = checksum(await outsider.address())
     await outsider.call("evm_setAutomine", False)
     await _queue(outsider, me, proxy, "pretend(address,address,uint256)", me, at_ada, 7)

@@ -1,5 +1,5 @@
-"""The few words of the contract ABI that custody speaks: ERC-20's Transfer event and balanceOf, WETH9's two events, the upgrade of a
-proxy, and JSON-RPC quantities. Pure.
+"""The few words of the contract ABI that custody speaks: ERC-20's Transfer event and balanceOf, WETH9's two events, a proxy's
+upgrade, and JSON-RPC quantities. Pure.
 
 Source: Solidity ABI specification; ERC-20; the Ethereum JSON-RPC specification (quantities are minimal hex).
 """
