@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import rlp
-
 from custody.chains.evm.address import keccak256
+from ingestion.evm.rlp import encode
 
 BLOOM_BYTES = 256
 _HEADER = (
@@ -99,7 +98,7 @@ def header_hash(block: Mapping[str, Any]) -> bytes:
     if later != list(_HEADER_LATER[: len(later)]):
         raise Unknown(f"a header with {later[-1]} and without what came before it")
     fields = [_nonce(block) if name == "nonce" else _field(block, name) for name in (*_HEADER, *later)]
-    return keccak256(rlp.encode(fields))
+    return keccak256(encode(fields))
 
 
 def strange_fields(block: Mapping[str, Any]) -> list[str]:
@@ -113,7 +112,7 @@ def encode_transaction(tx: Mapping[str, Any]) -> bytes:
     names = _TRANSACTIONS.get(kind)
     if names is None:
         raise Unknown(f"a transaction of type {kind:#x}")
-    encoded: bytes = rlp.encode([_field(tx, name) for name in names])
+    encoded = encode([_field(tx, name) for name in names])
     return encoded if kind == 0 else bytes([kind]) + encoded
 
 
@@ -139,13 +138,13 @@ def encode_receipt(receipt: Mapping[str, Any]) -> bytes:
     ]
     if kind == DEPOSIT and receipt.get("depositReceiptVersion") is not None:
         fields += [_number(receipt["depositNonce"]), _number(receipt["depositReceiptVersion"])]
-    encoded: bytes = rlp.encode(fields)
+    encoded = encode(fields)
     return encoded if kind == 0 else bytes([kind]) + encoded
 
 
 def encode_withdrawal(withdrawal: Mapping[str, Any]) -> bytes:
     """A withdrawal from the beacon chain. Its amount is in gwei. Source: EIP-4895."""
-    encoded: bytes = rlp.encode(
+    encoded = encode(
         [
             *(_number(withdrawal[name]) for name in ("index", "validatorIndex")),
             _bytes(withdrawal["address"]),

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-import rlp
-
 from custody.chains.evm.address import keccak256
+from ingestion.evm.rlp import encode
 
 Node: TypeAlias = "bytes | list[Node]"
 Leaf: TypeAlias = tuple[tuple[int, ...], bytes]
 
-EMPTY_ROOT = keccak256(rlp.encode(b""))
+EMPTY_ROOT = keccak256(encode(b""))
 """Root of a list without items."""
 
 
@@ -24,8 +23,8 @@ def ordered_root(items: Sequence[bytes]) -> bytes:
     """Root of the trie that maps each item's place to the item."""
     if not items:
         return EMPTY_ROOT
-    leaves = sorted((_nibbles(rlp.encode(index)), item) for index, item in enumerate(items))
-    return keccak256(rlp.encode(_build(leaves, 0)))
+    leaves = sorted((_nibbles(encode(index)), item) for index, item in enumerate(items))
+    return keccak256(encode(_build(leaves, 0)))
 
 
 def _build(leaves: Sequence[Leaf], depth: int) -> Node:
@@ -50,7 +49,7 @@ def _build(leaves: Sequence[Leaf], depth: int) -> Node:
 
 def _embed(node: Node) -> Node:
     """A node inside its parent: itself when shorter than a hash, else its hash."""
-    encoded: bytes = rlp.encode(node)
+    encoded = encode(node)
     return node if len(encoded) < 32 else keccak256(encoded)
 
 

@@ -1,4 +1,4 @@
-"""Parts of a block that no anvil makes: withdrawals, fees of rollups and blobs, doubled events, failed frames, poisoned transfers."""
+"""Parts of a block that no anvil makes: withdrawals, fees of rollups and blobs, doubled events, failed frames, poisoning."""
 
 from __future__ import annotations
 
