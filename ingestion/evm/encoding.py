@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from custody.chains.evm.address import keccak256
-from ingestion.evm.rlp import encode
+from ingestion.evm.rlp import Item, encode
 
 BLOOM_BYTES = 256
 _HEADER = (
@@ -121,7 +121,7 @@ def encode_receipt(receipt: Mapping[str, Any]) -> bytes:
     kind = _type(receipt)
     if kind not in _TRANSACTIONS:
         raise Unknown(f"a receipt of type {kind:#x}")
-    logs = [
+    logs: list[Item] = [
         [_bytes(log["address"]), [_bytes(each) for each in log["topics"]], _bytes(log["data"])]
         for log in receipt["logs"]
     ]
@@ -130,7 +130,7 @@ def encode_receipt(receipt: Mapping[str, Any]) -> bytes:
         if "root" in receipt and "status" not in receipt
         else _number(receipt["status"])
     )
-    fields = [
+    fields: list[Item] = [
         outcome,
         _number(receipt["cumulativeGasUsed"]),
         receipt_bloom(receipt).to_bytes(BLOOM_BYTES, "big"),
@@ -144,14 +144,13 @@ def encode_receipt(receipt: Mapping[str, Any]) -> bytes:
 
 def encode_withdrawal(withdrawal: Mapping[str, Any]) -> bytes:
     """A withdrawal from the beacon chain. Its amount is in gwei. Source: EIP-4895."""
-    encoded = encode(
+    return encode(
         [
             *(_number(withdrawal[name]) for name in ("index", "validatorIndex")),
             _bytes(withdrawal["address"]),
             _number(withdrawal["amount"]),
         ]
     )
-    return encoded
 
 
 def receipt_bloom(receipt: Mapping[str, Any]) -> int:
