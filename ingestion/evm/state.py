@@ -29,6 +29,17 @@ BALANCE = "eth_getBalance"
 SLOT = "eth_getStorageAt"
 CALL_GAS = hex(2_000_000)
 """No token needs more to tell a balance; one that burns more tells nothing."""
+_CONTRACTS_FAULT = (
+    "revert",
+    "out of gas",
+    "outofgas",
+    "opcode",
+    "stack",
+    "jump",
+    "execution",
+    "intrinsic gas",
+)
+"""Words of geth, reth, nethermind and anvil for a call that ran and failed. Other words prove nothing about the contract."""
 BATCH = 100
 """Questions of one request."""
 
@@ -49,7 +60,8 @@ class StateReader:
     ) -> list[Reading]:
         """Each balance before and after the block. Raises StateUnavailable.
 
-        A node that tells an account's ether has the block's state: that a token's balance is then refused is the token's doing.
+        A token whose call ran and failed tells nothing, and that is an answer. Any other refusal is the node's and is raised: the
+        block is asked for again, for what was merely not told must not pass for a lie.
         """
         places = [{"blockHash": block["parentHash"]}, {"blockHash": block["hash"]}]
         asked = [_balance_call(account, asset, place) for account, asset in questions for place in places]
@@ -63,6 +75,9 @@ class StateReader:
                 raise StateUnavailable(chain=self._chain, block=block["hash"])
             _log.error("ingestion.balances_unread", chain=self._chain, block=block["hash"])
             return []
+        for answer in answers:
+            if isinstance(answer, RpcRefused) and not _ran_and_failed(answer):
+                raise answer
         amounts = [_amount(method, answer) for (method, _), answer in zip(asked, answers, strict=True)]
         return [
             Reading(account=account, asset=asset, before=amounts[2 * place], after=amounts[2 * place + 1])
@@ -122,6 +137,11 @@ def _amount(method: str, answer: Any) -> int | None:
         return parse_word(method, answer)
     except RpcUnreadable:
         return None
+
+
+def _ran_and_failed(refusal: RpcRefused) -> bool:
+    words = refusal.rpc_message.lower()
+    return refusal.rpc_code == 3 or any(each in words for each in _CONTRACTS_FAULT)
 
 
 def _slot(answer: Any) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from custody.chains.errors import RpcRefused
 from custody.chains.evm.address import ZERO
 from custody.chains.jsonrpc import JsonRpc
 from custody.kernel.assetid import ChainId
@@ -236,6 +237,30 @@ async def test_what_cannot_be_proved_is_refused_unless_somebody_chose_otherwise(
     with pytest.raises(UnprovableBlock) as caught:
         await fetch(node, "refuse")
     assert caught.value.values["parts"] == ["a header without mixHash", "no chainId", "no withdrawals"]
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "is_the_tokens"),
+    [
+        ("execution reverted", 3, True),
+        ("out of gas", -32000, True),
+        ("rate limit exceeded", -32005, False),
+        ("header not found", -32000, False),
+    ],
+)
+async def test_a_balance_that_was_not_told_is_no_lie_of_the_token(
+    node: RpcNode, recorded: Record, message: str, code: int, is_the_tokens: bool
+) -> None:
+    replay(node, recorded)
+    node.result("eth_getBalance", "0x0")
+    node.error("eth_call", message, code)
+    if is_the_tokens:
+        facts = await fetch(node)
+        assert "token_unreadable" in {each.code for each in facts.notices}
+        assert all(each.asset.is_native for each in facts.movements)
+    else:
+        with pytest.raises(RpcRefused):
+            await fetch(node)
 
 
 async def test_a_type_that_we_do_not_know_is_told_and_never_passed(node: RpcNode, recorded: Record) -> None:
