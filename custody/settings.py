@@ -133,6 +133,14 @@ class ChainSettings(Section):
     """Stellar only: prove every transaction of every ledger, not only those that touch our accounts."""
     chain_id: int = 0
     """EVM only. Source: EIP-155."""
+    unprovable_blocks: Literal["refuse", "tell"] = "refuse"
+    """EVM only: what becomes of a block of which a part cannot be proved or read. Told and booked, where somebody chose so."""
+    inner_value: Literal["balances", "debug", "trace"] = "balances"
+    """EVM only: how value inside calls is seen: by balances, `debug_traceBlockByHash`, or `trace_block` (docs/evm-blocks.md)."""
+    inner_value_from: int = Field(default=0, ge=0)
+    """EVM only: below this height value inside calls is seen by balances. Never changed for blocks that are ingested."""
+    wrapped_native: frozenset[Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]] = frozenset()
+    """EVM only: contracts whose Deposit and Withdrawal events make and burn tokens, as WETH9's do."""
     confirmations: int = Field(ge=0)
     """How many blocks must follow before a block is final to us. 0 on Stellar, where a closed ledger is final."""
     start_height: int = Field(default=0, ge=0)
@@ -187,8 +195,17 @@ class ChainSettings(Section):
             self.horizon_url,
             self.horizon_accepted,
         )
-        chosen, foreign = (stellar, evm) if self.kind == "stellar" else (evm, (*stellar, *optional))
-        if not all(chosen) or any(foreign):
+        evm_optional = (
+            self.unprovable_blocks != "refuse",
+            self.inner_value != "balances",
+            self.inner_value_from,
+            self.wrapped_native,
+        )
+        if self.kind == "stellar":
+            fits = all(stellar) and not any((*evm, *evm_optional))
+        else:
+            fits = all(evm) and not any((*stellar, *optional))
+        if not fits:
             raise ValueError(f"chain {self.id} needs all limits of kind {self.kind} and none of the other")
         return self
 

@@ -65,22 +65,22 @@ class Outsider:
     async def deploy_token(self) -> str:
         """Deploy TestUSD (six decimals); its issuer is this account. Returns the contract's address in lower case."""
         bytecode: str = json.loads(_ARTEFACT.read_text(encoding="utf-8"))["bytecode"]
-        mined = await self._send({"data": bytecode})
+        mined = await self.send({"data": bytecode})
         if mined.contract is None:
             raise OutsiderError("the node reported no contract address")
         return mined.contract
 
     async def mint(self, token: str, to: str, amount: int) -> Mined:
         """Issue `amount` atomic units of the token to this address."""
-        return await self._send({"to": token, "data": _encode(_MINT, to, amount)})
+        return await self.send({"to": token, "data": _encode(_MINT, to, amount)})
 
     async def send_tokens(self, token: str, to: str, amount: int) -> Mined:
         """Transfer `amount` atomic units of the account's own tokens."""
-        return await self._send({"to": token, "data": _encode(_TRANSFER, to, amount)})
+        return await self.send({"to": token, "data": _encode(_TRANSFER, to, amount)})
 
     async def send_ether(self, to: str, wei: int) -> Mined:
         """A plain value transfer."""
-        return await self._send({"to": to, "value": hex(wei)})
+        return await self.send({"to": to, "value": hex(wei)})
 
     async def balance(self, address: str) -> int:
         """Wei of the address at the latest block."""
@@ -103,7 +103,8 @@ class Outsider:
             raise OutsiderError(f"{method}: {answer['error'].get('message')}")
         return answer["result"]
 
-    async def _send(self, transaction: dict[str, str]) -> Mined:
+    async def send(self, transaction: dict[str, str]) -> Mined:
+        """Any transaction of this account, mined. Raises OutsiderError when it fails on chain."""
         tx_hash: str = await self.call("eth_sendTransaction", {"from": await self.address(), **transaction})
         try:
             async with asyncio.timeout(_WAIT_S):

@@ -84,6 +84,22 @@ class Discrepancy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """Something that a person should see. It stops nothing: what must not be believed is not among the movements."""
+
+    code: str
+    """What it is: stable, in snake case."""
+    account: str
+    """Whose account it concerns; empty where it concerns an asset as such."""
+    asset: str
+    """Asset or contract that it concerns; empty for none."""
+    reported: str
+    """What was said: an amount in atomic units, or a name."""
+    found: str
+    """What was found instead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BlockFacts:
     """What one block says of the accounts that its source asked for."""
 
@@ -93,6 +109,8 @@ class BlockFacts:
     transactions: tuple[ChainTransaction, ...] = ()
     discrepancies: tuple[Discrepancy, ...] = ()
     """Must be empty for our accounts, or nothing of the block is booked."""
+    notices: tuple[Notice, ...] = ()
+    """For people; nothing is booked by them."""
     state: ChainState = field(default_factory=ChainState)
     """What the block left of these accounts. Empty where the source shows no state: then nothing is compared."""
 
@@ -116,5 +134,6 @@ class BlockFacts:
             departures=tuple(each for each in self.departures if each.account == account),
             transactions=tuple(each for each in self.transactions if each.account == account),
             discrepancies=tuple(each for each in self.discrepancies if each.account == account),
+            notices=tuple(each for each in self.notices if each.account == account),
             state=self.state.only(account),
         )

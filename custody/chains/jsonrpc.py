@@ -42,6 +42,14 @@ class JsonRpc:
 
     async def call_all(self, calls: Sequence[tuple[str, Any]]) -> list[Any]:
         """The results of several calls in one request, in the order asked. Raises as `call`, for the first that failed."""
+        answers = await self.call_each(calls)
+        for answer in answers:
+            if isinstance(answer, RpcRefused):
+                raise answer
+        return answers
+
+    async def call_each(self, calls: Sequence[tuple[str, Any]]) -> list[Any]:
+        """As `call_all`, but what the node refused stands in the list as its RpcRefused."""
         if not calls:
             return []
         first = next(self._ids)
@@ -56,7 +64,7 @@ class JsonRpc:
             raise RpcUnreadable(method=method, reason="a batch was not answered by as many answers")
         answers = {answer.get("id"): answer for answer in body if isinstance(answer, dict)}
         return [
-            _result(name, answers.get(number), number) for number, (name, _) in zip(ids, calls, strict=True)
+            _outcome(name, answers.get(number), number) for number, (name, _) in zip(ids, calls, strict=True)
         ]
 
     async def aclose(self) -> None:
@@ -74,6 +82,13 @@ class JsonRpc:
             return orjson.loads(response.content)
         except orjson.JSONDecodeError as error:
             raise RpcUnreachable(method=method, reason=f"HTTP {response.status_code} without JSON") from error
+
+
+def _outcome(method: str, answer: Any, request_id: int) -> Any:
+    try:
+        return _result(method, answer, request_id)
+    except RpcRefused as error:
+        return error
 
 
 def _result(method: str, answer: Any, request_id: int) -> Any:

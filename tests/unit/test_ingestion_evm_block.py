@@ -13,6 +13,7 @@ from custody.chains.errors import RpcUnreadable
 from custody.chains.evm.address import ZERO, checksum
 from custody.kernel.assetid import ChainId
 from ingestion.evm.normalize import (
+    TokenTransfer,
     block_ref,
     named_accounts,
     normalize,
@@ -34,6 +35,10 @@ def recorded(fixtures: Path) -> dict[str, Any]:
 
 def _logs(recorded: dict[str, Any]) -> list[dict[str, Any]]:
     return [log for receipt in recorded["receipts"] for log in receipt["logs"]]
+
+
+def _transfers(recorded: dict[str, Any]) -> list[TokenTransfer]:
+    return token_transfers(_logs(recorded))
 
 
 def _fungible(recorded: dict[str, Any]) -> list[dict[str, Any]]:
@@ -66,7 +71,7 @@ def test_the_transfers_of_a_real_block_are_those_that_an_independent_extractor_f
 
 def test_when_every_account_is_ours_every_movement_of_the_block_is_seen(recorded: dict[str, Any]) -> None:
     block, receipts = recorded["block"], _receipts(recorded)
-    everybody = named_accounts(block, _logs(recorded))
+    everybody = named_accounts(block, _transfers(recorded))
     facts = normalize(MAINNET, block, receipts, everybody)
     assert facts.ref == block_ref(block)
     native = [each for each in facts.movements if each.asset.is_native]
@@ -91,7 +96,7 @@ def test_when_every_account_is_ours_every_movement_of_the_block_is_seen(recorded
 def test_only_transactions_that_touch_us_need_their_receipts(recorded: dict[str, Any]) -> None:
     transfer = recorded["expected_erc20_transfers"][5]
     ours = frozenset({checksum(transfer["to_address"])})
-    wanted = relevant_hashes(recorded["block"], _logs(recorded), ours)
+    wanted = relevant_hashes(recorded["block"], _transfers(recorded), ours)
     assert transfer["transaction_hash"] in wanted
     assert len(wanted) < len(recorded["receipts"])
     receipts = {tx_hash: _receipts(recorded)[tx_hash] for tx_hash in wanted}
@@ -102,7 +107,7 @@ def test_only_transactions_that_touch_us_need_their_receipts(recorded: dict[str,
 
 def test_nothing_is_seen_where_nobody_is_ours(recorded: dict[str, Any]) -> None:
     nobody = frozenset({checksum("0x" + "12" * 20)})
-    assert relevant_hashes(recorded["block"], _logs(recorded), nobody) == []
+    assert relevant_hashes(recorded["block"], _transfers(recorded), nobody) == []
     facts = normalize(MAINNET, recorded["block"], {}, nobody)
     assert (facts.movements, facts.transactions, facts.departures) == ((), (), ())
 

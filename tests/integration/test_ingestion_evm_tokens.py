@@ -1,0 +1,179 @@
+"""Tokens that lie, through the worker's loop on a real anvil: what did not arrive is not credited, and somebody is told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from custody.chains.evm.address import checksum
+from custody.db.session import Database
+from custody.kernel.assetid import AssetId
+from custody.kernel.ids import TenantId
+from devnet.evm import Outsider
+from tests.fakes.contracts import call_data, deploy, invoke
+from tests.fakes.key_maker import FakeKeyMaker
+from tests.integration.anvil_node import run_anvil
+from tests.integration.ingestion_harness import Desk, catch_up
+from tests.integration.test_ingestion_evm_movements import CHAIN, customers, settle, start
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[str]:
+    """A fresh chain."""
+    async with run_anvil() as url:
+        yield url
+
+
+@pytest.fixture
+async def outsider(node: str) -> AsyncIterator[Outsider]:
+    """Somebody with ether."""
+    async with Outsider(node) as client:
+        yield client
+
+
+@pytest.fixture
+async def desk(database: Database, tenant: TenantId) -> Desk:
+    """A tenant with a pool."""
+    made = Desk(db=database, tenant=tenant, chain=CHAIN, keys=FakeKeyMaker())
+    await made.open_omnibus()
+    return made
+
+
+PAY = "transfer(address,uint256)"
+CASES: list[tuple[str, str, tuple[Any, ...], int, list[str]]] = [
+    ("Token", PAY, (500,), 500, []),
+    ("Token", PAY, (0,), 0, []),
+    ("SilentToken", PAY, (500,), 500, []),
+    ("ReentrantToken", PAY, (500,), 500, []),
+    ("FalseToken", PAY, (500,), 500, []),
+    ("FalseToken", PAY, (5_000,), 0, []),
+    ("FeeToken", PAY, (500,), 0, ["token_fee_on_transfer"]),
+    ("RebasingToken", "transferAndRebase(address,uint256,uint256)", (500, 150), 0, ["token_rebasing"]),
+    ("RebasingToken", "transferAndRebase(address,uint256,uint256)", (500, 50), 0, ["token_fee_on_transfer"]),
+    ("RebasingToken", PAY, (500,), 500, []),
+]
+"""Contract, call, its arguments after the receiver, what is credited, what is told. The sender holds 1,000."""
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "args", "credited", "told"),
+    CASES,
+    ids=[f"{case[0]} {case[1].partition('(')[0]} {case[2]}" for case in CASES],
+)
+async def test_a_token_is_credited_when_the_balance_agrees_with_the_event(
+    desk: Desk,
+    node: str,
+    outsider: Outsider,
+    name: str,
+    call: str,
+    args: tuple[Any, ...],
+    credited: int,
+    told: list[str],
+) -> None:
+    loop, source = await start(desk, node)
+    ada, at_ada = (await customers(desk))["ada"]
+    token = await deploy(outsider, name)
+    asset = AssetId(CHAIN, f"erc20:{token}")
+    await desk.list_asset(asset, "TKN", 6)
+    await invoke(outsider, token, "mint(address,uint256)", await outsider.address(), 1_000)
+    await invoke(outsider, token, call, at_ada, *args)
+    with capture_logs() as logs:
+        await settle(loop, outsider)
+    assert await desk.owed(ada, asset) == credited
+    assert _told(logs) == told
+    if not told:
+        assert await outsider.token_balance(token, at_ada) == credited
+    await source.aclose()
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["one event", "two events that cancel out"])
+async def test_an_event_that_moved_nothing_credits_nobody(
+    desk: Desk, node: str, outsider: Outsider, back: bool
+) -> None:
+    loop, source = await start(desk, node)
+    ada, at_ada = (await customers(desk))["ada"]
+    token = await deploy(outsider, "LiarToken")
+    asset = AssetId(CHAIN, f"erc20:{token}")
+    await desk.list_asset(asset, "LIE", 6)
+    me, stranger = checksum(await outsider.address()), "0x" + "12" * 20
+    await outsider.call("evm_setAutomine", False)
+    pretend = "pretend(address,address,uint256)"
+    sides = [(stranger, at_ada)] + ([(at_ada, stranger)] if back else [])
+    for source_of, to in sides:
+        await _queue(outsider, me, token, pretend, source_of, to, 700)
+    await outsider.mine()
+    await outsider.call("evm_setAutomine", True)
+    with capture_logs() as logs:
+        await settle(loop, outsider)
+    assert await desk.owed(ada, asset) == 0
+    assert await desk.deposits() == []
+    assert _told(logs) == ["token_departed" if back else "token_event_only"]
+    await source.aclose()
+
+
+async def test_a_contract_that_tells_no_balance_credits_nobody(
+    desk: Desk, node: str, outsider: Outsider
+) -> None:
+    """A proxy that lost its code answers nothing; its old events are believed no longer."""
+    loop, source = await start(desk, node)
+    ada, at_ada = (await customers(desk))["ada"]
+    proxy = await deploy(outsider, "UpgradeableProxy", await deploy(outsider, "LiarToken"))
+    asset = AssetId(CHAIN, f"erc20:{proxy}")
+    await desk.list_asset(asset, "PRX", 6)
+    await catch_up(loop)
+    me = checksum(await outsider.address())
+    await outsider.call("evm_setAutomine", False)
+    await _queue(outsider, me, proxy, "pretend(address,address,uint256)", me, at_ada, 7)
+    await _queue(outsider, me, proxy, "upgradeSilently(address)", "0x" + "12" * 20)
+    await outsider.mine()
+    await outsider.call("evm_setAutomine", True)
+    with capture_logs() as logs:
+        await settle(loop, outsider)
+    assert await desk.owed(ada, asset) == 0
+    assert _told(logs) == ["token_unreadable", "token_upgraded"]
+    await source.aclose()
+
+
+async def test_an_upgrade_and_other_decimals_of_a_listed_token_raise_an_alarm(
+    desk: Desk, node: str, outsider: Outsider
+) -> None:
+    loop, source = await start(desk, node)
+    ada, at_ada = (await customers(desk))["ada"]
+    first, second = await deploy(outsider, "Token"), await deploy(outsider, "Token")
+    listed = await deploy(outsider, "UpgradeableProxy", first)
+    unlisted = await deploy(outsider, "UpgradeableProxy", first)
+    asset = AssetId(CHAIN, f"erc20:{listed}")
+    await desk.list_asset(asset, "PRX", 8)
+    with capture_logs() as logs:
+        await invoke(outsider, unlisted, "upgradeTo(address)", second)
+        await invoke(outsider, listed, "upgradeTo(address)", second)
+        await settle(loop, outsider)
+    # The first is the proxy's own beginning, in a block that was read after it was listed.
+    assert _told(logs) == ["token_upgraded", "token_upgraded"]
+    with capture_logs() as logs:
+        await invoke(outsider, listed, "mint(address,uint256)", at_ada, 30)
+        await settle(loop, outsider)
+    assert _told(logs) == ["token_decimals_changed"]
+    assert await desk.owed(ada, asset) == 30
+    await source.aclose()
+
+
+async def _queue(outsider: Outsider, sender: str, to: str, signature: str, *args: Any) -> None:
+    """Send without waiting: several transactions shall be in one block. Gas is given, because estimates would not fit."""
+    data = call_data(signature, *args)
+    await outsider.call("eth_sendTransaction", {"from": sender, "to": to, "data": data, "gas": hex(200_000)})
+
+
+def _told(logs: list[Any]) -> list[str]:
+    return [
+        str(each["event"]).removeprefix("ingestion.")
+        for each in logs
+        if str(each["event"]).startswith(
+            ("ingestion.token_", "ingestion.unattributed", "ingestion.unexplained")
+        )
+    ]
