@@ -29,6 +29,8 @@ from ingestion.errors import BadRange
 from ingestion.main import build_source
 from ingestion.overview import Alarm, Overview, find_alarms
 from ingestion.ports import ChainSource
+from ingestion.reading import hold_reading
+from ingestion.stellar.worker import WHOLE_LEDGERS
 
 LAG_MAX_BLOCKS = 20
 """So many blocks behind the node's newest are still well."""
@@ -95,6 +97,8 @@ async def carry_out(chosen: argparse.Namespace) -> int:
     source = build_source(chain, db)
     try:
         await source.verify_network()
+        async with db.unit_of_work(None) as uow:
+            await hold_reading(uow, source.chain, chain.calls_from, may_change=False)
         wanted = await _wanted(db, source, chain, chosen)
         with Told(Console(stderr=True)) as told:
             for backfill in wanted:
@@ -276,9 +280,9 @@ def _cells(seen: Overview) -> tuple[str, ...]:
     said = seen.report
     held = said is not None and seen.is_held
     sources = []
-    for name, proves in sorted({} if said is None else said.gauges.items()):
-        if name.startswith("source_proves/"):
-            sources.append(f"{name.partition('/')[2]} ({'proved' if proves else 'on trust'})")
+    for name, trust in sorted({} if said is None else said.gauges.items()):
+        if name.startswith("source_trust/"):
+            sources.append(f"{name.partition('/')[2]} ({'whole' if trust == WHOLE_LEDGERS else 'assembled'})")
     return (
         seen.chain,
         said.holder if said is not None and held else "none",

@@ -138,7 +138,7 @@ class ChainSettings(Section):
     inner_value: Literal["balances", "debug", "trace"] = "balances"
     """EVM only: how value inside calls is seen: by balances, `debug_traceBlockByHash`, or `trace_block` (docs/evm-blocks.md)."""
     inner_value_from: int = Field(default=0, ge=0)
-    """EVM only: below this height value inside calls is seen by balances. Never changed for blocks that are ingested."""
+    """EVM only: below this height value inside calls is seen by balances. A change for blocks that are ingested is refused."""
     wrapped_native: frozenset[Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]] = frozenset()
     """EVM only: contracts whose Deposit and Withdrawal events make and burn tokens, as WETH9's do."""
     confirmations: int = Field(ge=0)
@@ -174,6 +174,11 @@ class ChainSettings(Section):
         """Every address from which this chain's blocks are read over the network."""
         lake = (self.lake.endpoint,) if self.lake is not None and self.lake.endpoint else ()
         return (*filter(None, (self.horizon_url,)), self.rpc_url, *self.other_rpc_urls, *lake)
+
+    @property
+    def calls_from(self) -> int | None:
+        """First block of which the value inside calls is read call by call; None for never."""
+        return None if self.inner_value == "balances" else self.inner_value_from
 
     @model_validator(mode="after")
     def complete(self) -> ChainSettings:

@@ -113,6 +113,14 @@ class CursorMoved(InvariantViolated):
     public = "The chain's cursor was moved by somebody else."
 
 
+class ReadingChanged(InvariantViolated):
+    """The configuration reads value inside calls of ingested blocks in another way (`inner_value`, `inner_value_from`): what was
+    credited once would be seen again as another deposit."""
+
+    code = "ingestion_reading_changed"
+    public = "Blocks that are ingested would be read in another way."
+
+
 class MissingBlock(InvariantViolated):
     """A block of a backfill's range is not to be had from its source. What lies below it is booked; the backfill can resume."""
 

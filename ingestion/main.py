@@ -32,6 +32,7 @@ from ingestion.loop import Loop, Pace
 from ingestion.metrics import Metrics
 from ingestion.pause import pause
 from ingestion.ports import ChainSource
+from ingestion.reading import hold_reading
 from ingestion.report import reporting
 from ingestion.stellar import worker as stellar
 
@@ -124,6 +125,7 @@ async def _follow(
 ) -> None:
     async with db.unit_of_work(None) as uow:
         fence = await cursor.take_over(uow, source.chain)
+        await hold_reading(uow, source.chain, settings.calls_from, may_change=True)
     metrics.leased(True)
     status.waiting_for_lease = False
     status.started_at = asyncio.get_running_loop().time()

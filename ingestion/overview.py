@@ -25,7 +25,7 @@ class Alarm:
     """Something that a person should look at."""
 
     code: str
-    """Stable: `no_worker stuck silent retention behind tenants_refused provider_down backfill_halted hole`."""
+    """Stable: `no_worker stuck silent retention behind tenants_refused breaks provider_down backfill_halted hole`."""
     sentence: str
     """What it is, for people."""
 
@@ -124,6 +124,8 @@ def _of_worker(seen: Overview) -> list[Alarm]:
         found.append(
             Alarm(code="tenants_refused", sentence=f"the ledgers of {refused} tenants refuse what is final")
         )
+    if breaks := gauges.get("breaks_open"):
+        found.append(Alarm(code="breaks", sentence=f"books of {breaks} holdings differ from the chain"))
     found += [
         Alarm(code="provider_down", sentence=f"provider {name.partition('/')[2]} does not answer")
         for name, value in sorted(gauges.items())

@@ -46,6 +46,16 @@ ingestion_blocks = Table(
     ),
 )
 
+ingestion_readings = Table(
+    "ingestion_readings",
+    metadata,
+    Column("chain", Text, primary_key=True),
+    # The first block of which the value inside calls is read call by call. Null: never.
+    Column("calls_from", BigInteger, nullable=True),
+    utc_column("updated_at", server_default=func.clock_timestamp()),
+    CheckConstraint("calls_from >= 0", name="from_not_negative"),
+)
+
 ingestion_backfills = Table(
     "ingestion_backfills",
     metadata,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -13,7 +14,7 @@ from custody.kernel.clock import SystemClock
 from ingestion.backfill.model import EVERY_VAULT, Backfill
 from ingestion.metrics import Metrics
 from ingestion.overview import Overview, find_alarms
-from ingestion.report import Report, gauges_of
+from ingestion.report import PREFIX, Report, gauges_of
 
 CHAIN = ChainId("stellar:devnet")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -66,6 +67,7 @@ def with_gauge(name: str, value: int) -> Overview:
         (with_gauge("silent", 0), []),
         (with_gauge("retention_alarm", 1), ["retention"]),
         (with_gauge("tenants_refused", 2), ["tenants_refused"]),
+        (with_gauge("breaks_open", 1), ["breaks"]),
         (with_gauge("provider_up/one.example", 0), ["provider_down"]),
         (with_gauge("provider_up/one.example", 1), []),
         (replace(WELL, holes=((5, 9),)), ["hole"]),
@@ -99,3 +101,28 @@ def test_gauges_are_reported_by_their_short_names_and_counters_are_not() -> None
     found = gauges_of(metrics)
     assert (found["cursor_height"], found["head_height"], found["lag_blocks"]) == (7, 9, 2)
     assert not [name for name in found if "reorgs" in name]
+
+
+class Asked(dict[str, int]):
+    """Gauges that remember what they were asked for."""
+
+    def __init__(self, gauges: dict[str, int]) -> None:
+        super().__init__(gauges)
+        self.names: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return super().get(name, default)
+
+
+def test_every_gauge_that_an_alarm_asks_for_is_one_that_a_worker_has() -> None:
+    # With each alarm on, so that what its sentence needs is asked for too.
+    asked = Asked(dict.fromkeys(("silent", "retention_alarm", "tenants_refused", "breaks_open"), 1))
+    codes = [
+        each.code for each in find_alarms(replace(WELL, report=replace(WORKER, gauges=asked)), lag_max=20)
+    ]
+    assert codes == ["silent", "retention", "tenants_refused", "breaks"]
+    families = Metrics(CHAIN, SystemClock()).registry.collect()
+    has = {family.name.removeprefix(PREFIX) for family in families if family.type == "gauge"}
+    assert asked.names <= has
+    assert {"source_trust", "provider_up"} <= has

@@ -12,6 +12,7 @@ from custody.chains.errors import RpcUnreachable
 from custody.kernel.errors import InvariantViolated
 from ingestion.backoff import BACKOFF_MAX_S, BACKOFF_MIN_S, backoff
 from ingestion.model import BlockRef
+from ingestion.reading import read_alike
 from ingestion.reorg import Position, continues, final_height, fork_point
 from ingestion.retry import may_retry
 
@@ -68,3 +69,16 @@ def test_a_broken_invariant_is_never_retried_and_a_silent_node_is() -> None:
     assert may_retry(RpcUnreachable(method="head"))
     assert may_retry(ConnectionResetError())
     assert not may_retry(InvariantViolated("books"))
+
+
+@given(
+    kept=st.none() | st.integers(0, 20), wanted=st.none() | st.integers(0, 20), highest=st.integers(-1, 20)
+)
+def test_ways_of_reading_are_alike_when_they_are_for_each_block_that_is_ingested(
+    kept: int | None, wanted: int | None, highest: int
+) -> None:
+    def calls(calls_from: int | None, height: int) -> bool:
+        return calls_from is not None and height >= calls_from
+
+    alike = all(calls(kept, height) == calls(wanted, height) for height in range(highest + 1))
+    assert read_alike(kept, wanted, highest) == alike
