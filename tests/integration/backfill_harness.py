@@ -12,8 +12,8 @@ import pytest
 
 from custody.chains.ports import Head
 from custody.db.session import Database
-from custody.kernel.assetid import ChainId, parse_asset_id
-from custody.kernel.ids import TenantId, VaultId, derived_uuid
+from custody.kernel.assetid import ChainId
+from custody.kernel.ids import VaultId, derived_uuid
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault
 from devnet.stellar.network import LocalNetwork
@@ -33,9 +33,10 @@ from tests.integration.ingestion_harness import (
     open_ledgers,
     take_fence,
 )
+from tests.integration.stellar_stage import CHAIN, desk
 
-CHAIN = ChainId("stellar:devnet")
-XLM = parse_asset_id("stellar:devnet/native")
+__all__ = ["desk"]
+
 IMPORTED_REQUEST = derived_uuid("imported")
 FUNDED = 10_000 * 10**7
 """What friendbot gives."""
@@ -101,14 +102,6 @@ async def source(served: Served, database: Database) -> AsyncIterator[Between]:
     opened = Between(open_ledgers(CHAIN, served.url, served.network.passphrase, database))
     yield opened
     await opened.aclose()
-
-
-@pytest.fixture
-async def desk(database: Database, tenant: TenantId) -> Desk:
-    """A tenant that lists XLM."""
-    made = Desk(db=database, tenant=tenant, chain=CHAIN, keys=FakeKeyMaker())
-    await made.list_asset(XLM, "XLM", 7)
-    return made
 
 
 ACCOUNT = FakeKeyMaker.account_of(IMPORTED_REQUEST, CHAIN)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -13,7 +12,6 @@ from sqlalchemy.exc import DBAPIError
 from stellar_sdk import Asset, AuthorizationFlag, Clawback, IdMemo, Keypair, Payment, xdr
 
 from custody.audit import service as audit
-from custody.db.session import Database
 from custody.holdings import service as holdings
 from custody.holdings.errors import StateExistsDifferent
 from custody.holdings.model import (
@@ -25,63 +23,31 @@ from custody.holdings.model import (
     LateBooking,
     TouchedHolding,
 )
-from custody.kernel.assetid import AssetId, ChainId, parse_asset_id
+from custody.kernel.assetid import AssetId, parse_asset_id
 from custody.kernel.ids import TenantId, derived_uuid
 from custody.kernel.money import Amount
 from custody.ledger import postings
 from custody.ledger import service as ledger
 from custody.ledger.model import Transfer, TransferCode
 from custody.wallets.model import Vault
-from devnet.stellar.network import LocalNetwork
 from devnet.stellar.outsider import Outsider
-from devnet.stellar.server import Served, serve_in_thread
+from devnet.stellar.server import Served
 from ingestion.loop import Loop
 from ingestion.stellar.sources import RpcLedgers
-from tests.fakes.key_maker import FakeKeyMaker
 from tests.integration.ingestion_harness import (
     OMNIBUS_REQUEST,
     Desk,
     build_loop,
     catch_up,
-    open_ledgers,
     take_fence,
 )
+from tests.integration.stellar_stage import CHAIN, XLM, desk, outsider, served, source
 
-CHAIN = ChainId("stellar:devnet")
-XLM = parse_asset_id("stellar:devnet/native")
+__all__ = ["desk", "outsider", "served", "source"]
+
 FUNDED = 10_000 * 10**7
 
 pytestmark = pytest.mark.stack
-
-
-@pytest.fixture
-def served() -> Iterator[Served]:
-    """A network that closes a ledger when it is told to."""
-    with serve_in_thread(LocalNetwork()) as running:
-        yield running
-
-
-@pytest.fixture
-def outsider(served: Served) -> Iterator[Outsider]:
-    """Somebody with money."""
-    with Outsider(served.url, drive=True) as client:
-        yield client
-
-
-@pytest.fixture
-async def source(served: Served, database: Database) -> AsyncIterator[RpcLedgers]:
-    """The network's ledgers."""
-    opened = open_ledgers(CHAIN, served.url, served.network.passphrase, database)
-    yield opened
-    await opened.aclose()
-
-
-@pytest.fixture
-async def desk(database: Database, tenant: TenantId) -> Desk:
-    """A tenant that lists XLM."""
-    made = Desk(db=database, tenant=tenant, chain=CHAIN, keys=FakeKeyMaker())
-    await made.list_asset(XLM, "XLM", 7)
-    return made
 
 
 @pytest.fixture

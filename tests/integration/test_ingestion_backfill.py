@@ -16,11 +16,8 @@ from ingestion.backfill import queue, service, store
 from tests.fakes.key_maker import FakeKeyMaker
 from tests.integration.backfill_harness import (
     ACCOUNT,
-    CHAIN,
     FUNDED,
-    XLM,
     Between,
-    desk,
     fill_open,
     follow,
     fund,
@@ -39,6 +36,7 @@ from tests.integration.ingestion_harness import (
     open_ledgers,
     take_fence,
 )
+from tests.integration.stellar_stage import CHAIN, XLM, desk
 from tests.integration.test_ingestion_crash import rows
 
 __all__ = ["desk", "served", "source"]

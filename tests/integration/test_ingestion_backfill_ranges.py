@@ -26,11 +26,8 @@ from tests.fakes.faults import Crash
 from tests.fakes.key_maker import FakeKeyMaker
 from tests.integration.backfill_harness import (
     ACCOUNT,
-    CHAIN,
     FUNDED,
-    XLM,
     Between,
-    desk,
     fund,
     history,
     load,
@@ -48,6 +45,7 @@ from tests.integration.ingestion_harness import (
     catch_up,
     take_fence,
 )
+from tests.integration.stellar_stage import CHAIN, XLM, desk
 from tests.integration.test_ingestion_crash import DyingDatabase, rows
 
 __all__ = ["desk", "served", "source"]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from custody.db.session import Database
 from custody.kernel.ids import VaultId, derived_uuid
@@ -28,6 +29,7 @@ from devnet.stellar.outsider import Outsider
 from devnet.stellar.server import Served
 from ingestion.backfill import store
 from ingestion.backfill.model import EVERY_VAULT
+from ingestion.tables import ingestion_readings
 from tests.fakes.key_maker import FakeKeyMaker
 from tests.integration.ingestion_harness import (
     OMNIBUS_REQUEST,
@@ -186,6 +188,10 @@ async def test_a_backfill_says_by_name_what_it_cannot_do(desk: Desk, config: Pat
     code, _, err = await command(config, "backfill", "--chain", "stellar:nowhere")
     assert (code, "not configured" in err) == (2, True)
     _, shown = await status(config)
+    async with desk.db.unit_of_work(None) as uow:
+        await uow.conn.execute(update(ingestion_readings).values(calls_from=2))
+    code, _, err = await command(config, "backfill", "--chain", CHAIN, "--from", "2", "--to", "3")
+    assert (code, "ingestion_reading_changed" in err) == (2, True)
     assert [each["code"] for each in shown["alarms"]] == ["no_worker", "backfill_halted", "hole"]
     assert shown["holes"] == [[4, tip - 1]]
     assert shown["backfills"][0]["next"] == 0
@@ -221,7 +227,7 @@ async def test_status_shows_the_worker_its_lag_and_its_backfills_and_ends_with_a
         await until(is_filled)
         code, out, err = await command(config, "status")
         assert code == 0, out + err
-        for word in (CHAIN, f"/{process.pid}", str(tip), "well", "no alarms"):
+        for word in (CHAIN, f"/{process.pid}", "rpc", str(tip), "well", "no alarms"):
             assert word in out
 
 

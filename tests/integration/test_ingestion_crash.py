@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,13 +11,11 @@ from sqlalchemy import event, text
 from stellar_sdk import IdMemo
 
 from custody.db.session import Database
-from custody.kernel.assetid import ChainId, parse_asset_id
 from custody.kernel.clock import FixedClock
 from custody.kernel.ids import TenantId
 from custody.settings import ChainSettings
-from devnet.stellar.network import LocalNetwork
 from devnet.stellar.outsider import Outsider
-from devnet.stellar.server import Served, serve_in_thread
+from devnet.stellar.server import Served
 from ingestion import cursor
 from ingestion.health import Status
 from ingestion.lease import Lease
@@ -26,11 +23,11 @@ from ingestion.main import run_worker
 from ingestion.metrics import Metrics
 from ingestion.stellar.sources import RpcLedgers
 from tests.fakes.faults import Crash
-from tests.fakes.key_maker import FakeKeyMaker
-from tests.integration.ingestion_harness import Desk, build_loop, catch_up, open_ledgers, take_fence
+from tests.integration.ingestion_harness import Desk, build_loop, catch_up, take_fence
+from tests.integration.stellar_stage import CHAIN, XLM, desk, served, source
 
-CHAIN = ChainId("stellar:devnet")
-XLM = parse_asset_id("stellar:devnet/native")
+__all__ = ["desk", "served", "source"]
+
 WRITTEN = {
     "ingestion_cursors": "chain, height, hash",
     "ingestion_blocks": "chain, height, hash, canonical",
@@ -64,29 +61,6 @@ class DyingDatabase:
         self.left -= 1
         if self.left == 0:
             raise Crash("statement")
-
-
-@pytest.fixture
-def served() -> Iterator[Served]:
-    """A network that closes a ledger when it is told to."""
-    with serve_in_thread(LocalNetwork()) as running:
-        yield running
-
-
-@pytest.fixture
-async def source(served: Served, database: Database) -> AsyncIterator[RpcLedgers]:
-    """The network's ledgers."""
-    opened = open_ledgers(CHAIN, served.url, served.network.passphrase, database)
-    yield opened
-    await opened.aclose()
-
-
-@pytest.fixture
-async def desk(database: Database, tenant: TenantId) -> Desk:
-    """A tenant that lists XLM."""
-    made = Desk(db=database, tenant=tenant, chain=CHAIN, keys=FakeKeyMaker())
-    await made.list_asset(XLM, "XLM", 7)
-    return made
 
 
 async def rows(db: Database, tenant: TenantId) -> dict[str, list[tuple[Any, ...]]]:

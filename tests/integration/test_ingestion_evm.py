@@ -12,37 +12,22 @@ from custody.chains.evm.rpc import EvmRpc
 from custody.chains.jsonrpc import JsonRpc
 from custody.chains.ports import SubmissionStatus
 from custody.db.session import Database
-from custody.kernel.assetid import ChainId, parse_asset_id
+from custody.kernel.assetid import parse_asset_id
 from custody.kernel.ids import TenantId
-from custody.settings import ChainSettings
 from devnet.anvil import CHAIN_ID
 from devnet.evm import Outsider
 from ingestion.evm.worker import build_source
 from ingestion.loop import Loop
 from ingestion.ports import ChainSource
 from tests.fakes.key_maker import FakeKeyMaker
-from tests.integration.anvil_node import run_anvil
+from tests.integration.evm_stage import CHAIN, ETH, evm_settings, node, outsider
 from tests.integration.ingestion_harness import OMNIBUS_REQUEST, Desk, build_loop, catch_up, take_fence
 
-CHAIN = ChainId(f"eip155:{CHAIN_ID}")
-ETH = parse_asset_id(f"{CHAIN}/native")
+__all__ = ["node", "outsider"]
+
 CONFIRMATIONS = 2
 
 pytestmark = pytest.mark.stack
-
-
-@pytest.fixture
-async def node() -> AsyncIterator[str]:
-    """A fresh chain."""
-    async with run_anvil() as url:
-        yield url
-
-
-@pytest.fixture
-async def outsider(node: str) -> AsyncIterator[Outsider]:
-    """Somebody with ether."""
-    async with Outsider(node) as client:
-        yield client
 
 
 @pytest.fixture
@@ -56,18 +41,7 @@ async def desk(database: Database, tenant: TenantId) -> Desk:
 @pytest.fixture
 async def source(node: str, desk: Desk) -> AsyncIterator[ChainSource]:
     """The node's blocks."""
-    settings = ChainSettings(
-        id=CHAIN,
-        kind="evm",
-        rpc_url=node,
-        chain_id=CHAIN_ID,
-        confirmations=CONFIRMATIONS,
-        gas_limit_native=21_000,
-        gas_limit_erc20=100_000,
-        max_fee_per_gas_wei=10**12,
-        max_priority_fee_per_gas_wei=10**11,
-        tx_valid_s=600,
-    )
+    settings = evm_settings(node, confirmations=CONFIRMATIONS)
     opened = build_source(settings, desk.db)
     yield opened
     await opened.aclose()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -10,9 +10,8 @@ import pytest
 from custody.chains.evm.address import checksum
 from custody.chains.jsonrpc import JsonRpc
 from custody.db.session import Database
-from custody.kernel.assetid import AssetId, ChainId, parse_asset_id
+from custody.kernel.assetid import AssetId
 from custody.kernel.ids import TenantId, WalletId
-from custody.settings import ChainSettings
 from devnet.anvil import CHAIN_ID
 from devnet.evm import Outsider
 from ingestion.evm.errors import NodeCannotTrace, StateUnavailable
@@ -24,29 +23,15 @@ from ingestion.model import BlockFacts
 from tests.fakes.contracts import deploy, invoke
 from tests.fakes.key_maker import FakeKeyMaker
 from tests.fakes.rpc_node import run_node
-from tests.integration.anvil_node import run_anvil
+from tests.integration.evm_stage import CHAIN, ETH, evm_settings, node, outsider
 from tests.integration.ingestion_harness import Desk, build_loop, catch_up, take_fence
 
-CHAIN = ChainId(f"eip155:{CHAIN_ID}")
-ETH = parse_asset_id(f"{CHAIN}/native")
+__all__ = ["node", "outsider"]
+
 CONFIRMATIONS = 2
 WAYS = ("balances", "debug", "trace")
 
 pytestmark = pytest.mark.stack
-
-
-@pytest.fixture
-async def node() -> AsyncIterator[str]:
-    """A fresh chain."""
-    async with run_anvil() as url:
-        yield url
-
-
-@pytest.fixture
-async def outsider(node: str) -> AsyncIterator[Outsider]:
-    """Somebody with ether."""
-    async with Outsider(node) as client:
-        yield client
 
 
 @pytest.fixture
@@ -60,19 +45,7 @@ async def desk(database: Database, tenant: TenantId) -> Desk:
 
 async def start(desk: Desk, node: str, **settings: Any) -> tuple[Loop, RpcBlocks]:
     source = build_source(
-        ChainSettings(
-            id=CHAIN,
-            kind="evm",
-            rpc_url=node,
-            chain_id=CHAIN_ID,
-            confirmations=CONFIRMATIONS,
-            gas_limit_native=21_000,
-            gas_limit_erc20=100_000,
-            max_fee_per_gas_wei=10**12,
-            max_priority_fee_per_gas_wei=10**11,
-            tx_valid_s=600,
-            **settings,
-        ),
+        evm_settings(node, confirmations=CONFIRMATIONS, **settings),
         desk.db,
     )
     await source.verify_network()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -15,25 +14,13 @@ from custody.kernel.ids import TenantId
 from devnet.evm import Outsider
 from tests.fakes.contracts import call_data, deploy, invoke
 from tests.fakes.key_maker import FakeKeyMaker
-from tests.integration.anvil_node import run_anvil
+from tests.integration.evm_stage import node, outsider
 from tests.integration.ingestion_harness import Desk, catch_up
 from tests.integration.test_ingestion_evm_movements import CHAIN, customers, settle, start
 
+__all__ = ["node", "outsider"]
+
 pytestmark = pytest.mark.stack
-
-
-@pytest.fixture
-async def node() -> AsyncIterator[str]:
-    """A fresh chain."""
-    async with run_anvil() as url:
-        yield url
-
-
-@pytest.fixture
-async def outsider(node: str) -> AsyncIterator[Outsider]:
-    """Somebody with ether."""
-    async with Outsider(node) as client:
-        yield client
 
 
 @pytest.fixture

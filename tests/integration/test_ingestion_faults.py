@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import asyncpg
@@ -12,32 +12,29 @@ from stellar_sdk import Asset, AuthorizationFlag, Clawback, Keypair, Payment
 
 from custody.chains.errors import RpcRefused
 from custody.chains.ports import Head
-from custody.db.session import Database
 from custody.deposits import execution
 from custody.kernel.assetid import ChainId, parse_asset_id
 from custody.kernel.ids import TenantId, derived_uuid
 from custody.kernel.money import Amount
 from custody.ledger import postings
 from custody.ledger import service as ledger
-from devnet.stellar.network import LocalNetwork
 from devnet.stellar.outsider import Outsider
-from devnet.stellar.server import Served, serve_in_thread
+from devnet.stellar.server import Served
 from ingestion import cursor
 from ingestion.errors import HistoryLost, UnprovedTransaction
 from ingestion.model import BlockFacts, Discrepancy
 from ingestion.stellar.sources import RpcLedgers
-from tests.fakes.key_maker import FakeKeyMaker
 from tests.integration.ingestion_harness import (
     OMNIBUS_REQUEST,
     Desk,
     build_loop,
     catch_up,
-    open_ledgers,
     take_fence,
 )
+from tests.integration.stellar_stage import CHAIN, XLM, desk, outsider, served, source
 
-CHAIN = ChainId("stellar:devnet")
-XLM = parse_asset_id("stellar:devnet/native")
+__all__ = ["desk", "outsider", "served", "source"]
+
 
 pytestmark = pytest.mark.stack
 
@@ -90,36 +87,6 @@ class LyingSource:
             for each in facts.movements
         ]
         return replace(facts, discrepancies=tuple(wrong))
-
-
-@pytest.fixture
-def served() -> Iterator[Served]:
-    """A network that closes a ledger when it is told to."""
-    with serve_in_thread(LocalNetwork()) as running:
-        yield running
-
-
-@pytest.fixture
-def outsider(served: Served) -> Iterator[Outsider]:
-    """Somebody with money."""
-    with Outsider(served.url, drive=True) as client:
-        yield client
-
-
-@pytest.fixture
-async def source(served: Served, database: Database) -> AsyncIterator[RpcLedgers]:
-    """The network's ledgers."""
-    opened = open_ledgers(CHAIN, served.url, served.network.passphrase, database)
-    yield opened
-    await opened.aclose()
-
-
-@pytest.fixture
-async def desk(database: Database, tenant: TenantId) -> Desk:
-    """A tenant that lists XLM."""
-    made = Desk(db=database, tenant=tenant, chain=CHAIN, keys=FakeKeyMaker())
-    await made.list_asset(XLM, "XLM", 7)
-    return made
 
 
 async def test_a_transaction_that_does_not_add_up_for_us_books_nothing_and_one_of_others_does_no_harm(

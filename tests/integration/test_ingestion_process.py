@@ -7,42 +7,23 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
-from custody.db.session import Database
-from custody.kernel.assetid import ChainId, parse_asset_id
-from custody.kernel.ids import TenantId
-from devnet.stellar.network import LocalNetwork
 from devnet.stellar.outsider import Outsider
-from devnet.stellar.server import Served, serve_in_thread
-from tests.fakes.key_maker import FakeKeyMaker
+from devnet.stellar.server import Served
 from tests.integration.ingestion_harness import Desk
+from tests.integration.stellar_stage import CHAIN, XLM, desk, served
 
-CHAIN = ChainId("stellar:devnet")
-XLM = parse_asset_id("stellar:devnet/native")
+__all__ = ["desk", "served"]
+
 ROOT = Path(__file__).parent.parent.parent
 
 pytestmark = pytest.mark.stack
-
-
-@pytest.fixture
-def served() -> Iterator[Served]:
-    """A network that closes a ledger when it is told to."""
-    with serve_in_thread(LocalNetwork()) as running:
-        yield running
-
-
-@pytest.fixture
-async def desk(database: Database, tenant: TenantId) -> Desk:
-    """A tenant that lists XLM."""
-    made = Desk(db=database, tenant=tenant, chain=CHAIN, keys=FakeKeyMaker())
-    await made.list_asset(XLM, "XLM", 7)
-    return made
 
 
 @pytest.fixture

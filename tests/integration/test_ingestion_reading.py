@@ -4,18 +4,14 @@ another place in each way, and would be credited twice."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
 from custody.db.session import Database
-from custody.kernel.assetid import ChainId
 from custody.kernel.clock import SystemClock
 from custody.settings import ChainSettings
-from devnet.anvil import CHAIN_ID
 from devnet.evm import Outsider
 from ingestion import cursor
 from ingestion.errors import ReadingChanged
@@ -26,36 +22,15 @@ from ingestion.model import BlockRef
 from ingestion.pause import pause
 from ingestion.reading import hold_reading
 from ingestion.tables import ingestion_blocks, ingestion_readings
-from tests.integration.anvil_node import run_anvil
+from tests.integration.evm_stage import CHAIN, evm_settings, node
 from tests.integration.ingestion_harness import take_fence
 
-CHAIN = ChainId(f"eip155:{CHAIN_ID}")
+__all__ = ["node"]
+
 
 pytestmark = pytest.mark.stack
 
-
-@pytest.fixture
-async def node() -> AsyncIterator[str]:
-    """A fresh chain."""
-    async with run_anvil() as url:
-        yield url
-
-
-def settings(node: str, **chosen: Any) -> ChainSettings:
-    return ChainSettings(
-        id=CHAIN,
-        kind="evm",
-        rpc_url=node,
-        chain_id=CHAIN_ID,
-        confirmations=0,
-        poll_interval_s=0.05,
-        gas_limit_native=21_000,
-        gas_limit_erc20=100_000,
-        max_fee_per_gas_wei=10**12,
-        max_priority_fee_per_gas_wei=10**11,
-        tx_valid_s=600,
-        **chosen,
-    )
+PACE = {"confirmations": 0, "poll_interval_s": 0.05}
 
 
 async def work(database: Database, chosen: ChainSettings, until: int) -> None:
@@ -102,17 +77,29 @@ async def test_a_worker_does_not_start_with_another_way_for_blocks_that_it_has(
 ) -> None:
     async with Outsider(node) as outsider:
         await outsider.mine(3)
-        await work(database, settings(node), until=3)
+        await work(database, evm_settings(node, **PACE), until=3)
         seen = await highest(database)
         await outsider.mine(1)
     for height in (0, seen):
         with pytest.raises(BaseExceptionGroup) as refused:
-            await work(database, settings(node, inner_value="debug", inner_value_from=height), until=seen + 1)
+            await work(
+                database,
+                evm_settings(
+                    node, confirmations=0, poll_interval_s=0.05, inner_value="debug", inner_value_from=height
+                ),
+                until=seen + 1,
+            )
         assert isinstance(refused.value.exceptions[0], ReadingChanged)
     assert (await highest(database), await kept(database)) == (seen, None)
     # The same from above all that is ingested; the other dialect of traces gives the same places.
     for way in ("debug", "trace"):
-        await work(database, settings(node, inner_value=way, inner_value_from=seen + 1), until=seen + 1)
+        await work(
+            database,
+            evm_settings(
+                node, confirmations=0, poll_interval_s=0.05, inner_value=way, inner_value_from=seen + 1
+            ),
+            until=seen + 1,
+        )
     assert await kept(database) == seen + 1
 
 

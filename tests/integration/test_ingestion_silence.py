@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import httpx
 import pytest
 import structlog
 
 from custody.db.session import Database
-from custody.kernel.assetid import ChainId
 from custody.kernel.clock import SystemClock
-from devnet.stellar.network import LocalNetwork
-from devnet.stellar.server import Served, serve_in_thread
+from devnet.stellar.server import Served
 from ingestion.health import Status, serve
 from ingestion.main import listening
 from ingestion.metrics import Metrics
 from tests.fakes.ledger_network import shown
 from tests.integration.ingestion_harness import build_loop, open_ledgers, take_fence
+from tests.integration.stellar_stage import CHAIN, served
 
-CHAIN = ChainId("stellar:devnet")
+__all__ = ["served"]
+
 
 pytestmark = pytest.mark.stack
-
-
-@pytest.fixture
-def served() -> Iterator[Served]:
-    """A network that closes a ledger when it is told to."""
-    with serve_in_thread(LocalNetwork()) as running:
-        yield running
 
 
 @pytest.mark.parametrize(

@@ -11,22 +11,19 @@ from pathlib import Path
 import httpx
 import pytest
 
-from custody.db.session import Database
-from custody.kernel.assetid import ChainId, parse_asset_id
-from custody.kernel.ids import TenantId
 from devnet.stellar.lake import LakeWriter
 from devnet.stellar.network import LocalNetwork
 from devnet.stellar.outsider import Outsider
 from devnet.stellar.server import Served, serve_in_thread
 from ingestion.stellar.lake_layout import Layout
-from tests.fakes.key_maker import FakeKeyMaker
 from tests.fakes.ledger_network import close_ledgers
 from tests.fakes.ledger_provider import LedgerProvider, metas_of, run_provider
 from tests.integration.ingestion_harness import Desk
+from tests.integration.stellar_stage import CHAIN, XLM, desk
 from tests.integration.test_ingestion_process import reach_the_tip, worker
 
-CHAIN = ChainId("stellar:devnet")
-XLM = parse_asset_id("stellar:devnet/native")
+__all__ = ["desk"]
+
 LAYOUT = Layout(ledgers_per_batch=4, batches_per_partition=2)
 
 pytestmark = pytest.mark.stack
@@ -44,14 +41,6 @@ async def second(served: Served) -> AsyncIterator[LedgerProvider]:
     """The second provider of the same network."""
     async with run_provider(served.network) as provider:
         yield provider
-
-
-@pytest.fixture
-async def desk(database: Database, tenant: TenantId) -> Desk:
-    """A tenant that lists XLM."""
-    made = Desk(db=database, tenant=tenant, chain=CHAIN, keys=FakeKeyMaker())
-    await made.list_asset(XLM, "XLM", 7)
-    return made
 
 
 @pytest.fixture
