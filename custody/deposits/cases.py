@@ -106,11 +106,12 @@ async def settle_return(uow: UnitOfWork, actor: str, case: DepositCase) -> Depos
 
 
 async def reopen(uow: UnitOfWork, actor: str, case: DepositCase) -> DepositCase:
-    """Its withdrawal has ended unpaid. Nothing to do where somebody else was quicker."""
-    case, _ = await lock(uow, case.id)
-    if case.state not in DEPOSIT_CASES.sources("reopen"):
-        return case
-    return await _change(uow, case, actor, "reopen", withdrawal_id=None)
+    """Its withdrawal, as the caller saw it, has ended unpaid. Nothing to do where somebody else was quicker: another withdrawal
+    may pay by now."""
+    now, _ = await lock(uow, case.id)
+    if now.state not in DEPOSIT_CASES.sources("reopen") or now.withdrawal_id != case.withdrawal_id:
+        return now
+    return await _change(uow, now, actor, "reopen", withdrawal_id=None)
 
 
 async def end_by_chain(uow: UnitOfWork, case: DepositCase) -> DepositCase:

@@ -73,9 +73,17 @@ async def request(
 
 
 async def settle(uow: UnitOfWork, actor: str, settled: Collection[Withdrawal]) -> None:
-    """These withdrawals are final on chain, in this transaction: the cases that they return end. Others are passed over."""
-    ids = [each.id for each in settled if each.kind == "return"]
-    for case in await cases.cases_of_withdrawals(uow, ids) if ids else []:
+    """These withdrawals are final on chain, in this transaction: the cases that they return end. Others are passed over.
+
+    Raises InvariantViolated when one has paid without its case: suspense is then other people's money.
+    """
+    ids = {each.id for each in settled if each.kind == "return"}
+    if not ids:
+        return
+    found = await cases.cases_of_withdrawals(uow, ids)
+    if strange := ids - {case.withdrawal_id for case in found}:
+        raise InvariantViolated("a return has paid without its case", withdrawal_id=min(map(str, strange)))
+    for case in found:
         await cases.settle_return(uow, actor, case)
 
 

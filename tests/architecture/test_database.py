@@ -22,6 +22,7 @@ SHARED = {
     "ingestion_backfills": "ranges of a chain's blocks; they name accounts, nobody's money",
     "ingestion_blocks": "blocks are facts of chains",
     "ingestion_cursors": "one worker follows a chain for all tenants",
+    "ingestion_readings": "how blocks of a chain are read, for all tenants",
     "ingestion_reports": "what a chain's worker says of itself",
     "ledger_chart": "the chart of accounts is the same for all",
     "tenants": "the list of tenants",

@@ -33,9 +33,7 @@ from tests.integration.ingestion_harness import (
     open_ledgers,
     take_fence,
 )
-from tests.integration.stellar_stage import CHAIN, desk
-
-__all__ = ["desk"]
+from tests.integration.stellar_stage import CHAIN
 
 IMPORTED_REQUEST = derived_uuid("imported")
 FUNDED = 10_000 * 10**7

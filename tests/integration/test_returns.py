@@ -13,7 +13,7 @@ from custody.deposits import cases
 from custody.deposits import service as deposits
 from custody.deposits.errors import CaseDecided, CreditSpent
 from custody.deposits.model import DepositCase
-from custody.kernel.errors import CustodyError
+from custody.kernel.errors import CustodyError, InvariantViolated
 from custody.kernel.ids import TenantId, WithdrawalId, new_uuid
 from custody.ledger import postings
 from custody.ledger import service as ledger
@@ -147,6 +147,39 @@ async def test_asking_again_need_not_wait_for_the_sweep(world: World) -> None:
     second = await ask(world, case)
     assert (await case_now(world, case)).withdrawal_id == second.id
     assert (await ask(world, case, id=second.id)).digest == second.digest
+
+
+async def test_a_sweep_that_looked_before_a_second_return_was_asked_for_leaves_that_alone(
+    world: World,
+) -> None:
+    """The sweep reads the case while its first return is rejected, and comes to its row when a second may already pay: opened
+    then, a third would be paid out of other people's suspense."""
+    case = await suspend(world)
+    await suspend(world, tx_hash="02")
+    first = await ask(world, case)
+    seen = await case_now(world, case)
+    await world.decide(first, "carol", Word.REJECT)
+    second = await ask(world, case)
+    async with world.db.unit_of_work(world.tenant) as uow:
+        left = await cases.reopen(uow, "sweep", seen)
+    assert (left.state, left.withdrawal_id) == ("returning", second.id)
+    with pytest.raises(CaseDecided):
+        await ask(world, case)
+    await world.decide(second, "alice")
+    await world.decide(second, "bob")
+    await world.advance(second)
+    await world.ingest(STELLAR)
+    assert (await case_now(world, case)).state == "returned"
+    assert (await suspense(world)).posted == 500
+
+
+async def test_a_return_that_is_paid_without_a_case_is_never_passed_over(world: World) -> None:
+    case = await suspend(world)
+    made = await ask(world, case)
+    async with world.db.unit_of_work(world.tenant) as uow:
+        await cases.reopen(uow, "somebody", await cases.get_case(uow, case.id))
+        with pytest.raises(InvariantViolated, match="without its case"):
+            await returns.settle(uow, "ingestion", [made])
 
 
 async def test_of_many_who_return_or_assign_at_once_one_does(world: World) -> None:

@@ -16,11 +16,12 @@ depends_on = None
 def upgrade() -> None:
     op.create_table(
         "ingestion_readings",
-        sa.Column("chain", sa.Text, primary_key=True),
+        sa.Column("chain", sa.Text, nullable=False),
         sa.Column("calls_from", sa.BigInteger, nullable=True),
         sa.Column(
             "updated_at", sa.DateTime(timezone=True), server_default=sa.func.clock_timestamp(), nullable=False
         ),
+        sa.PrimaryKeyConstraint("chain", name="pk_ingestion_readings"),
         sa.CheckConstraint("calls_from >= 0", name="from_not_negative"),
     )
     # Of what is ingested until now, no call was read.
