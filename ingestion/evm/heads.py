@@ -56,6 +56,7 @@ async def _listen(url: str, chain: ChainId, news: News, metrics: Metrics, stop: 
     """Open the socket again and again until `stop`. Its address may hold a key: only its host is told."""
     (name,) = name_providers((url,))
     failures = 0
+    metrics.heads_heard(name, heard=False)
     while not stop.is_set():
         heard = 0
         try:
