@@ -164,7 +164,7 @@ def _form(shape: type[Any], **extra: str) -> tuple[tuple[str, ...], str]:
 
 
 @cache
-def _outer_form(shape: type[Any]) -> tuple[tuple[str, ...], str]:
+def _outer_form(shape: Any) -> tuple[tuple[str, ...], str]:
     """Return the same of a whole message, which tells its version too."""
     return _form(shape, v=f'"{WIRE_VERSION}"')
 
