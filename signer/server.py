@@ -52,7 +52,7 @@ class Server:
         answer: Callable[[frozenset[str], Request], Response],
         sign_all: Callable[[list[Sign]], list[Outcome]],
     ) -> None:
-        """`workers` answer; about one more than the token has sessions."""
+        """`workers` answer; about as many as the token has sessions, since more of them only fight for the interpreter's lock."""
         self._limits = limits
         self._workers = workers
         self._doors = doors
@@ -305,9 +305,7 @@ class _Call:
                 return ""
 
 
-def _answer_to(
-    call: _Call, outcome: Response | Refusal | HsmFault
-) -> tuple[Response, dict[str, str | int]]:
+def _answer_to(call: _Call, outcome: Response | Refusal | HsmFault) -> tuple[Response, dict[str, str | int]]:
     """Return what the peer is told, and what the log is."""
     if isinstance(outcome, Refusal):
         return Refused(code=outcome.code, text=outcome.text), call.line(outcome.code)

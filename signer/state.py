@@ -197,7 +197,10 @@ class State:
 
     def _count(self, at: int, places: tuple[Place, ...], amount: int) -> None:
         for place in places:
-            self.spending.setdefault(place, Spending()).add(at, amount)
+            spending = self.spending.get(place)
+            if spending is None:
+                spending = self.spending[place] = Spending()
+            spending.add(at, amount)
 
     def _learn_counters(self, at: int, digest: bytes, approvals: tuple[Approval, ...]) -> None:
         for approval in approvals:
