@@ -88,6 +88,8 @@ async def take_back(uow: UnitOfWork, chain: ChainId, tenants: list[TenantId], fo
         gone = await deposits.orphan(uow, chain, fork.height)
         await withdrawals.orphan_above(uow, chain, fork.height)
         before = await deposits.final_height(uow, chain)
+        deep = before is not None and before.height > fork.height
+        await holdings.rewind(uow, chain, fork.height, deep=deep)
         if before is not None:
             await deposits.record_heights(
                 uow,
@@ -196,6 +198,7 @@ async def _record_state(
         holdings=bookings.touched(),
         accounts=[(ours[each.account].vault_id, each) for each in state.accounts if each.account in ours],
         data=[(ours[each.account].vault_id, each) for each in state.data if each.account in ours],
+        shows_all=state.shows_all,
     )
 
 

@@ -8,8 +8,8 @@ from uuid import UUID
 from sqlalchemy import Row, func, insert, select, update
 
 from custody.db.session import ReadSession, UnitOfWork
+from custody.holdings.compare_store import compared_columns, comparison_of
 from custody.holdings.model import Comparison, HoldingBreak
-from custody.holdings.store import compared_columns, comparison_of
 from custody.holdings.tables import holding_breaks
 from custody.holdings.transitions import HOLDING_BREAKS
 from custody.kernel.assetid import ChainId

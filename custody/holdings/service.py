@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from custody.audit import service as audit
 from custody.db.session import ReadSession, UnitOfWork
 from custody.events import outbox
-from custody.holdings import account_store, break_store, store
+from custody.holdings import account_store, break_store, compare_store, store
 from custody.holdings.compare import Finding, first_differing, judge, opening_of
 from custody.holdings.model import (
     AccountDatum,
@@ -44,11 +44,12 @@ async def record(
     holdings: Sequence[TouchedHolding] = (),
     accounts: Sequence[tuple[VaultId, AccountState]] = (),
     data: Sequence[tuple[VaultId, AccountDatum]] = (),
+    shows_all: bool = True,
 ) -> None:
     """Keep how a block left holdings, accounts and data entries of the transaction's tenant.
 
     Idempotent by block; raises StateExistsDifferent when the same block left one of them otherwise. Call it before anything of
-    the block is booked: what the books have now is what they had before it.
+    the block is booked: what the books have now is what they had before it. `shows_all`: see ChainState.
     """
     await account_store.insert_accounts(uow, place, accounts)
     await account_store.insert_data(uow, place, data)
@@ -67,7 +68,23 @@ async def record(
             for each in holdings
         ],
     )
-    await _open(uow, place, [each for each in holdings if _key(each) in fresh], known)
+    await _open(uow, place, [each for each in holdings if _key(each) in fresh], known, shows_all=shows_all)
+
+
+async def rewind(uow: UnitOfWork, chain: ChainId, height: int, *, deep: bool) -> None:
+    """The chain left its blocks above this height. What they left of our accounts stays as history and counts no more.
+
+    In the transaction that moves the cursor. `deep`: also blocks that were final to the tenant are left, so that what was
+    compared there counts no more either.
+    """
+    await store.insert_rewind(uow, chain, height, deep=deep)
+
+
+async def set_opening(uow: UnitOfWork, actor: str, key: store.Key, opening: int, note: str = "") -> None:
+    """What lay in a holding before all that we read, as the chain tells it or a person knows it. Compare it again afterwards."""
+    await store.change_opening(uow, key, opening)
+    told = {"vault_id": str(key[0]), "asset": key[1].text, "opening": str(opening), "note": note}
+    await audit.record(uow, actor, "holding.opening_set", key[0], told)
 
 
 async def explain(uow: UnitOfWork, booked: Sequence[LateBooking]) -> None:
@@ -86,7 +103,19 @@ async def compare_final(
     Call it when everything up to `height_final` is booked in this transaction. Opens and closes breaks, with an audit entry
     and an event each. Returns how many are open. Idempotent.
     """
-    due = await store.load_due(uow, chain, -1 if height_before is None else height_before, height_final)
+    due = await compare_store.load_due(
+        uow, chain, -1 if height_before is None else height_before, height_final
+    )
+    return await _compare(uow, chain, due, height_final)
+
+
+async def compare_again(uow: UnitOfWork, chain: ChainId, keys: Sequence[store.Key], height_final: int) -> int:
+    """Compare these holdings at the tenant's final height, because something of them was read or booked late. Returns how many
+    of them differ. Idempotent."""
+    return await _compare(uow, chain, await compare_store.load_named(uow, keys, height_final), height_final)
+
+
+async def _compare(uow: UnitOfWork, chain: ChainId, due: Sequence[DueHolding], height_final: int) -> int:
     if not due:
         return 0
     known = {
@@ -119,7 +148,7 @@ async def compare_final(
                 await _close_break(uow, found, compared)
             case Finding.EQUAL:
                 pass
-    await store.insert_comparisons(uow, changed)
+    await compare_store.insert_comparisons(uow, chain, changed)
     return is_open
 
 
@@ -139,7 +168,7 @@ async def list_holdings(
 async def find_account(
     session: ReadSession, vault_id: VaultId, account: str, *, height: int = _NEWEST
 ) -> tuple[int, AccountState] | None:
-    """The ledger that touched a vault's account last, and how it left it. None where no ledger has."""
+    """The block that touched a vault's account last, and how it left it. None where none has."""
     return await account_store.load_account(session, vault_id, account, height)
 
 
@@ -154,7 +183,7 @@ async def list_comparisons(
     session: ReadSession, vault_id: VaultId, asset: AssetId, *, before: int | None = None, limit: int = 100
 ) -> list[Comparison]:
     """Books and chain of one holding at every height at which either changed, newest first, below a height."""
-    return await store.load_comparisons(session, (vault_id, asset), before, limit)
+    return await compare_store.load_comparisons(session, (vault_id, asset), before, limit)
 
 
 async def list_breaks(
@@ -169,6 +198,8 @@ async def _open(
     place: BlockPlace,
     fresh: Sequence[TouchedHolding],
     known: dict[store.Key, KnownHolding],
+    *,
+    shows_all: bool,
 ) -> None:
     """Begin to compare what is seen for the first time."""
     new = [each for each in fresh if known[_key(each)].listed and known[_key(each)].opening_height is None]
@@ -181,16 +212,21 @@ async def _open(
         if not known[key].kept:
             await store.keep_holding(uow, place.chain, key)
         if known[key].listed and known[key].opening_height is None:
-            opening = opening_of(state.before, booked.get(key, 0))
-            await store.open_holding(uow, key, height=place.height, opening=opening)
+            opening = opening_of(state.before, booked.get(key, 0)) if shows_all else 0
+            await store.open_holding(uow, key, height=place.height if shows_all else 0, opening=opening)
 
 
 async def _open_break(uow: UnitOfWork, chain: ChainId, due: DueHolding, compared: Comparison) -> None:
     height_after = -1 if due.last is None else due.last.height
     key = (due.vault_id, due.asset)
-    first = await store.find_first_differing(uow, key, height_after=height_after, height=compared.height)
+    first = await compare_store.find_first_differing(
+        uow, key, height_after=height_after, height=compared.height
+    )
     first_height, first_tx = first or (compared.state_height, None)
-    break_id = derived_uuid("holding_break", uow.tenant, due.vault_id, due.asset.text, compared.height)
+    names = ("holding_break", uow.tenant, due.vault_id, due.asset.text, compared.height)
+    branch = await store.load_branch(uow, chain)
+    # A height that a reorganisation brings again may have a break of its own.
+    break_id = derived_uuid(*names, branch) if branch else derived_uuid(*names)
     await break_store.insert_break(uow, break_id, chain, compared, (first_height, first_tx))
     told = {**_told(chain, compared), "first_height": first_height, "first_tx": first_tx}
     await outbox.emit(uow, "holding.break_opened", break_id, told)
