@@ -38,6 +38,12 @@ class Metrics:
         self._unexplained = self._counter(
             "unexplained_departures_total", "Departures in transactions that our vaults did not send.", labels
         )
+        self._notices = self._counter(
+            "notices_total", "What a person should see of blocks.", [*labels, "code"]
+        )
+        self._halted = self._gauge(
+            "halted", "Whether the chain was reorganised below finality and waits for a person: page.", labels
+        )
         self._refused = self._gauge(
             "tenants_refused", "Tenants whose ledger refused to book what is final: page.", labels
         )
@@ -98,6 +104,8 @@ class Metrics:
         self._unlisted.labels(self._chain).inc(tally.unlisted)
         self._sent.labels(self._chain).inc(tally.transactions)
         self._unexplained.labels(self._chain).inc(tally.unexplained)
+        for code in tally.notices:
+            self._notices.labels(self._chain, code).inc()
 
     def settled(self, settled: Settled) -> None:
         """Note how many tenants could not be settled at the newest block and how many holdings differ from the chain there, and
@@ -110,6 +118,10 @@ class Metrics:
     def rewound(self) -> None:
         """Count one reorganisation."""
         self._reorgs.labels(self._chain).inc()
+
+    def halted(self, halted: bool) -> None:  # noqa: FBT001 (a gauge's only value)
+        """Note whether the chain waits for a person."""
+        self._halted.labels(self._chain).set(int(halted))
 
     def retried(self) -> None:
         """Count one failed step."""

@@ -63,6 +63,8 @@ async def observe(
     if transfer.source == transfer.account:
         return Observation.UNMOVED
     listed = await assets.find(uow, transfer.asset) is not None
+    if transfer.doubt and not (listed and await _marks(uow, transfer.asset)):
+        return Observation.REFUSED
     if not (listed or keep_unlisted):
         return Observation.FLOODED
     recorded = Observation.RECORDED if listed else Observation.UNLISTED
@@ -210,6 +212,11 @@ def id_of(tenant: TenantId, transfer: ObservedTransfer) -> DepositId:
 async def _attribute(session: ReadSession, vault_id: VaultId, transfer: ObservedTransfer) -> WalletId | None:
     """Whose money it is, by the account, tag or memo that the sender named."""
     return await wallets.attribute(session, vault_id, *named_by(transfer))
+
+
+async def _marks(session: ReadSession, asset: AssetId) -> bool:
+    """Whether the tenant keeps arrivals in doubt for a person."""
+    return (await case_store.load_rules(session)).get(asset, NO_RULE).distrusted == "mark"
 
 
 async def _stand(

@@ -46,6 +46,7 @@ async def insert_deposit(
             height=transfer.height,
             block_hash=transfer.block_hash,
             inclusion=1,
+            doubt=transfer.doubt,
             state=DEPOSITS.initial,
             occurred_at=transfer.occurred_at,
             changed_at=func.clock_timestamp(),
@@ -297,8 +298,10 @@ def _deposit(row: Row[Any]) -> Deposit:
             memo=row.memo,
             amount=row.amount,
             occurred_at=row.occurred_at,
+            doubt=row.doubt,
         ),
         inclusion=row.inclusion,
         observed_at=row.created_at,
         changed_at=row.changed_at,
+        lost=row.lost,
     )
