@@ -84,12 +84,17 @@ async def observe_block(uow: UnitOfWork, chain: ChainId, facts: BlockFacts) -> T
     return tally
 
 
-async def take_back(uow: UnitOfWork, chain: ChainId, tenants: list[TenantId], fork: BlockRef) -> int:
-    """Take back what stood above the fork point, for every tenant. Returns how many deposits were touched."""
+async def take_back(
+    uow: UnitOfWork, chain: ChainId, tenants: list[TenantId], fork: BlockRef, *, marks_spent: bool = False
+) -> int:
+    """Take back what stood above the fork point, for every tenant. Returns how many deposits were touched.
+
+    `marks_spent`: credits whose money is gone stand, marked as lost; else CreditSpent is raised.
+    """
     touched = 0
     for tenant in tenants:
         await uow.act_for(tenant)
-        gone = await deposits.orphan(uow, chain, fork.height)
+        gone = await deposits.orphan(uow, chain, fork.height, marks_spent=marks_spent)
         await withdrawals.orphan_above(uow, chain, fork.height)
         before = await deposits.final_height(uow, chain)
         deep = before is not None and before.height > fork.height

@@ -17,6 +17,7 @@ from custody.db.session import Database, UnitOfWork
 from custody.deposits import service as deposits
 from custody.deposits.service import Refusing
 from custody.deposits.telling import ACTOR
+from custody.holdings import halts
 from custody.holdings import service as holdings
 from custody.identity import service as identity
 from custody.kernel.assetid import ChainId
@@ -50,7 +51,7 @@ async def settle(db: Database, chain: ChainId, fence: int, tip: BlockRef, confir
     """Book, for each tenant, what is final at this tip, and compare its books with the chain there. Idempotent.
 
     What a wallet's account refuses to take goes to suspense. Any other refusal rolls back that tenant's booking and its height,
-    to be tried again at the next tip; no other tenant waits for it.
+    to be tried again at the next tip; no other tenant waits for it. Of a chain that is halted nothing is booked.
     """
     async with db.read(None) as session:
         tenants = await identity.list_tenants(session)
@@ -58,6 +59,8 @@ async def settle(db: Database, chain: ChainId, fence: int, tip: BlockRef, confir
 
     async def at_the_tip(uow: UnitOfWork, refusing: Collection[Refusing]) -> tuple[int, list[str]]:
         await cursor.hold_fence(uow, chain, fence)
+        if await halts.find_open(uow, chain) is not None:
+            return await holdings.count_breaks(uow, chain), []
         return await _settle_tenant(uow, chain, tip, confirmations, refusing)
 
     for tenant in tenants:
@@ -83,6 +86,8 @@ async def settle_filled(db: Database, chain: ChainId, tenants: Iterable[TenantId
 
     async def where_it_stands(uow: UnitOfWork, refusing: Collection[Refusing]) -> None:
         await cursor.hold(uow, chain)
+        if await halts.find_open(uow, chain) is not None:
+            return
         stands = await deposits.final_height(uow, chain)
         if stands is not None:
             await _book_final(uow, chain, stands.height, refusing)

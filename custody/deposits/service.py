@@ -78,6 +78,10 @@ async def observe(
         await store.include_again(uow, known, wallet_id, transfer)
         await tell(uow, "observed", deposit_id, transfer, wallet_id)
         return recorded
+    if known is not None and known.lost:
+        await store.find_again(uow, deposit_id, transfer)
+        await tell(uow, "found_again", deposit_id, transfer, known.wallet_id)
+        return Observation.KNOWN
     if known is None or known.transfer.block_hash != transfer.block_hash:
         raise DepositExistsDifferent(chain=transfer.chain, tx_hash=transfer.tx_hash, ordinal=transfer.ordinal)
     return Observation.KNOWN
@@ -130,24 +134,40 @@ async def book(uow: UnitOfWork, booking: Booking) -> list[DepositCase]:
     return [await cases.open_case(uow, found) for found in booking.undecided]
 
 
-async def orphan(uow: UnitOfWork, chain: ChainId, height_above: int) -> list[Deposit]:
+async def orphan(
+    uow: UnitOfWork, chain: ChainId, height_above: int, *, marks_spent: bool = False
+) -> list[Deposit]:
     """Take back every deposit of the tenant above a height: its block was replaced. Booked ones get a mirror posting, and cases
     end.
 
-    Raises CreditSpent when a wallet no longer holds what has to be taken back, or it was returned already.
+    Raises CreditSpent when a wallet no longer holds what has to be taken back, or it was returned already; with `marks_spent`
+    such a booking stands and its deposit is marked as lost: the books then differ from the chain, and that is a break.
     """
     changed = []
     for deposit in await store.lock_above(uow, chain, height_above):
         event = "orphan" if deposit.state in DEPOSITS.sources("orphan") else "reverse"
         case = await cases.lock_of(uow, deposit)
         if event == "reverse":
-            await _mirror(uow, deposit, case)
+            try:
+                await _mirror(uow, deposit, case)
+            except CreditSpent:
+                if not marks_spent:
+                    raise
+                await store.mark_lost(uow, deposit.id)
+                await tell(uow, "lost", deposit.id, deposit.transfer, deposit.wallet_id)
+                changed.append(replace(deposit, lost=True))
+                continue
         await store.move(uow, deposit.id, event, deposit.wallet_id)
         if case is not None:
             await cases.end_by_chain(uow, case)
         changed.append(replace(deposit, state=DEPOSITS.target(deposit.state, event)))
         await tell(uow, changed[-1].state, deposit.id, deposit.transfer, deposit.wallet_id)
     return changed
+
+
+async def list_booked_above(session: ReadSession, chain: ChainId, height: int) -> list[Deposit]:
+    """What was credited, suspended or paid back of blocks above a height: what is at stake when they are replaced."""
+    return await store.load_booked_above(session, chain, height)
 
 
 async def record_heights(

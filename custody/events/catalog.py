@@ -14,6 +14,8 @@ EVENTS: dict[str, str | None] = {
     "deposit.returned": None,
     "deposit.orphaned": None,
     "deposit.reversed": None,
+    "deposit.lost": None,
+    "deposit.found_again": None,
     "case.opened": None,
     "case.ignored": None,
     "case.assigned": None,

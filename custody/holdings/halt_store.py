@@ -18,11 +18,17 @@ _OPEN = tuple(state for state in CHAIN_HALTS.states if state not in CHAIN_HALTS.
 _FORK = ("fork_height", "fork_hash", "our_height", "our_hash", "final_height", "seen_height", "seen_hash")
 
 
-async def insert_halt(uow: UnitOfWork, halt_id: UUID, fork: Fork) -> ChainHalt:
+async def insert_halt(uow: UnitOfWork, halt_id: UUID, fork: Fork, trouble: str) -> ChainHalt:
     """Write a new halt. A chain has one at a time."""
     rows = await uow.conn.execute(
         insert(chain_halts)
-        .values(id=halt_id, state=CHAIN_HALTS.initial, changed_at=func.clock_timestamp(), **columns_of(fork))
+        .values(
+            id=halt_id,
+            state=CHAIN_HALTS.initial,
+            trouble=trouble,
+            changed_at=func.clock_timestamp(),
+            **columns_of(fork),
+        )
         .returning(chain_halts)
     )
     return _halt(rows.one())

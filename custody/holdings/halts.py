@@ -34,9 +34,9 @@ _FACTS = {
 """What is told of an event."""
 
 
-async def open_halt(uow: UnitOfWork, tenants: Sequence[TenantId], fork: Fork) -> ChainHalt:
-    """The chain has left our record at a block below what was final. Tells every tenant."""
-    halt = await halt_store.insert_halt(uow, new_uuid(), fork)
+async def open_halt(uow: UnitOfWork, tenants: Sequence[TenantId], fork: Fork, trouble: str = "") -> ChainHalt:
+    """The chain has left our record at a block below what was final. Tells every tenant. `trouble`: what else is wrong."""
+    halt = await halt_store.insert_halt(uow, new_uuid(), fork, trouble)
     await _tell(uow, tenants, halt, ACTOR, "open")
     return halt
 

@@ -226,7 +226,7 @@ chain_halts = Table(
     text_column("trouble", server_default=""),
     created_at(),
     utc_column("changed_at"),
-    CheckConstraint("fork_height < final_height AND final_height <= our_height", name="below_finality"),
+    CheckConstraint("fork_height < our_height AND final_height <= our_height", name="fork_below_ours"),
     CheckConstraint("state = 'halted' OR decided_by <> ''", name="somebody_decided"),
     Index(
         "uq_chain_halts_open", "chain", unique=True, postgresql_where=text("state IN ('halted', 'following')")

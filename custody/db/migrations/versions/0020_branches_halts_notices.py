@@ -114,9 +114,7 @@ def halts() -> None:
         sa.CheckConstraint(
             "state IN ('halted', 'following', 'kept', 'resumed', 'returned')", name="state_known"
         ),
-        sa.CheckConstraint(
-            "fork_height < final_height AND final_height <= our_height", name="below_finality"
-        ),
+        sa.CheckConstraint("fork_height < our_height AND final_height <= our_height", name="fork_below_ours"),
         sa.CheckConstraint("state = 'halted' OR decided_by <> ''", name="somebody_decided"),
     )
     op.create_index(
