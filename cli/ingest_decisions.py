@@ -1,4 +1,4 @@
-"""`custody ingest halt`, `resume`, `notices`, `seen`: what ingestion found that a person must look at, and what that person says.
+"""`custody ingest halt`, `resume`, `notices`, `seen`, `settle-break`: what ingestion found that a person must look at, and what that person says.
 
 For operators on a machine that holds the configuration; the audit log names the operating system's user.
 """
@@ -22,10 +22,11 @@ from custody.holdings import halts
 from custody.holdings.model import ChainHalt
 from custody.identity import service as identity
 from custody.kernel.assetid import ChainId, parse_chain_id
-from custody.kernel.ids import parse_id, show_id
+from custody.kernel.ids import TenantId, parse_id, show_id
 from ingestion import notices
 from ingestion.notices import KeptNotice
 from ingestion.stakes import Stakes, load_stakes
+from ingestion.sweep.decide import settle_break
 
 Step = Callable[[Database, ChainId, argparse.Namespace], Awaitable[int]]
 
@@ -56,6 +57,18 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     seen = _verb(verbs, "seen", "say that you have seen a notice: its alarm ends", mark_seen)
     seen.add_argument("notice", help="ntc_…")
     seen.add_argument("--note", default="", help="what you found")
+
+    booking = _verb(verbs, "settle-break", "book what the chain has more than the books", settle)
+    booking.add_argument("break_id", metavar="BREAK", help="brk_…, an open break")
+    booking.add_argument("--tenant", type=int, required=True, help="the tenant's number")
+    booking.add_argument(
+        "--as",
+        dest="way",
+        choices=("arrival", "opening"),
+        required=True,
+        help="a payment, credited by the rules for any other; or there before all that was read",
+    )
+    booking.add_argument("--note", required=True, help="why, for the audit log")
 
 
 def _verb(
@@ -155,6 +168,25 @@ async def mark_seen(db: Database, _chain: ChainId, chosen: argparse.Namespace) -
     """0 when it is written, or was before. 2 when there is no such notice."""
     async with db.unit_of_work(None) as uow:
         await notices.see(uow, parse_id("ntc", chosen.notice), operator_subject(), checked_note(chosen.note))
+    return 0
+
+
+async def settle(db: Database, chain: ChainId, chosen: argparse.Namespace) -> int:
+    """0 when it is booked, 2 when the break is not open, the chain has not more, or the tenant does not exist."""
+    async with db.read(None) as session:
+        if chosen.tenant not in await identity.list_tenants(session):
+            print(f"there is no tenant {chosen.tenant}", file=sys.stderr)
+            return FAILED
+    amount = await settle_break(
+        db,
+        chain,
+        TenantId(chosen.tenant),
+        operator_subject(),
+        parse_id("brk", chosen.break_id),
+        chosen.way,
+        checked_note(chosen.note),
+    )
+    print(f"{amount} booked as {chosen.way}")
     return 0
 
 

@@ -141,6 +141,10 @@ class ChainSettings(Section):
     """EVM only: below this height value inside calls is seen by balances. A change for blocks that are ingested is refused."""
     wrapped_native: frozenset[Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]] = frozenset()
     """EVM only: contracts whose Deposit and Withdrawal events make and burn tokens, as WETH9's do."""
+    sweep_questions_per_s: int = Field(default=100, ge=0, le=10_000)
+    """EVM only: how many balances of our accounts are asked for in a second, to find what came unseen. 0 for never."""
+    sweep_period_s: int = Field(default=300, ge=1)
+    """EVM only: how long to wait after all of them were asked for."""
     confirmations: int = Field(ge=0)
     """How many blocks must follow before a block is final to us. 0 on Stellar, where a closed ledger is final."""
     start_height: int = Field(default=0, ge=0)
@@ -205,6 +209,8 @@ class ChainSettings(Section):
             self.inner_value != "balances",
             self.inner_value_from,
             self.wrapped_native,
+            self.sweep_questions_per_s != 100,
+            self.sweep_period_s != 300,
         )
         if self.kind == "stellar":
             fits = all(stellar) and not any((*evm, *evm_optional))
@@ -319,6 +325,15 @@ class Settings(BaseSettings):
             unproved = [c.id for c in self.chains if c.horizon_url and not c.horizon_accepted]
             if unproved:
                 raise ValueError(f"not for production: horizon_url without horizon_accepted on {unproved}")
+            blind = [
+                chain.id
+                for chain in self.chains
+                if chain.kind == "evm" and chain.inner_value == "balances" and not chain.sweep_questions_per_s
+            ]
+            if blind:
+                raise ValueError(
+                    f"not for production: sweep_questions_per_s = 0 without traces on {', '.join(blind)}"
+                )
             deaf = [chain.id for chain in self.chains if chain.kind == "stellar" and not chain.silence_s]
             if deaf:
                 raise ValueError(f"not for production: silence_after_s = 0 on {', '.join(deaf)}")

@@ -10,6 +10,7 @@ from custody.kernel.assetid import ChainId
 from custody.kernel.clock import Clock
 from ingestion.effects import Tally
 from ingestion.settling import Settled
+from ingestion.sweep.model import Swept
 
 
 class Metrics:
@@ -43,6 +44,20 @@ class Metrics:
         )
         self._halted = self._gauge(
             "halted", "Whether the chain was reorganised below finality and waits for a person: page.", labels
+        )
+        self._swept = self._gauge(
+            "sweep_height", "Final block at which the sweep compared accounts last.", labels
+        )
+        self._sweep_blind = self._gauge(
+            "sweep_blind",
+            "Whether the node does not tell the balances that the sweep asks for: page.",
+            labels,
+        )
+        self._asked = self._counter("sweep_questions_total", "Balances that the sweep asked for.", labels)
+        self._unseen = self._counter(
+            "sweep_unseen_total",
+            "Holdings that had changed in blocks that do not name their account.",
+            labels,
         )
         self._refused = self._gauge(
             "tenants_refused", "Tenants whose ledger refused to book what is final: page.", labels
@@ -122,6 +137,18 @@ class Metrics:
     def halted(self, halted: bool) -> None:  # noqa: FBT001 (a gauge's only value)
         """Note whether the chain waits for a person."""
         self._halted.labels(self._chain).set(int(halted))
+
+    def swept(self, swept: Swept) -> None:
+        """Count one step of the sweep."""
+        self._sweep_blind.labels(self._chain).set(0)
+        if swept.height >= 0:
+            self._swept.labels(self._chain).set(swept.height)
+        self._asked.labels(self._chain).inc(swept.asked)
+        self._unseen.labels(self._chain).inc(swept.found)
+
+    def sweep_failed(self) -> None:
+        """Note that the sweep could not go on."""
+        self._sweep_blind.labels(self._chain).set(1)
 
     def retried(self) -> None:
         """Count one failed step."""

@@ -7,7 +7,7 @@ others.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -20,14 +20,15 @@ from custody.deposits.telling import ACTOR
 from custody.holdings import halts
 from custody.holdings import service as holdings
 from custody.identity import service as identity
-from custody.kernel.assetid import ChainId
-from custody.kernel.ids import TenantId
+from custody.kernel.assetid import AssetId, ChainId
+from custody.kernel.ids import TenantId, VaultId
 from custody.ledger import service as ledger
 from custody.ledger.errors import REFUSALS
 from custody.returns import service as returns
 from custody.withdrawals import service as withdrawals
 from ingestion import cursor
 from ingestion.bookings import late_bookings
+from ingestion.errors import ChainHalted
 from ingestion.model import BlockRef
 from ingestion.reorg import final_height
 
@@ -100,6 +101,30 @@ async def settle_filled(db: Database, chain: ChainId, tenants: Iterable[TenantId
             _log.error("ingestion.tenant_refused", chain=chain, tenant=tenant, error=str(error))
             refused.append(tenant)
     return refused
+
+
+async def settle_late(
+    db: Database,
+    chain: ChainId,
+    tenant: TenantId,
+    observe: Callable[[UnitOfWork], Awaitable[Sequence[tuple[VaultId, AssetId]]]],
+) -> int:
+    """Book, for a tenant, what `observe` finds late in blocks that are final, and compare the holdings that it names: one
+    transaction, alone on the chain. Returns how many of them differ. Nothing is observed while the chain is halted: ChainHalted.
+    """
+
+    async def whole(uow: UnitOfWork, refusing: Collection[Refusing]) -> int:
+        await cursor.hold_alone(uow, chain)
+        if await halts.find_open(uow, chain) is not None:
+            raise ChainHalted(chain=chain)
+        keys = await observe(uow)
+        stands = await deposits.final_height(uow, chain)
+        if stands is None:
+            return 0
+        await _book_final(uow, chain, stands.height, refusing)
+        return await holdings.compare_again(uow, chain, keys, stands.height)
+
+    return await _around_refusals(db, tenant, whole)
 
 
 async def _around_refusals(

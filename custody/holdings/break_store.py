@@ -65,6 +65,19 @@ async def load_open_breaks(session: ReadSession, chain: ChainId) -> list[Holding
     return [_break(row) for row in rows]
 
 
+async def load_open_break(session: ReadSession, break_id: UUID) -> HoldingBreak | None:
+    """One open break."""
+    rows = await session.conn.execute(
+        select(holding_breaks).where(
+            holding_breaks.c.tenant_id == session.tenant,
+            holding_breaks.c.id == break_id,
+            holding_breaks.c.state == HOLDING_BREAKS.initial,
+        )
+    )
+    row = rows.one_or_none()
+    return None if row is None else _break(row)
+
+
 async def load_breaks(
     session: ReadSession, state: str | None, before: int | None, limit: int
 ) -> list[tuple[int, HoldingBreak]]:

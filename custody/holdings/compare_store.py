@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, select, text
+from sqlalchemy import Row, func, select, text
 
 from custody.db.session import ReadSession, UnitOfWork
-from custody.holdings.model import Comparison, DueHolding
+from custody.holdings.model import Comparison, DueHolding, HeldAt
 from custody.holdings.store import Key, is_key, still_counts
 from custody.holdings.tables import holding_comparisons, holding_states
 from custody.kernel.assetid import ChainId, parse_asset_id
@@ -68,6 +68,37 @@ async def load_named(session: ReadSession, keys: Sequence[Key], height: int) -> 
         },
     )
     return [_due(row) for row in rows]
+
+
+async def load_unequal(
+    session: ReadSession, key: Key, height: int, limit: int
+) -> tuple[HeldAt | None, list[HeldAt]]:
+    """A holding's states up to a height since it was compared equal last, lowest first, and the state of that comparison; None
+    where it never was."""
+    compared, states = holding_comparisons, holding_states
+    rows = await session.conn.execute(
+        select(func.max(compared.c.state_height)).where(
+            *is_key(compared, session, key),
+            compared.c.height <= height,
+            compared.c.books + compared.c.opening == compared.c.chain_amount,
+            compared.c.state_height > 0,
+            still_counts(compared, key[1].chain),
+        )
+    )
+    equal = rows.scalar_one()
+    rows = await session.conn.execute(
+        select(states.c.height, states.c.before, states.c.amount)
+        .where(
+            *is_key(states, session, key),
+            states.c.height >= (-1 if equal is None else equal),
+            states.c.height <= height,
+            still_counts(states),
+        )
+        .order_by(states.c.height)
+        .limit(limit)
+    )
+    found = [HeldAt(height=row.height, before=row.before, amount=row.amount) for row in rows]
+    return (found[0], found[1:]) if equal is not None and found else (None, found)
 
 
 async def insert_comparisons(uow: UnitOfWork, chain: ChainId, compared: Sequence[Comparison]) -> None:

@@ -190,6 +190,18 @@ class KeptHolding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeldAt:
+    """What one block found and left of a holding."""
+
+    height: int
+    """Which block."""
+    before: int
+    """Atomic units before it."""
+    amount: int
+    """Atomic units after it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LateBooking:
     """Something that is booked of a block, maybe of one that lies before a holding's opening."""
 

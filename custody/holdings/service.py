@@ -7,6 +7,7 @@ ask for the newest state, the series of comparisons, and the breaks.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from uuid import UUID
 
 from custody.audit import service as audit
 from custody.db.session import ReadSession, UnitOfWork
@@ -19,6 +20,7 @@ from custody.holdings.model import (
     BlockPlace,
     Comparison,
     DueHolding,
+    HeldAt,
     HoldingBreak,
     KeptHolding,
     KnownHolding,
@@ -81,8 +83,10 @@ async def rewind(uow: UnitOfWork, chain: ChainId, height: int, *, deep: bool) ->
 
 
 async def set_opening(uow: UnitOfWork, actor: str, key: store.Key, opening: int, note: str = "") -> None:
-    """What lay in a holding before all that we read, as the chain tells it or a person knows it. Compare it again afterwards."""
-    await store.change_opening(uow, key, opening)
+    """What lay in a holding before all that we read, as the chain tells it or a person knows it. Compare it again afterwards.
+    The same again changes nothing."""
+    if not await store.change_opening(uow, key, opening):
+        return
     told = {"vault_id": str(key[0]), "asset": key[1].text, "opening": str(opening), "note": note}
     await audit.record(uow, actor, "holding.opening_set", key[0], told)
 
@@ -126,15 +130,7 @@ async def _compare(uow: UnitOfWork, chain: ChainId, due: Sequence[DueHolding], h
     booked = {(balance.key.owner, balance.key.asset): balance.posted for balance in balances}
     is_open, changed = 0, []
     for each in due:
-        compared = Comparison(
-            vault_id=each.vault_id,
-            asset=each.asset,
-            height=height_final,
-            state_height=each.state_height,
-            books=booked.get((each.vault_id, each.asset), 0),
-            opening=each.opening,
-            chain=each.amount,
-        )
+        compared = _comparison(each, height_final, booked.get((each.vault_id, each.asset), 0))
         if each.last is None or _content(each.last) != _content(compared):
             changed.append(compared)
         found = known.get((each.vault_id, each.asset))
@@ -150,6 +146,38 @@ async def _compare(uow: UnitOfWork, chain: ChainId, due: Sequence[DueHolding], h
                 pass
     await compare_store.insert_comparisons(uow, chain, changed)
     return is_open
+
+
+async def amounts_at(session: ReadSession, keys: Sequence[store.Key], height: int) -> dict[store.Key, int]:
+    """What these holdings held after their newest blocks up to a height; those that no block has touched are missing."""
+    return await store.load_amounts(session, keys, height)
+
+
+async def states_since_equal(
+    session: ReadSession, key: store.Key, height: int, *, limit: int = 1000
+) -> tuple[HeldAt | None, list[HeldAt]]:
+    """The state at which a holding was compared equal last, None where it never was, and its states after that up to a
+    height."""
+    return await compare_store.load_unequal(session, key, height, limit)
+
+
+async def find_open_break(session: ReadSession, break_id: UUID) -> HoldingBreak | None:
+    """An open break of the tenant."""
+    return await break_store.load_open_break(session, break_id)
+
+
+async def compare_now(session: ReadSession, key: store.Key, height: int) -> Comparison | None:
+    """Books and chain of one holding at the tenant's final height, without keeping it. None while it is not compared."""
+    for due in await compare_store.load_named(session, [key], height):
+        balances = await history.balances_of(session, AccountKind.VAULT, {due.vault_id})
+        booked = {(balance.key.owner, balance.key.asset): balance.posted for balance in balances}
+        return _comparison(due, height, booked.get(key, 0))
+    return None
+
+
+async def open_breaks(session: ReadSession, chain: ChainId) -> list[HoldingBreak]:
+    """All open breaks of the tenant on a chain."""
+    return await break_store.load_open_breaks(session, chain)
 
 
 async def count_breaks(session: ReadSession, chain: ChainId) -> int:
@@ -240,6 +268,18 @@ async def _close_break(uow: UnitOfWork, known: HoldingBreak | None, compared: Co
     told = _told(known.chain, compared)
     await outbox.emit(uow, "holding.break_closed", known.id, told)
     await audit.record(uow, ACTOR, "holding.break_closed", known.id, told)
+
+
+def _comparison(due: DueHolding, height: int, books: int) -> Comparison:
+    return Comparison(
+        vault_id=due.vault_id,
+        asset=due.asset,
+        height=height,
+        state_height=due.state_height,
+        books=books,
+        opening=due.opening,
+        chain=due.amount,
+    )
 
 
 def _key(each: TouchedHolding) -> store.Key:

@@ -56,6 +56,12 @@ _KNOWN = text(
     " LEFT JOIN assets a ON a.id = w.asset"
     " LEFT JOIN holdings h ON h.tenant_id = :tenant AND h.vault_id = w.vault_id AND h.asset = w.asset"
 )
+_AMOUNTS = text(
+    "SELECT w.vault_id, w.asset, s.amount FROM unnest(CAST(:vaults AS uuid[]), CAST(:assets AS text[])) AS w(vault_id, asset)"
+    " CROSS JOIN LATERAL (SELECT n.amount FROM holding_states n WHERE n.tenant_id = :tenant AND n.vault_id = w.vault_id"
+    " AND n.asset = w.asset AND n.height <= :height"
+    " AND NOT is_replaced(n.tenant_id, n.chain, n.branch, n.height) ORDER BY n.height DESC LIMIT 1) AS s"
+)
 _KEPT = text(
     "SELECT s.*, v.account, h.opening FROM holdings h"
     " JOIN vaults v ON v.tenant_id = :tenant AND v.id = h.vault_id"
@@ -91,6 +97,20 @@ async def load_known(session: ReadSession, keys: Sequence[Key]) -> dict[Key, Kno
         )
         for row in rows
     }
+
+
+async def load_amounts(session: ReadSession, keys: Sequence[Key], height: int) -> dict[Key, int]:
+    """What these holdings held after their newest blocks up to a height. Those that no block has touched are missing."""
+    rows = await session.conn.execute(
+        _AMOUNTS,
+        {
+            "tenant": session.tenant,
+            "height": height,
+            "vaults": [vault for vault, _ in keys],
+            "assets": [asset.text for _, asset in keys],
+        },
+    )
+    return {(VaultId(row.vault_id), parse_asset_id(row.asset)): int(row.amount) for row in rows}
 
 
 async def insert_states(
@@ -140,13 +160,14 @@ async def open_holding(uow: UnitOfWork, key: Key, *, height: int, opening: int) 
     )
 
 
-async def change_opening(uow: UnitOfWork, key: Key, opening: int) -> None:
-    """Say anew what lay in a holding before all that we read. It is compared from now on if it was not."""
-    await uow.conn.execute(
+async def change_opening(uow: UnitOfWork, key: Key, opening: int) -> bool:
+    """Say anew what lay in a holding before all that we read. It is compared from now on if it was not. False: no change."""
+    rows = await uow.conn.execute(
         update(holdings)
-        .where(*is_key(holdings, uow, key))
+        .where(*is_key(holdings, uow, key), holdings.c.opening.is_distinct_from(opening))
         .values(opening=opening, opening_height=func.coalesce(holdings.c.opening_height, 0))
     )
+    return rows.rowcount == 1
 
 
 async def lower_openings(uow: UnitOfWork, booked: Sequence[LateBooking]) -> None:

@@ -153,6 +153,10 @@ class RpcBlocks:
         ours = await self._watch(self._named(reads[0]))
         return await self._facts(reads[0], ours | {account for account, _ in questions}, also=questions)
 
+    async def balances(self, block_hash: str, questions: Sequence[tuple[str, AssetId]]) -> list[int | None]:
+        """Each balance after a block; None where a token's contract does not tell. Raises StateUnavailable."""
+        return await self._state.balances(block_hash, questions)
+
     async def _read(self, first: int, last: int) -> list[_Read]:
         """Blocks with all that was asked of them, proved."""
         reads = await self._blocks(first, last)
