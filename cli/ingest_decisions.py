@@ -1,4 +1,4 @@
-"""`custody ingest halt`, `resume`, `notices`, `seen`, `settle-break`: what ingestion found that a person must look at, and what that person says.
+"""`custody ingest halt`, `resume`, `notices`, `seen`, `breaks`, `settle-break`: what a person must look at, and decides.
 
 For operators on a machine that holds the configuration; the audit log names the operating system's user.
 """
@@ -19,6 +19,7 @@ from custody import settings
 from custody.db.session import Database
 from custody.deposits.cases import checked_note
 from custody.holdings import halts
+from custody.holdings import service as holdings
 from custody.holdings.model import ChainHalt
 from custody.identity import service as identity
 from custody.kernel.assetid import ChainId, parse_chain_id
@@ -58,6 +59,8 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     seen.add_argument("notice", help="ntc_…")
     seen.add_argument("--note", default="", help="what you found")
 
+    listed = _verb(verbs, "breaks", "open breaks between books and chain", show_breaks)
+    listed.add_argument("--tenant", type=int, required=True, help="the tenant's number")
     booking = _verb(verbs, "settle-break", "book what the chain has more than the books", settle)
     booking.add_argument("break_id", metavar="BREAK", help="brk_…, an open break")
     booking.add_argument("--tenant", type=int, required=True, help="the tenant's number")
@@ -171,12 +174,42 @@ async def mark_seen(db: Database, _chain: ChainId, chosen: argparse.Namespace) -
     return 0
 
 
+async def show_breaks(db: Database, chain: ChainId, chosen: argparse.Namespace) -> int:
+    """0 without open breaks, 1 with some, as JSON lines. 2 when the tenant does not exist."""
+    if not await _is_tenant(db, chosen.tenant):
+        return FAILED
+    async with db.read(TenantId(chosen.tenant)) as session:
+        found = await holdings.open_breaks(session, chain)
+    for each in found:
+        opened = each.opened
+        line = {
+            "id": show_id("brk", each.id),
+            "vault_id": show_id("vlt", opened.vault_id),
+            "asset": opened.asset.text,
+            "height": opened.height,
+            "books": str(opened.books),
+            "opening": str(opened.opening),
+            "on_chain": str(opened.chain),
+            "difference": str(opened.difference),
+            "first_height": each.first_height,
+            "first_tx": each.first_tx,
+        }
+        print(json.dumps(line))
+    return 1 if found else 0
+
+
+async def _is_tenant(db: Database, number: int) -> bool:
+    async with db.read(None) as session:
+        known = number in await identity.list_tenants(session)
+    if not known:
+        print(f"there is no tenant {number}", file=sys.stderr)
+    return known
+
+
 async def settle(db: Database, chain: ChainId, chosen: argparse.Namespace) -> int:
     """0 when it is booked, 2 when the break is not open, the chain has not more, or the tenant does not exist."""
-    async with db.read(None) as session:
-        if chosen.tenant not in await identity.list_tenants(session):
-            print(f"there is no tenant {chosen.tenant}", file=sys.stderr)
-            return FAILED
+    if not await _is_tenant(db, chosen.tenant):
+        return FAILED
     amount = await settle_break(
         db,
         chain,

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from cli.main import main as custody
 from custody.audit import service as audit
 from custody.chains.evm.rpc import EvmRpc
 from custody.chains.jsonrpc import JsonRpc
@@ -34,11 +31,11 @@ from ingestion import overview
 from ingestion.evm.worker import build_source
 from ingestion.loop import Loop
 from tests.fakes.key_maker import FakeKeyMaker
-from tests.integration.evm_stage import CHAIN, ETH, evm_settings, node, outsider
+from tests.integration.evm_stage import CHAIN, ETH, Run, evm_settings, node, outsider, run
 from tests.integration.ingestion_harness import Desk, build_loop, catch_up, decide_halt, take_fence
 from tests.integration.test_recon_service import QUICK, StatedBank
 
-__all__ = ["node", "outsider"]
+__all__ = ["node", "outsider", "run"]
 
 CONFIRMATIONS = 2
 
@@ -256,49 +253,7 @@ async def test_money_that_is_spent_halts_again_unless_its_credit_is_to_stand_mar
     assert (await stage.owed(), any(each.lost for each in await stage.desk.deposits())) == ((2, 8), False)
 
 
-async def test_the_command_shows_what_is_at_stake_and_takes_one_decision(
-    stage: Stage,
-    node: str,
-    app_dsn: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    settings = tmp_path / "custody.toml"
-    settings.write_text(
-        f"""
-environment = "development"
-intent_valid_s = 60
-[database]
-url = "{app_dsn}"
-[redis]
-url = "redis://127.0.0.1:1/0"
-[signer]
-socket = "{tmp_path}/signer.sock"
-[api]
-port = 18080
-[[chains]]
-id = "{CHAIN}"
-kind = "evm"
-rpc_url = "{node}"
-chain_id = {CHAIN_ID}
-confirmations = {CONFIRMATIONS}
-gas_limit_native = 21000
-gas_limit_erc20 = 100000
-max_fee_per_gas_wei = 1000000000000
-max_priority_fee_per_gas_wei = 100000000000
-tx_valid_s = 600
-""",
-        encoding="utf-8",
-    )
-    monkeypatch.setenv("CUSTODY_CONFIG", str(settings))
-
-    async def run(*words: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = await asyncio.to_thread(custody, ["ingest", *words])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
+async def test_the_command_shows_what_is_at_stake_and_takes_one_decision(stage: Stage, run: Run) -> None:
     snapshot, _ = await stage.credit(7)
     assert await run("halt", "--chain", CHAIN) == (0, f"{CHAIN} is not halted\n", "")
     refused = await run("resume", "--chain", CHAIN, "--follow", "--note", "why")

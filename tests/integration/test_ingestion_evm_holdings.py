@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
@@ -28,10 +29,10 @@ from ingestion.sweep import store as sweeps
 from ingestion.sweep.run import Question, Sweeper
 from tests.fakes.contracts import deploy, invoke
 from tests.fakes.key_maker import FakeKeyMaker
-from tests.integration.evm_stage import CHAIN, ETH, evm_settings, node, outsider
+from tests.integration.evm_stage import CHAIN, ETH, Run, evm_settings, node, outsider, run
 from tests.integration.ingestion_harness import Desk, build_loop, catch_up, take_fence
 
-__all__ = ["node", "outsider"]
+__all__ = ["node", "outsider", "run"]
 
 CONFIRMATIONS = 2
 
@@ -227,6 +228,35 @@ async def test_where_the_node_has_no_state_to_search_in_the_difference_is_a_brea
     stage.node.kept = None
     await stage.sweep()
     assert (await stage.owed(), await stage.breaks()) == (35, [("closed", -30)])
+
+
+@pytest.mark.parametrize("way", ["arrival", "opening"])
+async def test_a_person_books_what_no_node_can_place_once(stage: Stage, run: Run, way: str) -> None:
+    await stage.pay_unseen(30, blocks_between=4)
+    await stage.follow()
+    final = await stage.outsider.call("eth_getBlockByNumber", hex(await stage.desk.final_height()), False)
+    stage.node.kept = {final["hash"]}
+    await stage.sweep()
+    words = ("--chain", CHAIN, "--tenant", str(stage.desk.tenant))
+    code, told, _ = await run("breaks", *words)
+    shown = json.loads(told)
+    assert (code, shown["difference"], shown["on_chain"]) == (1, "-30", "30")
+    settle = ("settle-break", shown["id"], *words, "--as", way, "--note", "ticket 7421")
+    assert (await run("settle-break", shown["id"], "--chain", CHAIN, "--tenant", "99", *settle[6:]))[0] == 2
+    assert (await run("settle-break", "brk_" + "0" * 32, *settle[2:]))[0] == 2
+    assert await run(*settle) == (0, f"30 booked as {way}\n", "")
+    code, _, refused = await run(*settle)
+    assert (code, "ingestion_break_not_open" in refused) == (2, True)
+    assert await stage.breaks() == [("closed", -30)]
+    assert (await stage.owed(), (await stage.kept()).opening) == ((30, 0) if way == "arrival" else (0, 30))
+    # Whoever has the state now finds nothing more.
+    stage.node.kept = None
+    await stage.outsider.send_ether(stage.address.address, 1)
+    await stage.follow()
+    await stage.sweep()
+    assert await stage.breaks() == [("closed", -30)]
+    assert await stage.owed() == (31 if way == "arrival" else 1)
+    assert (await run("breaks", *words))[:2] == (0, "")
 
 
 async def test_the_sweep_goes_on_where_it_was_and_asks_no_more_than_it_may(stage: Stage) -> None:
