@@ -1,5 +1,6 @@
 """Random deposits, seen and unseen, reorganisations of any depth, deaths and restarts on a real anvil: at every quiet point
 books, holdings and chain are equal, and nothing that differs stays untold.
+"""
 
 from __future__ import annotations
 
