@@ -259,13 +259,13 @@ def as_json(seen: Overview, alarms: Sequence[Alarm]) -> dict[str, object]:
         "holes": [list(part) for part in seen.holes],
         "registrations_waiting": seen.unnoticed,
         "backfills": [_backfill_json(each) for each in seen.backfills],
-        "sweep": None
-        if seen.sweep is None
+        "survey": None
+        if seen.survey is None
         else {
-            "pass": seen.sweep.number,
-            "height": seen.sweep.height,
-            "last_pass_ended_at": None if seen.sweep.ended_at is None else seen.sweep.ended_at.isoformat(),
-            "trouble": seen.sweep.trouble or None,
+            "pass": seen.survey.number,
+            "height": seen.survey.height,
+            "last_pass_ended_at": None if seen.survey.ended_at is None else seen.survey.ended_at.isoformat(),
+            "trouble": seen.survey.trouble or None,
         },
         "halt": None if seen.halt is None else show_id("hlt", seen.halt.id),
         "alarms": [{"code": each.code, "sentence": each.sentence} for each in alarms],

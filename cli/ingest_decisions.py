@@ -27,7 +27,7 @@ from custody.kernel.ids import TenantId, parse_id, show_id
 from ingestion import notices
 from ingestion.notices import KeptNotice
 from ingestion.stakes import Stakes, load_stakes
-from ingestion.sweep.decide import settle_break
+from ingestion.survey.decide import settle_break
 
 Step = Callable[[Database, ChainId, argparse.Namespace], Awaitable[int]]
 

@@ -141,9 +141,9 @@ class ChainSettings(Section):
     """EVM only: below this height value inside calls is seen by balances. A change for blocks that are ingested is refused."""
     wrapped_native: frozenset[Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]] = frozenset()
     """EVM only: contracts whose Deposit and Withdrawal events make and burn tokens, as WETH9's do."""
-    sweep_questions_per_s: int = Field(default=100, ge=0, le=10_000)
+    survey_questions_per_s: int = Field(default=100, ge=0, le=10_000)
     """EVM only: how many balances of our accounts are asked for in a second, to find what came unseen. 0 for never."""
-    sweep_period_s: int = Field(default=300, ge=1)
+    survey_period_s: int = Field(default=300, ge=1)
     """EVM only: how long to wait after all of them were asked for."""
     confirmations: int = Field(ge=0)
     """How many blocks must follow before a block is final to us. 0 on Stellar, where a closed ledger is final."""
@@ -209,8 +209,8 @@ class ChainSettings(Section):
             self.inner_value != "balances",
             self.inner_value_from,
             self.wrapped_native,
-            self.sweep_questions_per_s != 100,
-            self.sweep_period_s != 300,
+            self.survey_questions_per_s != 100,
+            self.survey_period_s != 300,
         )
         if self.kind == "stellar":
             fits = all(stellar) and not any((*evm, *evm_optional))
@@ -328,11 +328,13 @@ class Settings(BaseSettings):
             blind = [
                 chain.id
                 for chain in self.chains
-                if chain.kind == "evm" and chain.inner_value == "balances" and not chain.sweep_questions_per_s
+                if chain.kind == "evm"
+                and chain.inner_value == "balances"
+                and not chain.survey_questions_per_s
             ]
             if blind:
                 raise ValueError(
-                    f"not for production: sweep_questions_per_s = 0 without traces on {', '.join(blind)}"
+                    f"not for production: survey_questions_per_s = 0 without traces on {', '.join(blind)}"
                 )
             deaf = [chain.id for chain in self.chains if chain.kind == "stellar" and not chain.silence_s]
             if deaf:

@@ -35,7 +35,7 @@ from ingestion.ports import ChainSource
 from ingestion.reading import hold_reading
 from ingestion.report import reporting
 from ingestion.stellar import worker as stellar
-from ingestion.sweeping import sweeping
+from ingestion.surveying import surveying
 
 LEASE_POLL_S = 1.0
 """How often a worker that waits for its turn asks for it."""
@@ -147,7 +147,7 @@ async def _follow(
     async with (
         reporting(db, source.chain, fence, metrics, status, stop),
         filling(db, source.chain, lambda: build_source(settings, db), stop),
-        sweeping(db, settings, fence, metrics, stop),
+        surveying(db, settings, fence, metrics, stop),
     ):
         await followed.run()
 

@@ -10,7 +10,7 @@ from custody.kernel.assetid import ChainId
 from custody.kernel.clock import Clock
 from ingestion.effects import Tally
 from ingestion.settling import Settled
-from ingestion.sweep.model import Swept
+from ingestion.survey.model import Surveyed
 
 
 class Metrics:
@@ -38,26 +38,6 @@ class Metrics:
         self._sent = self._counter("own_transactions_total", "Transactions that our vaults sent.", labels)
         self._unexplained = self._counter(
             "unexplained_departures_total", "Departures in transactions that our vaults did not send.", labels
-        )
-        self._notices = self._counter(
-            "notices_total", "What a person should see of blocks.", [*labels, "code"]
-        )
-        self._halted = self._gauge(
-            "halted", "Whether the chain was reorganised below finality and waits for a person: page.", labels
-        )
-        self._swept = self._gauge(
-            "sweep_height", "Final block at which the sweep compared accounts last.", labels
-        )
-        self._sweep_blind = self._gauge(
-            "sweep_blind",
-            "Whether the node does not tell the balances that the sweep asks for: page.",
-            labels,
-        )
-        self._asked = self._counter("sweep_questions_total", "Balances that the sweep asked for.", labels)
-        self._unseen = self._counter(
-            "sweep_unseen_total",
-            "Holdings that had changed in blocks that do not name their account.",
-            labels,
         )
         self._refused = self._gauge(
             "tenants_refused", "Tenants whose ledger refused to book what is final: page.", labels
@@ -99,6 +79,30 @@ class Metrics:
         self._behind = self._gauge("provider_lag_blocks", "Blocks behind the best provider.", by_provider)
         self._late = self._gauge("provider_lag_seconds", "Seconds behind the best provider.", by_provider)
         self._failures = self._counter("provider_failures_total", "Calls that failed.", by_provider)
+        self._watch_for_people(labels)
+
+    def _watch_for_people(self, labels: list[str]) -> None:
+        """What a person must look at, and the survey that looks for it."""
+        self._notices = self._counter(
+            "notices_total", "What a person should see of blocks.", [*labels, "code"]
+        )
+        self._halted = self._gauge(
+            "halted", "Whether the chain was reorganised below finality and waits for a person: page.", labels
+        )
+        self._surveyed = self._gauge(
+            "survey_height", "Final block at which the survey compared accounts last.", labels
+        )
+        self._survey_blind = self._gauge(
+            "survey_blind",
+            "Whether the node does not tell the balances that the survey asks for: page.",
+            labels,
+        )
+        self._asked = self._counter("survey_questions_total", "Balances that the survey asked for.", labels)
+        self._unseen = self._counter(
+            "survey_unseen_total",
+            "Holdings that had changed in blocks that do not name their account.",
+            labels,
+        )
 
     def leased(self, held: bool) -> None:  # noqa: FBT001 (a gauge's only value)
         """Note whether this worker holds the lease."""
@@ -138,17 +142,17 @@ class Metrics:
         """Note whether the chain waits for a person."""
         self._halted.labels(self._chain).set(int(halted))
 
-    def swept(self, swept: Swept) -> None:
-        """Count one step of the sweep."""
-        self._sweep_blind.labels(self._chain).set(0)
-        if swept.height >= 0:
-            self._swept.labels(self._chain).set(swept.height)
-        self._asked.labels(self._chain).inc(swept.asked)
-        self._unseen.labels(self._chain).inc(swept.found)
+    def surveyed(self, surveyed: Surveyed) -> None:
+        """Count one step of the survey."""
+        self._survey_blind.labels(self._chain).set(0)
+        if surveyed.height >= 0:
+            self._surveyed.labels(self._chain).set(surveyed.height)
+        self._asked.labels(self._chain).inc(surveyed.asked)
+        self._unseen.labels(self._chain).inc(surveyed.found)
 
-    def sweep_failed(self) -> None:
-        """Note that the sweep could not go on."""
-        self._sweep_blind.labels(self._chain).set(1)
+    def survey_failed(self) -> None:
+        """Note that the survey could not go on."""
+        self._survey_blind.labels(self._chain).set(1)
 
     def retried(self) -> None:
         """Count one failed step."""

@@ -16,8 +16,8 @@ from ingestion import cursor, notices, report
 from ingestion.backfill import service as backfills
 from ingestion.backfill.model import Backfill
 from ingestion.report import Report
-from ingestion.sweep import store as sweeps
-from ingestion.sweep.store import Sweep
+from ingestion.survey import store as surveys
+from ingestion.survey.store import Survey
 
 REPORT_MAX_AGE_S = 15.0
 """A worker that has not reported for so long does not hold the chain any more."""
@@ -31,7 +31,7 @@ class Alarm:
 
     code: str
     """Stable: `no_worker stuck silent retention behind tenants_refused breaks provider_down backfill_halted hole halted
-    sweep_blind`, and notices by their codes (`notices.ALARMS`)."""
+    survey_blind`, and notices by their codes (`notices.ALARMS`)."""
     sentence: str
     """What it is, for people."""
 
@@ -64,8 +64,8 @@ class Overview:
     """The halt of a chain that was reorganised below finality, until a person's decision is carried out."""
     noticed: Mapping[str, int] = field(default_factory=dict)
     """Alarming notices that nobody has seen, by code."""
-    sweep: Sweep | None = None
-    """How far the sweep over the chain's accounts is; None where there is none."""
+    survey: Survey | None = None
+    """How far the survey over the chain's accounts is; None where there is none."""
 
     @property
     def is_held(self) -> bool:
@@ -105,7 +105,7 @@ async def load(session: ReadSession, chain: ChainId) -> Overview:
         unnoticed=await backfills.count_unnoticed(session, chain),
         halt=await halts.find_open(session, chain),
         noticed=await notices.count_alarms(session, chain),
-        sweep=await sweeps.load(session, chain),
+        survey=await surveys.load(session, chain),
     )
 
 
@@ -120,9 +120,9 @@ def find_alarms(seen: Overview, *, lag_max: int) -> tuple[Alarm, ...]:
     ]
     if seen.lag_blocks is not None and seen.lag_blocks > lag_max:
         found.append(Alarm(code="behind", sentence=f"{seen.lag_blocks} blocks behind the node"))
-    if seen.sweep is not None and seen.sweep.trouble:
-        sentence = f"the sweep over accounts stands: {seen.sweep.trouble}"
-        found.append(Alarm(code="sweep_blind", sentence=sentence))
+    if seen.survey is not None and seen.survey.trouble:
+        sentence = f"the survey over accounts stands: {seen.survey.trouble}"
+        found.append(Alarm(code="survey_blind", sentence=sentence))
     found += [_of_halted(each) for each in seen.backfills if each.halted]
     found += [
         Alarm(code="hole", sentence=f"blocks {first} to {last} were never read") for first, last in seen.holes

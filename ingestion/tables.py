@@ -100,8 +100,8 @@ ingestion_notices_seen = Table(
     ForeignKeyConstraint(["notice_id"], ["ingestion_notices.id"]),
 )
 
-ingestion_sweeps = Table(
-    "ingestion_sweeps",
+ingestion_surveys = Table(
+    "ingestion_surveys",
     metadata,
     Column("chain", Text, primary_key=True),
     # Counts the passes over all accounts, the one under way included.

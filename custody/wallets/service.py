@@ -202,7 +202,7 @@ async def find_vaults(session: ReadSession, chain: ChainId, accounts: Collection
 
 
 async def list_watched(session: ReadSession, chain: ChainId, after: str, limit: int) -> list[VaultRef]:
-    """Vaults of a chain, of whichever tenant, in the order of their accounts, after one of them. For ingestion's sweep."""
+    """Vaults of a chain, of whichever tenant, in the order of their accounts, after one of them. For ingestion's survey."""
     return await store.list_refs(session, chain, after, limit)
 
 

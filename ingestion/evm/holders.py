@@ -1,6 +1,6 @@
 """What a block left of our accounts, as absolute values: balances as the node tells, nonces from proved transactions. Pure.
 
-A block shows only accounts that it names, so that a balance may change in between (`ChainState.shows_all`); `ingestion.sweep`
+A block shows only accounts that it names, so that a balance may change in between (`ChainState.shows_all`); `ingestion.survey`
 finds what does. Source: Ethereum yellow paper, section 4.1 (nonce, balance).
 """
 

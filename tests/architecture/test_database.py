@@ -27,7 +27,7 @@ SHARED = {
     "ingestion_notices_seen": "who has seen it",
     "ingestion_readings": "how blocks of a chain are read, for all tenants",
     "ingestion_reports": "what a chain's worker says of itself",
-    "ingestion_sweeps": "how far the sweep over a chain's accounts is",
+    "ingestion_surveys": "how far the survey over a chain's accounts is",
     "ledger_chart": "the chart of accounts is the same for all",
     "tenants": "the list of tenants",
 }

@@ -25,8 +25,8 @@ from ingestion.evm.sources import RpcBlocks
 from ingestion.evm.worker import build_source
 from ingestion.loop import Loop
 from ingestion.model import BlockFacts
-from ingestion.sweep import store as sweeps
-from ingestion.sweep.run import Question, Sweeper
+from ingestion.survey import store as surveys
+from ingestion.survey.run import Question, Surveyor
 from tests.fakes.contracts import deploy, invoke
 from tests.fakes.key_maker import FakeKeyMaker
 from tests.integration.evm_stage import CHAIN, ETH, Run, evm_settings, node, outsider, run
@@ -60,13 +60,13 @@ class Forgetful:
 
 @dataclass(slots=True, kw_only=True)
 class Stage:
-    """A worker, its sweep, a customer, and a contract that pays whom its storage names."""
+    """A worker, its survey, a customer, and a contract that pays whom its storage names."""
 
     desk: Desk
     loop: Loop
     node: Forgetful
     source: RpcBlocks
-    sweeper: Sweeper
+    surveyor: Surveyor
     outsider: Outsider
     ada: WalletId
     address: DepositAddress
@@ -84,13 +84,13 @@ class Stage:
         await self.outsider.mine(CONFIRMATIONS)
         await catch_up(self.loop)
 
-    async def sweep(self) -> int:
+    async def survey(self) -> int:
         """A whole pass. Returns how many holdings differed."""
         found = 0
         while True:
-            swept = await self.sweeper.step()
-            found += swept.found
-            if swept.is_last or swept.height < 0:
+            surveyed = await self.surveyor.step()
+            found += surveyed.found
+            if surveyed.is_last or surveyed.height < 0:
                 return found
 
     async def owed(self, asset: AssetId = ETH) -> int:
@@ -130,7 +130,7 @@ async def stage(database: Database, tenant: TenantId, node: str, outsider: Outsi
         loop=build_loop(database, source, fence, confirmations=CONFIRMATIONS),
         node=forgetful,
         source=source,
-        sweeper=Sweeper(database, forgetful, fence, questions=3),
+        surveyor=Surveyor(database, forgetful, fence, questions=3),
         outsider=outsider,
         ada=ada,
         address=address,
@@ -173,20 +173,20 @@ async def test_a_payment_that_no_block_names_is_found_in_its_block_and_credited_
     await stage.pay_unseen(30, 0, 12, blocks_between=3)
     await stage.follow()
     assert (await stage.owed(), await stage.desk.deposits()) == (0, [])
-    assert await stage.sweep() == 1
+    assert await stage.survey() == 1
     assert await stage.owed() == await stage.outsider.balance(stage.address.address) == 42
     found = [each.transfer for each in await stage.desk.deposits()]
     assert [(each.amount, each.source) for each in found] == [(30, ""), (12, "")]
     assert [each.tx_hash for each in found] == [
         f"balance:{each.block_hash}:{stage.address.account}" for each in found
     ]
-    assert (await stage.sweep(), await stage.breaks(), await stage.owed()) == (0, [], 42)
+    assert (await stage.survey(), await stage.breaks(), await stage.owed()) == (0, [], 42)
     # A later look at the same blocks brings nothing new.
     await stage.pay_unseen(1)
     await stage.outsider.send_ether(stage.address.address, 7)
     await stage.follow()
     assert await stage.breaks() == [("open", -1)]
-    await stage.sweep()
+    await stage.survey()
     assert (await stage.owed(), await stage.breaks()) == (50, [("closed", -1)])
     assert len(await stage.desk.deposits()) == 4
     assert (await stage.kept()).opening == 0
@@ -208,11 +208,11 @@ async def test_what_lay_there_before_all_history_is_opening(stage: Stage) -> Non
             text("UPDATE ingestion_backfills SET first_height = 4, last_height = 3, next_height = 4")
         )
     await catch_up(loop)
-    stage.sweeper = Sweeper(stage.desk.db, stage.node, await take_fence(stage.desk.db, CHAIN), questions=3)
-    await stage.sweep()
+    stage.surveyor = Surveyor(stage.desk.db, stage.node, await take_fence(stage.desk.db, CHAIN), questions=3)
+    await stage.survey()
     kept = await stage.kept()
     assert (kept.state.amount, kept.opening, await stage.owed()) == (30, 30, 0)
-    assert (await stage.breaks(), await stage.sweep()) == ([], 0)
+    assert (await stage.breaks(), await stage.survey()) == ([], 0)
 
 
 async def test_where_the_node_has_no_state_to_search_in_the_difference_is_a_break(stage: Stage) -> None:
@@ -222,11 +222,11 @@ async def test_where_the_node_has_no_state_to_search_in_the_difference_is_a_brea
     final = await stage.desk.final_height()
     block = await stage.outsider.call("eth_getBlockByNumber", hex(final), False)
     stage.node.kept = {block["hash"]}
-    await stage.sweep()
+    await stage.survey()
     assert (await stage.owed(), await stage.breaks()) == (5, [("open", -30)])
     # A node with its whole state finds it later, and the break closes.
     stage.node.kept = None
-    await stage.sweep()
+    await stage.survey()
     assert (await stage.owed(), await stage.breaks()) == (35, [("closed", -30)])
 
 
@@ -236,7 +236,7 @@ async def test_a_person_books_what_no_node_can_place_once(stage: Stage, run: Run
     await stage.follow()
     final = await stage.outsider.call("eth_getBlockByNumber", hex(await stage.desk.final_height()), False)
     stage.node.kept = {final["hash"]}
-    await stage.sweep()
+    await stage.survey()
     words = ("--chain", CHAIN, "--tenant", str(stage.desk.tenant))
     code, told, _ = await run("breaks", *words)
     shown = json.loads(told)
@@ -253,13 +253,13 @@ async def test_a_person_books_what_no_node_can_place_once(stage: Stage, run: Run
     stage.node.kept = None
     await stage.outsider.send_ether(stage.address.address, 1)
     await stage.follow()
-    await stage.sweep()
+    await stage.survey()
     assert await stage.breaks() == [("closed", -30)]
     assert await stage.owed() == (31 if way == "arrival" else 1)
     assert (await run("breaks", *words))[:2] == (0, "")
 
 
-async def test_the_sweep_goes_on_where_it_was_and_asks_no_more_than_it_may(stage: Stage) -> None:
+async def test_the_survey_goes_on_where_it_was_and_asks_no_more_than_it_may(stage: Stage) -> None:
     people = [await stage.desk.open_wallet(f"person {number}") for number in range(7)]
     for wallet in people:
         await stage.desk.issue_address(wallet)
@@ -267,14 +267,14 @@ async def test_the_sweep_goes_on_where_it_was_and_asks_no_more_than_it_may(stage
     accounts: list[str] = []
     numbers: list[tuple[int, bool]] = []
     for step in range(1, 4):
-        swept = await stage.sweeper.step()
+        surveyed = await stage.surveyor.step()
         async with stage.desk.db.read(None) as session:
-            sweep = await sweeps.load(session, CHAIN)
-        assert sweep is not None
-        accounts.append(sweep.after)
-        numbers.append((sweep.number, sweep.ended_at is not None))
-        assert (swept.asked, swept.is_last) == ((3, False) if step < 3 else (2, True))
-        stage.sweeper = Sweeper(
+            survey = await surveys.load(session, CHAIN)
+        assert survey is not None
+        accounts.append(survey.after)
+        numbers.append((survey.number, survey.ended_at is not None))
+        assert (surveyed.asked, surveyed.is_last) == ((3, False) if step < 3 else (2, True))
+        stage.surveyor = Surveyor(
             stage.desk.db, stage.node, await take_fence(stage.desk.db, CHAIN), questions=3
         )
     assert accounts == [*sorted(accounts[:2]), ""]
@@ -293,7 +293,7 @@ async def test_a_rebase_that_names_nobody_is_a_break_or_a_case_by_rule(stage: St
     assert await stage.owed(asset) == 1_000
     await invoke(stage.outsider, token, "rebase(uint256)", 110)
     await stage.follow()
-    assert (await stage.sweep(), await stage.owed(asset)) == (1, 1_000)
+    assert (await stage.survey(), await stage.owed(asset)) == (1, 1_000)
     assert (await stage.kept(asset)).state.amount == 1_100
     if rule == "refuse":
         assert (await stage.breaks(), await stage.cases()) == ([("open", -100)], [])
@@ -304,4 +304,4 @@ async def test_a_rebase_that_names_nobody_is_a_break_or_a_case_by_rule(stage: St
         async with stage.desk.db.unit_of_work(stage.desk.tenant) as uow:
             await cases.assign(uow, "olga", case.id, stage.ada, "the token pays interest")
         assert await stage.owed(asset) == 1_100
-    assert await stage.sweep() == 0
+    assert await stage.survey() == 0

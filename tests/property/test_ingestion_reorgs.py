@@ -27,7 +27,7 @@ from devnet.anvil import CHAIN_ID
 from devnet.evm import Mined, Outsider, OutsiderError
 from ingestion.evm.sources import RpcBlocks
 from ingestion.evm.worker import build_source
-from ingestion.sweep.run import Sweeper
+from ingestion.survey.run import Surveyor
 from tests.fakes.contracts import deploy, invoke
 from tests.fakes.faults import Crash
 from tests.fakes.key_maker import FakeKeyMaker
@@ -130,7 +130,7 @@ class World:
                 self.statements_left = 0
 
     async def work(self) -> None:
-        """A worker starts, takes the chain over, and follows it to its tip; then it sweeps. Where it halts, a person follows."""
+        """A worker starts, takes the chain over, and follows it to its tip; then it surveys. Where it halts, a person follows."""
         fence = await take_fence(self.desk.db, CHAIN)
         loop = build_loop(self.desk.db, self.source, fence, confirmations=CONFIRMATIONS)
         await catch_up(loop)
@@ -138,8 +138,8 @@ class World:
             await decide_halt(self.desk.db, CHAIN, follow=True)
             self.decisions += 1
             await catch_up(loop)
-        sweeper = Sweeper(self.desk.db, self.source, fence, questions=2)
-        while not (swept := await sweeper.step()).is_last and swept.height >= 0:
+        surveyor = Surveyor(self.desk.db, self.source, fence, questions=2)
+        while not (surveyed := await surveyor.step()).is_last and surveyed.height >= 0:
             pass
 
     async def _pay(self) -> None:

@@ -1,4 +1,4 @@
-"""Branches of chains that go back, chains that are halted, what a person should see of blocks, and the sweep over accounts."""
+"""Branches of chains that go back, chains that are halted, what a person should see of blocks, and the survey over accounts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def upgrade() -> None:
     branches()
     halts()
     notices()
-    sweeps()
+    surveys()
     deposits()
     cases()
 
@@ -166,9 +166,9 @@ def notices() -> None:
     grant("SELECT, INSERT", "ingestion_notices", "ingestion_notices_seen")
 
 
-def sweeps() -> None:
+def surveys() -> None:
     op.create_table(
-        "ingestion_sweeps",
+        "ingestion_surveys",
         words("chain"),
         number("pass"),
         words("after", ""),
@@ -178,10 +178,10 @@ def sweeps() -> None:
         written("started_at"),
         moment("ended_at", nullable=True),
         written("updated_at"),
-        sa.PrimaryKeyConstraint("chain", name="pk_ingestion_sweeps"),
+        sa.PrimaryKeyConstraint("chain", name="pk_ingestion_surveys"),
         sa.CheckConstraint("pass > 0", name="pass_positive"),
     )
-    grant("SELECT, INSERT, UPDATE", "ingestion_sweeps")
+    grant("SELECT, INSERT, UPDATE", "ingestion_surveys")
     op.execute(
         """
         CREATE FUNCTION list_vaults(wanted_chain text, after_account text, wanted integer)

@@ -1,4 +1,4 @@
-"""The sweep beside a worker's live loop, at its pace. What it does is in `sweep.run`."""
+"""The survey beside a worker's live loop, at its pace. What it does is in `survey.run`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ingestion.evm import worker as evm
 from ingestion.metrics import Metrics
 from ingestion.pause import pause
 from ingestion.retry import may_retry
-from ingestion.sweep import store
-from ingestion.sweep.run import Sweeper
+from ingestion.survey import store
+from ingestion.survey.run import Surveyor
 
 STEP_S = 1.0
 """How long to wait between two steps of a pass: a step asks for what may be asked in a second."""
@@ -29,15 +29,15 @@ _log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def sweeping(
+async def surveying(
     db: Database, settings: ChainSettings, fence: int, metrics: Metrics, stop: asyncio.Event
 ) -> AsyncIterator[None]:
-    """Meanwhile, sweep, where the chain's blocks do not show every change and somebody wants it. What ends this unexpectedly sets
+    """Meanwhile, survey, where blocks do not show every change and somebody wants it. What ends this unexpectedly sets
     `stop` and is raised at the end."""
-    if settings.kind != "evm" or settings.sweep_questions_per_s == 0:
+    if settings.kind != "evm" or settings.survey_questions_per_s == 0:
         yield
         return
-    task = asyncio.create_task(_sweep(db, settings, fence, metrics, stop))
+    task = asyncio.create_task(_survey(db, settings, fence, metrics, stop))
     task.add_done_callback(lambda _: stop.set())
     try:
         yield
@@ -48,41 +48,41 @@ async def sweeping(
             task.result()
 
 
-async def _sweep(
+async def _survey(
     db: Database, settings: ChainSettings, fence: int, metrics: Metrics, stop: asyncio.Event
 ) -> None:
     """Pass after pass until `stop`. A node or database that is away is waited for; a state that the node lost is told."""
     source = evm.build_source(settings, db)
-    sweeper = Sweeper(db, source, fence, questions=settings.sweep_questions_per_s)
+    surveyor = Surveyor(db, source, fence, questions=settings.survey_questions_per_s)
     failures = 0
     try:
         while not stop.is_set():
-            wait = STEP_S
+            pause_s: float = STEP_S
             try:
-                swept = await sweeper.step()
+                surveyed = await surveyor.step()
             except (FenceLost, ChainHalted):
                 # The live loop finds out by itself, or waits for a person as well.
-                wait = float(settings.sweep_period_s)
+                pause_s = settings.survey_period_s
             except (Unavailable, DBAPIError, OSError) as error:
                 if not may_retry(error):
                     raise
                 failures += 1
-                metrics.sweep_failed()
-                wait = backoff(failures)
+                metrics.survey_failed()
+                pause_s = backoff(failures)
                 await _note(db, source.chain, error)
             else:
                 failures = 0
-                metrics.swept(swept)
-                if swept.is_last:
-                    wait = float(settings.sweep_period_s)
-            await pause(stop, wait)
+                metrics.surveyed(surveyed)
+                if surveyed.is_last:
+                    pause_s = settings.survey_period_s
+            await pause(stop, pause_s)
     finally:
         await source.aclose()
 
 
 async def _note(db: Database, chain: ChainId, error: Exception) -> None:
-    """Keep why the sweep stands, where `custody ingest status` finds it. A database that is away keeps nothing."""
-    _log.error("ingestion.sweep_stands", chain=chain, error=str(error)[:300])
+    """Keep why the survey stands, where `custody ingest status` finds it. A database that is away keeps nothing."""
+    _log.error("ingestion.survey_stands", chain=chain, error=str(error)[:300])
     if not isinstance(error, Unavailable):
         return
     try:

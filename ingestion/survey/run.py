@@ -1,7 +1,7 @@
 """Compare what every account of ours holds at a final block with what its blocks have left there, and find what came unseen.
 
 A block shows only accounts that it names (`ingestion.evm`), so that a contract may pay one in a block that we read without it.
-The sweep asks for each balance; where one differs, the blocks that changed it are searched for by their balances and read again
+The survey asks for each balance; where one differs, the blocks that changed it are searched for by their balances and read again
 with the account named. What they then bring is booked as if they had named it: the same place, the same rules, exactly once.
 Where the node no longer has the state to search in, the newest block is read with the account, so that the difference is a break.
 
@@ -31,9 +31,9 @@ from ingestion import cursor, effects, halting, settling
 from ingestion.errors import InconsistentNode
 from ingestion.evm.errors import StateUnavailable
 from ingestion.model import BlockFacts, BlockRef
-from ingestion.sweep import store
-from ingestion.sweep.model import Swept
-from ingestion.sweep.search import find_changes, gaps_of
+from ingestion.survey import store
+from ingestion.survey.model import Surveyed
+from ingestion.survey.search import find_changes, gaps_of
 
 CHANGES_MAX = 32
 """Blocks that are searched for in one pass for one holding; what is left waits for the next."""
@@ -47,7 +47,7 @@ Question = tuple[str, AssetId]
 
 
 class BalanceSource(Protocol):
-    """What the sweep asks a chain's node."""
+    """What the survey asks a chain's node."""
 
     @property
     def chain(self) -> ChainId:
@@ -79,8 +79,8 @@ class _Seen:
         return HeldAt(height=height, before=self.amount, amount=self.amount)
 
 
-class Sweeper:
-    """Sweeps over one chain's accounts for a worker that holds its fence."""
+class Surveyor:
+    """Surveys over one chain's accounts for a worker that holds its fence."""
 
     def __init__(self, db: Database, source: BalanceSource, fence: int, *, questions: int) -> None:
         """`questions`: how many balances one step may ask for, at least one account's."""
@@ -90,24 +90,24 @@ class Sweeper:
         self._fence = fence
         self._questions = questions
 
-    async def step(self) -> Swept:
+    async def step(self) -> Surveyed:
         """The next accounts of the pass, at the newest final block. Raises FenceLost, ChainHalted, StateUnavailable and what the
         node raises."""
         async with self._db.read(None) as session:
             if await halts.find_open(session, self._chain) is not None:
-                return Swept()
+                return Surveyed()
             tenants = await identity.list_tenants(session)
-            sweep = await store.load(session, self._chain)
+            survey = await store.load(session, self._chain)
             listed = [each.id for each in await assets.list_assets(session) if each.id.chain == self._chain]
             tokens = [asset for asset in listed if not asset.is_native]
-            after = "" if sweep is None else sweep.after
+            after = "" if survey is None else survey.after
             most = max(1, self._questions // (1 + len(tokens)))
             refs = await wallets.list_watched(session, self._chain, after, most)
             unread = await store.find_unread(session, self._chain, [ref.account for ref in refs])
             final = await halting.final_anywhere(session, self._chain, tenants)
             block = (await cursor.recorded(session, self._chain, final, final)).get(final)
         if block is None:
-            return Swept()
+            return Surveyed()
         if not after:
             await self._look_into_breaks(block)
         questions = [
@@ -120,7 +120,7 @@ class Sweeper:
         for each in found:
             await self._resolve(block, each)
         await self._move_on(block, refs, is_last=len(refs) < most)
-        return Swept(asked=len(questions), found=len(found), height=block.height, is_last=len(refs) < most)
+        return Surveyed(asked=len(questions), found=len(found), height=block.height, is_last=len(refs) < most)
 
     async def _differing(self, block: BlockRef, questions: Sequence[tuple[VaultRef, AssetId]]) -> list[_Seen]:
         """Which of these hold at the block what no block that we read has left there."""

@@ -1,4 +1,4 @@
-"""What a sweep comes to. Frozen values."""
+"""What a survey comes to. Frozen values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Swept:
+class Surveyed:
     """What one step came to."""
 
     asked: int = 0

@@ -1,4 +1,4 @@
-"""SQL of the sweep: how far it is, and from which block on an account's history was read."""
+"""SQL of the survey: how far it is, and from which block on an account's history was read."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.assetid import ChainId
 from ingestion.backfill.model import EVERY_VAULT
-from ingestion.tables import ingestion_backfills, ingestion_cursors, ingestion_sweeps
+from ingestion.tables import ingestion_backfills, ingestion_cursors, ingestion_surveys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sweep:
-    """How far the sweep over a chain's accounts is."""
+class Survey:
+    """How far the survey over a chain's accounts is."""
 
     number: int
     """The pass under way, from 1."""
@@ -35,13 +35,13 @@ class Sweep:
     """When the last whole pass ended; None before the first."""
 
 
-async def load(session: ReadSession, chain: ChainId) -> Sweep | None:
+async def load(session: ReadSession, chain: ChainId) -> Survey | None:
     """How far it is; None before the first account."""
-    rows = await session.conn.execute(select(ingestion_sweeps).where(ingestion_sweeps.c.chain == chain))
+    rows = await session.conn.execute(select(ingestion_surveys).where(ingestion_surveys.c.chain == chain))
     row = rows.one_or_none()
     if row is None:
         return None
-    return Sweep(
+    return Survey(
         number=row._mapping["pass"],
         after=row.after,
         height=row.height,
@@ -56,7 +56,7 @@ async def advance(uow: UnitOfWork, chain: ChainId, height: int, after: str) -> N
     """Every account up to this one was compared at a final height."""
     values = {"after": after, "height": height, "trouble": "", "updated_at": func.clock_timestamp()}
     await uow.conn.execute(
-        upsert(ingestion_sweeps)
+        upsert(ingestion_surveys)
         .values(chain=chain, since_height=height, **{"pass": 1}, **values)
         .on_conflict_do_update(index_elements=["chain"], set_=values)
     )
@@ -75,10 +75,10 @@ async def end_pass(uow: UnitOfWork, chain: ChainId, height: int) -> None:
         "updated_at": now,
     }
     await uow.conn.execute(
-        upsert(ingestion_sweeps)
+        upsert(ingestion_surveys)
         .values(chain=chain, **{"pass": 2}, **values)
         .on_conflict_do_update(
-            index_elements=["chain"], set_={**values, "pass": ingestion_sweeps.c["pass"] + 1}
+            index_elements=["chain"], set_={**values, "pass": ingestion_surveys.c["pass"] + 1}
         )
     )
 
@@ -86,7 +86,7 @@ async def end_pass(uow: UnitOfWork, chain: ChainId, height: int) -> None:
 async def note_trouble(uow: UnitOfWork, chain: ChainId, trouble: str) -> None:
     """Why the node cannot be asked."""
     await uow.conn.execute(
-        upsert(ingestion_sweeps)
+        upsert(ingestion_surveys)
         .values(chain=chain, height=0, since_height=0, trouble=trouble, **{"pass": 1})
         .on_conflict_do_update(
             index_elements=["chain"], set_={"trouble": trouble, "updated_at": func.clock_timestamp()}

@@ -1,6 +1,6 @@
 """What a person says about a break that nothing explains: money that arrived, or money that lay there before all history.
 
-For where the sweep could not find the block, because no node keeps the state to search in. At most once for each break, and only
+For where the survey could not find the block, because no node keeps the state to search in. At most once for each break, and only
 as much as books and chain differ by when it is booked: so what is found otherwise meanwhile is not booked again.
 """
 
