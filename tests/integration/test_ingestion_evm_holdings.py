@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -16,21 +17,26 @@ from custody.deposits.model import DepositCase, DepositRule
 from custody.holdings import service as holdings
 from custody.holdings.model import HoldingBreak, KeptHolding
 from custody.kernel.assetid import AssetId
+from custody.kernel.clock import SystemClock
 from custody.kernel.ids import TenantId, WalletId, derived_uuid
 from custody.wallets.model import DepositAddress
 from devnet.anvil import CHAIN_ID
 from devnet.evm import Outsider
+from ingestion import overview
 from ingestion.evm.errors import StateUnavailable
 from ingestion.evm.sources import RpcBlocks
 from ingestion.evm.worker import build_source
+from ingestion.health import Status
 from ingestion.loop import Loop
+from ingestion.main import run_worker
+from ingestion.metrics import Metrics
 from ingestion.model import BlockFacts
 from ingestion.survey import store as surveys
 from ingestion.survey.run import Question, Surveyor
 from tests.fakes.contracts import deploy, invoke
 from tests.fakes.key_maker import FakeKeyMaker
 from tests.integration.evm_stage import CHAIN, ETH, Run, evm_settings, node, outsider, run
-from tests.integration.ingestion_harness import Desk, build_loop, catch_up, take_fence
+from tests.integration.ingestion_harness import Desk, build_loop, catch_up, decide_halt, take_fence
 
 __all__ = ["node", "outsider", "run"]
 
@@ -305,3 +311,57 @@ async def test_a_rebase_that_names_nobody_is_a_break_or_a_case_by_rule(stage: St
             await cases.assign(uow, "olga", case.id, stage.ada, "the token pays interest")
         assert await stage.owed(asset) == 1_100
     assert await stage.survey() == 0
+
+
+async def test_a_worker_surveys_beside_its_loop(stage: Stage, node: str, run: Run) -> None:
+    settings = evm_settings(node, confirmations=CONFIRMATIONS, poll_interval_s=0.05, survey_period_s=1)
+    metrics, stop = Metrics(CHAIN, SystemClock()), asyncio.Event()
+    working = asyncio.create_task(
+        run_worker(stage.desk.db, stage.source, settings, stop=stop, metrics=metrics, status=Status())
+    )
+    await stage.pay_unseen(30)
+    await stage.outsider.mine(CONFIRMATIONS)
+    async with asyncio.timeout(60):
+        # Another task books: the database has to be asked.
+        while await stage.owed() != 30:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    stop.set()
+    await working
+    assert b'survey_unseen_total{chain="eip155:31337"} 1.0' in metrics.text()
+    _, told, _ = await run("status", "--json")
+    assert json.loads(told)["chains"][0]["survey"]["trouble"] is None
+
+
+async def test_a_survey_that_stands_is_an_alarm_until_it_goes_on(stage: Stage) -> None:
+    await stage.follow()
+    stage.node.kept = set()
+    with pytest.raises(StateUnavailable):
+        await stage.surveyor.step()
+    async with stage.desk.db.unit_of_work(None) as uow:
+        await surveys.note_trouble(uow, CHAIN, "ingestion_state_unavailable")
+    assert "survey_blind" in await alarms(stage)
+    stage.node.kept = None
+    await stage.survey()
+    assert "survey_blind" not in await alarms(stage)
+
+
+async def test_a_halted_chain_is_not_surveyed(stage: Stage) -> None:
+    snapshot = await stage.outsider.call("evm_snapshot")
+    await stage.pay_unseen(30)
+    await stage.outsider.send_ether(stage.address.address, 5)
+    await stage.follow()
+    await stage.outsider.call("evm_revert", snapshot)
+    await stage.outsider.mine(8)
+    await catch_up(stage.loop)
+    stage.node.asked = 0
+    assert (await stage.survey(), stage.node.asked, await stage.owed()) == (0, 0, 5)
+    await decide_halt(stage.desk.db, CHAIN, follow=True)
+    await catch_up(stage.loop)
+    await stage.survey()
+    assert (await stage.owed(), [each for each, _ in await stage.breaks()]) == (0, ["closed"])
+
+
+async def alarms(stage: Stage) -> list[str]:
+    async with stage.desk.db.read(None) as session:
+        seen = await overview.load(session, CHAIN)
+    return [each.code for each in overview.find_alarms(seen, lag_max=100)]
