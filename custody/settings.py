@@ -141,6 +141,17 @@ class Settings(BaseSettings):
             unproved = [c.id for c in self.chains if c.horizon_url and not c.horizon_accepted]
             if unproved:
                 raise ValueError(f"not for production: horizon_url without horizon_accepted on {unproved}")
+            blind = [
+                chain.id
+                for chain in self.chains
+                if chain.kind == "evm"
+                and chain.inner_value == "balances"
+                and not chain.survey_questions_per_s
+            ]
+            if blind:
+                raise ValueError(
+                    f"not for production: survey_questions_per_s = 0 without traces on {', '.join(blind)}"
+                )
             deaf = [chain.id for chain in self.chains if chain.kind == "stellar" and not chain.silence_s]
             if deaf:
                 raise ValueError(f"not for production: silence_after_s = 0 on {', '.join(deaf)}")

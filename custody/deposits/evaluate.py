@@ -42,6 +42,8 @@ def judge(seen: Standing) -> Reason | None:
         return Reason.UNSUPPORTED_ASSET
     if seen.transfer.amount < seen.rule.dust:
         return Reason.DUST
+    if seen.transfer.doubt:
+        return Reason.DISTRUSTED
     if seen.wallet_id is None:
         return _unnamed(seen.transfer)
     if seen.closed:

@@ -67,6 +67,8 @@ async def observe(
     if transfer.source == transfer.account:
         return Observation.UNMOVED
     listed = await assets.find(uow, transfer.asset) is not None
+    if transfer.doubt and not (listed and await _marks(uow, transfer.asset)):
+        return Observation.REFUSED
     if not (listed or keep_unlisted):
         return Observation.FLOODED
     recorded = Observation.RECORDED if listed else Observation.UNLISTED
@@ -80,6 +82,10 @@ async def observe(
         await store.include_again(uow, known, wallet_id, transfer)
         await tell(uow, "observed", deposit_id, transfer, wallet_id)
         return recorded
+    if known is not None and known.lost:
+        await store.find_again(uow, deposit_id, transfer)
+        await tell(uow, "found_again", deposit_id, transfer, known.wallet_id)
+        return Observation.KNOWN
     if known is None or known.transfer.block_hash != transfer.block_hash:
         raise DepositExistsDifferent(chain=transfer.chain, tx_hash=transfer.tx_hash, ordinal=transfer.ordinal)
     return Observation.KNOWN
@@ -140,24 +146,40 @@ async def book(uow: UnitOfWork, booking: Booking) -> list[DepositCase]:
     return [await cases.open_case(uow, found) for found in booking.undecided]
 
 
-async def orphan(uow: UnitOfWork, chain: ChainId, height_above: int) -> list[Deposit]:
+async def orphan(
+    uow: UnitOfWork, chain: ChainId, height_above: int, *, marks_spent: bool = False
+) -> list[Deposit]:
     """Take back every deposit of the tenant above a height: its block was replaced. Booked ones get a mirror posting, and cases
     end.
 
-    Raises CreditSpent when a wallet no longer holds what has to be taken back, or it was returned already.
+    Raises CreditSpent when a wallet no longer holds what has to be taken back, or it was returned already; with `marks_spent`
+    such a booking stands and its deposit is marked as lost: the books then differ from the chain, and that is a break.
     """
     changed = []
     for deposit in await store.lock_above(uow, chain, height_above):
         event = "orphan" if deposit.state in DEPOSITS.sources("orphan") else "reverse"
         case = await cases.lock_of(uow, deposit)
         if event == "reverse":
-            await _mirror(uow, deposit, case)
+            try:
+                await _mirror(uow, deposit, case)
+            except CreditSpent:
+                if not marks_spent:
+                    raise
+                await store.mark_lost(uow, deposit.id)
+                await tell(uow, "lost", deposit.id, deposit.transfer, deposit.wallet_id)
+                changed.append(replace(deposit, lost=True))
+                continue
         await store.move(uow, deposit.id, event, deposit.wallet_id)
         if case is not None:
             await cases.end_by_chain(uow, case)
         changed.append(replace(deposit, state=DEPOSITS.target(deposit.state, event)))
         await tell(uow, changed[-1].state, deposit.id, deposit.transfer, deposit.wallet_id)
     return changed
+
+
+async def list_booked_above(session: ReadSession, chain: ChainId, height: int) -> list[Deposit]:
+    """What was credited, suspended or paid back of blocks above a height: what is at stake when they are replaced."""
+    return await store.load_booked_above(session, chain, height)
 
 
 async def record_heights(
@@ -229,6 +251,11 @@ def id_of(tenant: TenantId, transfer: ObservedTransfer) -> DepositId:
 async def _attribute(session: ReadSession, vault_id: VaultId, transfer: ObservedTransfer) -> WalletId | None:
     """Whose money it is, by the account, tag or memo that the sender named."""
     return await wallets.attribute(session, vault_id, *named_by(transfer))
+
+
+async def _marks(session: ReadSession, asset: AssetId) -> bool:
+    """Whether the tenant keeps arrivals in doubt for a person."""
+    return (await case_store.load_rules(session)).get(asset, NO_RULE).distrusted == "mark"
 
 
 async def _stand(

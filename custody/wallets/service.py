@@ -206,6 +206,11 @@ async def find_vaults(session: ReadSession, chain: ChainId, accounts: Collection
     return await store.find_refs(session, chain, accounts)
 
 
+async def list_watched(session: ReadSession, chain: ChainId, after: str, limit: int) -> list[VaultRef]:
+    """Vaults of a chain, of whichever tenant, in the order of their accounts, after one of them. For ingestion's survey."""
+    return await store.list_refs(session, chain, after, limit)
+
+
 async def attribute(
     session: ReadSession, vault_id: VaultId, tag: int | None, memo: str | None = None
 ) -> WalletId | None:

@@ -190,6 +190,18 @@ async def load_accounts(session: ReadSession, chain: ChainId, limit: int) -> lis
     return list(rows.scalars())
 
 
+async def list_refs(session: ReadSession, chain: ChainId, after: str, limit: int) -> list[VaultRef]:
+    """Vaults of any tenant in the order of their accounts, after one of them."""
+    rows = await session.conn.execute(
+        text("SELECT tenant_id, id, account FROM list_vaults(:chain, :after, :limit)"),
+        {"chain": chain, "after": after, "limit": limit},
+    )
+    return [
+        VaultRef(tenant=TenantId(row.tenant_id), vault_id=VaultId(row.id), account=row.account)
+        for row in rows
+    ]
+
+
 async def take_tag(uow: UnitOfWork, vault_id: VaultId) -> int | None:
     """Count one more tag of the vault; its number. None when there is no such vault."""
     rows = await uow.conn.execute(

@@ -84,6 +84,15 @@ class StateReader:
             for place, (account, asset) in enumerate(questions)
         ]
 
+    async def balances(self, block_hash: str, questions: Sequence[tuple[str, AssetId]]) -> list[int | None]:
+        """Each balance after one block; None where a token's contract does not tell. Raises StateUnavailable, like `readings`."""
+        asked = [_balance_call(account, asset, {"blockHash": block_hash}) for account, asset in questions]
+        answers = await self._each(asked)
+        for (method, _), answer in zip(asked, answers, strict=True):
+            if isinstance(answer, RpcRefused) and (method == BALANCE or not _ran_and_failed(answer)):
+                raise StateUnavailable(chain=self._chain, block=block_hash, reason=answer.rpc_message)
+        return [_amount(method, answer) for (method, _), answer in zip(asked, answers, strict=True)]
+
     async def tokens(
         self, block: Mapping[str, Any], listed: Mapping[str, int], moved: set[str]
     ) -> list[TokenState]:

@@ -31,6 +31,7 @@ CROSSING = {
     "find_api_key": "a secret is looked up before its tenant is known",
     "find_bank_account": "a bank's callback does not know the tenant",
     "find_vaults": "a block names addresses of any tenant",
+    "list_vaults": "a chain is surveyed for all tenants at once",
 }
 """Functions that ask all tenants at once, and why: distributed, each is one question to every shard."""
 CROSSING_KEYS = {

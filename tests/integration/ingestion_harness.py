@@ -12,6 +12,8 @@ from custody.db.session import Database
 from custody.deposits import execution
 from custody.deposits import service as deposits
 from custody.deposits.model import Deposit
+from custody.holdings import halts
+from custody.identity import service as identity
 from custody.identity.model import Principal
 from custody.kernel.assetid import AssetId, ChainId
 from custody.kernel.clock import SystemClock
@@ -138,6 +140,17 @@ def build_loop(
         metrics=metrics or Metrics(source.chain, SystemClock()),
         status=Status(),
     )
+
+
+async def decide_halt(db: Database, chain: ChainId, *, follow: bool, marks_spent: bool = False) -> None:
+    """A person has looked at the chain's halt and decided."""
+    async with db.unit_of_work(None) as uow:
+        halt = await halts.find_open(uow, chain)
+        assert halt is not None
+        tenants = await identity.list_tenants(uow)
+        await halts.decide(
+            uow, tenants, "olga", halt.id, follow=follow, marks_spent=marks_spent, note="looked"
+        )
 
 
 async def take_fence(db: Database, chain: ChainId) -> int:

@@ -88,7 +88,7 @@ async def test_ether_sent_inside_calls_is_credited_and_undone_payments_are_not(
 async def test_a_payment_that_names_its_receiver_nowhere_is_seen_by_traces_alone(
     desk: Desk, node: str, outsider: Outsider, way: str
 ) -> None:
-    """The limit of balances, as docs/evm-blocks.md says it: who is named nowhere in a block is not asked about."""
+    """The limit of balances, as docs/evm-blocks.md says it: who is named nowhere in a block is not asked about. The survey is."""
     loop, source = await start(desk, node, inner_value=way)
     ada, at_ada = (await customers(desk))["ada"]
     payer = await deploy(outsider, "Payer", value=1_000)
