@@ -6,6 +6,7 @@ from signer.decide import Decider
 from signer.protocol.checkpoint import VAULT as CHECKPOINTS
 from signer.protocol.governance import is_governance
 from signer.protocol.key_backup import AdmitKey, ExportKeys
+from signer.protocol.key_batches import AttestKeys, CreateKeys
 from signer.protocol.messages import (
     ChangeKey,
     ChangePolicy,
@@ -42,7 +43,10 @@ def answer(decider: Decider, roles: frozenset[str], request: Request) -> Respons
         case Veto():
             _demand(roles, _APPROVER | _OPERATOR if is_governance(request.intent) else _APPROVER)
             return decider.veto(request)
-        case CreateKey() | ChangeKey() | ChangePolicy() | AdmitKey() | ExportKeys():
+        case AttestKeys():
+            _demand(roles, REQUESTER | _OPERATOR)
+            return decider.keyring.attest_keys(request)
+        case CreateKey() | CreateKeys() | ChangeKey() | ChangePolicy() | AdmitKey() | ExportKeys():
             return _carry_out(decider, roles, request)
         case _:
             _demand(roles, _ANY)
@@ -52,16 +56,18 @@ def answer(decider: Decider, roles: frozenset[str], request: Request) -> Respons
 def _carry_out(
     decider: Decider,
     roles: frozenset[str],
-    request: CreateKey | ChangeKey | ChangePolicy | AdmitKey | ExportKeys,
+    request: CreateKey | CreateKeys | ChangeKey | ChangePolicy | AdmitKey | ExportKeys,
 ) -> Response:
     """Answer what operators ask for."""
     if isinstance(request, CreateKey) and request.vault == CHECKPOINTS and not roles & _OPERATOR:
         _demand(roles, REQUESTER)
-        return decider.keyring.create_first_checkpoint_key(request)
+        return decider.keyring.create_first_statement_key(request)
     _demand(roles, _OPERATOR)
     match request:
         case CreateKey():
             return decider.keyring.create_key(request)
+        case CreateKeys():
+            return decider.keyring.create_keys(request)
         case ChangeKey():
             return decider.keyring.change_key(request)
         case ChangePolicy():
