@@ -98,6 +98,8 @@ class Keyring:
     def _attester(self, org: str) -> tuple[str, bytes]:
         """Return id and public half of the org's key for attestations, made now if an org with keys has none."""
         with self._record.deciding():
+            if org not in self._record.state.keys_of:
+                raise Refusal("unknown_key", "this org has no keys")
             found = find_attester(self._record.state, org)
         if found is not None:
             return found

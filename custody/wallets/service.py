@@ -195,7 +195,8 @@ async def list_addresses(session: ReadSession, *wallet_ids: WalletId) -> list[De
 
 
 async def find_vaults(session: ReadSession, chain: ChainId, accounts: Collection[str]) -> list[VaultRef]:
-    """Which of these accounts are vaults, of whichever tenant. For ingestion, which sees every account of a block."""
+    """Which of these accounts are vaults, or could be (`VaultRef.is_open`), of whichever tenant. For ingestion, which sees every
+    account of a block."""
     if not accounts:
         return []
     return await store.find_refs(session, chain, accounts)

@@ -128,7 +128,7 @@ def test_without_an_automatic_rule_there_is_no_batch(desk: Desk) -> None:
     desk.policy = make_policy(allow=[make_rule("evm"), rule])
     decider = desk.start()
     assert code_of(decider.keyring.create_keys, ASKED) == "quorum_missing"
-    assert code_of(decider.keyring.attest_keys, AttestKeys(org="acme", key_ids=())) == "forbidden"
+    assert code_of(decider.keyring.attest_keys, AttestKeys(org="acme", key_ids=())) == "unknown_key"
     assert decider.health().keys == 0
     assert "generate" not in desk.token.calls
 
