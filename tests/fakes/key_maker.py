@@ -34,8 +34,8 @@ class FakeKeyMaker:
 
     def __init__(self) -> None:
         self.asked = 0
-        self.held: dict[TenantId, dict[str, VouchedKey]] = {}
-        """By tenant and key id: what batches made."""
+        self.held: dict[TenantId, dict[str, tuple[str, bytes]]] = {}
+        """By tenant and key id: purpose and public half of what batches made."""
         self.attesters: dict[TenantId, Ed25519PrivateKey] = {}
 
     async def create_keys(
@@ -46,16 +46,20 @@ class FakeKeyMaker:
         held = self.held.setdefault(tenant, {})
         for number in range(1, count + 1):
             born = derived_uuid("key of a batch", request_id, number)
-            held.setdefault(born.hex, self._vouch(tenant, purpose, born.hex, public_key(born, _EVM)))
+            held.setdefault(born.hex, (purpose, public_key(born, _EVM)))
         ids = [derived_uuid("key of a batch", request_id, number).hex for number in range(1, count + 1)]
         return await self.vouch_for(tenant, purpose, ids)
 
     async def vouch_for(self, tenant: TenantId, purpose: str, key_ids: Sequence[str]) -> list[VouchedKey]:
         """Its word for keys that its batches made."""
         held = self.held.get(tenant, {})
-        if not held or not held.keys() >= set(key_ids):
+        found = [held.get(key_id, ("", b"")) for key_id in key_ids]
+        if not held or any(kept != purpose for kept, _ in found):
             raise SignerRefused(reason="unknown_key", text="")
-        return [self._vouch(tenant, purpose, key_id, held[key_id].public_key) for key_id in key_ids]
+        return [
+            self._vouch(tenant, purpose, key_id, public)
+            for key_id, (_, public) in zip(key_ids, found, strict=True)
+        ]
 
     async def attester(self, tenant: TenantId) -> bytes:
         """Who vouches for the tenant's keys now."""

@@ -268,7 +268,7 @@ async def test_a_row_that_the_signer_did_not_vouch_for_is_given_to_nobody(desk: 
     )
     for number, (how, honest) in enumerate(zip(FORGERIES, held, strict=True)):
         row = forged(desk, how, honest, strangers_key(number))
-        await insert(desk, row)
+        await insert(desk.db, desk.tenant, row)
         ada = await desk.open_wallet(how)
         for _ in range(2):
             with pytest.raises(KeyNotVouchedFor) as caught:
@@ -294,20 +294,20 @@ def strangers_key(number: int) -> bytes:
     return coincurve.PrivateKey(bytes([7 + number]) * 32).public_key.format(compressed=False)
 
 
-async def insert(desk: Desk, row: Row) -> None:
+async def insert(db: Database, tenant: TenantId, row: Row) -> None:
     """Write a row as the product's own role may."""
     batch = new_uuid()
-    async with desk.db.unit_of_work(desk.tenant) as uow:
+    async with db.unit_of_work(tenant) as uow:
         await uow.conn.execute(
             text("INSERT INTO deposit_key_batches (tenant_id, id, size, state) VALUES (:t, :b, 1, 'stored')"),
-            {"t": desk.tenant, "b": batch},
+            {"t": tenant, "b": batch},
         )
         await uow.conn.execute(
             text(
                 "INSERT INTO deposit_keys (tenant_id, key_id, account, public_key, attestation, batch_id, state) "
                 "VALUES (:t, :key_id, :account, :public_key, :attestation, :b, 'free')"
             ),
-            {"t": desk.tenant, "b": batch, **row},
+            {"t": tenant, "b": batch, **row},
         )
 
 
@@ -323,7 +323,7 @@ async def test_another_tenants_key_does_not_pass(desk: Desk, other_tenant: Tenan
         "public_key": theirs.public_key,
         "attestation": theirs.attestation,
     }
-    await insert(desk, row)
+    await insert(desk.db, desk.tenant, row)
     with pytest.raises(KeyNotVouchedFor):
         await address_of(desk, await desk.open_wallet("ada"))
 
@@ -339,7 +339,7 @@ async def test_a_signer_without_a_key_of_the_tenant_vouches_for_none(desk: Desk)
     (elsewhere,) = await honest.create_keys(
         request_id=new_uuid(), tenant=desk.tenant, purpose="deposit", count=1
     )
-    await insert(desk, forged(desk, "signature of an honest row", elsewhere))
+    await insert(desk.db, desk.tenant, forged(desk, "signature of an honest row", elsewhere))
     with pytest.raises(KeyNotVouchedFor):
         await address_of(desk, await desk.open_wallet("ada"))
 
