@@ -35,7 +35,7 @@ from tests.fakes.signer_kinds import make_kind
 from tests.fakes.signer_people import approve, key_rules, make_policy, make_rule
 from tests.integration.evm_stage import CHAIN, node, outsider
 from tests.integration.signer_harness import MODULE, SignerProcess
-from tests.integration.test_deposit_keys import insert
+from tests.integration.test_deposit_keys_trust import insert
 from tests.integration.test_operator import CONFIGURATION, custody
 
 __all__ = ["node", "outsider"]
