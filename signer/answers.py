@@ -43,10 +43,13 @@ def answer(decider: Decider, roles: frozenset[str], request: Request) -> Respons
         case Veto():
             _demand(roles, _APPROVER | _OPERATOR if is_governance(request.intent) else _APPROVER)
             return decider.veto(request)
+        case CreateKeys():
+            _demand(roles, REQUESTER | _OPERATOR)
+            return decider.keyring.create_keys(request)
         case AttestKeys():
             _demand(roles, REQUESTER | _OPERATOR)
             return decider.keyring.attest_keys(request)
-        case CreateKey() | CreateKeys() | ChangeKey() | ChangePolicy() | AdmitKey() | ExportKeys():
+        case CreateKey() | ChangeKey() | ChangePolicy() | AdmitKey() | ExportKeys():
             return _carry_out(decider, roles, request)
         case _:
             _demand(roles, _ANY)
@@ -56,7 +59,7 @@ def answer(decider: Decider, roles: frozenset[str], request: Request) -> Respons
 def _carry_out(
     decider: Decider,
     roles: frozenset[str],
-    request: CreateKey | CreateKeys | ChangeKey | ChangePolicy | AdmitKey | ExportKeys,
+    request: CreateKey | ChangeKey | ChangePolicy | AdmitKey | ExportKeys,
 ) -> Response:
     """Answer what operators ask for."""
     if isinstance(request, CreateKey) and request.vault == CHECKPOINTS and not roles & _OPERATOR:
@@ -66,8 +69,6 @@ def _carry_out(
     match request:
         case CreateKey():
             return decider.keyring.create_key(request)
-        case CreateKeys():
-            return decider.keyring.create_keys(request)
         case ChangeKey():
             return decider.keyring.change_key(request)
         case ChangePolicy():

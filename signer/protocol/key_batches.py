@@ -8,7 +8,7 @@ BATCH_MAX = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateKeys:
-    """Generate wrapped secp256k1 keys where an automatic rule allows each. Role: operator. Idempotent by `request_id`.
+    """Generate wrapped secp256k1 keys where an automatic rule allows each. Role: requester, operator. Idempotent by `request_id`.
 
     The same as so many `CreateKey`, each with the names of `item_names`: rules count every single key.
     """

@@ -133,11 +133,16 @@ def test_without_an_automatic_rule_there_is_no_batch(desk: Desk) -> None:
     assert "generate" not in desk.token.calls
 
 
-def test_only_operators_make_batches_and_only_who_works_here_has_keys_vouched_for(desk: Desk) -> None:
+def test_only_who_works_here_makes_batches_and_has_keys_vouched_for(desk: Desk) -> None:
     decider = desk.start()
-    assert code_of(answer, decider, REQUESTER, ASKED) == "forbidden"
-    batch = answer(decider, OPERATOR, ASKED)
+    for role in ("approver", "observer"):
+        assert code_of(answer, decider, frozenset({role}), ASKED) == "forbidden"
+    assert "generate" not in desk.token.calls
+    batch = answer(decider, REQUESTER, ASKED)
     assert isinstance(batch, KeyBatch)
+    assert answer(decider, OPERATOR, ASKED) == batch
+    single = CreateKey(request_id="s", org="acme", vault="deposit", curve="secp256k1", label="one")
+    assert code_of(answer, decider, REQUESTER, single) == "forbidden"
     asked = AttestKeys(org="acme", key_ids=(batch.keys[3].key_id,))
     told = answer(decider, REQUESTER, asked)
     assert isinstance(told, KeyBatch)
