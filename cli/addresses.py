@@ -10,7 +10,7 @@ from cli.cases import operator_of
 from cli.platform import run_on_platform
 from custody import bootstrap, settings
 from custody.bootstrap import App
-from custody.deposits import key_pool
+from custody.deposits import key_check, key_pool
 from custody.identity import service as identity
 from custody.kernel.ids import TenantId
 from custody.wallets import keys
@@ -89,7 +89,7 @@ async def _fill(app: App, tenant: TenantId, chosen: argparse.Namespace) -> int:
 
 
 async def _check(app: App, tenant: TenantId, _: argparse.Namespace) -> int:
-    found = await key_pool.inspect(app.db, app.signer, tenant)
+    found = await key_check.inspect(app.db, app.signer, tenant)
     told = {
         "keys": found.keys,
         "renewed": [key.account for key in found.renewed],

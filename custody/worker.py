@@ -21,8 +21,8 @@ from redis.exceptions import RedisError
 from custody import logs
 from custody.bootstrap import App, build
 from custody.db.session import Database
-from custody.deposits import key_pool
-from custody.deposits.ports import BatchMaker
+from custody.deposits import key_check, key_pool
+from custody.deposits.ports import BatchMaker, KeyVoucher
 from custody.events.relay import relay
 from custody.events.trace import traced
 from custody.events.wakeup import QUEUE, Waker, dump_job, load_job, redis_settings
@@ -51,6 +51,8 @@ _PUBLISH_EVERY = timedelta(hours=1)
 publication grows a tree over all wallets."""
 _FILL_EVERY_S = 2.0
 """How often it is seen to that keys for deposit addresses are ready."""
+_CHECK_EVERY_S = 3600.0
+"""How often all keys and addresses are held against the signer."""
 _PREPARE_EVERY_S = 3600.0
 """How often it is seen to that the months to come have their partitions."""
 _RELAY_EVERY_S = 0.2
@@ -79,6 +81,7 @@ async def run(
             group.create_task(_repeat("seal", _SEAL_EVERY_S, stop, lambda: seal_all(means.db, checkpoints)))
         if keys is not None and any(chain.kind == "evm" for chain in means.settings.chains):
             group.create_task(_repeat("deposit keys", _FILL_EVERY_S, stop, lambda: fill_pools(means, keys)))
+            group.create_task(_repeat("key check", _CHECK_EVERY_S, stop, lambda: check_pools(means.db, keys)))
         group.create_task(_listen(means, stop))
 
 
@@ -143,6 +146,22 @@ async def fill_pools(means: Means, signer: BatchMaker) -> None:
         except CustodyError as error:
             # Most likely the signer's policy: its rule for such keys is spent, or there is none.
             _log.error("deposit_keys.stopped", tenant=tenant, error=str(error))
+
+
+async def check_pools(db: Database, signer: KeyVoucher) -> None:
+    """Hold every deposit key and address of every tenant against the signer, and page when one is not its own."""
+    async with db.read(None) as session:
+        tenants = await list_tenants(session)
+    for tenant in tenants:
+        try:
+            found = await key_check.inspect(db, signer, tenant)
+        except CustodyError as error:
+            _log.warning("deposit_keys.unchecked", tenant=tenant, error=str(error))
+            continue
+        if found.foreign or found.misdirected:
+            _log.error(
+                "deposit_keys.not_ours", tenant=tenant, foreign=found.foreign, misdirected=found.misdirected
+            )
 
 
 async def prepare_partitions(means: Means) -> None:

@@ -13,7 +13,7 @@ from custody.chains import address as addresses
 from custody.chains.stellar.address import muxed
 from custody.chains.stellar.memo import parse_words
 from custody.db.session import Database, UnitOfWork
-from custody.deposits import key_pool, store
+from custody.deposits import key_check, key_pool, store
 from custody.deposits.errors import KeyNotOurs, RequestExistsDifferent
 from custody.deposits.model import AddressMemo
 from custody.deposits.ports import KeyMaker, KeyVoucher
@@ -104,7 +104,7 @@ async def _enable(
             async with db.unit_of_work(principal.tenant) as uow:
                 return await _give_key(uow, principal, wallet_id, chain, request_id, attester)
         except _Doubt as doubt:
-            await key_pool.ask_again(db, signer, principal.tenant, doubt.key)
+            await key_check.ask_again(db, signer, principal.tenant, doubt.key)
     raise KeyNotVouchedFor(wallet_id=wallet_id)
 
 

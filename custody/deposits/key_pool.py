@@ -3,19 +3,15 @@
 A batch is written and committed, then the signer is asked (no transaction open), then its keys are stored together. Each step may
 be repeated: one batch is under way at a time, the signer answers its id with the same keys, and they are stored once.
 
-A row of the database is believed only as far as the signer has signed it. Where its signature is missing or is none of the
-signer's present key, the signer itself is asked; where that does not know the key either, somebody else put it there.
+A row of the database is believed only as far as the signer has signed it (`key_check` has what is done where it has not).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-
 from custody.chains.evm.address import account_of_key
 from custody.db.session import Database
 from custody.deposits.ports import BatchMaker, KeyVoucher, Vouched
-from custody.kernel.ids import TenantId, VaultId
+from custody.kernel.ids import TenantId
 from custody.signing.attestations import is_vouched_for
 from custody.signing.errors import SignerRefused
 from custody.wallets import keys as pool
@@ -26,21 +22,6 @@ from custody.wallets.transitions import DEPOSIT_KEYS
 
 ACTOR = "worker"
 """Who the audit log names for batches: nobody asks for one."""
-_PAGE = 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inspection:
-    """What a look at every key of a pool came to."""
-
-    keys: int
-    """How many there are."""
-    renewed: tuple[DepositKey, ...]
-    """Those whose word was none of the signer's present key, and for which it vouches all the same."""
-    foreign: tuple[str, ...]
-    """Accounts of those that the signer does not know: whoever put them there holds their private keys."""
-    misdirected: tuple[str, ...]
-    """Accounts in vaults or addresses that contradict the keys: what is paid there may not be ours, or is credited wrongly."""
 
 
 async def refill(
@@ -89,80 +70,6 @@ def is_trusted(tenant: TenantId, key: DepositKey, attester: bytes) -> bool:
         attestation=key.attestation,
         attester=attester,
     )
-
-
-async def ask_again(db: Database, signer: KeyVoucher, tenant: TenantId, key: DepositKey) -> DepositKey:
-    """Have the signer vouch for a key now, and keep its word. Raises KeyNotVouchedFor when it is not the signer's."""
-    try:
-        (word,) = await signer.vouch_for(tenant, DEPOSIT, [key.key_id])
-    except SignerRefused as refusal:
-        if refusal.reason != "unknown_key":
-            raise
-        raise KeyNotVouchedFor(key_id=key.key_id, account=key.account) from refusal
-    found = replace(key, public_key=word.public_key, attestation=word.attestation)
-    if (key.public_key or word.public_key) != word.public_key or account_of_key(
-        word.public_key
-    ) != key.account:
-        raise KeyNotVouchedFor(key_id=key.key_id, account=key.account)
-    async with db.unit_of_work(tenant) as uow:
-        await pool.keep_word(uow, found)
-    return found
-
-
-async def inspect(db: Database, signer: KeyVoucher, tenant: TenantId) -> Inspection:
-    """Look at every key of the tenant, given out or not. Keys that were set aside are passed over."""
-    seen, renewed, foreign = 0, list[DepositKey](), list[str]()
-    attester: bytes | None = None
-    after = ""
-    while page := await _page(db, tenant, after):
-        after = page[-1].key_id
-        for key in page:
-            if key.state == DEPOSIT_KEYS.target_of("set_aside"):
-                continue
-            seen += 1
-            try:
-                attester = attester or await attester_of(signer, tenant)
-                if is_trusted(tenant, key, attester):
-                    continue
-                renewed.append(await ask_again(db, signer, tenant, key))
-            except KeyNotVouchedFor:
-                foreign.append(key.account)
-    foreign += await _foreign_vaults(db, signer, tenant)
-    async with db.read(tenant) as session:
-        misdirected = await pool.list_misdirected(session)
-    return Inspection(
-        keys=seen,
-        renewed=tuple(renewed),
-        foreign=tuple(foreign),
-        misdirected=tuple(account for _, account in misdirected),
-    )
-
-
-async def _foreign_vaults(db: Database, signer: KeyVoucher, tenant: TenantId) -> list[str]:
-    """Accounts of deposit vaults that have no row among the keys and are not the signer's."""
-    foreign: list[str] = []
-    after: VaultId | None = None
-    while True:
-        async with db.read(tenant) as session:
-            page = await pool.list_keyless(session, after, _PAGE)
-        if not page:
-            return foreign
-        after = page[-1].id
-        for vault in page:
-            try:
-                (word,) = await signer.vouch_for(tenant, DEPOSIT, [vault.key_id])
-            except SignerRefused as refusal:
-                if refusal.reason != "unknown_key":
-                    raise
-                foreign.append(vault.account)
-                continue
-            if account_of_key(word.public_key) != vault.account:
-                foreign.append(vault.account)
-
-
-async def _page(db: Database, tenant: TenantId, after: str) -> Sequence[DepositKey]:
-    async with db.read(tenant) as session:
-        return await pool.list_keys(session, after, _PAGE)
 
 
 def _new_key(batch: KeyBatch, key: Vouched) -> DepositKey:

@@ -14,8 +14,8 @@ from sqlalchemy import text
 
 from custody.chains.evm.address import account_of_key
 from custody.db.session import Database
-from custody.deposits import key_pool
-from custody.deposits.key_pool import Inspection
+from custody.deposits import key_check
+from custody.deposits.key_check import Inspection
 from custody.kernel.ids import TenantId, VaultId, WalletId, derived_uuid, new_uuid
 from custody.signing.intents import org_name
 from custody.signing.model import VouchedKey
@@ -76,7 +76,7 @@ async def test_a_row_that_the_signer_did_not_vouch_for_is_given_to_nobody(desk: 
             with pytest.raises(KeyNotVouchedFor) as caught:
                 await address_of(desk, ada)
         assert caught.value.values["account"] == row["account"], how
-        inspected = await key_pool.inspect(desk.db, desk.keys, desk.tenant)
+        inspected = await key_check.inspect(desk.db, desk.keys, desk.tenant)
         assert inspected == Inspection(keys=number + 1, renewed=(), foreign=(row["account"],), misdirected=())
         async with desk.db.read(desk.tenant) as session:
             assert len(await wallets.list_vaults(session)) == number
@@ -153,9 +153,9 @@ async def test_keys_outlive_a_change_of_the_key_that_vouches(desk: Desk) -> None
     ada = await desk.open_wallet("ada")
     assert (await address_of(desk, ada, BASE)).account == first.account
     await address_of(desk, await desk.open_wallet("bob"))
-    inspected = await key_pool.inspect(desk.db, desk.keys, desk.tenant)
+    inspected = await key_check.inspect(desk.db, desk.keys, desk.tenant)
     assert (inspected.keys, len(inspected.renewed), inspected.foreign) == (3, 1, ())
-    again = await key_pool.inspect(desk.db, desk.keys, desk.tenant)
+    again = await key_check.inspect(desk.db, desk.keys, desk.tenant)
     assert again == Inspection(keys=3, renewed=(), foreign=(), misdirected=())
 
 
@@ -185,10 +185,10 @@ async def test_an_address_from_before_there_was_a_pool_is_the_wallets_on_every_c
         assert [tuple(row) for row in asked] == [(BASE, there.account)]
     finally:
         await admin.close()
-    inspected = await key_pool.inspect(desk.db, desk.keys, desk.tenant)
+    inspected = await key_check.inspect(desk.db, desk.keys, desk.tenant)
     assert inspected == Inspection(keys=1, renewed=(), foreign=(), misdirected=())
     await install(desk, ada, [VouchedKey(key_id="ff" * 16, public_key=STRANGER, attestation=b"")])
-    inspected = await key_pool.inspect(desk.db, desk.keys, desk.tenant)
+    inspected = await key_check.inspect(desk.db, desk.keys, desk.tenant)
     assert inspected.foreign == (account_of_key(STRANGER),)
 
 
@@ -219,5 +219,5 @@ async def test_an_address_that_was_changed_under_a_customers_name_is_found(
         await admin.execute("UPDATE deposit_addresses SET wallet_id = $1 WHERE id = $2", ada, to_bob.id)
     finally:
         await admin.close()
-    inspected = await key_pool.inspect(desk.db, desk.keys, desk.tenant)
+    inspected = await key_check.inspect(desk.db, desk.keys, desk.tenant)
     assert sorted(inspected.misdirected) == sorted([stranger, to_bob.address])

@@ -1,19 +1,24 @@
-"""The worker keeps deposit keys ready for every tenant, and one tenant's trouble does not keep the others waiting."""
+"""The worker keeps deposit keys ready for every tenant, whatever befalls another, and tells of keys that are not the signer's."""
 
 from __future__ import annotations
 
 import asyncio
 from uuid import UUID
 
+from structlog.testing import capture_logs
+
 from custody import worker
 from custody.db.session import Database
+from custody.deposits import key_pool
 from custody.events.wakeup import Waker
 from custody.kernel.ids import TenantId
 from custody.signing.errors import SignerRefused, SigningUnknown
 from custody.signing.model import VouchedKey
 from custody.wallets import keys as pool
 from tests.fakes.key_maker import FakeKeyMaker
-from tests.fakes.withdrawal_world import World, make_settings
+from tests.fakes.withdrawal_world import EVM, World, make_settings
+from tests.integration.ingestion_harness import Desk
+from tests.integration.test_deposit_keys_trust import forged, insert
 from tests.integration.test_withdrawals_worker import until
 
 
@@ -67,3 +72,27 @@ async def test_a_running_worker_fills_the_pool_by_itself(database: Database, ten
         stop.set()
     await waker.close()
     assert await free(database, tenant) == 2
+
+
+async def test_the_worker_tells_of_a_key_that_is_not_the_signers(
+    database: Database, tenant: TenantId, other_tenant: TenantId
+) -> None:
+    signer = FakeKeyMaker()
+    desk = Desk(db=database, tenant=tenant, chain=EVM, keys=signer)
+    for each in (tenant, other_tenant):
+        await key_pool.refill(database, signer, each, low_water=1, batch_size=2)
+    with capture_logs() as quiet:
+        await worker.check_pools(database, signer)
+    assert quiet == []
+    row = forged(desk, "own signature", signer_key(signer, tenant))
+    await insert(database, tenant, row)
+    with capture_logs() as told:
+        await worker.check_pools(database, signer)
+    assert [(line["event"], line["tenant"], line["foreign"]) for line in told] == [
+        ("deposit_keys.not_ours", tenant, (row["account"],))
+    ]
+
+
+def signer_key(signer: FakeKeyMaker, tenant: TenantId) -> VouchedKey:
+    key_id, (_, public) = next(iter(signer.held[tenant].items()))
+    return VouchedKey(key_id=key_id, public_key=public, attestation=b"")
