@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, or_, select, update
+from sqlalchemy import ColumnElement, Row, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from custody.db.session import ReadSession, UnitOfWork
@@ -134,21 +134,17 @@ async def write_vouched(uow: UnitOfWork, key: DepositKey) -> None:
 
 async def load_key(session: ReadSession, key_id: str) -> DepositKey | None:
     """A key by its name in the HSM."""
-    rows = await session.conn.execute(
-        select(deposit_keys).where(
-            deposit_keys.c.tenant_id == session.tenant, deposit_keys.c.key_id == key_id
-        )
-    )
-    row = rows.one_or_none()
-    return None if row is None else _key(row)
+    return await _load_one(session, deposit_keys.c.key_id == key_id)
 
 
 async def load_key_of(session: ReadSession, wallet_id: WalletId) -> DepositKey | None:
     """The key that a wallet has."""
+    return await _load_one(session, deposit_keys.c.wallet_id == wallet_id)
+
+
+async def _load_one(session: ReadSession, which: ColumnElement[bool]) -> DepositKey | None:
     rows = await session.conn.execute(
-        select(deposit_keys).where(
-            deposit_keys.c.tenant_id == session.tenant, deposit_keys.c.wallet_id == wallet_id
-        )
+        select(deposit_keys).where(deposit_keys.c.tenant_id == session.tenant, which)
     )
     row = rows.one_or_none()
     return None if row is None else _key(row)
