@@ -18,6 +18,7 @@ from custody.holdings import service as holdings
 from custody.holdings.model import BlockPlace
 from custody.kernel.assetid import ChainId
 from custody.kernel.ids import TenantId
+from custody.wallets import keys
 from custody.wallets import service as wallets
 from custody.wallets.model import VaultRef
 from custody.withdrawals import service as withdrawals
@@ -71,6 +72,7 @@ async def observe_block(uow: UnitOfWork, chain: ChainId, facts: BlockFacts) -> T
     for tenant in sorted({ref.tenant for ref in refs.values()}):
         await uow.act_for(tenant)
         ours = {account: ref for account, ref in refs.items() if ref.tenant == tenant}
+        await keys.open_unclaimed(uow, chain, ours.values())
         bookings = Bookings(chain, facts, ours)
         sent = await _observe_transactions(uow, chain, facts, ours, bookings)
         recorded, unlisted = await _observe_movements(uow, chain, facts, ours, bookings)

@@ -182,3 +182,10 @@ class BadRange(InvalidInput):
 
     code = "ingestion_bad_range"
     public = "This range of blocks cannot be backfilled."
+
+
+class StateUnavailable(Unusable):
+    """The node no longer has the balances of this block, so that what calls sent cannot be seen: an archive node is needed."""
+
+    code = "ingestion_state_unavailable"
+    public = "The node no longer knows the balances of this block."

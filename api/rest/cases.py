@@ -56,6 +56,7 @@ ReasonText = Literal[
     "memo_missing",
     "unknown_memo",
     "unattributed",
+    "chain_not_enabled",
     "unsupported_asset",
     "below_minimum",
     "dust",

@@ -43,6 +43,7 @@ from custody.ledger import service as ledger
 from custody.ledger.errors import AccountClosed, ExceedsCeiling, InsufficientFunds, TransferArchived
 from custody.ledger.model import AccountKind, Command
 from custody.ledger.transitions import ACCOUNTS
+from custody.wallets import keys
 from custody.wallets import service as wallets
 from custody.wallets.model import VaultRef
 
@@ -119,7 +120,8 @@ async def find_final(
         reason = judge(seen)
         decided.append(_decided(deposit, seen, reason))
         if reason is not None:
-            undecided.append(Undecided(deposit=decided[-1], reason=reason, named_wallet_id=seen.wallet_id))
+            named = seen.wallet_id or seen.holder_id
+            undecided.append(Undecided(deposit=decided[-1], reason=reason, named_wallet_id=named))
     return Booking(
         deposits=tuple(decided),
         undecided=tuple(undecided),
@@ -268,8 +270,10 @@ async def _stand(
     """What is known about a deposit now. Whose it is is asked again: the address may be younger than the money."""
     seen = deposit.transfer
     wallet_id = deposit.wallet_id or await _attribute(uow, deposit.vault_id, seen)
-    account = None
-    if wallet_id is not None:
+    account, holder_id = None, None
+    if wallet_id is None:
+        holder_id = await keys.holder_of(uow, deposit.vault_id)
+    else:
         account = await ledger.find_account(uow, postings.wallet_account(wallet_id, seen.asset))
     return Standing(
         transfer=seen,
@@ -278,6 +282,7 @@ async def _stand(
         rule=rules.get(seen.asset, NO_RULE),
         closed=account is not None and account.state in ACCOUNTS.terminal,
         refused=wallet_id is not None and (wallet_id, seen.asset) in refusing,
+        holder_id=holder_id,
     )
 
 

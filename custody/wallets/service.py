@@ -177,7 +177,7 @@ async def list_vaults(session: ReadSession, chain: ChainId | None = None) -> lis
 
 
 async def list_accounts(session: ReadSession, chain: ChainId, limit: int) -> list[str]:
-    """The accounts of the tenant's vaults on a chain, so many at most."""
+    """The accounts that are the tenant's on a chain, its deposit keys' among them, so many at most."""
     return await store.load_accounts(session, chain, limit)
 
 
@@ -200,7 +200,8 @@ async def list_addresses(session: ReadSession, *wallet_ids: WalletId) -> list[De
 
 
 async def find_vaults(session: ReadSession, chain: ChainId, accounts: Collection[str]) -> list[VaultRef]:
-    """Which of these accounts are vaults, of whichever tenant. For ingestion, which sees every account of a block."""
+    """Which of these accounts are vaults, or could be (`VaultRef.is_open`), of whichever tenant. For ingestion, which sees every
+    account of a block."""
     if not accounts:
         return []
     return await store.find_refs(session, chain, accounts)

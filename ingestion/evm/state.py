@@ -20,9 +20,9 @@ from custody.chains.evm.abi import (
 )
 from custody.chains.jsonrpc import JsonRpc
 from custody.kernel.assetid import AssetId, ChainId
+from ingestion.errors import StateUnavailable
 from ingestion.evm.balances import Reading
 from ingestion.evm.contracts import TokenState
-from ingestion.evm.errors import StateUnavailable
 
 CALL = "eth_call"
 BALANCE = "eth_getBalance"

@@ -29,8 +29,7 @@ from custody.kernel.ids import VaultId
 from custody.wallets import service as wallets
 from custody.wallets.model import VaultRef
 from ingestion import cursor, effects, halting, settling
-from ingestion.errors import InconsistentNode
-from ingestion.evm.errors import StateUnavailable
+from ingestion.errors import InconsistentNode, StateUnavailable
 from ingestion.model import BlockFacts, BlockRef
 from ingestion.survey import store
 from ingestion.survey.model import Surveyed

@@ -37,6 +37,7 @@ CROSSING = {
 CROSSING_KEYS = {
     "api_keys": "a secret is one principal's in the whole installation",
     "bank_accounts": "an account at a bank belongs to one tenant",
+    "deposit_keys": "an address on all EVM chains belongs to one tenant",
     "vaults": "an account on a chain belongs to one tenant",
 }
 """Tables with a unique key over all tenants, and why: distributed, the key's table stays on the coordinator beside the shards."""

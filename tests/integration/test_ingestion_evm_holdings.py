@@ -24,7 +24,7 @@ from custody.wallets.model import DepositAddress
 from devnet.anvil import CHAIN_ID
 from devnet.evm import Outsider
 from ingestion import overview
-from ingestion.evm.errors import StateUnavailable
+from ingestion.errors import StateUnavailable
 from ingestion.evm.sources import RpcBlocks
 from ingestion.evm.worker import build_source
 from ingestion.health import Status

@@ -14,7 +14,8 @@ from custody.kernel.assetid import AssetId
 from custody.kernel.ids import TenantId, WalletId
 from devnet.anvil import CHAIN_ID
 from devnet.evm import Outsider
-from ingestion.evm.errors import NodeCannotTrace, StateUnavailable
+from ingestion.errors import StateUnavailable
+from ingestion.evm.errors import NodeCannotTrace
 from ingestion.evm.normalize import INNER_ORDINAL
 from ingestion.evm.sources import Means, RpcBlocks
 from ingestion.evm.worker import build_source
