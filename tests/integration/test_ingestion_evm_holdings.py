@@ -19,7 +19,8 @@ from custody.holdings import service as holdings
 from custody.holdings.model import HoldingBreak, KeptHolding
 from custody.kernel.assetid import AssetId
 from custody.kernel.clock import SystemClock
-from custody.kernel.ids import TenantId, WalletId, derived_uuid
+from custody.kernel.ids import TenantId, WalletId
+from custody.wallets import service as wallets
 from custody.wallets.model import DepositAddress
 from devnet.anvil import CHAIN_ID
 from devnet.evm import Outsider
@@ -151,6 +152,8 @@ async def test_what_blocks_leave_is_kept_with_the_nonce_and_equals_the_books(sta
     await stage.follow()
     kept = await stage.kept()
     assert (kept.state.before, kept.state.amount, kept.opening) == (0, 10**18, 0)
+    async with stage.desk.db.read(stage.desk.tenant) as session:
+        vault = await wallets.get_vault(session, stage.address.vault_id)
     stolen = Account.sign_transaction(
         {
             "chainId": CHAIN_ID,
@@ -160,7 +163,7 @@ async def test_what_blocks_leave_is_kept_with_the_nonce_and_equals_the_books(sta
             "gas": 21_000,
             "gasPrice": 2 * 10**9,
         },
-        derived_uuid("address of", stage.ada).bytes * 2,
+        bytes.fromhex(vault.key_id) * 2,  # as FakeKeyMaker makes keys
     )
     await stage.outsider.call("eth_sendRawTransaction", "0x" + bytes(stolen.raw_transaction).hex())
     await stage.follow()

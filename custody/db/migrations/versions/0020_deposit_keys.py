@@ -23,7 +23,7 @@ def upgrade() -> None:
         ALTER TABLE deposit_cases
           DROP CONSTRAINT ck_deposit_cases_reason_known,
           ADD CONSTRAINT ck_deposit_cases_reason_known CHECK (reason IN ('memo_missing', 'unknown_memo', 'unattributed',
-            'chain_not_enabled', 'unsupported_asset', 'below_minimum', 'dust', 'account_closed', 'account_refused')) NOT VALID
+            'chain_not_enabled', 'unsupported_asset', 'below_minimum', 'dust', 'account_closed', 'account_refused', 'distrusted')) NOT VALID
         """
     )
     op.execute("ALTER TABLE deposit_cases VALIDATE CONSTRAINT ck_deposit_cases_reason_known")
