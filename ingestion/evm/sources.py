@@ -74,6 +74,14 @@ class _Read:
         return [log for each in self.receipts or [] for log in each.get("logs") or []]
 
 
+async def _abandon(task: asyncio.Future[list[_Read]]) -> None:
+    """End what is no longer wanted; how it ended matters to nobody."""
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()
+
+
 class RpcBlocks:
     """Blocks, as far as they concern us. A `ChainSource`."""
 
@@ -96,6 +104,7 @@ class RpcBlocks:
         self._means = means or Means()
         self._state = StateReader(chain, rpc, refuse=self._means.unprovable_blocks == "refuse")
         self._whole_receipts: bool | None = None
+        self._ahead: tuple[int, asyncio.Future[list[_Read]]] | None = None
 
     @property
     def chain(self) -> ChainId:
@@ -135,12 +144,7 @@ class RpcBlocks:
 
         Raises ForgedBlock, UnprovableBlock or StateUnavailable when what the node says may not be booked.
         """
-        reads = await self._blocks(first, min(last, first + BATCH_BLOCKS - 1))
-        await self._add_receipts(reads)
-        await asyncio.to_thread(self._prove, reads)
-        await self._add_inner(reads)
-        for each in reads:
-            each.transfers = token_transfers(each.logs, self._means.wrapped_native)
+        reads = await self._take(first, min(last, first + BATCH_BLOCKS - 1))
         named = [self._named(each) for each in reads]
         everybody = frozenset[str]().union(*named)
         ours = await self._watch(everybody) if everybody else frozenset()
@@ -157,7 +161,49 @@ class RpcBlocks:
 
     async def aclose(self) -> None:
         """Close the connections."""
+        if self._ahead is not None:
+            await _abandon(self._ahead[1])
         await self._rpc.aclose()
+
+    async def _take(self, first: int, last: int) -> list[_Read]:
+        """Blocks as they are gathered; those of the fetch after a full one are gathered meanwhile.
+
+        Ahead is asked only what does not depend on who is ours: that question must come after the loop took notice of new
+        accounts. What was read ahead is used while the node still has its last block, and so all below it.
+        """
+        reads = await self._read_ahead(first, last) or await self._gather(first, last)
+        if len(reads) == BATCH_BLOCKS and self._whole_receipts:
+            following = first + BATCH_BLOCKS
+            self._ahead = (
+                following,
+                asyncio.ensure_future(self._gather(following, following + BATCH_BLOCKS - 1)),
+            )
+        return reads
+
+    async def _read_ahead(self, first: int, last: int) -> list[_Read]:
+        """What was gathered from this height on. Nothing when it was another height, or the node has other blocks by now."""
+        if self._ahead is None:
+            return []
+        (begins, task), self._ahead = self._ahead, None
+        if begins != first:
+            await _abandon(task)
+            return []
+        reads = (await task)[: last - first + 1]
+        if not reads:
+            return []
+        newest = parse_quantity(BLOCK, reads[-1].block.get("number"))
+        known = await self.hashes([newest])
+        return reads if known.get(newest) == str(reads[-1].block["hash"]).lower() else []
+
+    async def _gather(self, first: int, last: int) -> list[_Read]:
+        """Blocks, receipts and traces, proved."""
+        reads = await self._blocks(first, last)
+        await self._add_receipts(reads)
+        await asyncio.to_thread(self._prove, reads)
+        await self._add_inner(reads)
+        for each in reads:
+            each.transfers = token_transfers(each.logs, self._means.wrapped_native)
+        return reads
 
     async def _blocks(self, first: int, last: int) -> list[_Read]:
         reads: list[_Read] = []
