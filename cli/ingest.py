@@ -26,10 +26,12 @@ from ingestion.backfill.model import EVERY_VAULT, Backfill
 from ingestion.backfill.run import fill
 from ingestion.effects import Tally
 from ingestion.errors import BadRange
+from ingestion.finality import terms_of
 from ingestion.main import build_source
 from ingestion.overview import Alarm, Overview, find_alarms
-from ingestion.ports import ChainSource
+from ingestion.ports import ChainSource, Vouching
 from ingestion.reading import hold_reading
+from ingestion.reorg import final_height
 from ingestion.stellar.worker import WHOLE_LEDGERS
 
 LAG_MAX_BLOCKS = 20
@@ -104,7 +106,16 @@ async def carry_out(chosen: argparse.Namespace) -> int:
             for backfill in wanted:
                 told.begin(backfill)
                 stop = asyncio.Event()
-                told.end(await fill(db, source, backfill.id, stop=stop, told=told))
+                told.end(
+                    await fill(
+                        db,
+                        source,
+                        backfill.id,
+                        caution=terms_of(chain).untouched(),
+                        stop=stop,
+                        told=told,
+                    )
+                )
     finally:
         await source.aclose()
         await db.close()
@@ -123,14 +134,24 @@ async def _wanted(
         async with db.read(None) as session:
             found = await service.find_open(session, source.chain)
         return [each for each in found if chosen.account in (EVERY_VAULT, each.account)]
-    head = await source.head()
-    if chosen.last > head.height - chain.confirmations:
-        raise BadRange(last=chosen.last, final=head.height - chain.confirmations)
+    final = await _final_height(source, chain)
+    if chosen.last > final:
+        raise BadRange(last=chosen.last, final=final)
     async with db.unit_of_work(None) as uow:
         ordered = await service.order(
             uow, source.chain, chosen.account, chosen.first, chosen.last, again=chosen.again
         )
     return [ordered]
+
+
+async def _final_height(source: ChainSource, chain: ChainSettings) -> int:
+    """Up to where blocks are final by the chain's rule."""
+    head = await source.head()
+    rule, tagged = terms_of(chain).rule, {}
+    if rule.tag and isinstance(source, Vouching):
+        found = await source.tagged(rule.tag, None)
+        tagged = {} if found is None else {rule.tag: found.height}
+    return final_height(rule.reached(head.height, tagged), None)
 
 
 class Told:
