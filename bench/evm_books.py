@@ -32,13 +32,15 @@ from devnet.anvil import CHAIN_ID
 from ingestion import cursor
 from ingestion.evm.sources import Means, RpcBlocks
 from ingestion.evm.worker import build_listed
+from ingestion.finality import Terms
 from ingestion.health import Status
 from ingestion.loop import Loop, Pace
 from ingestion.metrics import Metrics
+from ingestion.reorg import FinalityRule
 from ingestion.watch import build_watch
 
 CHAIN = ChainId(f"eip155:{CHAIN_ID}")
-CONFIRMATIONS = 12
+TERMS = Terms(rule=FinalityRule(confirmations=12))
 Mode = Literal["balances", "debug"]
 
 
@@ -86,7 +88,7 @@ class Books:
         loop = Loop(
             db=self._db,
             source=self._source,
-            pace=Pace(confirmations=CONFIRMATIONS, start_height=first, poll_interval_s=1.0),
+            pace=Pace(terms=TERMS, start_height=first, poll_interval_s=1.0),
             fence=fence,
             stop=asyncio.Event(),
             metrics=self.metrics,

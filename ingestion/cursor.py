@@ -62,10 +62,11 @@ async def advance(
     after = Position(height=blocks[-1].height, hash=blocks[-1].hash)
     await _swap(uow, chain, fence, before, after, lowest=blocks[0].height)
     await uow.conn.execute(
-        upsert(ingestion_blocks)
-        .values(_rows(chain, blocks))
         # A block that was replaced and has come back.
-        .on_conflict_do_update(index_elements=["chain", "height", "hash"], set_={"canonical": True})
+        upsert(ingestion_blocks).on_conflict_do_update(
+            index_elements=["chain", "height", "hash"], set_={"canonical": True}
+        ),
+        _rows(chain, blocks),
     )
     return after
 
