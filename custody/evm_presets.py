@@ -40,6 +40,8 @@ class Preset:
     inner_value: Literal["balances", "debug", "trace"] = "balances"
     """What every node can tell."""
     unprovable_blocks: Literal["refuse", "tell"] = "refuse"
+    start_height: int = 0
+    """Lower blocks are not to be had in a form that can be read."""
     l1_fee: bool = False
     """The OP Stack takes a fee for data on Ethereum that only the receipt's `l1Fee` tells."""
 
@@ -85,9 +87,10 @@ PRESETS: Mapping[str, Preset] = {
         provider_lag_max=40,
         unprovable_blocks="tell",
     ),
-    # A block each 2 s.
+    # A block each 2 s. Blocks from Madhugiri on; state-sync transactions (0x7f) are not known to us.
     "polygon": Preset(
         chain_id=137,
+        start_height=80_084_800,
         wrapped_native=("0x0d500B1d8E8eF31E21C99d1Db9A6444d3ADf1270",),
         poll_interval_s=1.0,
         silence_after_s=60,

@@ -120,11 +120,12 @@ class Failover(Generic[S]):
         return min(found)
 
     async def fetch(self, first: int, last: int) -> list[BlockFacts]:
-        """The blocks by the first provider that gives them, as far as is agreed. May be empty where agreement is required.
+        """The blocks by the first provider that gives them, as far as is agreed. Empty when nobody has them yet.
 
         Raises ProvidersDisagree. What every provider refused is raised as the mildest of them said: an absence that may end.
         """
         errors: list[CustodyError] = []
+        is_absent = False
         for each in self._able(first):
             try:
                 facts = await self._ask(
@@ -147,9 +148,10 @@ class Failover(Generic[S]):
                     self._metrics.provider_unusable(each.name, unusable=False)
                     self._choose(each)
                     return await self.agree(each.name, facts)
+                is_absent = True
                 if each.boasts(first):
                     self._doubt(each)
-        if not errors:
+        if is_absent:
             return []
         raise min(errors, key=lambda error: not isinstance(error, Unavailable))
 

@@ -46,7 +46,7 @@ class Finality:
         self._metrics = metrics
         self._tagged: dict[str, int] = {}
         self._waiting: frozenset[str] = frozenset()
-        self._judged: tuple[Standing, Standing] | None = None
+        self._judged: tuple[tuple[str, Standing], Standing] | None = None
 
     def known(self, tip: BlockRef, agreed: frozenset[str] = frozenset()) -> Standing:
         """What is final at this tip by what has been heard so far. Asks nobody."""
@@ -70,9 +70,10 @@ class Finality:
         self._metrics.final(_or_nothing(standing.reached))
         if not standing.caution.asks_for_agreement or standing.reached is None:
             return standing
-        if self._judged is None or self._judged[0] != standing or self._waiting:
+        place = tip.hash, standing
+        if self._judged is None or self._judged[0] != place or self._waiting:
             agreed = await self._agreed(standing.reached, standing.caution)
-            self._judged = standing, self.known(tip, agreed)
+            self._judged = place, self.known(tip, agreed)
         return self._judged[1]
 
     def rewound(self, height: int) -> None:

@@ -75,7 +75,7 @@ class Metrics:
         self._from = self._counter("fetched_blocks_total", "Blocks by where they came from.", by_source)
         self._trust = self._gauge(
             "source_trust",
-            "2 for ledgers as core wrote them, 1 for ledgers put together from Horizon.",
+            "2 for blocks that are whole and proved, 1 where something is put together or believed.",
             by_source,
         )
         self._open_provider_series([*labels, "provider"])

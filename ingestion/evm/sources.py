@@ -111,6 +111,7 @@ class RpcBlocks:
         self._receipts = Receipts(chain, rpc, watch, accounts, sample_every=self._means.sample_every)
         self._newest = 0
         self._ahead = Ahead[list[_Read]]()
+        self._unproved_last = ""
 
     @property
     def chain(self) -> ChainId:
@@ -262,13 +263,16 @@ class RpcBlocks:
             if unproved and self._means.unprovable_blocks == "refuse":
                 raise UnprovableBlock(chain=self._chain, block=each.block.get("hash"), parts=unproved)
             if unproved:
-                _log.warning(
+                parts = "; ".join(unproved)
+                # Where every block holds such a part, once is enough; each block has its notice.
+                tell = _log.info if parts == self._unproved_last else _log.warning
+                tell(
                     "ingestion.unproved_block",
                     chain=self._chain,
                     block=each.block.get("hash"),
                     parts=unproved,
                 )
-                parts = "; ".join(unproved)
+                self._unproved_last = parts
                 each.notices.append(
                     Notice(code="unproved_block", account="", asset="", reported="", found=parts)
                 )

@@ -123,6 +123,7 @@ def build_loop(
     terms: Terms | None = None,
     start_height: int = 0,
     stop: asyncio.Event | None = None,
+    metrics: Metrics | None = None,
 ) -> Loop:
     return Loop(
         db=db,
@@ -134,7 +135,7 @@ def build_loop(
         ),
         fence=fence,
         stop=stop or asyncio.Event(),
-        metrics=Metrics(source.chain, SystemClock()),
+        metrics=metrics or Metrics(source.chain, SystemClock()),
         status=Status(),
     )
 
