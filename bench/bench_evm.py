@@ -55,7 +55,7 @@ class Shape:
     """After how many blocks memory is read."""
 
 
-FULL = Shape(blocks=200, rounds=5, stretch=100, many=MANY, grown=(1_000, 10_000))
+FULL = Shape(blocks=100, rounds=5, stretch=100, many=MANY, grown=(1_000, 10_000))
 QUICK = Shape(blocks=40, rounds=1, stretch=20, many=10_000, grown=(20, 40))
 
 
@@ -215,15 +215,19 @@ def run(shape: Shape) -> dict[str, dict[str, object]]:
     cluster = BenchCluster()
     try:
         with run_anvil() as url, tempfile.TemporaryDirectory() as scratch:
+            print(f"{shape.blocks} blocks on anvil, {shape.many} watched addresses", flush=True)
             chain = asyncio.run(fill(url, shape.blocks))
             bench = Bench(cluster, chain, shape)
+            print("ingestion beside fetching", flush=True)
             node = bench.beside_fetch(url, chain.first)
             tape = Path(scratch) / "blocks"
             tape.write_bytes(asyncio.run(evm_replay.record(chain)))
             with evm_replay.serve(tape, 10 * shape.grown[1]) as replay_url:
                 replay = bench.beside_fetch(replay_url, evm_replay.FIRST)
+                print("watching few and many", flush=True)
                 modes: tuple[Mode, ...] = ("debug", "balances")
                 watching = {mode: asyncio.run(bench.watching(replay_url, mode)) for mode in modes}
+                print(f"memory over {shape.grown[1]} blocks", flush=True)
                 grown = asyncio.run(bench.growth(replay_url))
         return metrics(node, replay, watching, grown)
     finally:
