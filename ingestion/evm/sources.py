@@ -110,7 +110,7 @@ class RpcBlocks:
         self._state = StateReader(chain, rpc, refuse=self._means.unprovable_blocks == "refuse")
         self._receipts = Receipts(chain, rpc, watch, accounts, sample_every=self._means.sample_every)
         self._newest = 0
-        self._ahead = Ahead[list[_Read]]()
+        self._ahead = Ahead(self._ask, BATCH_BLOCKS)
         self._unproved_last = ""
 
     @property
@@ -182,8 +182,7 @@ class RpcBlocks:
         last = min(last, first + BATCH_BLOCKS - 1)
         reads = await self._asked_ahead(first, last) or await self._ask(first, last)
         if len(reads) == BATCH_BLOCKS and self._receipts.are_whole:
-            following = first + BATCH_BLOCKS
-            await self._ahead.ask(following, self._ask(following, following + BATCH_BLOCKS - 1))
+            self._ahead.ask(first + BATCH_BLOCKS)
         await asyncio.to_thread(self._prove, reads)
         for each in reads:
             self._read_traces(each)
@@ -212,11 +211,14 @@ class RpcBlocks:
 
         It has the last of them, so it has all."""
         reads = (await self._ahead.take(first) or [])[: last - first + 1]
-        if not reads:
-            return []
-        newest = parse_quantity(BLOCK, reads[-1].block.get("number"))
-        known = await self.hashes([newest])
-        return reads if known.get(newest) == _hash_of(reads[-1].block) else []
+        if reads:
+            newest = parse_quantity(BLOCK, reads[-1].block.get("number"))
+            known = await self.hashes([newest])
+            if known.get(newest) == _hash_of(reads[-1].block):
+                return reads
+        # What comes after it is as old, or was above the chain's end.
+        await self._ahead.abandon()
+        return []
 
     async def _ask(self, first: int, last: int) -> list[_Read]:
         """Blocks with their receipts and traces, as the node says them."""

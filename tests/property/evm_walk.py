@@ -145,7 +145,7 @@ class World:
         """A provider that lies while there is something to lie about."""
         for _ in range(2):
             await self._block()
-        self.proxy.share = LIES
+        self.proxy.share = LIES if self.proxy.only is None else 1.0
         await self.work()
         self.proxy.share = 0.0
 

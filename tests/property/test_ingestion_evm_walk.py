@@ -157,8 +157,6 @@ MUTANTS = (
     Mutant(cursor_moved_first, ("die",)),
     Mutant(no_fence, ("overtake",)),
     Mutant(receipts_believed, ("lie",), frozenset({"more_tokens"})),
-    Mutant(receipts_believed, ("lie",), frozenset({"no_log_nor_bloom"})),
-    Mutant(receipts_believed, ("lie",), frozenset({"failed"})),
     Mutant(blocks_believed, ("lie",), frozenset({"more_value"})),
     Mutant(names_of_logs_believed, ("lie",), frozenset({"log_of_another"})),
     Mutant(spelling_believed, ("lie",), frozenset({"loud_topic"})),
