@@ -29,16 +29,7 @@ class Metrics:
         self._lag_blocks = self._gauge("lag_blocks", "Blocks between the two.", labels)
         self._lag_seconds = self._gauge("lag_seconds", "Age of the newest booked block.", labels)
         self._lag_seconds.labels(chain).set_function(self._age_s)
-        self._pace = self._gauge(
-            "booked_blocks_per_minute", "Over the last minute; -1 while unknown.", labels
-        )
-        self._eta = self._gauge(
-            "catch_up_seconds",
-            "Until the node's newest block is reached; -1 while unknown, or when the distance does not shrink.",
-            labels,
-        )
-        self._pace.labels(chain).set(-1)
-        self._eta.labels(chain).set(-1)
+        self._open_pace_series(labels)
         self._last_block = self._gauge(
             "last_block_timestamp_seconds", "Chain time of the newest booked block.", labels
         )
@@ -91,6 +82,18 @@ class Metrics:
             by_source,
         )
         self._open_provider_series([*labels, "provider"])
+
+    def _open_pace_series(self, labels: list[str]) -> None:
+        self._pace = self._gauge(
+            "booked_blocks_per_minute", "Over the last minute; -1 while unknown.", labels
+        )
+        self._eta = self._gauge(
+            "catch_up_seconds",
+            "Until the node's newest block is reached; -1 while unknown, or when the distance does not shrink.",
+            labels,
+        )
+        self._pace.labels(self._chain).set(-1)
+        self._eta.labels(self._chain).set(-1)
 
     def _open_provider_series(self, by_provider: list[str]) -> None:
         self._up = self._gauge("provider_up", "Whether the provider answers.", by_provider)
