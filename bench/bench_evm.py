@@ -242,6 +242,8 @@ def main() -> int:
     options = parser.parse_args()
     shape = QUICK if options.quick else FULL
     if options.rounds is not None:
+        if options.rounds < 1:
+            parser.error("--rounds: at least one")
         shape = Shape(
             blocks=shape.blocks,
             rounds=options.rounds,
