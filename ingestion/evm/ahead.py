@@ -14,8 +14,8 @@ from typing import Any, Generic, TypeVar
 _T = TypeVar("_T")
 
 DEPTH = 1
-"""Batches that are asked for ahead: providers count what is in flight. Two gave a third more blocks a second of a local anvil, which
-then took both processors, and a smaller share of what bare fetching got of it likewise (0.58 instead of 0.65)."""
+"""Batches that are asked for ahead: providers count what is in flight. Two gave a third more blocks a second of a local
+anvil, which then took both processors, and a smaller share of bare fetching with as many in flight (0.58 for 0.65)."""
 
 
 class Ahead(Generic[_T]):
