@@ -45,7 +45,7 @@ class Shape:
     """How much is measured."""
 
     blocks: int
-    """Of the chain."""
+    """Of the chain: a multiple of a fetch, since the replayed chain goes on and whole batches are booked."""
     rounds: int
     stretch: int
     """Blocks of one round of watching."""
