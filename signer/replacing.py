@@ -20,7 +20,7 @@ from signer.verdicts import judge
 def tally_replacement(
     record: Record, intent: EvmReplace, own: Refusal, approvals: tuple[Approval, ...]
 ) -> Tally:
-    """Return the votes as those about the first intent; raises `own`, why they are none about the replacement, if they are not."""
+    """Return the votes as votes about the first intent; raises `own`, why they are none about the replacement, otherwise."""
     first = _allows(record, intent)
     if first is None:
         raise own

@@ -436,7 +436,7 @@ def test_a_cancel_asks_people_whatever_its_price(decider: Decider) -> None:
 
 
 def test_a_gap_is_filled_by_nothing_sent_to_itself_and_can_be_cancelled(decider: Decider) -> None:
-    key, first, _ = sign_first(decider, nonce=1)
+    key, _, _ = sign_first(decider, nonce=1)
     fill = make_kind("evm_fill", key, START, gas_limit=21_000, **CAPS)
     assert code_of(decider, approved(fill, bid(1, 30 * GWEI, 2 * GWEI))) == "slot_used"
     signed = decider.sign(approved(fill, bid(0, 20 * GWEI, GWEI)))
