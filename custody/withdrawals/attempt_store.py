@@ -140,6 +140,20 @@ async def load_commitments(session: ReadSession, vault_id: VaultId) -> int:
     return int(rows.scalar_one())
 
 
+async def is_lost(session: ReadSession, vault_id: VaultId, sequence: int) -> bool:
+    """Whether the signer refused us a nonce because its journal has bytes for it that our rows do not know."""
+    rows = await session.conn.execute(
+        select(attempts.c.id).where(
+            attempts.c.tenant_id == session.tenant,
+            attempts.c.vault_id == vault_id,
+            attempts.c.sequence == sequence,
+            attempts.c.state == "refused",
+            attempts.c.holds_slot,
+        )
+    )
+    return rows.first() is not None
+
+
 async def lowest_in_flight(session: ReadSession, vault_id: VaultId, at_least: int) -> int:
     """The lowest nonce from `at_least` on that a sent attempt waits on; `at_least` when there is none."""
     rows = await session.conn.execute(

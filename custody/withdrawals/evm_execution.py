@@ -149,6 +149,7 @@ async def follow(
         if locked is None or locked.state != withdrawal.state or newest is None or newest.id != attempt.id:
             return True
         alternatives = await attempt_store.load_alternatives(uow, newest)
+        lost = await attempt_store.is_lost(uow, vault.id, mined)
         sending = means.settings.chain(vault.chain).evm
         judgement = judge(
             Pending(
@@ -160,7 +161,8 @@ async def follow(
                 head=head,
                 mined=mined,
                 lowest=await attempt_store.lowest_in_flight(uow, vault.id, mined),
-                gap=mined not in await _taken(uow, vault, mined),
+                gap=lost or mined not in await _taken(uow, vault, mined),
+                lost=lost,
                 quote=quote,
                 answer=answer,
                 stuck_after=sending.stuck_after_blocks,

@@ -69,7 +69,9 @@ class Pending:
     lowest: int
     """Lowest nonce of the vault that an attempt holds and no block has used, by our rows."""
     gap: bool
-    """Whether nothing of ours, nor a stray, holds the nonce that the chain waits for."""
+    """Whether nothing of ours that can be mined, nor a stray, holds the nonce that the chain waits for."""
+    lost: bool
+    """Whether that is because the signer gave it away before, for bytes that our rows do not know."""
     quote: FeeQuote
     """Going price."""
     answer: Submission
@@ -155,7 +157,7 @@ def judge(pending: Pending) -> Judgement:
         return _used(pending)
     if pending.mined < attempt.sequence:
         stuck = pending.gap and attempt.sequence == pending.lowest
-        return Judgement(stuck="nonce_gap" if stuck else "", fill=stuck)
+        return Judgement(stuck="nonce_gap" if stuck else "", fill=stuck and not pending.lost)
     if attempt.watched_from is None:
         return Judgement(watch=True, replace=_raise(pending).replace if _refused_for_price(pending) else None)
     waited = pending.head - attempt.watched_from

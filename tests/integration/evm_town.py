@@ -9,6 +9,7 @@ from typing import Any
 
 from custody.chains.registry import build_client
 from custody.db.session import Database
+from custody.deposits import execution as deposits
 from custody.identity.model import Principal
 from custody.kernel.clock import SystemClock
 from custody.kernel.ids import PrincipalId, TenantId, WalletId, WithdrawalId, derived_uuid, new_uuid
@@ -174,7 +175,7 @@ async def open_town(
         await policies.adopt(uow, await signer.get_policy())
     await desk.list_asset(ETH, "ETH", 18)
     wallet = await desk.open_wallet("acme", "treasury")
-    vault = await desk.open_omnibus()
+    vault = await deposits.create_vault(database, signer.client, desk.principal, CHAIN, new_uuid())
     address = await desk.issue_address(wallet)
     loop = build_loop(database, source, await take_fence(database, CHAIN), confirmations=CONFIRMATIONS)
     async with Outsider(node) as outsider:

@@ -72,7 +72,6 @@ async def test_a_day_of_trouble_ends_with_each_nonce_used_once_and_books_that_eq
         await town.advance(outbid)
         await town.outsider.call("anvil_setNextBlockBaseFeePerGas", hex(30 * 10**9))
         await town.mine()
-    # Anvil's fee history lags behind its blocks: a bid may be made at the old price, refused, and made again.
     first, *others, last = await town.attempts(outbid)
     assert {each.sequence for each in (first, *others)} == {last.sequence}
     assert [each.state for each in (first, *others)] == ["lapsed"] * (1 + len(others))

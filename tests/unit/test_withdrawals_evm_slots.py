@@ -134,6 +134,7 @@ def look(attempt: Attempt | None = None, **changes: Any) -> Judgement:
         "mined": 7,
         "lowest": 7,
         "gap": False,
+        "lost": False,
         "quote": DEARER,
         "answer": said(),
         "stuck_after": 6,
@@ -162,6 +163,7 @@ RAISED = EvmSlot(nonce=7, max_fee_per_gas=44, max_priority_fee_per_gas=3)
         ({"mined": 6, "lowest": 6, "answer": said("underpriced")}, Judgement()),
         ({"mined": 5, "gap": True, "lowest": 6}, Judgement()),
         ({"mined": 6, "gap": True}, Judgement(stuck="nonce_gap", fill=True)),
+        ({"mined": 6, "gap": True, "lost": True}, Judgement(stuck="nonce_gap")),
         # The node's own word about the price does not wait for blocks.
         ({"head": 100, "quote": MARKET, "answer": said("underpriced")}, Judgement(replace=replace(RAISED, max_fee_per_gas=30))),
         ({"head": 100, "answer": said("replacement_underpriced")}, Judgement(replace=RAISED)),
