@@ -91,7 +91,11 @@ class WithdrawalIn(In):
 class ConcedeIn(In):
     """What used the nonce."""
 
-    tx_hash: str = Field(pattern="^0x[0-9a-f]{64}$", description="Hash of the transaction, lower-case.")
+    tx_hash: str = Field(
+        pattern="^0x[0-9a-f]{64}$",
+        description="Hash of the transaction, lower-case.",
+        examples=["0x9f2c4e6a8b0d1f3355779911bbddff00224466880aaccee1133557799bbddff0"],
+    )
 
 
 class AttemptOut(Out):
