@@ -297,7 +297,9 @@ async def _send(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
         if locked is not None and locked.state == withdrawal.state:
             await attempt_store.note_answer(uow, attempt, answer)
             await store.look_again(uow, withdrawal, again_s)
-    if on_evm and (attempt.sends or submission.status is SubmissionStatus.REFUSED):
+    # A first refusal may be about the price. One of a replacement is looked at in the next round: the node's quote may lag.
+    refused = submission.status is SubmissionStatus.REFUSED and attempt.alternative_of is None
+    if on_evm and (attempt.sends or refused):
         return await evm.follow(means, client, tenant, withdrawal, attempt, submission)
     return False
 

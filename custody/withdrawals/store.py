@@ -19,6 +19,8 @@ from custody.withdrawals.transitions import WITHDRAWALS
 
 _IN_LINE = ("approved", "signing")
 """States in which a withdrawal wants a slot of its vault."""
+_FILL_AGAIN_S = 3600
+"""How long nobody is asked again to fill a gap after it was refused."""
 
 
 async def insert_withdrawal(uow: UnitOfWork, new: Withdrawal) -> None:
@@ -180,15 +182,22 @@ async def has_cancel_under_way(session: ReadSession, target_id: WithdrawalId) ->
 
 
 async def has_fill_under_way(session: ReadSession, vault_id: VaultId) -> bool:
-    """Whether something is on its way already that takes the vault's lowest free nonce."""
+    """Whether something is on its way that takes the vault's lowest free nonce, or such a thing was refused lately."""
+    lately = func.clock_timestamp() - timedelta(seconds=_FILL_AGAIN_S)
     rows = await session.conn.execute(
         select(withdrawals.c.id)
         .where(
             withdrawals.c.tenant_id == session.tenant,
             withdrawals.c.vault_id == vault_id,
-            withdrawals.c.state.in_(_IN_LINE)
-            | (withdrawals.c.kind.in_(("evm_fill",)) & (withdrawals.c.state == "awaiting_approval")),
             withdrawals.c.kind != "evm_cancel",
+            withdrawals.c.state.in_(_IN_LINE)
+            | (
+                (withdrawals.c.kind == "evm_fill")
+                & (
+                    (withdrawals.c.state == "awaiting_approval")
+                    | (withdrawals.c.state.in_(("rejected", "failed")) & (withdrawals.c.changed_at > lately))
+                )
+            ),
         )
         .limit(1)
     )

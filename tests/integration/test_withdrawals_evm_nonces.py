@@ -10,6 +10,7 @@ from custody.chains.ports import Submission, SubmissionStatus
 from custody.db.session import Database
 from custody.kernel.ids import TenantId, WithdrawalId, new_uuid
 from custody.policy import service as policies
+from custody.policy.model import Word
 from custody.withdrawals import service as withdrawals
 from custody.withdrawals.errors import NonceNotPending, NotOvertaken, WithdrawalExistsDifferent
 from custody.withdrawals.model import Withdrawal
@@ -173,6 +174,21 @@ async def test_a_gap_before_which_nobody_comes_is_filled_by_an_intent_without_ef
     for name in PEOPLE:
         await world.decide(idle, name)
     assert await world.advance(idle) == "cancelled"
+
+
+async def test_people_who_refuse_to_fill_a_gap_are_not_asked_again_at_every_look(world: World):
+    _, behind = await gap(world)
+    for _ in range(2):
+        await world.advance(behind)
+    (asked,) = await fills(world)
+    await world.decide(asked, "carol", Word.REJECT)
+    for _ in range(2):
+        await world.advance(behind)
+    assert [each.state for each in await fills(world)] == ["rejected"]
+    following = await world.request(ETH, approve=PEOPLE)
+    await world.advance(following)
+    await settle(world)
+    assert [await world.state(each) for each in (behind, following)] == ["settled"] * 2
 
 
 async def test_a_policy_that_forbids_fills_leaves_the_gap_to_people(world: World):
