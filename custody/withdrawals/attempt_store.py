@@ -83,6 +83,18 @@ async def load_open(session: ReadSession, withdrawal_id: WithdrawalId) -> Attemp
     return None if row is None else _attempt(row)
 
 
+async def is_reserved(session: ReadSession, attempt: Attempt) -> bool:
+    """Whether an attempt still waits for the signer's answer. The caller has locked its withdrawal."""
+    rows = await session.conn.execute(
+        select(attempts.c.state).where(
+            attempts.c.tenant_id == session.tenant,
+            attempts.c.id == attempt.id,
+            attempts.c.state == "reserved",
+        )
+    )
+    return rows.one_or_none() is not None
+
+
 async def find_by_hash(session: ReadSession, chain: ChainId, tx_hash: str) -> Attempt | None:
     """The attempt that this transaction belongs to. Not locked: lock its withdrawal first, then look again."""
     rows = await session.conn.execute(

@@ -98,6 +98,9 @@ async def _reserve_cancel(
         await _drop(uow, withdrawal, "the nonce is used")
         return False
     alternatives = await attempt_store.load_alternatives(uow, newest)
+    if any(each.state == "reserved" for each in alternatives):
+        await hold_off(uow, withdrawal, Wait(reason="nonce_busy", look_in_s=2))
+        return False
     bump = means.settings.chain(vault.chain).evm.bump_percent
     slot = outbid(alternatives, asked.quote, _caps(withdrawal), bump)
     if slot is None:

@@ -226,6 +226,8 @@ async def _sign(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
         await lock_hash(uow, attempt.chain, signed.tx_hash)
         locked = await store.lock_withdrawal(uow, withdrawal.id)
         if locked is not None and locked.state == withdrawal.state:
+            if not await attempt_store.is_reserved(uow, attempt):
+                return True
             await _store_bytes(uow, locked, attempt, signed)
     return True
 
@@ -257,6 +259,8 @@ async def _refused(
     async with means.db.unit_of_work(tenant) as uow:
         locked = await store.lock_withdrawal(uow, withdrawal.id)
         if locked is None or locked.state != withdrawal.state:
+            return True
+        if not await attempt_store.is_reserved(uow, attempt):
             return True
         if locked.state == "broadcasting":
             await evm.replacement_refused(uow, locked, attempt, reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 
@@ -122,6 +123,16 @@ async def test_crash_between_any_two_steps_of_a_replacement_ends_the_same(world:
     assert len(await attempts(world, made)) == 2
     assert await world.money(ETH) == PAID
     assert len(chain_of(world).included) == 1
+
+
+async def test_workers_at_once_bid_for_a_nonce_again_once(world: World):
+    made = await sent(world)
+    raise_price(world, 60)
+    await asyncio.gather(*(world.advance(made) for _ in range(4)))
+    assert [each.fee_bid for each in await attempts(world, made)] == [20, 60]
+    await settle(world)
+    assert await world.state(made) == "settled"
+    assert await world.money(ETH) == PAID
 
 
 async def test_replacements_climb_to_the_cap_and_then_a_person_is_told(world: World):

@@ -14,7 +14,7 @@ from custody.policy.model import Word
 from custody.withdrawals import service as withdrawals
 from custody.withdrawals.errors import NonceNotPending, NotOvertaken, WithdrawalExistsDifferent
 from custody.withdrawals.model import Withdrawal
-from tests.fakes.evm_payouts import PAID, PEOPLE, attempts, cancel, chain_of, sent, settle, stuck
+from tests.fakes.evm_payouts import PAID, PEOPLE, attempts, cancel, chain_of, raise_price, sent, settle, stuck
 from tests.fakes.faults import Crash
 from tests.fakes.withdrawal_world import ETH, EVM, FUNDS, VAULT, VAULT_ACCOUNT, World
 from tests.integration.test_withdrawals_execution import make_seen
@@ -53,6 +53,23 @@ async def test_a_cancel_of_a_stuck_nonce_is_approved_as_an_intent_of_its_own(wor
     await settle(world)
     assert [each.sequence for each in chain_of(world).included] == [0, 1]
     assert await world.state(other) == "settled"
+
+
+async def test_a_cancel_waits_while_a_replacement_has_no_answer_from_the_signer(world: World):
+    made = await sent(world)
+    asked = await cancel(world, made)
+    raise_price(world, 60)
+    world.faults.arm("before sign")
+    with pytest.raises(Crash):
+        await world.advance(made)
+    assert await world.advance(asked) == "approved"
+    await world.advance(made)
+    assert await world.advance(asked) == "broadcasting"
+    bids = [each.fee_bid for each in (*await attempts(world, made), *await attempts(world, asked))]
+    assert bids == [20, 60, 68]
+    await settle(world)
+    assert (await world.state(asked), await world.state(made)) == ("settled", "failed")
+    assert await world.money(ETH) == (FUNDS, 0, FUNDS - 100, 100)
 
 
 async def test_a_cancel_that_comes_too_late_ends_without_effect(world: World):
