@@ -15,17 +15,21 @@ from sqlalchemy.exc import DBAPIError
 
 from custody.chains.ports import Head
 from custody.db.session import Database
-from custody.identity import service as identity
+from custody.holdings.halts import FOLLOWING
+from custody.holdings.model import ChainHalt
 from custody.kernel.errors import Unavailable
-from ingestion import cursor, effects, settling
+from ingestion import cursor, effects, halting, settling
 from ingestion.backfill import service as backfills
 from ingestion.backoff import backoff
 from ingestion.errors import BrokenHashChain, InconsistentNode, ReorgTooDeep
+from ingestion.finality import Standing, Terms
 from ingestion.health import Status
+from ingestion.judging import Finality
 from ingestion.metrics import Metrics
 from ingestion.model import BlockFacts, BlockRef
+from ingestion.news import News
 from ingestion.pause import pause
-from ingestion.ports import ChainSource
+from ingestion.ports import ChainSource, Vouching
 from ingestion.reorg import Position, continues, fork_point
 from ingestion.retry import may_retry
 
@@ -46,8 +50,8 @@ class Stopped(Exception):
 class Pace:
     """How a chain is followed."""
 
-    confirmations: int
-    """Blocks that must follow before a block is final."""
+    terms: Terms
+    """When blocks are final."""
     start_height: int
     """First block on an empty cursor; 0 for the oldest that the node has."""
     poll_interval_s: float
@@ -67,8 +71,9 @@ class Loop:
         stop: asyncio.Event,
         metrics: Metrics,
         status: Status,
+        news: News | None = None,
     ) -> None:
-        """`stop` ends the loop after the transaction at hand."""
+        """`stop` ends the loop after the transaction at hand; `news` of new blocks ends its waiting at the tip."""
         self._db = db
         self._source = source
         self._chain = source.chain
@@ -77,7 +82,10 @@ class Loop:
         self._stop = stop
         self._metrics = metrics
         self.status = status
-        self._settled: Position | None = None
+        self._news = news
+        vouching = source if isinstance(source, Vouching) else None
+        self._finality = Finality(db, source.chain, pace.terms, vouching, metrics)
+        self._settled: tuple[Position, Standing] | None = None
 
     async def run(self) -> None:
         """Follow the chain until told to stop. Raises the broken invariant that ends it."""
@@ -98,35 +106,42 @@ class Loop:
                 failures = 0
                 self.status.succeeded_at = asyncio.get_running_loop().time()
                 if not moved:
-                    await pause(self._stop, self._pace.poll_interval_s)
+                    await self._wait_for_news()
             self.status.ended_step_at = asyncio.get_running_loop().time()
 
     async def step(self) -> bool:
-        """One batch, one rewind, or the news that there is nothing new. Returns whether anything moved."""
+        """One batch, one rewind, or the news that there is nothing new. Returns whether anything moved.
+
+        A chain that is halted does not move until a person has decided (`halting`)."""
+        halt = await halting.find_halt(self._db, self._chain)
+        self._note_halt(halt)
+        if halt is not None and halt.state != FOLLOWING:
+            return False
         async with self._db.read(None) as session:
             position = await cursor.load(session, self._chain)
             tip = None if position is None else await cursor.load_block(session, self._chain, position)
-        if tip is not None:
-            await self._settle(tip)
+        if position is not None and halt is not None:
+            return await self._rewind(position, halt)
+        if tip is not None and (self._settled is None or self._settled[0] != position):
+            # Something came between a block and its settling: what has been heard is enough to go on.
+            await self._settle(tip, self._finality.known(tip))
         # Before the fetch: which accounts are ours is asked after it (ingestion/backfill/service.py has the argument).
         await backfills.take_notice(self._db, self._chain, self._fence, position)
         head = await self._or_stop(self._source.head())
         if position is not None and await self._was_replaced(position, head):
-            await self._part(position, head.height, head.hash)
-            return True
+            return await self._part(position, head.height, head.hash)
         first = await self._first() if position is None else position.height + 1
         facts = await self._fetch(first, head.height)
         for each in facts:
             if self._stop.is_set():
                 break
             if not continues(position, each.ref):
-                await self._part(position, each.ref.height, each.ref.hash)
-                return True
+                return await self._part(position, each.ref.height, each.ref.hash)
             position = await self._book(position, each)
             tip = each.ref
         if tip is not None:
-            await self._settle(tip)
             self._metrics.stands_at(tip.height, head.height, tip.closed_at)
+            await self._settle(tip, await self._or_stop(self._finality.ask(tip)))
         return bool(facts)
 
     async def _first(self) -> int:
@@ -155,13 +170,20 @@ class Loop:
             )
         return after
 
-    async def _settle(self, tip: BlockRef) -> None:
-        """Book what is final at this tip, once per tip; also after a restart that came between a block and its settling."""
+    async def _settle(self, tip: BlockRef, standing: Standing) -> None:
+        """Book what is final at this tip, once for each tip and all that has been heard of it."""
         position = Position(height=tip.height, hash=tip.hash)
-        if self._settled != position:
-            settled = await settling.settle(self._db, self._chain, self._fence, tip, self._pace.confirmations)
+        if self._settled != (position, standing):
+            settled = await settling.settle(self._db, self._chain, self._fence, tip, standing)
             self._metrics.settled(settled)
-            self._settled = position
+            self._settled = position, standing
+
+    async def _wait_for_news(self) -> None:
+        """At the tip: until the next poll is due, or somebody says that there is a new block."""
+        if self._news is None:
+            await pause(self._stop, self._pace.poll_interval_s)
+        else:
+            await self._news.wait(self._stop, self._pace.poll_interval_s)
 
     async def _was_replaced(self, position: Position, head: Head) -> bool:
         """Whether the node's newest block, where it is not above ours, is another one than ours at its height."""
@@ -173,8 +195,8 @@ class Loop:
             kept = await cursor.kept_blocks(session, self._chain, up_to=head.height, limit=1)
         return kept.get(head.height, head.hash) != head.hash
 
-    async def _part(self, position: Position | None, height: int, block_hash: str) -> None:
-        """A block does not continue ours: rewind where chains reorganise, stop where they do not."""
+    async def _part(self, position: Position | None, height: int, block_hash: str) -> bool:
+        """A block does not continue ours: rewind where chains reorganise, stop where they do not. Returns whether it moved."""
         if position is None or not self._source.reorganises:
             raise BrokenHashChain(
                 chain=self._chain,
@@ -183,24 +205,36 @@ class Loop:
                 our_height=None if position is None else position.height,
                 ours=None if position is None else position.hash,
             )
-        await self._rewind(position)
+        return await self._rewind(position, None)
 
-    async def _rewind(self, position: Position) -> None:
-        """Find the fork point over the network, then go back to it in one transaction."""
+    async def _rewind(self, position: Position, halt: ChainHalt | None) -> bool:
+        """Find the fork point over the network, then go back to it in one transaction, or halt. Returns whether it moved."""
+        head = await self._or_stop(self._source.head())
         fork = await self._find_fork(position)
         if fork == position:
-            raise InconsistentNode(chain=self._chain, height=position.height, reason="our block is back")
-        async with self._db.read(None) as session:
-            block = await cursor.load_block(session, self._chain, fork)
-            tenants = await identity.list_tenants(session)
-        async with self._db.unit_of_work(None) as uow:
-            await cursor.rewind(uow, self._chain, self._fence, position, fork)
-            touched = await effects.take_back(uow, self._chain, tenants, block)
+            if halt is None:
+                raise InconsistentNode(chain=self._chain, height=position.height, reason="our block is back")
+            await halting.end_returned(self._db, self._chain, halt)
+            return True
+        rewound = await halting.go_back(self._db, self._chain, self._fence, position, fork, head, halt)
+        if rewound is None:
+            self._note_halt(await halting.find_halt(self._db, self._chain))
+            return False
         self._settled = None
+        self._finality.rewound(fork.height)
         self._metrics.rewound()
         _log.warning(
-            "ingestion.rewound", chain=self._chain, height=position.height, fork=fork.height, deposits=touched
+            "ingestion.rewound",
+            chain=self._chain,
+            height=position.height,
+            fork=fork.height,
+            deposits=rewound.deposits,
         )
+        return True
+
+    def _note_halt(self, halt: ChainHalt | None) -> None:
+        self.status.halted = halt is not None
+        self._metrics.halted(self.status.halted)
 
     async def _find_fork(self, position: Position) -> Position:
         """The highest block of ours that the node still has. Raises ReorgTooDeep."""

@@ -30,7 +30,7 @@ def build_client(settings: ChainSettings) -> ChainClient:
             pricing = Pricing(
                 percentile=settings.evm.fee_percentile,
                 market=settings.evm.fee_market,
-                rollup=settings.evm.rollup,
+                rollup="op_stack" if settings.l1_fee else settings.evm.rollup,
             )
             return EvmRpc(chain, rpc, settings.chain_id, pricing)
         case _:

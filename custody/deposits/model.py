@@ -3,9 +3,11 @@ Frozen values."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 from uuid import UUID
 
 from custody.kernel.assetid import AssetId, ChainId
@@ -41,6 +43,8 @@ class ObservedTransfer:
     """Atomic units, more than zero."""
     occurred_at: datetime
     """The block's own time."""
+    doubt: str = ""
+    """Why it is not believed though it came (docs/evm-blocks.md); empty where it is."""
 
 
 class Observation(StrEnum):
@@ -54,6 +58,8 @@ class Observation(StrEnum):
     """New, and its asset is not listed: nobody can be credited yet."""
     FLOODED = "flooded"
     """Not kept: its transaction has brought too many arrivals of unlisted assets already."""
+    REFUSED = "refused"
+    """Not kept: its token's balance contradicts its events, and the tenant's rule refuses that."""
     UNMOVED = "unmoved"
     """The vault paid itself: it holds what it held, so nobody is credited, nothing is kept."""
 
@@ -78,6 +84,8 @@ class Deposit:
     """When we first recorded it."""
     changed_at: datetime
     """When its state last changed."""
+    lost: bool = False
+    """Whether its chain has it no more, and a person let the booking stand."""
 
     @property
     def posting_id(self) -> UUID:
@@ -93,7 +101,9 @@ class Reason(StrEnum):
     UNKNOWN_MEMO = "unknown_memo"
     """Its memo or muxed id names no wallet."""
     UNATTRIBUTED = "unattributed"
-    """It came to a shared account of a chain that knows no memos."""
+    """It came to a shared account of a chain that knows no memos, or to an address that nobody has been given."""
+    CHAIN_NOT_ENABLED = "chain_not_enabled"
+    """It came to a wallet's own address, on a chain that is not enabled for the wallet."""
     UNSUPPORTED_ASSET = "unsupported_asset"
     """Its asset is not listed."""
     BELOW_MINIMUM = "below_minimum"
@@ -104,6 +114,8 @@ class Reason(StrEnum):
     """The wallet that it names has closed its account in this asset."""
     ACCOUNT_REFUSED = "account_refused"
     """The wallet's account may not hold that much."""
+    DISTRUSTED = "distrusted"
+    """Its token's balance contradicts its events; what really came is held for a person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +126,9 @@ class DepositRule:
     """Atomic units; less goes to suspense for a person to look at."""
     dust: int = 0
     """Atomic units; less goes to suspense and nobody is asked, whomever it names."""
+    distrusted: Literal["refuse", "mark"] = "refuse"
+    """What becomes of an arrival whose token's balance contradicts its events: it is not booked, or goes to suspense with a
+    case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,13 +205,46 @@ class Booking:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Caution:
+    """What credits wait for although their block is final by the chain's rule. Empty: for nothing."""
+
+    final: Mapping[AssetId, int] = field(default_factory=dict)
+    """Assets with a rule of their own, each with the height up to which blocks are final by it."""
+    agreement_always: bool = False
+    """Whether every credit waits until several providers name its block's hash."""
+    agreement_from: Mapping[AssetId, int] = field(default_factory=dict)
+    """Atomic units from which on credits of an asset wait for that."""
+    agreed: Collection[str] = frozenset()
+    """Hashes of blocks that enough providers name."""
+
+    def waits_for_finality(self, transfer: ObservedTransfer) -> bool:
+        """Whether its asset demands more than the chain's rule, and the block does not meet it yet."""
+        return transfer.height > self.final.get(transfer.asset, transfer.height)
+
+    def waits_for_agreement(self, transfer: ObservedTransfer) -> bool:
+        """Whether providers must name its block's hash, and not enough of them do."""
+        least = 0 if self.agreement_always else self.agreement_from.get(transfer.asset)
+        return least is not None and transfer.amount >= least and transfer.block_hash not in self.agreed
+
+    def holds(self, transfer: ObservedTransfer) -> bool:
+        """Whether it is not credited yet."""
+        return self.waits_for_finality(transfer) or self.waits_for_agreement(transfer)
+
+    @property
+    def asks_for_agreement(self) -> bool:
+        """Whether any credit can wait for agreement."""
+        return self.agreement_always or bool(self.agreement_from)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FinalHeight:
     """How far a tenant's books follow a chain: books and chain are compared at this height, in one snapshot of the database."""
 
     chain: ChainId
     """Which chain."""
     height: int
-    """Every block up to here is final, and all that it means for the tenant is booked; nothing above it is."""
+    """Every block up to here is final, and all that it means for the tenant is booked but what a `Caution` holds back; nothing
+    above it is."""
     ingested_height: int
     """The newest block that ingestion has read."""
     ingested_at: datetime

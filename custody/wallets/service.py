@@ -176,6 +176,11 @@ async def list_vaults(session: ReadSession, chain: ChainId | None = None) -> lis
     return await store.load_vaults(session, chain, None)
 
 
+async def list_accounts(session: ReadSession, chain: ChainId, limit: int) -> list[str]:
+    """The accounts that are the tenant's on a chain, its deposit keys' among them, so many at most."""
+    return await store.load_accounts(session, chain, limit)
+
+
 async def omnibus(session: ReadSession, chain: ChainId) -> Vault:
     """The vault that pays this chain's withdrawals: the tenant's oldest omnibus vault there. Raises NoOmnibusVault."""
     found = await store.load_vaults(session, chain, "omnibus")
@@ -195,10 +200,16 @@ async def list_addresses(session: ReadSession, *wallet_ids: WalletId) -> list[De
 
 
 async def find_vaults(session: ReadSession, chain: ChainId, accounts: Collection[str]) -> list[VaultRef]:
-    """Which of these accounts are vaults, of whichever tenant. For ingestion, which sees every account of a block."""
+    """Which of these accounts are vaults, or could be (`VaultRef.is_open`), of whichever tenant. For ingestion, which sees every
+    account of a block."""
     if not accounts:
         return []
     return await store.find_refs(session, chain, accounts)
+
+
+async def list_watched(session: ReadSession, chain: ChainId, after: str, limit: int) -> list[VaultRef]:
+    """Vaults of a chain, of whichever tenant, in the order of their accounts, after one of them. For ingestion's survey."""
+    return await store.list_refs(session, chain, after, limit)
 
 
 async def attribute(

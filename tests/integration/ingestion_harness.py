@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from custody.assets import service as assets
+from custody.chains.address import EVM, namespace
 from custody.chains.jsonrpc import JsonRpc
 from custody.db.session import Database
-from custody.deposits import execution
+from custody.deposits import execution, key_pool
 from custody.deposits import service as deposits
 from custody.deposits.model import Deposit
+from custody.holdings import halts
+from custody.identity import service as identity
 from custody.identity.model import Principal
 from custody.kernel.assetid import AssetId, ChainId
 from custody.kernel.clock import SystemClock
@@ -21,10 +24,12 @@ from custody.ledger import service as ledger
 from custody.wallets import service as wallets
 from custody.wallets.model import DepositAddress, Vault
 from ingestion import cursor
+from ingestion.finality import Terms
 from ingestion.health import Status
 from ingestion.loop import Loop, Pace
 from ingestion.metrics import Metrics
 from ingestion.ports import ChainSource
+from ingestion.reorg import FinalityRule
 from ingestion.stellar.movements import EventReader
 from ingestion.stellar.read import LedgerReader
 from ingestion.stellar.sources import RpcLedgers
@@ -80,7 +85,16 @@ class Desk:
     async def open_omnibus(self) -> Vault:
         return await execution.create_vault(self.db, self.keys, self.principal, self.chain, OMNIBUS_REQUEST)
 
+    async def fill_pool(self, low_water: int = 1, batch_size: int = 3) -> int:
+        """Have keys made ahead, as the worker would."""
+        return await key_pool.refill(
+            self.db, self.keys, self.tenant, low_water=low_water, batch_size=batch_size
+        )
+
     async def issue_address(self, wallet_id: WalletId, request_id: UUID | None = None) -> DepositAddress:
+        """An address; on EVM chains there is always a key for it."""
+        if namespace(self.chain) == EVM:
+            await self.fill_pool()
         return await execution.issue_address(
             self.db,
             self.keys,
@@ -118,18 +132,35 @@ def build_loop(
     fence: int,
     *,
     confirmations: int = 0,
+    terms: Terms | None = None,
     start_height: int = 0,
     stop: asyncio.Event | None = None,
+    metrics: Metrics | None = None,
 ) -> Loop:
     return Loop(
         db=db,
         source=source,
-        pace=Pace(confirmations=confirmations, start_height=start_height, poll_interval_s=0.01),
+        pace=Pace(
+            terms=terms or Terms(rule=FinalityRule(confirmations=confirmations)),
+            start_height=start_height,
+            poll_interval_s=0.01,
+        ),
         fence=fence,
         stop=stop or asyncio.Event(),
-        metrics=Metrics(source.chain, SystemClock()),
+        metrics=metrics or Metrics(source.chain, SystemClock()),
         status=Status(),
     )
+
+
+async def decide_halt(db: Database, chain: ChainId, *, follow: bool, marks_spent: bool = False) -> None:
+    """A person has looked at the chain's halt and decided."""
+    async with db.unit_of_work(None) as uow:
+        halt = await halts.find_open(uow, chain)
+        assert halt is not None
+        tenants = await identity.list_tenants(uow)
+        await halts.decide(
+            uow, tenants, "olga", halt.id, follow=follow, marks_spent=marks_spent, note="looked"
+        )
 
 
 async def take_fence(db: Database, chain: ChainId) -> int:

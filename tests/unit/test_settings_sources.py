@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from stellar_sdk import Network
 
 from custody.settings import STELLAR_NETWORKS, ChainSettings, LakeSettings, Settings
-from ingestion.stellar.worker import name_providers
+from ingestion.providers import name_providers
 
 STELLAR: dict[str, Any] = {
     "id": "stellar:devnet",
@@ -157,19 +157,32 @@ def test_production_takes_a_horizon_only_where_somebody_accepted_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "foreign",
+    ("kind", "foreign"),
     [
-        {"other_rpc_urls": ("https://two.example",)},
-        {"agreement_required": True},
-        {"lake": LAKE, "start_height": 2},
-        {"horizon_url": "https://h.example"},
+        (EVM, {"lake": LAKE, "start_height": 2}),
+        (EVM, {"horizon_url": "https://h.example"}),
+        (STELLAR, {"finality_tag": "safe"}),
+        (STELLAR, {"ws_url": "wss://one.example"}),
+        (STELLAR, {"assets": {"native": {"confirmations": 3}}}),
+        (STELLAR, {"l1_fee": True}),
+        (STELLAR, {"logs": "sample"}),
     ],
 )
-def test_what_only_stellar_has_is_refused_elsewhere(foreign: dict[str, Any]) -> None:
+def test_what_only_one_kind_has_is_refused_elsewhere(kind: dict[str, Any], foreign: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="none of the other"):
-        ChainSettings(**(EVM | foreign))
+        ChainSettings(**(kind | foreign))
 
 
 def test_names_of_providers_hold_no_keys() -> None:
     urls = ("https://user:secret@one.example/v1/KEY", "https://one.example/v2", "http://two.example:8000")
     assert name_providers(urls) == ["one.example", "one.example #2", "two.example:8000"]
+
+
+def test_production_does_not_go_without_both_traces_and_survey() -> None:
+    """What a contract pays an account that no block names would never be seen."""
+    with pytest.raises(ValidationError, match="survey_questions_per_s = 0 without traces on eip155:1"):
+        whole({**EVM, "survey_questions_per_s": 0})
+    assert whole({**EVM, "survey_questions_per_s": 0, "inner_value": "debug"})
+    assert whole({**EVM, "survey_questions_per_s": 0}, environment="development")
+    with pytest.raises(ValidationError, match="none of the other"):
+        ChainSettings(**STELLAR, survey_period_s=5)

@@ -3,6 +3,7 @@
 import json
 import socket
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from signer.protocol.approvals import Approval, RawSignature
 from signer.protocol.key_backup import AdmitKey, ExportKeys, WrappedKeyList, WrappedKeyView
+from signer.protocol.key_batches import BATCH_MAX, AttestedKey, AttestKeys, CreateKeys, KeyBatch
 from signer.protocol.messages import (
     PAGE_MAX,
     ChangePolicy,
@@ -56,6 +58,19 @@ KEY = KeyView(
 WRAPPED = WrappedKeyView(
     key_id="0" * 32, vault="v", label="l", public_key=bytes(65), blob=bytes(72), wrapping_key=bytes(32)
 )
+EXPLAINED = Explained(
+    verdict="wait",
+    code="quorum_missing",
+    rule="r",
+    nearest="",
+    obstacles=("asset",),
+    groups=(CountView(group="g", threshold=2, counted=("a",)),),
+    cool_down_s=0,
+    ready_at=0,
+    intent_digest="",
+)
+
+ATTESTED = AttestedKey(key_id="0" * 32, vault="v" * 64, public_key=bytes(65), attestation=bytes(64))
 
 
 @pytest.mark.parametrize(
@@ -69,6 +84,9 @@ WRAPPED = WrappedKeyView(
             request_id="r", key_id="0" * 32, org="o", vault="v", curve="secp256k1", label="l",
             public_key=bytes(65), blob=bytes(72),
         ),
+        CreateKeys(request_id="r", org="o", vault="v", label="l", count=256),
+        AttestKeys(org="o", key_ids=("0" * 32, "1" * 32)),
+        AttestKeys(org="o", key_ids=()),
         ListKeys(org="o", start=50),
         ExportKeys(org="o", start=0),
         Veto(intent=b"x", approvals=(APPROVAL,)),
@@ -87,15 +105,12 @@ def test_requests_survive_the_round_trip(request_: Health) -> None:
     [
         KeyList(keys=(KEY, KEY), total=2),
         WrappedKeyList(keys=(WRAPPED,), passed=50, total=51),
+        KeyBatch(org="o", attester=bytes(32), keys=(ATTESTED, ATTESTED)),
         KEY,
         Signed(tx=bytes(range(256)), tx_hash="ab", intent_digest="cd"),
         Refused(code="no_rule", text="é"),
         SignedCheckpoint(key_id="0", sequence=1, hash=bytes(32), public_key="ab", signature=bytes(64)),
-        Explained(
-            verdict="wait", code="quorum_missing", rule="r", nearest="", obstacles=("asset",),
-            groups=(CountView(group="g", threshold=2, counted=("a",)),), cool_down_s=0, ready_at=0,
-            intent_digest="",
-        ),
+        EXPLAINED,
     ],
 )  # fmt: skip
 def test_responses_survive_the_round_trip(response: Refused) -> None:
@@ -161,6 +176,16 @@ def test_a_mutated_request_raises_a_typed_refusal_or_loads(data: st.DataObject) 
     assert load_request(dump(request)) == request
 
 
+@given(text=st.text(), number=st.integers(-(2**200), 2**200), data=st.binary(max_size=80))
+def test_a_message_is_sorted_compact_ascii_json(text: str, number: int, data: bytes) -> None:
+    """As its journal entry, a fact has to read the same for ever, whatever writes it."""
+    explained = replace(EXPLAINED, rule=text, obstacles=(text, ""), ready_at=number)
+    for message in (explained, Signed(tx=data, tx_hash=text, intent_digest="")):
+        value = json.loads(dump(message))
+        assert dump(message) == json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
+        assert load_response(dump(message)) == message
+
+
 def test_nested_records_name_their_type() -> None:
     assert json.loads(dump(Sign(intent=b"", approvals=(), binding=EVM)))["binding"]["type"] == "EvmBinding"
 
@@ -204,3 +229,6 @@ def test_the_longest_page_of_keys_fits_a_frame() -> None:
     )
     page = WrappedKeyList(keys=(wrapped,) * PAGE_MAX, passed=PAGE_MAX, total=10**6)
     assert len(dump(page)) < FRAME_MAX
+    batch = KeyBatch(org=name, attester=bytes(32), keys=(ATTESTED,) * BATCH_MAX)
+    assert len(dump(batch)) < FRAME_MAX
+    assert len(dump(AttestKeys(org=name, key_ids=("0" * 32,) * BATCH_MAX))) < FRAME_MAX
