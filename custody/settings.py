@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+from custody.sections import Section, WebhookSettings
 
 CONFIG_VARIABLE = "CUSTODY_CONFIG"
 """Names the TOML file."""
@@ -32,12 +34,6 @@ STELLAR_NETWORKS = {
     "stellar:testnet": "Test SDF Network ; September 2015",
 }
 """Passphrases by CAIP-2 name. Source: CASA, stellar namespace; Stellar documentation."""
-
-
-class Section(BaseModel):
-    """A part of the configuration: frozen, and closed to unknown names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class DatabaseSettings(Section):
@@ -274,6 +270,7 @@ class Settings(BaseSettings):
     chains: tuple[ChainSettings, ...]
     rails: dict[str, RailSettings] = Field(default_factory=dict)
     """Rail id to its settings."""
+    webhooks: WebhookSettings | None = None
     intent_valid_s: int = Field(ge=1)
     """How long approvers have from request to signature."""
     sweep_interval_s: float = Field(default=1.0, gt=0)
@@ -322,6 +319,8 @@ class Settings(BaseSettings):
             deaf = [chain.id for chain in self.chains if chain.kind == "stellar" and not chain.silence_s]
             if deaf:
                 raise ValueError(f"not for production: silence_after_s = 0 on {', '.join(deaf)}")
+            if self.webhooks is not None and self.webhooks.development_only:
+                raise ValueError("not for production: webhooks over http, to loopback or to link-local")
         return self
 
     def chain(self, chain_id: str) -> ChainSettings:

@@ -13,6 +13,7 @@ from api.rest import (
     cases,
     chains,
     customers,
+    events,
     exchanges,
     payouts,
     proofs,
@@ -21,6 +22,8 @@ from api.rest import (
     transfers,
     vaults,
     wallets,
+    webhook_deliveries,
+    webhook_endpoints,
     withdrawals,
 )
 
@@ -43,5 +46,8 @@ for part in (
     audit,
     proofs,
     chains,
+    events,
+    webhook_endpoints,
+    webhook_deliveries,
 ):
     router.include_router(part.router)
