@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from api.chain_status import chain_statuses
 from api.deps import app_of, metrics_of
 from custody.db.session import Database
+from custody.webhooks import service as webhooks
 
 router = APIRouter(include_in_schema=False)
 
@@ -45,8 +46,11 @@ async def metrics(request: Request) -> Response:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
             for status in await chain_statuses(app_of(request)):
                 measured.chain_observed(status.chain, status.cursor_height, status.head_height)
+            found = await webhooks.figures(app_of(request).db)
+            now = app_of(request).clock.now()
+            measured.webhooks_observed(found, (now - (found.since or now)).total_seconds())
     except (SQLAlchemyError, OSError, TimeoutError) as error:
-        structlog.get_logger().warning("metrics.chains_skipped", reason=type(error).__name__)
+        structlog.get_logger().warning("metrics.skipped", reason=type(error).__name__)
     return Response(measured.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

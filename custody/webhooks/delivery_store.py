@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from custody.db.session import ReadSession, UnitOfWork
 from custody.events.model import Event
 from custody.kernel.ids import EventId, derived_uuid
-from custody.webhooks.model import OPEN, Attempt, Delivery, Outcome
+from custody.webhooks.model import OPEN, Attempt, Delivery, Outcome, Reason, WebhookFigures
 from custody.webhooks.tables import webhook_attempts as attempts
 from custody.webhooks.tables import webhook_deliveries as deliveries
 from custody.webhooks.tables import webhook_endpoints as endpoints
@@ -326,15 +326,34 @@ async def load_attempts(session: ReadSession, delivery_id: UUID, limit: int) -> 
     ]
 
 
-async def oldest_waiting(session: ReadSession) -> tuple[int, datetime | None]:
-    """How many deliveries are not at an end, and since when the oldest of them is tried."""
-    rows = await session.conn.execute(
+async def load_figures(session: ReadSession) -> WebhookFigures:
+    """How the tenant's sending stands."""
+    waiting = await session.conn.execute(
         select(func.count(), func.min(deliveries.c.since)).where(
             deliveries.c.tenant_id == session.tenant, deliveries.c.state.in_(OPEN)
         )
     )
-    row = rows.one()
-    return int(row[0]), row[1]
+    count, since = waiting.one()
+    disabled = endpoints.c.state == WEBHOOK_ENDPOINTS.target_of("disable")
+    counted = await session.conn.execute(
+        select(
+            func.coalesce(func.sum(endpoints.c.delivered), 0),
+            func.coalesce(func.sum(endpoints.c.failed), 0),
+            func.count().filter(endpoints.c.state == WEBHOOK_ENDPOINTS.initial),
+            func.count().filter(disabled, endpoints.c.reason == Reason.OPERATOR),
+            func.count().filter(disabled, endpoints.c.reason != Reason.OPERATOR),
+        ).where(endpoints.c.tenant_id == session.tenant)
+    )
+    delivered, failed, active, switched_off, broken = counted.one()
+    return WebhookFigures(
+        waiting=count,
+        since=since,
+        delivered=int(delivered),
+        failed=int(failed),
+        active=active,
+        switched_off=switched_off,
+        broken=broken,
+    )
 
 
 def _delivery(row: Row[Any]) -> Delivery:

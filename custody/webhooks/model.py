@@ -178,6 +178,39 @@ class Answer:
         return Outcome.GONE if self.status == GONE else Outcome.FAILED
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookFigures:
+    """How sending stands."""
+
+    waiting: int = 0
+    """Deliveries that are not at an end."""
+    since: datetime | None = None
+    """Since when the oldest of them is tried."""
+    delivered: int = 0
+    """Attempts that succeeded, ever."""
+    failed: int = 0
+    """Attempts that did not, ever."""
+    active: int = 0
+    """Endpoints that are sent to."""
+    switched_off: int = 0
+    """Endpoints that an operator disabled."""
+    broken: int = 0
+    """Endpoints that were disabled by what they answered, or did not."""
+
+    def plus(self, other: WebhookFigures) -> WebhookFigures:
+        """Both together."""
+        moments = [each for each in (self.since, other.since) if each is not None]
+        return WebhookFigures(
+            waiting=self.waiting + other.waiting,
+            since=min(moments, default=None),
+            delivered=self.delivered + other.delivered,
+            failed=self.failed + other.failed,
+            active=self.active + other.active,
+            switched_off=self.switched_off + other.switched_off,
+            broken=self.broken + other.broken,
+        )
+
+
 def wants(filters: Collection[str], event_type: str) -> bool:
     """Whether an endpoint with these filters is sent this type."""
     return not {event_type, event_type.partition(".")[0] + ".*", "*"}.isdisjoint(filters)

@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from custody.audit import service as audit
-from custody.db.session import ReadSession, UnitOfWork
+from custody.db.session import Database, ReadSession, UnitOfWork
 from custody.events import outbox
 from custody.events.catalog import EVENTS
 from custody.events.errors import UnknownEventType
 from custody.events.model import Event
+from custody.identity.service import list_tenants
 from custody.kernel.errors import InvalidInput
 from custody.kernel.ids import new_uuid
 from custody.webhooks import delivery_store, store
@@ -38,6 +39,7 @@ from custody.webhooks.model import (
     Delivery,
     Endpoint,
     Reason,
+    WebhookFigures,
     wants,
 )
 from custody.webhooks.sealed import SecretBox, new_secret, show_secret
@@ -274,9 +276,15 @@ async def list_attempts(session: ReadSession, delivery_id: UUID, limit: int = 10
     return await delivery_store.load_attempts(session, delivery_id, limit)
 
 
-async def backlog(session: ReadSession) -> tuple[int, datetime | None]:
-    """How many of the tenant's deliveries are not at an end, and since when the oldest of them is tried."""
-    return await delivery_store.oldest_waiting(session)
+async def figures(db: Database) -> WebhookFigures:
+    """How sending stands in all tenants together. Opens transactions of its own, one for each."""
+    async with db.read(None) as session:
+        tenants = await list_tenants(session)
+    found = WebhookFigures()
+    for tenant in tenants:
+        async with db.read(tenant) as session:
+            found = found.plus(await delivery_store.load_figures(session))
+    return found
 
 
 def check_filters(types: Sequence[str]) -> tuple[str, ...]:
