@@ -23,6 +23,7 @@ COMMANDS = {
     "ingest": "ingest",
     "vaults": "vaults",
     "cases": "cases",
+    "webhooks": "webhooks",
     "recon": "recon",
     "audit": "audit",
     "ledger": "ledger",

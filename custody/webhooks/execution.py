@@ -18,8 +18,9 @@ import structlog
 from custody.db.session import Database, UnitOfWork
 from custody.events import outbox
 from custody.kernel.errors import InvariantViolated
-from custody.kernel.ids import TenantId
+from custody.kernel.ids import EventId, TenantId, new_uuid
 from custody.webhooks import delivery_store, service, store
+from custody.webhooks.errors import UnknownEndpoint
 from custody.webhooks.message import build_body, build_headers
 from custody.webhooks.model import (
     CIRCUIT_FAILURES,
@@ -78,6 +79,32 @@ async def send(sender: Sender, box: SecretBox, claimed: Claimed, now: datetime) 
         for secret_id, sealed in claimed.sealed
     ]
     return await sender.send(claimed.url, build_headers(claimed.event_id, body, secrets, now), body)
+
+
+async def probe(
+    db: Database, sender: Sender, box: SecretBox, tenant: TenantId, endpoint_id: UUID, now: datetime
+) -> Answer:
+    """Send a signed `webhook.test`, whatever the endpoint's filters, and keep nothing of it. Raises UnknownEndpoint."""
+    async with db.read(tenant) as session:
+        endpoint = await service.get_endpoint(session, endpoint_id)
+        sealed = await store.load_secrets(session, endpoint_id, now)
+    if not sealed:
+        raise UnknownEndpoint(endpoint=endpoint_id)
+    tried = Claimed(
+        tenant=tenant,
+        delivery_id=endpoint_id,
+        endpoint_id=endpoint_id,
+        number=0,
+        url=endpoint.url,
+        event_id=EventId(new_uuid()),
+        type="webhook.test",
+        object_id=endpoint_id,
+        position=0,
+        occurred_at=now,
+        data={},
+        sealed=sealed,
+    )
+    return await send(sender, box, tried, now)
 
 
 async def record(db: Database, claimed: Claimed, answer: Answer, now: datetime) -> bool:
