@@ -285,18 +285,18 @@ async def load_deliveries(
     *,
     endpoint_id: UUID | None,
     states: Collection[str],
-    event_id: UUID | None,
+    position: int | None,
     before: tuple[int, UUID] | None,
     limit: int,
 ) -> list[Delivery]:
-    """A page, newest event first. `before` is place and id of the last of the page before."""
+    """A page, newest event first. `position` names one event; `before` is place and id of the last of the page before."""
     query = select(deliveries).where(deliveries.c.tenant_id == session.tenant)
     if endpoint_id is not None:
         query = query.where(deliveries.c.endpoint_id == endpoint_id)
     if states:
         query = query.where(deliveries.c.state.in_(states))
-    if event_id is not None:
-        query = query.where(deliveries.c.event_id == event_id)
+    if position is not None:
+        query = query.where(deliveries.c.position == position)
     if before is not None:
         query = query.where(tuple_(deliveries.c.position, deliveries.c.id) < tuple_(*before))
     rows = await session.conn.execute(

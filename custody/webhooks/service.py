@@ -266,8 +266,14 @@ async def list_deliveries(
     if before is not None:
         last = await get_delivery(session, before)
         place = (last.position, last.id)
+    position = None
+    if event_id is not None:
+        known = await outbox.load_events(session, [event_id])
+        if event_id not in known:
+            return []
+        position = known[event_id].position
     return await delivery_store.load_deliveries(
-        session, endpoint_id=endpoint_id, states=states, event_id=event_id, before=place, limit=limit
+        session, endpoint_id=endpoint_id, states=states, position=position, before=place, limit=limit
     )
 
 

@@ -110,6 +110,8 @@ webhook_deliveries = Table(
     CheckConstraint("(state = 'sending') = (lease_until IS NOT NULL)", name="lease_while_sending"),
     CheckConstraint("tries >= 0 AND attempts >= tries", name="tries_counted"),
     Index("ix_webhook_deliveries_position", "tenant_id", "position", "id"),
+    Index("ix_webhook_deliveries_endpoint", "tenant_id", "endpoint_id", "position", "id"),
+    Index("ix_webhook_deliveries_state", "tenant_id", "state", "position", "id"),
 )
 Index(
     "ix_webhook_deliveries_due",

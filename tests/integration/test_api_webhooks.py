@@ -107,6 +107,8 @@ async def test_events_arrive_the_log_tells_how_and_a_replay_sends_them_again(api
         assert feed == [got.event]
         (shown,) = (await api.get(DELIVERIES, endpoint_id=made["id"], state="delivered")).json()["data"]
         assert (shown["event_id"], shown["type"], shown["last_status"]) == (got.id, "transfer.posted", 200)
+        for query, found in (({"event_id": got.id}, [shown]), ({"event_id": "evt_" + NOBODY}, [])):
+            assert (await api.get(DELIVERIES, **query)).json()["data"] == found
         assert (shown["attempts"], shown["next_attempt_at"], shown["last_error"]) == (1, None, None)
         whole = (await api.get(f"{DELIVERIES}/{shown['id']}")).json()
         assert [(each["number"], each["outcome"]) for each in whole["log"]] == [(1, "delivered")]

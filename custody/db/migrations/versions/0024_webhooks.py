@@ -173,7 +173,10 @@ def deliveries() -> None:
         ["tenant_id", "lease_until"],
         postgresql_where=sa.text("state = 'sending'"),
     )
-    op.create_index("ix_webhook_deliveries_position", "webhook_deliveries", ["tenant_id", "position", "id"])
+    for name, columns in (("position", ()), ("endpoint", ("endpoint_id",)), ("state", ("state",))):
+        op.create_index(
+            f"ix_webhook_deliveries_{name}", "webhook_deliveries", ["tenant_id", *columns, "position", "id"]
+        )
 
 
 def attempts() -> None:
