@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from custody.kernel.ids import TenantId
-from custody.sections import WebhookSettings
+from custody.webhook_settings import WebhookSettings
 from custody.webhooks.errors import SecretUnreadable, WebhooksNotConfigured
 
 _NONCE_BYTES = 12

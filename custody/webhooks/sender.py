@@ -17,7 +17,7 @@ from urllib.parse import SplitResult
 
 import httpx
 
-from custody.sections import WebhookSettings
+from custody.webhook_settings import WebhookSettings
 from custody.webhooks.errors import RefusedAddress, RefusedUrl
 from custody.webhooks.guard import Address, Rules, check_addresses, check_url
 from custody.webhooks.model import Answer

@@ -17,7 +17,7 @@ from custody.events.relay import relay
 from custody.events.wakeup import Waker
 from custody.kernel.clock import FixedClock
 from custody.kernel.ids import TenantId, new_uuid
-from custody.sections import WebhookSettings
+from custody.webhook_settings import WebhookSettings
 from custody.webhooks import service as webhooks
 from custody.webhooks.loop import Dispatcher
 from custody.webhooks.model import Attempt, Delivery, Endpoint

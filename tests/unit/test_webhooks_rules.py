@@ -17,7 +17,7 @@ from custody.events.catalog import EVENTS
 from custody.events.schemas import MORE, OF_OBJECT, build_document, fields_of
 from custody.kernel.errors import IllegalTransition
 from custody.kernel.ids import TenantId
-from custody.sections import WebhookSettings
+from custody.webhook_settings import WebhookSettings
 from custody.webhooks.errors import RefusedAddress, RefusedUrl, SecretUnreadable
 from custody.webhooks.guard import Rules, check_addresses, check_url, is_allowed
 from custody.webhooks.message import build_body, build_headers

@@ -1,4 +1,4 @@
-"""Parts of the configuration that stand on their own. `settings` puts them together."""
+"""The settings of webhooks: under which keys secrets are sealed, and where we send at all."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ import binascii
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 
-
-class Section(BaseModel):
-    """A part of the configuration: frozen, and closed to unknown names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from custody.chain_settings import Section
 
 
 class WebhookSettings(Section):
