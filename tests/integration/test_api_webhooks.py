@@ -246,6 +246,16 @@ async def test_the_feed_is_read_in_pages_without_gaps_and_matches_its_schemas(ap
     assert {"ledger.posted", "transfer.posted"} <= {row["type"] for row in rows}
     behind = (await api.get("/v1/events", after_sequence=str(len(rows) - 1))).json()["data"]
     assert behind == rows[-1:]
+    query = """query ($after: String) { events(first: 3, after: $after, types: ["transfer.posted"]) {
+      edges { node { id type sequence objectId data } } pageInfo { hasNextPage endCursor } } }"""
+    page = (await api.graphql(query))["data"]["events"]
+    rest = (await api.graphql(query, after=page["pageInfo"]["endCursor"]))["data"]["events"]
+    moved = [row for row in rows if row["type"] == "transfer.posted"]
+    nodes = [edge["node"] for edge in page["edges"] + rest["edges"]]
+    assert [(node["id"], json.loads(node["data"])) for node in nodes] == [(r["id"], r["data"]) for r in moved]
+    wrong = await api.graphql('{ events(types: ["nothing"]) { edges { cursor } } }')
+    assert wrong["errors"][0]["extensions"]["code"] == "unknown_event_type"
+    assert (await api.graphql(query, tenant=api.other))["data"]["events"]["edges"] == []
     document = json.loads((Path(__file__).parents[2] / "api" / "events.json").read_text())
     for row in rows:
         Draft202012Validator(document["$defs"][row["type"]]).validate(row)

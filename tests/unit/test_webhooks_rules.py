@@ -17,6 +17,7 @@ from custody.events.catalog import EVENTS
 from custody.events.schemas import MORE, OF_OBJECT, build_document, fields_of
 from custody.kernel.errors import IllegalTransition
 from custody.kernel.ids import TenantId
+from custody.settings import Settings
 from custody.webhook_settings import WebhookSettings
 from custody.webhooks.errors import RefusedAddress, RefusedUrl, SecretUnreadable
 from custody.webhooks.guard import Rules, check_addresses, check_url, is_allowed
@@ -32,6 +33,7 @@ from custody.webhooks.model import (
 )
 from custody.webhooks.sealed import SecretBox, new_secret, show_secret
 from custody.webhooks.transitions import WEBHOOK_DELIVERIES, WEBHOOK_ENDPOINTS
+from tests.fakes.withdrawal_world import make_settings
 
 EXPECTED = {
     ("waiting", "claim"): "sending",
@@ -233,3 +235,13 @@ def test_every_event_has_a_schema_and_every_schema_an_event() -> None:
 def test_no_field_of_an_event_sounds_like_a_secret() -> None:
     secret = re.compile(r"secret|password|token|key|seed|mnemonic|private|signature|tenant", re.IGNORECASE)
     assert [(name, each) for name in EVENTS for each in fields_of(name) if secret.search(each)] == []
+
+
+def test_an_installation_in_production_refuses_what_only_development_may() -> None:
+    key = show_secret(KEYS[0])[len("whsec_") :]
+    base = make_settings().model_dump() | {"environment": "production", "chains": (), "rails": {}}
+    assert Settings.model_validate(base | {"webhooks": {"secret_keys": (key,)}}).webhooks is not None
+    for loose in ({"allow_http": True}, {"allowed_networks": ("127.0.0.1/32",)}):
+        with pytest.raises(ValidationError, match="not for production: webhooks") as refused:
+            Settings.model_validate(base | {"webhooks": {"secret_keys": (key,), **loose}})
+        assert key not in str(refused.value)
