@@ -73,7 +73,7 @@ class EndpointChangeIn(In):
     """What shall be different; what is absent stays."""
 
     url: UrlText | None = None
-    types: TypesList | None = None
+    types: TypesList | None = Field(default=None, examples=[["withdrawal.settled", "payout.*"]])
     description: Description | None = None
 
 
@@ -81,6 +81,7 @@ class RotateIn(In):
     """How the old secret ends."""
 
     overlap_s: int = Field(
+        examples=[3600],
         default=OVERLAP_DEFAULT_S,
         ge=0,
         le=OVERLAP_MAX_S,
