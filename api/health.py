@@ -15,7 +15,11 @@ from starlette.responses import JSONResponse, Response
 
 from api.chain_status import chain_statuses
 from api.deps import app_of, metrics_of
+from api.metrics import Metrics
+from custody.bootstrap import App
 from custody.db.session import Database
+from custody.identity import service as identity
+from custody.wallets import keys
 from custody.webhooks import service as webhooks
 
 router = APIRouter(include_in_schema=False)
@@ -46,12 +50,32 @@ async def metrics(request: Request) -> Response:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
             for status in await chain_statuses(app_of(request)):
                 measured.chain_observed(status.chain, status.cursor_height, status.head_height)
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        structlog.get_logger().warning("metrics.chains_skipped", reason=type(error).__name__)
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            await _observe_pools(app_of(request), measured)
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        structlog.get_logger().warning("metrics.pools_skipped", reason=type(error).__name__)
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
             found = await webhooks.figures(app_of(request).db)
             now = app_of(request).clock.now()
             measured.webhooks_observed(found, (now - (found.since or now)).total_seconds())
     except (SQLAlchemyError, OSError, TimeoutError) as error:
-        structlog.get_logger().warning("metrics.skipped", reason=type(error).__name__)
+        structlog.get_logger().warning("metrics.webhooks_skipped", reason=type(error).__name__)
     return Response(measured.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _observe_pools(app: App, measured: Metrics) -> None:
+    """How many deposit keys are ready, per tenant, where there are chains that need them."""
+    if not any(chain.kind == "evm" for chain in app.settings.chains):
+        return
+    async with app.db.read(None) as session:
+        for tenant in await identity.list_tenants(session):
+            await session.act_for(tenant)
+            free, asked = await keys.standing(session)
+            measured.pool_observed(tenant, free, refused=asked is not None and asked.refusal != "")
 
 
 async def _database_problem(database: Database, schema_head: str) -> str | None:

@@ -78,6 +78,18 @@ class Metrics:
             ["state"],
             registry=self.registry,
         )
+        self._free_keys = Gauge(
+            "custody_deposit_keys_free",
+            "Keys that are ready for new deposit addresses on EVM chains.",
+            ["tenant"],
+            registry=self.registry,
+        )
+        self._keys_refused = Gauge(
+            "custody_deposit_keys_refused",
+            "1 while the signer refuses to make the keys that were asked for.",
+            ["tenant"],
+            registry=self.registry,
+        )
 
     def request_observed(self, method: str, route: str, status: int, elapsed_s: float) -> None:
         """One request was answered."""
@@ -106,6 +118,11 @@ class Metrics:
         self._webhook_endpoints.labels("active").set(found.active)
         self._webhook_endpoints.labels("switched_off").set(found.switched_off)
         self._webhook_endpoints.labels("broken").set(found.broken)
+
+    def pool_observed(self, tenant: int, free: int, *, refused: bool) -> None:
+        """How many deposit keys a tenant has ready."""
+        self._free_keys.labels(str(tenant)).set(free)
+        self._keys_refused.labels(str(tenant)).set(refused)
 
     def exposition(self) -> bytes:
         """The text that Prometheus reads."""

@@ -14,10 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from cli.figures import figures_console
+from cli.ingest_decisions import add_verbs
 from cli.platform import FAILED, run_on_platform
 from custody import settings
 from custody.db.session import Database
 from custody.kernel.assetid import ChainId, parse_chain_id
+from custody.kernel.ids import show_id
 from custody.settings import ChainSettings
 from custody.wallets import service as wallets
 from ingestion import overview
@@ -65,6 +67,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     backfill.add_argument("--account", default=EVERY_VAULT, help="only this vault's; else every vault's")
     backfill.add_argument("--again", action="store_true", help="read the range anew although it is done")
     backfill.set_defaults(run=lambda chosen: run_on_platform(carry_out(chosen), "ingest backfill"))
+    add_verbs(verbs)
 
 
 async def show_status(chosen: argparse.Namespace) -> int:
@@ -286,6 +289,15 @@ def as_json(seen: Overview, alarms: Sequence[Alarm]) -> dict[str, object]:
         "holes": [list(part) for part in seen.holes],
         "registrations_waiting": seen.unnoticed,
         "backfills": [_backfill_json(each) for each in seen.backfills],
+        "survey": None
+        if seen.survey is None
+        else {
+            "pass": seen.survey.number,
+            "height": seen.survey.height,
+            "last_pass_ended_at": None if seen.survey.ended_at is None else seen.survey.ended_at.isoformat(),
+            "trouble": seen.survey.trouble or None,
+        },
+        "halt": None if seen.halt is None else show_id("hlt", seen.halt.id),
         "alarms": [{"code": each.code, "sentence": each.sentence} for each in alarms],
     }
 

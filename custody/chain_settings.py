@@ -123,6 +123,10 @@ class ChainSettings(Section):
     """EVM only: of the blocks that such windows say nothing of, one in so many is proved all the same."""
     finality_tag: FinalityTag = ""
     """EVM only: a block is final when the node's block of this tag is not below it. With confirmations too: when both say so."""
+    survey_questions_per_s: int = Field(default=100, ge=0, le=10_000)
+    """EVM only: how many balances of our accounts are asked for in a second, to find what came unseen. 0 for never."""
+    survey_period_s: int = Field(default=300, ge=1)
+    """EVM only: how long to wait after all of them were asked for."""
     confirmations: int = Field(ge=0)
     """How many blocks must follow before a block is final to us. 0 on Stellar, where a closed ledger is final."""
     assets: dict[AssetReference, AssetFinality] = Field(default_factory=dict)
@@ -208,6 +212,8 @@ class ChainSettings(Section):
             self.inner_value != "balances",
             self.inner_value_from,
             self.wrapped_native,
+            self.survey_questions_per_s != 100,
+            self.survey_period_s != 300,
             self.l1_fee,
             self.logs != "prove",
             self.finality_tag,

@@ -110,6 +110,14 @@ async def hold_fence(uow: UnitOfWork, chain: ChainId, fence: int) -> None:
         raise FenceLost(chain=chain, ours=fence, now=found)
 
 
+async def hold_alone(uow: UnitOfWork, chain: ChainId) -> int:
+    """Keep the cursor from moving and everybody else from booking of the chain until the transaction ends. Returns the fence."""
+    rows = await uow.conn.execute(
+        select(ingestion_cursors.c.fence).where(ingestion_cursors.c.chain == chain).with_for_update()
+    )
+    return int(rows.scalar_one())
+
+
 async def hold(uow: UnitOfWork, chain: ChainId) -> Position | None:
     """Keep the cursor, and with it the record of blocks, from moving until the transaction ends. Returns the position."""
     rows = await uow.conn.execute(

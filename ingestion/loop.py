@@ -15,9 +15,10 @@ from sqlalchemy.exc import DBAPIError
 
 from custody.chains.ports import Head
 from custody.db.session import Database
-from custody.identity import service as identity
+from custody.holdings.halts import FOLLOWING
+from custody.holdings.model import ChainHalt
 from custody.kernel.errors import Unavailable
-from ingestion import cursor, effects, settling
+from ingestion import cursor, effects, halting, settling
 from ingestion.backfill import service as backfills
 from ingestion.backoff import backoff
 from ingestion.errors import BrokenHashChain, InconsistentNode, ReorgTooDeep
@@ -109,10 +110,18 @@ class Loop:
             self.status.ended_step_at = asyncio.get_running_loop().time()
 
     async def step(self) -> bool:
-        """One batch, one rewind, or the news that there is nothing new. Returns whether anything moved."""
+        """One batch, one rewind, or the news that there is nothing new. Returns whether anything moved.
+
+        A chain that is halted does not move until a person has decided (`halting`)."""
+        halt = await halting.find_halt(self._db, self._chain)
+        self._note_halt(halt)
+        if halt is not None and halt.state != FOLLOWING:
+            return False
         async with self._db.read(None) as session:
             position = await cursor.load(session, self._chain)
             tip = None if position is None else await cursor.load_block(session, self._chain, position)
+        if position is not None and halt is not None:
+            return await self._rewind(position, halt)
         if tip is not None and (self._settled is None or self._settled[0] != position):
             # Something came between a block and its settling: what has been heard is enough to go on.
             await self._settle(tip, self._finality.known(tip))
@@ -120,16 +129,14 @@ class Loop:
         await backfills.take_notice(self._db, self._chain, self._fence, position)
         head = await self._or_stop(self._source.head())
         if position is not None and await self._was_replaced(position, head):
-            await self._part(position, head.height, head.hash)
-            return True
+            return await self._part(position, head.height, head.hash)
         first = await self._first() if position is None else position.height + 1
         facts = await self._fetch(first, head.height)
         for each in facts:
             if self._stop.is_set():
                 break
             if not continues(position, each.ref):
-                await self._part(position, each.ref.height, each.ref.hash)
-                return True
+                return await self._part(position, each.ref.height, each.ref.hash)
             position = await self._book(position, each)
             tip = each.ref
         if tip is not None:
@@ -188,8 +195,8 @@ class Loop:
             kept = await cursor.kept_blocks(session, self._chain, up_to=head.height, limit=1)
         return kept.get(head.height, head.hash) != head.hash
 
-    async def _part(self, position: Position | None, height: int, block_hash: str) -> None:
-        """A block does not continue ours: rewind where chains reorganise, stop where they do not."""
+    async def _part(self, position: Position | None, height: int, block_hash: str) -> bool:
+        """A block does not continue ours: rewind where chains reorganise, stop where they do not. Returns whether it moved."""
         if position is None or not self._source.reorganises:
             raise BrokenHashChain(
                 chain=self._chain,
@@ -198,25 +205,36 @@ class Loop:
                 our_height=None if position is None else position.height,
                 ours=None if position is None else position.hash,
             )
-        await self._rewind(position)
+        return await self._rewind(position, None)
 
-    async def _rewind(self, position: Position) -> None:
-        """Find the fork point over the network, then go back to it in one transaction."""
+    async def _rewind(self, position: Position, halt: ChainHalt | None) -> bool:
+        """Find the fork point over the network, then go back to it in one transaction, or halt. Returns whether it moved."""
+        head = await self._or_stop(self._source.head())
         fork = await self._find_fork(position)
         if fork == position:
-            raise InconsistentNode(chain=self._chain, height=position.height, reason="our block is back")
-        async with self._db.read(None) as session:
-            block = await cursor.load_block(session, self._chain, fork)
-            tenants = await identity.list_tenants(session)
-        async with self._db.unit_of_work(None) as uow:
-            await cursor.rewind(uow, self._chain, self._fence, position, fork)
-            touched = await effects.take_back(uow, self._chain, tenants, block)
+            if halt is None:
+                raise InconsistentNode(chain=self._chain, height=position.height, reason="our block is back")
+            await halting.end_returned(self._db, self._chain, halt)
+            return True
+        rewound = await halting.go_back(self._db, self._chain, self._fence, position, fork, head, halt)
+        if rewound is None:
+            self._note_halt(await halting.find_halt(self._db, self._chain))
+            return False
         self._settled = None
         self._finality.rewound(fork.height)
         self._metrics.rewound()
         _log.warning(
-            "ingestion.rewound", chain=self._chain, height=position.height, fork=fork.height, deposits=touched
+            "ingestion.rewound",
+            chain=self._chain,
+            height=position.height,
+            fork=fork.height,
+            deposits=rewound.deposits,
         )
+        return True
+
+    def _note_halt(self, halt: ChainHalt | None) -> None:
+        self.status.halted = halt is not None
+        self._metrics.halted(self.status.halted)
 
     async def _find_fork(self, position: Position) -> Position:
         """The highest block of ours that the node still has. Raises ReorgTooDeep."""

@@ -10,6 +10,7 @@ from custody.kernel.assetid import ChainId
 from custody.kernel.clock import Clock
 from ingestion.effects import Tally
 from ingestion.settling import Settled
+from ingestion.survey.model import Surveyed
 
 
 class Metrics:
@@ -79,6 +80,7 @@ class Metrics:
             by_source,
         )
         self._open_provider_series([*labels, "provider"])
+        self._watch_for_people(labels)
 
     def _open_provider_series(self, by_provider: list[str]) -> None:
         self._up = self._gauge("provider_up", "Whether the provider answers.", by_provider)
@@ -89,6 +91,29 @@ class Metrics:
         self._heads = self._gauge("heads_heard", "Whether its socket tells of new blocks.", by_provider)
         self._unusable = self._gauge(
             "provider_unusable", "Whether what it gave last could not be booked: page.", by_provider
+        )
+
+    def _watch_for_people(self, labels: list[str]) -> None:
+        """What a person must look at, and the survey that looks for it."""
+        self._notices = self._counter(
+            "notices_total", "What a person should see of blocks.", [*labels, "code"]
+        )
+        self._halted = self._gauge(
+            "halted", "Whether the chain was reorganised below finality and waits for a person: page.", labels
+        )
+        self._surveyed = self._gauge(
+            "survey_height", "Final block at which the survey compared accounts last.", labels
+        )
+        self._survey_blind = self._gauge(
+            "survey_blind",
+            "Whether the node does not tell the balances that the survey asks for: page.",
+            labels,
+        )
+        self._asked = self._counter("survey_questions_total", "Balances that the survey asked for.", labels)
+        self._unseen = self._counter(
+            "survey_unseen_total",
+            "Holdings that had changed in blocks that do not name their account.",
+            labels,
         )
 
     def leased(self, held: bool) -> None:  # noqa: FBT001 (a gauge's only value)
@@ -110,6 +135,8 @@ class Metrics:
         self._unlisted.labels(self._chain).inc(tally.unlisted)
         self._sent.labels(self._chain).inc(tally.transactions)
         self._unexplained.labels(self._chain).inc(tally.unexplained)
+        for code in tally.notices:
+            self._notices.labels(self._chain, code).inc()
 
     def settled(self, settled: Settled) -> None:
         """Note how many tenants could not be settled at the newest block and how many holdings differ from the chain there, and
@@ -130,6 +157,22 @@ class Metrics:
     def rewound(self) -> None:
         """Count one reorganisation."""
         self._reorgs.labels(self._chain).inc()
+
+    def halted(self, halted: bool) -> None:  # noqa: FBT001 (a gauge's only value)
+        """Note whether the chain waits for a person."""
+        self._halted.labels(self._chain).set(int(halted))
+
+    def surveyed(self, surveyed: Surveyed) -> None:
+        """Count one step of the survey."""
+        self._survey_blind.labels(self._chain).set(0)
+        if surveyed.height >= 0:
+            self._surveyed.labels(self._chain).set(surveyed.height)
+        self._asked.labels(self._chain).inc(surveyed.asked)
+        self._unseen.labels(self._chain).inc(surveyed.found)
+
+    def survey_failed(self) -> None:
+        """Note that the survey could not go on."""
+        self._survey_blind.labels(self._chain).set(1)
 
     def retried(self) -> None:
         """Count one failed step."""

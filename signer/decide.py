@@ -23,7 +23,7 @@ from signer.keyring import Keyring
 from signer.policy.effect import effect_of
 from signer.policy.ruling import Ruling, denied
 from signer.protocol.approvals import Approval
-from signer.protocol.checkpoint import VAULT as CHECKPOINTS
+from signer.protocol.attestation import STATEMENT_VAULTS
 from signer.protocol.governance import is_governance
 from signer.protocol.intent import Intent, StellarIntent
 from signer.protocol.messages import (
@@ -221,8 +221,8 @@ class Decider:
         public_key = state.public_keys.get(intent.key_id)
         if key is None or public_key is None or (key.org, key.vault) != (intent.org, intent.vault):
             raise Refusal("unknown_key", "the key is not one of this org and vault")
-        if key.vault == CHECKPOINTS:
-            raise Refusal("key_purpose", "a checkpoint key signs no transaction, whatever the policy says")
+        if key.vault in STATEMENT_VAULTS:
+            raise Refusal("key_purpose", "such a key signs no transaction, whatever the policy says")
         own = address_of(key.curve, public_key) == intent.source
         if key.curve != curve_of(intent) or not (own or cosigns(policy, intent)):
             raise Refusal("source_mismatch", "the source is not the key's address on this chain")

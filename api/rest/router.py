@@ -13,6 +13,7 @@ from api.rest import (
     cases,
     chains,
     customers,
+    deposit_pool,
     events,
     exchanges,
     payouts,
@@ -31,6 +32,7 @@ router = APIRouter()
 for part in (
     customers,
     wallets,
+    deposit_pool,
     vaults,
     assets,
     bulk_transfers,

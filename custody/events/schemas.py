@@ -109,6 +109,15 @@ OF_OBJECT: Mapping[str, Fields] = {
     "withdrawal": _WITHDRAWAL,
     "vault": {"chain": TEXT, "tx_hash": TEXT, "height": COUNT, "sequence": COUNT, "fee": ATOMIC},
     "holding": _BREAK,
+    "chain": {
+        "chain": TEXT,
+        "fork_height": COUNT,
+        "our_height": COUNT,
+        "final_height": COUNT,
+        "marks_spent": {"type": "boolean"},
+        "note": TEXT,
+        "trouble": TEXT,
+    },
     "payout": _PAYOUT,
     "receipt": {
         "receipt_id": ID,

@@ -219,6 +219,21 @@ async def load_included_above(uow: UnitOfWork, chain: ChainId, above: int) -> li
     )
 
 
+async def load_ended_above(session: ReadSession, chain: ChainId, above: int) -> list[Attempt]:
+    """Attempts whose end was booked of blocks above this height."""
+    rows = await session.conn.execute(
+        select(attempts)
+        .where(
+            attempts.c.tenant_id == session.tenant,
+            attempts.c.chain == chain,
+            attempts.c.state.in_(("confirmed", "failed")),
+            attempts.c.height > above,
+        )
+        .order_by(attempts.c.height, attempts.c.withdrawal_id)
+    )
+    return [_attempt(row) for row in rows]
+
+
 async def load_lapsed(uow: UnitOfWork, chain: ChainId, height: int) -> list[Attempt]:
     """Signed attempts that can no longer reach a block, now that this height is final without them."""
     return await _select(

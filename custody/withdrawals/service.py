@@ -233,6 +233,11 @@ async def list_attempts(session: ReadSession, ids: Collection[WithdrawalId]) -> 
     return await attempt_store.load_attempts_of(session, ids)
 
 
+async def list_ended_above(session: ReadSession, chain: ChainId, height: int) -> list[Attempt]:
+    """Transactions of ours that ended in blocks above a height: what is at stake when they are replaced."""
+    return await attempt_store.load_ended_above(session, chain, height)
+
+
 async def list_withdrawals(
     session: ReadSession,
     after: WithdrawalId | None = None,

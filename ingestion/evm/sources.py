@@ -6,7 +6,7 @@ What is asked, and why: `prove` (receipts), `inner` (traces), `balances` (what t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -18,10 +18,10 @@ from custody.chains.evm.address import checksum
 from custody.chains.evm.rpc import EvmRpc
 from custody.chains.jsonrpc import JsonRpc, require_dict, require_list
 from custody.chains.ports import Head
-from custody.kernel.assetid import ChainId
+from custody.kernel.assetid import AssetId, ChainId
 from custody.kernel.errors import CustodyError
 from ingestion.errors import InconsistentNode, NodeLacksTag, TagMissing
-from ingestion.evm import balances, contracts
+from ingestion.evm import balances, contracts, holders
 from ingestion.evm.encoding import DEPOSIT
 from ingestion.evm.errors import FeeUntold, ForgedBlock, NodeCannotTrace, UnprovableBlock
 from ingestion.evm.inner import DEBUG, TRACE, TRACER, InnerTransfer, of_frames, of_traces
@@ -175,7 +175,31 @@ class RpcBlocks:
 
         Raises ForgedBlock, UnprovableBlock or StateUnavailable when what the node says may not be booked.
         """
-        reads = await self._blocks(first, min(last, first + BATCH_BLOCKS - 1))
+        reads = await self._read(first, min(last, first + BATCH_BLOCKS - 1))
+        named = [self._named(each) for each in reads]
+        everybody = frozenset[str]().union(*named)
+        ours = await self._watch(everybody) if everybody else frozenset()
+        return [await self._facts(each, ours & names) for each, names in zip(reads, named, strict=True)]
+
+    async def fetch_naming(
+        self, height: int, questions: Collection[tuple[str, AssetId]]
+    ) -> BlockFacts | None:
+        """One block as `fetch` gives it had it named these accounts and moved these tokens for them; None where there is none.
+
+        Accounts that are ours. Raises like `fetch`."""
+        reads = await self._read(height, height)
+        if not reads:
+            return None
+        ours = await self._watch(self._named(reads[0]))
+        return await self._facts(reads[0], ours | {account for account, _ in questions}, also=questions)
+
+    async def balances(self, block_hash: str, questions: Sequence[tuple[str, AssetId]]) -> list[int | None]:
+        """Each balance after a block; None where a token's contract does not tell. Raises StateUnavailable."""
+        return await self._state.balances(block_hash, questions)
+
+    async def _read(self, first: int, last: int) -> list[_Read]:
+        """Blocks with all that was asked of them, proved."""
+        reads = await self._blocks(first, last)
         if self._means.sample_every is not None and not self._newest:
             await self.head()
         found = await self._receipts.gather([each.block for each in reads], self._newest)
@@ -185,10 +209,7 @@ class RpcBlocks:
         await self._add_inner(reads)
         for each in reads:
             each.transfers = token_transfers(each.logs, self._means.wrapped_native)
-        named = [self._named(each) for each in reads]
-        everybody = frozenset[str]().union(*named)
-        ours = await self._watch(everybody) if everybody else frozenset()
-        return [await self._facts(each, ours & names) for each, names in zip(reads, named, strict=True)]
+        return reads
 
     async def hashes(self, heights: Sequence[int]) -> dict[int, str]:
         """The hashes that the node's chain has at these heights now."""
@@ -274,7 +295,9 @@ class RpcBlocks:
         named = named_accounts(read.block, read.transfers, read.inner)
         return named if self._is_traced(read.block) else named | hinted_accounts(read.block, read.logs)
 
-    async def _facts(self, read: _Read, ours: frozenset[str]) -> BlockFacts:
+    async def _facts(
+        self, read: _Read, ours: frozenset[str], also: Collection[tuple[str, AssetId]] = ()
+    ) -> BlockFacts:
         wanted = set(relevant_hashes(read.block, read.transfers, ours, read.inner)) if ours else set()
         receipts = {
             str(each["transactionHash"]).lower(): each
@@ -288,15 +311,20 @@ class RpcBlocks:
             self._chain, read.block, receipts, ours, inner=read.inner, wrapped=self._means.wrapped_native
         )
         facts = replace(facts, notices=tuple(read.notices))
-        if ours:
-            readings = await self._state.readings(read.block, balances.questions(self._chain, facts, ours))
-            facts = balances.compare(self._chain, facts, readings)
         upgraded = contracts.upgraded(read.logs)
         moved = {each.contract for each in read.transfers if each.tx_hash in wanted}
+        asked = {contracts.contract_of(asset) for _, asset in also if not asset.is_native}
+        concerned = frozenset(upgraded) | moved | asked
+        listed = await self._listed(concerned) if concerned else {}
+        if ours:
+            questions = dict.fromkeys((*balances.questions(self._chain, facts, ours), *also))
+            readings = await self._state.readings(read.block, list(questions))
+            facts = balances.compare(self._chain, facts, readings)
+            tokens = {each.asset for each in readings if contracts.contract_of(each.asset) in listed}
+            facts = replace(facts, state=holders.read_state(facts, readings, tokens))
         if upgraded or moved:
-            told = await self._state.tokens(
-                read.block, await self._listed(frozenset(upgraded) | moved), moved
-            )
+            about = {each: listed[each] for each in listed if each in upgraded or each in moved}
+            told = await self._state.tokens(read.block, about, moved)
             facts = replace(facts, notices=(*facts.notices, *contracts.alarms(upgraded, told)))
         for each in facts.notices[len(read.notices) :]:
             _log.error(

@@ -20,9 +20,9 @@ from custody.chains.evm.abi import (
 )
 from custody.chains.jsonrpc import JsonRpc
 from custody.kernel.assetid import AssetId, ChainId
+from ingestion.errors import StateUnavailable
 from ingestion.evm.balances import Reading
 from ingestion.evm.contracts import TokenState
-from ingestion.evm.errors import StateUnavailable
 
 CALL = "eth_call"
 BALANCE = "eth_getBalance"
@@ -83,6 +83,15 @@ class StateReader:
             Reading(account=account, asset=asset, before=amounts[2 * place], after=amounts[2 * place + 1])
             for place, (account, asset) in enumerate(questions)
         ]
+
+    async def balances(self, block_hash: str, questions: Sequence[tuple[str, AssetId]]) -> list[int | None]:
+        """Each balance after one block; None where a token's contract does not tell. Raises StateUnavailable, like `readings`."""
+        asked = [_balance_call(account, asset, {"blockHash": block_hash}) for account, asset in questions]
+        answers = await self._each(asked)
+        for (method, _), answer in zip(asked, answers, strict=True):
+            if isinstance(answer, RpcRefused) and (method == BALANCE or not _ran_and_failed(answer)):
+                raise StateUnavailable(chain=self._chain, block=block_hash, reason=answer.rpc_message)
+        return [_amount(method, answer) for (method, _), answer in zip(asked, answers, strict=True)]
 
     async def tokens(
         self, block: Mapping[str, Any], listed: Mapping[str, int], moved: set[str]
