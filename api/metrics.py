@@ -56,6 +56,22 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._free_keys = Gauge(
+            "custody_deposit_keys_free",
+            "Keys that are ready for new deposit addresses on EVM chains.",
+            ["tenant"],
+            registry=self.registry,
+        )
+        self._keys_refused = Gauge(
+            "custody_deposit_keys_refused",
+            "1 while the signer refuses to make the keys that were asked for.",
+            ["tenant"],
+            registry=self.registry,
+        )
+        self._measure_webhooks()
+
+    def _measure_webhooks(self) -> None:
+        """Set by whoever reads the figures, at each scrape."""
         self._webhooks_waiting = Gauge(
             "custody_webhook_deliveries_waiting",
             "Deliveries that are not at an end, in all tenants.",
@@ -76,18 +92,6 @@ class Metrics:
             "custody_webhook_endpoints",
             "Endpoints by state: active, disabled by an operator, or disabled by what they answered.",
             ["state"],
-            registry=self.registry,
-        )
-        self._free_keys = Gauge(
-            "custody_deposit_keys_free",
-            "Keys that are ready for new deposit addresses on EVM chains.",
-            ["tenant"],
-            registry=self.registry,
-        )
-        self._keys_refused = Gauge(
-            "custody_deposit_keys_refused",
-            "1 while the signer refuses to make the keys that were asked for.",
-            ["tenant"],
             registry=self.registry,
         )
 
