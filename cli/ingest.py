@@ -273,6 +273,8 @@ def as_json(seen: Overview, alarms: Sequence[Alarm]) -> dict[str, object]:
         "cursor_height": seen.height,
         "head_height": seen.head,
         "lag_blocks": seen.lag_blocks,
+        "blocks_per_s": None if seen.blocks_per_s is None else round(seen.blocks_per_s, 1),
+        "eta_s": seen.eta_s,
         "lag_s": None if seen.lag_s is None else round(seen.lag_s, 1),
         "last_block_at": None if seen.closed_at is None else seen.closed_at.isoformat(),
         "worker": None
@@ -328,7 +330,7 @@ def _cells(seen: Overview) -> tuple[str, ...]:
         "" if said is None else _sources(said.gauges),
         _known(seen.height),
         _known(seen.head),
-        _known(seen.lag_blocks),
+        _distance(seen),
         _span(seen.lag_s),
         UNKNOWN if seen.closed_at is None else f"{seen.closed_at:%Y-%m-%d %H:%M:%S}",
         " ".join(f"{first}-{last}" for first, last in seen.covered),
@@ -348,6 +350,12 @@ def _sources(gauges: Mapping[str, int]) -> str:
     ]
     providers = [label if up else f"{label} (down)" for label, up in by_kind["provider_up"]]
     return ": ".join(filter(None, (", ".join(trusted), ", ".join(providers))))
+
+
+def _distance(seen: Overview) -> str:
+    """How many blocks behind, and where that is being caught up with, for how long still."""
+    blocks = _known(seen.lag_blocks)
+    return f"{blocks} ({_span(seen.eta_s)})" if seen.lag_blocks and seen.eta_s is not None else blocks
 
 
 def _progress(backfill: Backfill) -> str:

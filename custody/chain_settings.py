@@ -9,7 +9,10 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from custody.evm_presets import PRESETS, FinalityTag, PresetName
+from custody.settings_evm import EvmSending
 
+TRANSFER_GAS = 21_000
+"""What a transfer of ether takes by itself. Source: yellow paper, appendix G."""
 STELLAR_SILENCE_S = 30
 """A Stellar network closes a ledger every five to six seconds; after so long without one something is wrong."""
 STELLAR_NETWORKS = {
@@ -145,6 +148,8 @@ class ChainSettings(Section):
     """EVM only: cap of the fee per gas. Source: EIP-1559."""
     max_priority_fee_per_gas_wei: int = Field(default=0, ge=0)
     """EVM only: cap of the tip per gas. Source: EIP-1559."""
+    evm: EvmSending = EvmSending()
+    """EVM only: fees, replacement, and how many transactions of a key may be under way."""
     tx_valid_s: int = Field(ge=10)
     """How long a signed transaction may wait to be included."""
     tx_valid_ledgers: int = Field(default=0, ge=0)
@@ -218,6 +223,7 @@ class ChainSettings(Section):
             self.logs != "prove",
             self.finality_tag,
             self.assets,
+            self.evm != EvmSending(),
         )
         if self.kind == "stellar":
             fits = all(stellar) and not any((*evm, *evm_optional))
@@ -225,6 +231,8 @@ class ChainSettings(Section):
             fits = all(evm) and not any((*stellar, *optional))
         if not fits:
             raise ValueError(f"chain {self.id} needs all limits of kind {self.kind} and none of the other")
+        if self.evm.rollup == "arbitrum" and min(self.gas_limit_native, self.gas_limit_erc20) <= TRANSFER_GAS:
+            raise ValueError(f"chain {self.id} counts the layer below as gas: its gas limits leave no room")
         return self
 
     @model_validator(mode="after")

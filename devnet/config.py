@@ -182,6 +182,8 @@ def policy_document(approvers: dict[str, str], stellar_passphrase: str) -> str:
             _rule("stellar-memos", STELLAR_CHAIN, "stellar_memo_required", 0, 100_000),
             _rule("ether-payments", EVM_CHAIN, "evm_transfer", 10**21, 10**17),
             _rule("token-payments", EVM_CHAIN, "evm_erc20_transfer", 10**15, 10**17),
+            _rule("nonce-cancels", EVM_CHAIN, "evm_cancel", 0, 10**17),
+            _rule("nonce-fills", EVM_CHAIN, "evm_fill", 0, 10**17),
             _deposit_key_rule(),
             *(_key_rule(curve) for curve in ("ed25519", "secp256k1")),
             *(_key_state_rule(curve) for curve in ("ed25519", "secp256k1")),

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from custody.kernel.assetid import ChainId
 from custody.kernel.clock import Clock
 from ingestion.effects import Tally
+from ingestion.progress import Progress
 from ingestion.settling import Settled
 from ingestion.survey.model import Surveyed
 
@@ -21,6 +22,7 @@ class Metrics:
         self._chain = chain
         self._clock = clock
         self._closed_at: datetime | None = None
+        self._progress = Progress()
         self.registry = CollectorRegistry()
         labels = ["chain"]
         self._cursor = self._gauge("cursor_height", "Newest block that is booked.", labels)
@@ -28,6 +30,7 @@ class Metrics:
         self._lag_blocks = self._gauge("lag_blocks", "Blocks between the two.", labels)
         self._lag_seconds = self._gauge("lag_seconds", "Age of the newest booked block.", labels)
         self._lag_seconds.labels(chain).set_function(self._age_s)
+        self._open_pace_series(labels)
         self._last_block = self._gauge(
             "last_block_timestamp_seconds", "Chain time of the newest booked block.", labels
         )
@@ -82,6 +85,18 @@ class Metrics:
         self._open_provider_series([*labels, "provider"])
         self._watch_for_people(labels)
 
+    def _open_pace_series(self, labels: list[str]) -> None:
+        self._pace = self._gauge(
+            "booked_blocks_per_minute", "Over the last minute; -1 while unknown.", labels
+        )
+        self._eta = self._gauge(
+            "catch_up_seconds",
+            "Until the node's newest block is reached; -1 while unknown, or when the distance does not shrink.",
+            labels,
+        )
+        self._pace.labels(self._chain).set(-1)
+        self._eta.labels(self._chain).set(-1)
+
     def _open_provider_series(self, by_provider: list[str]) -> None:
         self._up = self._gauge("provider_up", "Whether the provider answers.", by_provider)
         self._provider_head = self._gauge("provider_head_height", "Its newest block.", by_provider)
@@ -125,6 +140,10 @@ class Metrics:
         self._cursor.labels(self._chain).set(height)
         self._head.labels(self._chain).set(head)
         self._lag_blocks.labels(self._chain).set(max(0, head - height))
+        self._progress.stands_at(self._clock.now(), height, head)
+        pace, eta_s = self._progress.blocks_per_s, self._progress.eta_s
+        self._pace.labels(self._chain).set(-1 if pace is None else pace * 60)
+        self._eta.labels(self._chain).set(-1 if eta_s is None else eta_s)
         self._closed_at = closed_at
         self._last_block.labels(self._chain).set(int(closed_at.timestamp()))
 
@@ -175,7 +194,8 @@ class Metrics:
         self._survey_blind.labels(self._chain).set(1)
 
     def retried(self) -> None:
-        """Count one failed step."""
+        """Count one failed step: when the head is reached is unknown again."""
+        self._eta.labels(self._chain).set(-1)
         self._retries.labels(self._chain).inc()
 
     def silent(self, silent: bool) -> None:  # noqa: FBT001 (a gauge's only value)

@@ -77,6 +77,24 @@ class Overview:
         """Blocks between the node's newest and ours."""
         return None if self.head is None or self.height is None else max(0, self.head - self.height)
 
+    @property
+    def blocks_per_s(self) -> float | None:
+        """Blocks that the worker booked a second over the last minute."""
+        pace = self._said("booked_blocks_per_minute")
+        return None if pace is None else pace / 60
+
+    @property
+    def eta_s(self) -> int | None:
+        """Seconds until the node's newest block is reached, at the pace of the last minute."""
+        return self._said("catch_up_seconds")
+
+    def _said(self, gauge: str) -> int | None:
+        """What the worker that has the chain says; it says -1 of what it does not know."""
+        if self.report is None or not self.is_held:
+            return None
+        value = self.report.gauges.get(gauge, -1)
+        return None if value < 0 else value
+
 
 async def load(session: ReadSession, chain: ChainId) -> Overview:
     """One snapshot of all that the database knows about the chain's ingestion."""

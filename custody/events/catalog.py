@@ -40,6 +40,7 @@ EVENTS: dict[str, str | None] = {
     "withdrawal.confirming": None,
     "withdrawal.settled": None,
     "withdrawal.failed": None,
+    "withdrawal.stuck": None,
     "vault.unknown_transaction": None,
     "holding.break_opened": None,
     "holding.break_closed": None,

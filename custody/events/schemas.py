@@ -160,6 +160,7 @@ OF_OBJECT: Mapping[str, Fields] = {
 """Fields by the object that an event is about."""
 MORE: Mapping[str, Fields] = {
     "withdrawal.decided": {"approver": TEXT, "decision": TEXT, "missing": COUNT},
+    "withdrawal.stuck": {"stuck": TEXT},
     "payout.contradicted": {"contradicting_event": TEXT, "source": TEXT},
     "holding.break_opened": {"first_height": COUNT, "first_tx": TEXT_OR_NULL},
 }

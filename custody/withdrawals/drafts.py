@@ -23,7 +23,7 @@ from custody.withdrawals.errors import UnsupportedAsset
 from custody.withdrawals.model import Withdrawal
 from custody.withdrawals.moves import announce, move
 
-_CLOCK_SKEW_S = 60
+CLOCK_SKEW_S = 60
 """An intent is valid from a little before it was made, for a signer whose clock is behind ours."""
 
 
@@ -63,7 +63,7 @@ async def source(
         request_id=withdrawal_id,
         initiator=principal.subject,
         policy_version=(await policies.current(uow)).version,
-        not_before=now - _CLOCK_SKEW_S,
+        not_before=now - CLOCK_SKEW_S,
         expires_at=now + settings.intent_valid_s,
     )
 

@@ -20,7 +20,7 @@ from custody.chains.ports import ChainClient, FeeQuote, SubmissionStatus
 from custody.db.session import UnitOfWork
 from custody.kernel.assetid import ChainId, native
 from custody.kernel.errors import CustodyError, InvariantViolated, Unavailable
-from custody.kernel.ids import AttemptId, TenantId, WithdrawalId, new_uuid
+from custody.kernel.ids import TenantId, WithdrawalId
 from custody.ledger import service as ledger
 from custody.signing import intents
 from custody.signing.errors import SignerRefused
@@ -28,13 +28,14 @@ from custody.signing.model import EvmSlot, SignedTransaction, Slot, StellarSlot
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault
 from custody.withdrawals import attempt_store, store
+from custody.withdrawals import evm_execution as evm
 from custody.withdrawals.errors import SlotContested, UnknownWithdrawal
 from custody.withdrawals.model import Attempt, Withdrawal
 from custody.withdrawals.moves import WORKER, move
 from custody.withdrawals.ports import Means
+from custody.withdrawals.reservation import hold_off, new_attempt, take
 from custody.withdrawals.settlement import claim_stray, lock_hash, release
-from custody.withdrawals.slots import EvmView, StellarView, Wait, choose_evm, choose_stellar
-from custody.withdrawals.transitions import ATTEMPTS
+from custody.withdrawals.slots import StellarView, Wait, choose_stellar
 
 _log = structlog.get_logger(__name__)
 
@@ -125,6 +126,8 @@ async def _step(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
             return await _reserve(means, tenant, withdrawal)
         case "signing":
             return await _sign(means, tenant, withdrawal, _given(attempt))
+        case "broadcasting" if attempt is not None and attempt.state == "reserved":
+            return await _sign(means, tenant, withdrawal, attempt)
         case "broadcasting":
             return await _send(means, tenant, withdrawal, _given(attempt))
         case "rejected":
@@ -150,10 +153,10 @@ async def _reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bo
         if means.clock.now() >= locked.expires_at:
             await _close(uow, locked)
             return False
-        if namespace(vault.chain) == STELLAR:
-            chosen = await _choose_stellar(uow, means, locked, vault, asked)
-        else:
-            chosen = await _choose_evm(uow, locked, vault, asked)
+        if namespace(vault.chain) != STELLAR:
+            seen = evm.Asked(sequence=asked.sequence, holds=asked.holds, quote=asked.quote)
+            return await evm.reserve(uow, means, locked, vault, seen)
+        chosen = await _choose_stellar(uow, means, locked, vault, asked)
         return await _write_slot(uow, locked, vault, chosen)
 
 
@@ -192,54 +195,12 @@ async def _choose_stellar(
     )
 
 
-async def _choose_evm(uow: UnitOfWork, withdrawal: Withdrawal, vault: Vault, asked: _Asked) -> Slot | Wait:
-    price, tip = intents.price_caps(withdrawal.intent)
-    committed = await attempt_store.load_commitments(uow, vault.id)
-    view = EvmView(
-        next_nonce=asked.sequence,
-        taken=await attempt_store.taken_slots(uow, vault.id, asked.sequence),
-        spendable=asked.holds - sum(intents.evm_spend(intent, bid) for intent, bid in committed),
-        quote=asked.quote,
-    )
-    return choose_evm(
-        view,
-        spend_at=lambda bid: intents.evm_spend(withdrawal.intent, bid),
-        max_fee_per_gas=price,
-        max_priority_fee_per_gas=tip,
-    )
-
-
 async def _write_slot(uow: UnitOfWork, withdrawal: Withdrawal, vault: Vault, chosen: Slot | Wait) -> bool:
     if isinstance(chosen, Wait):
-        _log.info("withdrawal.waits", withdrawal_id=str(withdrawal.id), reason=chosen.reason)
-        await store.look_again(uow, withdrawal, chosen.look_in_s)
+        await hold_off(uow, withdrawal, chosen)
         return False
-    earlier = await attempt_store.load_attempts(uow, withdrawal.id)
-    stellar = isinstance(chosen, StellarSlot)
-    attempt = Attempt(
-        id=AttemptId(new_uuid()),
-        withdrawal_id=withdrawal.id,
-        vault_id=vault.id,
-        chain=vault.chain,
-        number=len(earlier) + 1,
-        state=ATTEMPTS.initial,
-        sequence=chosen.sequence if isinstance(chosen, StellarSlot) else chosen.nonce,
-        max_ledger=chosen.max_ledger if isinstance(chosen, StellarSlot) else None,
-        max_time=chosen.max_time if isinstance(chosen, StellarSlot) else None,
-        fee_bid=chosen.fee if isinstance(chosen, StellarSlot) else chosen.max_fee_per_gas,
-        priority_fee=0 if isinstance(chosen, StellarSlot) else chosen.max_priority_fee_per_gas,
-        tx=None,
-        tx_hash=None,
-        sends=0,
-        last_answer="",
-        height=None,
-        succeeded=None,
-        fee_paid=None,
-        included_at=None,
-    )
-    await attempt_store.insert_attempt(uow, attempt, exclusive=stellar)
-    if withdrawal.state == "approved":
-        await move(uow, withdrawal, "reserve", actor=WORKER, detail={"sequence": attempt.sequence})
+    number = len(await attempt_store.load_attempts(uow, withdrawal.id)) + 1
+    await take(uow, withdrawal, new_attempt(withdrawal, vault, number, chosen), exclusive=True)
     return True
 
 
@@ -258,13 +219,15 @@ async def _sign(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
     async with means.db.read(tenant) as session:
         decisions = await approvals.list_for(session, withdrawal.digest)
     try:
-        signed = await means.signer.sign(withdrawal.intent, decisions, _slot(attempt))
+        signed = await means.signer.sign(attempt.intent or withdrawal.intent, decisions, _slot(attempt))
     except SignerRefused as refusal:
         return await _refused(means, tenant, withdrawal, attempt, refusal.reason)
     async with means.db.unit_of_work(tenant) as uow:
         await lock_hash(uow, attempt.chain, signed.tx_hash)
         locked = await store.lock_withdrawal(uow, withdrawal.id)
         if locked is not None and locked.state == withdrawal.state:
+            if not await attempt_store.is_reserved(uow, attempt):
+                return True
             await _store_bytes(uow, locked, attempt, signed)
     return True
 
@@ -273,8 +236,9 @@ async def _store_bytes(
     uow: UnitOfWork, withdrawal: Withdrawal, attempt: Attempt, signed: SignedTransaction
 ) -> None:
     stored = await attempt_store.change_attempt(uow, attempt, "sign", tx=signed.tx, tx_hash=signed.tx_hash)
-    moved = await move(uow, withdrawal, "sign", actor=WORKER, detail={"tx_hash": signed.tx_hash})
-    await claim_stray(uow, moved, stored)
+    if withdrawal.state == "signing":
+        withdrawal = await move(uow, withdrawal, "sign", actor=WORKER, detail={"tx_hash": signed.tx_hash})
+    await claim_stray(uow, withdrawal, stored)
 
 
 async def _refused(
@@ -296,6 +260,11 @@ async def _refused(
         locked = await store.lock_withdrawal(uow, withdrawal.id)
         if locked is None or locked.state != withdrawal.state:
             return True
+        if not await attempt_store.is_reserved(uow, attempt):
+            return True
+        if locked.state == "broadcasting":
+            await evm.replacement_refused(uow, locked, attempt, reason)
+            return False
         if not another_slot and (commands := release(locked)):
             await ledger.post(uow, *commands)
         # A nonce that the signer's journal knows is spoken for, whatever our rows say; it is not tried again.
@@ -319,7 +288,11 @@ async def _send(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
                 return True
             if now.state == "signed":
                 await attempt_store.change_attempt(uow, now, "send")
-    submission = await _client(means, attempt.chain).submit(attempt.tx, attempt.tx_hash)
+    on_evm = namespace(attempt.chain) != STELLAR
+    if on_evm and await evm.stands_back(means, tenant, withdrawal, attempt):
+        return False
+    client = _client(means, attempt.chain)
+    submission = await client.submit(attempt.tx, attempt.tx_hash)
     answer = f"{submission.status.value} {submission.code}".strip()
     again_s = min(_SEND_AGAIN_S[submission.status] * 2 ** min(attempt.sends, 5), _SEND_AGAIN_MAX_S)
     _log.info("withdrawal.broadcast", withdrawal_id=str(withdrawal.id), tx=attempt.tx_hash, answer=answer)
@@ -328,6 +301,10 @@ async def _send(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
         if locked is not None and locked.state == withdrawal.state:
             await attempt_store.note_answer(uow, attempt, answer)
             await store.look_again(uow, withdrawal, again_s)
+    # A first refusal may be about the price. One of a replacement is looked at in the next round: the node's quote may lag.
+    refused = submission.status is SubmissionStatus.REFUSED and attempt.alternative_of is None
+    if on_evm and (attempt.sends or refused):
+        return await evm.follow(means, client, tenant, withdrawal, attempt, submission)
     return False
 
 

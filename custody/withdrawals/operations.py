@@ -23,7 +23,7 @@ from custody.withdrawals.transitions import WITHDRAWALS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Operation:
+class Operation:
     """What is asked for, and the bytes that approvers will sign."""
 
     kind: Kind
@@ -31,6 +31,7 @@ class _Operation:
     destination: str
     memo: Memo
     intent: bytes
+    target_id: WithdrawalId | None = None
 
 
 async def request_trustline(
@@ -58,7 +59,7 @@ async def request_trustline(
     check_trustline(asset, vault.chain, vault.account)
     caps = drafts.stellar_caps(drafts.configured(settings, asset))
     source = await drafts.source(uow, principal, withdrawal_id, vault, settings, clock)
-    operation = _Operation(
+    operation = Operation(
         kind="change_trust",
         asset=asset,
         destination=asset.reference.partition(":")[2],
@@ -66,7 +67,7 @@ async def request_trustline(
         intent=intents.build_trustline_intent(source, caps, asset=asset),
     )
     verdict = await drafts.allowed(uow, operation.intent)
-    return await drafts.begin(uow, _new(principal, source, vault, operation, clock), verdict)
+    return await drafts.begin(uow, new_operation(principal, source, vault, operation, clock), verdict)
 
 
 async def request_anchor(
@@ -95,7 +96,7 @@ async def request_anchor(
     await assets.get(uow, asset)
     vault = await wallets.omnibus(uow, chain)
     source = await drafts.source(uow, principal, withdrawal_id, vault, settings, clock)
-    operation = _Operation(
+    operation = Operation(
         kind="anchor",
         asset=asset,
         destination=vault.account,
@@ -103,7 +104,7 @@ async def request_anchor(
         intent=intents.build_anchor_intent(source, caps, seal_hash=seal_hash),
     )
     verdict = await drafts.allowed(uow, operation.intent)
-    return await drafts.begin(uow, _new(principal, source, vault, operation, clock), verdict)
+    return await drafts.begin(uow, new_operation(principal, source, vault, operation, clock), verdict)
 
 
 async def request_memo_required(
@@ -133,7 +134,7 @@ async def request_memo_required(
     caps = drafts.stellar_caps(drafts.configured(settings, asset))
     await assets.get(uow, asset)
     source = await drafts.source(uow, principal, withdrawal_id, vault, settings, clock)
-    operation = _Operation(
+    operation = Operation(
         kind="memo_required",
         asset=asset,
         destination=vault.account,
@@ -141,12 +142,13 @@ async def request_memo_required(
         intent=intents.build_memo_required_intent(source, caps),
     )
     verdict = await drafts.allowed(uow, operation.intent)
-    return await drafts.begin(uow, _new(principal, source, vault, operation, clock), verdict)
+    return await drafts.begin(uow, new_operation(principal, source, vault, operation, clock), verdict)
 
 
-def _new(
-    principal: Principal, source: Source, vault: Vault, operation: _Operation, clock: Clock
+def new_operation(
+    principal: Principal, source: Source, vault: Vault, operation: Operation, clock: Clock
 ) -> Withdrawal:
+    """The operation as a withdrawal in its first state: nobody's money, and no amount."""
     return Withdrawal(
         id=WithdrawalId(source.request_id),
         kind=operation.kind,
@@ -166,4 +168,5 @@ def _new(
         expires_at=drafts.moment(source.expires_at),
         created_at=clock.now(),
         changed_at=clock.now(),
+        target_id=operation.target_id,
     )

@@ -45,12 +45,21 @@ from custody.withdrawals.model import (
     WithdrawalView,
 )
 from custody.withdrawals.moves import move, snapshot
+from custody.withdrawals.nonce_operations import request_cancel, request_fill
 from custody.withdrawals.operations import request_anchor, request_memo_required, request_trustline
-from custody.withdrawals.settlement import end, find_final, observe_transaction, orphan_above, release
+from custody.withdrawals.settlement import (
+    concede,
+    end,
+    find_final,
+    observe_transaction,
+    orphan_above,
+    release,
+)
 from custody.withdrawals.transitions import WITHDRAWALS
 
 __all__ = [
     "cancel",
+    "concede",
     "decide",
     "due",
     "end",
@@ -64,6 +73,8 @@ __all__ = [
     "orphan_above",
     "request",
     "request_anchor",
+    "request_cancel",
+    "request_fill",
     "request_memo_required",
     "request_trustline",
     "view",

@@ -21,7 +21,7 @@ from ingestion.loop import Loop
 from ingestion.ports import ChainSource
 from tests.fakes.key_maker import FakeKeyMaker
 from tests.integration.evm_stage import CHAIN, ETH, evm_settings, node, outsider
-from tests.integration.ingestion_harness import Desk, build_loop, catch_up, take_fence
+from tests.integration.ingestion_harness import Desk, build_loop, catch_up, decide_halt, take_fence
 
 __all__ = ["node", "outsider"]
 
@@ -131,6 +131,11 @@ async def test_a_reorganisation_takes_what_was_suspended_back(
     await settle(outsider, loop)
     assert len(await open_cases(desk)) == 1
     await outsider.call("anvil_reorg", 2, [])
+    await settle(outsider, loop)
+    assert [each.state for each in await desk.deposits()] == [
+        "suspended"
+    ]  # it was final: a person has to look
+    await decide_halt(desk.db, CHAIN, follow=True)
     await settle(outsider, loop)
     assert [each.state for each in await desk.deposits()] == ["reversed"]
     assert await desk.suspended(ETH) == 0

@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql
 from custody.db.ddl import append_only, grant, tenant_isolation
 
 revision = "0024"
-down_revision = "0020"
+down_revision = "0021"
 branch_labels = None
 depends_on = None
 
