@@ -17,7 +17,7 @@ from tests.fakes.contracts import call_data, deploy
 from tests.fakes.key_maker import FakeKeyMaker
 from tests.integration.crash_harness import die_before_every_statement, rows
 from tests.integration.evm_stage import CHAIN, ETH, evm_settings, node, outsider
-from tests.integration.ingestion_harness import Desk, build_loop, catch_up, take_fence
+from tests.integration.ingestion_harness import Desk, build_loop, catch_up, decide_halt, take_fence
 
 __all__ = ["node", "outsider"]
 
@@ -64,6 +64,10 @@ async def test_dying_before_any_statement_books_each_payment_once_and_takes_each
 
     await outsider.call("anvil_reorg", CONFIRMATIONS + 1, [])
     await pay()
+    # It goes below what was final: the chain halts until a person has looked.
+    assert await die_before_every_statement(desk, loop_of) > 20
+    assert (await rows(desk.db, desk.tenant))["ledger_transfers"] == booked["ledger_transfers"]
+    await decide_halt(desk.db, CHAIN, follow=True)
     assert await die_before_every_statement(desk, loop_of) > 100
     after = await rows(desk.db, desk.tenant)
     await catch_up(loop_of(await take_fence(desk.db, CHAIN)))

@@ -36,7 +36,7 @@ from tests.fakes.ledger_network import shown
 from tests.integration.anvil_node import run_anvil
 from tests.integration.backfill_harness import ignore
 from tests.integration.evm_stage import CHAIN, ETH, evm_settings
-from tests.integration.ingestion_harness import Desk, build_loop, catch_up, take_fence
+from tests.integration.ingestion_harness import Desk, build_loop, catch_up, decide_halt, take_fence
 
 pytestmark = pytest.mark.stack
 BLOCK = "eth_getBlockByNumber"
@@ -172,6 +172,10 @@ async def test_a_reorganisation_takes_back_what_was_vouched_for(town: Town) -> N
     for each in (town.first, town.second):
         each.tag(0)
     await town.outsider.send_ether(address.address, 5)
+    await catch_up(loop)
+    assert loop.status.halted  # it goes below what was final: a person has to look
+    assert await town.owed(ada) == (7, 0)
+    await decide_halt(town.desk.db, CHAIN, follow=True)
     await catch_up(loop)
     assert await town.owed(ada) == (0, 0)
     assert await town.desk.final_height() < height - 1

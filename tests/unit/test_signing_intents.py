@@ -19,6 +19,9 @@ BUILT = {
     "stellar_memo_required",
     "evm_transfer",
     "evm_erc20_transfer",
+    "evm_cancel",
+    "evm_fill",
+    "evm_replace",
 }
 
 
