@@ -20,7 +20,9 @@ from redis.exceptions import RedisError
 
 from custody import logs
 from custody.bootstrap import App, build
+from custody.channels import execution as channels
 from custody.db.session import Database
+from custody.deposits.ports import KeyMaker
 from custody.events.relay import relay
 from custody.events.trace import traced
 from custody.events.wakeup import QUEUE, Waker, dump_job, load_job, redis_settings
@@ -42,6 +44,8 @@ _log = structlog.get_logger(__name__)
 
 _POLICY_EVERY_S = 5.0
 """How often the signer is asked which policy is in force."""
+_CHANNELS_EVERY_S = 5.0
+"""How often it is seen to that channels are there and can pay."""
 _SEAL_EVERY_S = 60.0
 """How often what is booked is sealed. Each seal is one entry of the signer's journal."""
 _PUBLISH_EVERY = timedelta(hours=1)
@@ -58,14 +62,23 @@ _JOBS_AT_ONCE = 16
 
 
 async def run(
-    means: Means, waker: Waker, stop: asyncio.Event, checkpoints: CheckpointSigner | None = None
+    means: Means,
+    waker: Waker,
+    stop: asyncio.Event,
+    checkpoints: CheckpointSigner | None = None,
+    keys: KeyMaker | None = None,
 ) -> None:
-    """Work until told to stop, then finish the rounds that are begun. Without `checkpoints` nothing is sealed."""
+    """Work until told to stop, then finish the rounds that are begun. Without `checkpoints` nothing is sealed, without `keys` no
+    channel is made."""
     async with asyncio.TaskGroup() as group:
         group.create_task(_repeat("policy", _POLICY_EVERY_S, stop, lambda: adopt_policy(means)))
         group.create_task(_repeat("sweep", means.settings.sweep_interval_s, stop, lambda: sweep(means)))
         group.create_task(_repeat("partitions", _PREPARE_EVERY_S, stop, lambda: prepare_partitions(means)))
         group.create_task(_repeat("relay", _RELAY_EVERY_S, stop, lambda: relay_all(means.db, waker)))
+        if keys is not None:
+            group.create_task(
+                _repeat("channels", _CHANNELS_EVERY_S, stop, lambda: tend_channels(means, keys))
+            )
         if checkpoints is not None:
             group.create_task(_repeat("seal", _SEAL_EVERY_S, stop, lambda: seal_all(means.db, checkpoints)))
         group.create_task(_listen(means, stop))
@@ -92,6 +105,15 @@ async def sweep(means: Means) -> None:
             _log.error(
                 "withdrawal.stopped", withdrawal_id=str(failure.withdrawal_id), error=str(failure.error)
             )
+
+
+async def tend_channels(means: Means, keys: KeyMaker) -> None:
+    """See to channels and fee accounts, in every tenant."""
+    async with means.db.read(None) as session:
+        tenants = await list_tenants(session)
+    for tenant in tenants:
+        for refill in await channels.tend(means.db, keys, means.settings, means.clock, tenant):
+            _log.info("channels.refill", tenant=tenant, withdrawal_id=str(refill))
 
 
 async def seal_all(db: Database, signer: CheckpointSigner) -> None:
@@ -214,7 +236,7 @@ async def _main() -> None:
         loop.add_signal_handler(number, stop.set)
     app = build(load())
     try:
-        await run(build_means(app), app.waker, stop, app.signer)
+        await run(build_means(app), app.waker, stop, app.signer, app.signer)
     finally:
         await app.aclose()
 

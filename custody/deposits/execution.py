@@ -28,11 +28,17 @@ DEPOSIT = "deposit"
 
 
 async def create_vault(
-    db: Database, signer: KeyMaker, principal: Principal, chain: ChainId, request_id: UUID
+    db: Database,
+    signer: KeyMaker,
+    principal: Principal,
+    chain: ChainId,
+    request_id: UUID,
+    purpose: str = OMNIBUS,
 ) -> Vault:
-    """A new omnibus vault. Idempotent by request id; raises RequestExistsDifferent, UnsupportedChain and the signer's errors."""
+    """A new vault that is no wallet's own: omnibus unless told. Idempotent by request id; raises RequestExistsDifferent,
+    UnsupportedChain and the signer's errors."""
     addresses.curve_of(chain)
-    return await _make_vault(db, signer, principal, chain, OMNIBUS, None, request_id)
+    return await _make_vault(db, signer, principal, chain, purpose, None, request_id)
 
 
 def parse_address_memo(chain: ChainId, memo_type: str, value: str) -> AddressMemo:

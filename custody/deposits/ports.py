@@ -32,5 +32,5 @@ class KeyMaker(Protocol):
     """Makes keys; the same request makes the same key."""
 
     async def create_key(self, *, request_id: UUID, tenant: TenantId, purpose: str, chain: ChainId) -> NewKey:
-        """A key for vaults of this purpose (`omnibus`, `deposit`)."""
+        """A key for vaults of this purpose."""
         ...

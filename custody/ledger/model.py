@@ -74,6 +74,8 @@ class TransferCode(StrEnum):
     """From one wallet to another."""
     WITHDRAWAL = "withdrawal"
     """From a wallet out to the chain."""
+    VAULT_TRANSFER = "vault_transfer"
+    """From one vault of ours to another, on chain."""
     NETWORK_FEE = "network_fee"
     """What a chain charged for a transaction of ours."""
     PAYOUT = "payout"

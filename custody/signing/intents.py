@@ -24,6 +24,9 @@ from signer.protocol.intent import (
     MemoType,
     StellarAnchor,
     StellarChangeTrust,
+    StellarChannelPayment,
+    StellarCreateAccount,
+    StellarFeeBump,
     StellarIntent,
     StellarMemoRequired,
     StellarPayment,
@@ -125,9 +128,25 @@ def build_payment_intent(
     destination: str,
     memo_type: MemoType = "none",
     memo: str = "",
+    channel: str = "",
 ) -> bytes:
-    """The bytes of one payment. Raises InvalidIntent when a value is outside the protocol's range."""
+    """The bytes of one payment, on Stellar in a transaction of `channel` where one is given. Raises InvalidIntent when a value is
+    outside the protocol's range."""
     header = _header(source)
+    if isinstance(caps, StellarCaps) and channel:
+        return _encode(
+            StellarChannelPayment(
+                **header,
+                network_id=_network_id(caps),
+                max_fee=caps.max_fee,
+                destination=destination,
+                memo_type=memo_type,
+                memo=memo,
+                channel=channel,
+                asset=asset.reference,
+                amount=amount,
+            )
+        )
     if isinstance(caps, StellarCaps):
         return _encode(
             StellarPayment(
@@ -153,6 +172,31 @@ def build_payment_intent(
         return _encode(EvmTransfer(**header, **price, destination=destination, amount=amount))
     token = asset.reference.removeprefix(_ERC20)
     return _encode(EvmErc20Transfer(**header, **price, token=token, destination=destination, amount=amount))
+
+
+def build_create_account_intent(source: Source, caps: StellarCaps, *, amount: int, destination: str) -> bytes:
+    """The bytes of opening a Stellar account with native money. Raises InvalidIntent."""
+    return _encode(
+        StellarCreateAccount(
+            **_header(source),
+            network_id=_network_id(caps),
+            max_fee=caps.max_fee,
+            destination=destination,
+            amount=amount,
+        )
+    )
+
+
+def build_fee_bump_intent(source: Source, caps: StellarCaps, *, inner: bytes) -> bytes:
+    """The bytes of paying up to `caps.max_fee` for what was signed under the intent of this digest. Raises InvalidIntent.
+
+    Source: CAP-15.
+    """
+    return _encode(
+        StellarFeeBump(
+            **_header(source), network_id=_network_id(caps), max_fee=caps.max_fee, inner=inner.hex()
+        )
+    )
 
 
 def build_trustline_intent(source: Source, caps: StellarCaps, *, asset: AssetId) -> bytes:
@@ -199,12 +243,14 @@ def facts_of(intent: bytes) -> Facts:
     """What policy judges. Raises InvalidIntent."""
     value = _decode(intent)
     match value:
-        case StellarPayment():
+        case StellarPayment() | StellarChannelPayment():
             asset, destination, amount, fee_max = value.asset, value.destination, value.amount, value.max_fee
+        case StellarCreateAccount():
+            asset, destination, amount, fee_max = "native", value.destination, value.amount, value.max_fee
         case StellarChangeTrust():
             asset, destination = value.asset, value.asset.partition(":")[2]
             amount, fee_max = value.limit, value.max_fee
-        case StellarAnchor() | StellarMemoRequired():
+        case StellarAnchor() | StellarMemoRequired() | StellarFeeBump():
             asset, destination, amount, fee_max = "native", value.source, 0, value.max_fee
         case EvmTransfer() | EvmErc20Transfer():
             asset = value.token if isinstance(value, EvmErc20Transfer) else "native"

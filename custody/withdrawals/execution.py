@@ -24,16 +24,17 @@ from custody.kernel.ids import AttemptId, TenantId, WithdrawalId, new_uuid
 from custody.ledger import service as ledger
 from custody.signing import intents
 from custody.signing.errors import SignerRefused
-from custody.signing.model import EvmSlot, SignedTransaction, Slot, StellarSlot
+from custody.signing.model import EvmSlot, FeeSlot, SignedTransaction, Slot, StellarSlot
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault
-from custody.withdrawals import attempt_store, store
+from custody.withdrawals import attempt_store, fee_bumps, reserving_stellar, store
 from custody.withdrawals.errors import SlotContested, UnknownWithdrawal
 from custody.withdrawals.model import Attempt, Withdrawal
 from custody.withdrawals.moves import WORKER, move
 from custody.withdrawals.ports import Means
 from custody.withdrawals.settlement import claim_stray, lock_hash, release
-from custody.withdrawals.slots import EvmView, StellarView, Wait, choose_evm, choose_stellar
+from custody.withdrawals.slots import EvmView, Wait, choose_evm
+from custody.withdrawals.slots_stellar import BumpSlot
 from custody.withdrawals.transitions import ATTEMPTS
 
 _log = structlog.get_logger(__name__)
@@ -137,9 +138,10 @@ async def _step(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
 async def _reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bool:
     """Commit a slot. Asks signer and chain first: a slot is not taken while nobody could sign or send."""
     async with means.db.read(tenant) as session:
-        vault = await wallets.get_vault(session, withdrawal.vault_id)
+        vault = await wallets.get_vault(session, withdrawal.sender_id)
     await means.signer.health()
-    asked = await _ask(_client(means, vault.chain), vault)
+    client, stellar = _client(means, vault.chain), namespace(vault.chain) == STELLAR
+    asked = await (reserving_stellar.ask(client, withdrawal, vault) if stellar else _ask(client, vault))
     async with means.db.unit_of_work(tenant) as uow:
         await uow.lock(f"slots/{tenant}/{vault.id}")
         locked = await store.lock_withdrawal(uow, withdrawal.id)
@@ -150,8 +152,9 @@ async def _reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bo
         if means.clock.now() >= locked.expires_at:
             await _close(uow, locked)
             return False
-        if namespace(vault.chain) == STELLAR:
-            chosen = await _choose_stellar(uow, means, locked, vault, asked)
+        chosen: Slot | BumpSlot | Wait
+        if isinstance(asked, reserving_stellar.Asked):
+            chosen = await reserving_stellar.choose(uow, means, locked, vault, asked)
         else:
             chosen = await _choose_evm(uow, locked, vault, asked)
         return await _write_slot(uow, locked, vault, chosen)
@@ -164,31 +167,6 @@ async def _ask(client: ChainClient, vault: Vault) -> _Asked:
         sequence=await client.next_sequence(vault.account),
         holds=(await client.balance(vault.account, native(vault.chain), None)).amount,
         quote=await client.fees(),
-    )
-
-
-async def _choose_stellar(
-    uow: UnitOfWork, means: Means, withdrawal: Withdrawal, vault: Vault, asked: _Asked
-) -> Slot | Wait:
-    if await store.first_in_line(uow, vault.id) != withdrawal.id:
-        return Wait(reason="not_its_turn", look_in_s=5)
-    chain = means.settings.chain(vault.chain)
-    view = StellarView(
-        next_sequence=asked.sequence,
-        head=asked.head,
-        own_height=await store.load_height(uow, vault.chain),
-        in_flight=await attempt_store.count_in_flight(uow, vault.id),
-        taken=await attempt_store.taken_slots(uow, vault.id, asked.sequence),
-        released_until=await attempt_store.released_until(uow, vault.id, asked.sequence),
-        quote=asked.quote,
-    )
-    return choose_stellar(
-        view,
-        max_fee=intents.price_caps(withdrawal.intent)[0],
-        now=int(means.clock.now().timestamp()),
-        expires_at=int(withdrawal.expires_at.timestamp()),
-        valid_s=chain.tx_valid_s,
-        valid_ledgers=chain.tx_valid_ledgers,
     )
 
 
@@ -209,13 +187,16 @@ async def _choose_evm(uow: UnitOfWork, withdrawal: Withdrawal, vault: Vault, ask
     )
 
 
-async def _write_slot(uow: UnitOfWork, withdrawal: Withdrawal, vault: Vault, chosen: Slot | Wait) -> bool:
+async def _write_slot(
+    uow: UnitOfWork, withdrawal: Withdrawal, vault: Vault, chosen: Slot | BumpSlot | Wait
+) -> bool:
     if isinstance(chosen, Wait):
         _log.info("withdrawal.waits", withdrawal_id=str(withdrawal.id), reason=chosen.reason)
         await store.look_again(uow, withdrawal, chosen.look_in_s)
         return False
     earlier = await attempt_store.load_attempts(uow, withdrawal.id)
-    stellar = isinstance(chosen, StellarSlot)
+    slot = chosen.slot if isinstance(chosen, BumpSlot) else chosen
+    bounds = chosen if isinstance(chosen, StellarSlot | BumpSlot) else None
     attempt = Attempt(
         id=AttemptId(new_uuid()),
         withdrawal_id=withdrawal.id,
@@ -223,11 +204,11 @@ async def _write_slot(uow: UnitOfWork, withdrawal: Withdrawal, vault: Vault, cho
         chain=vault.chain,
         number=len(earlier) + 1,
         state=ATTEMPTS.initial,
-        sequence=chosen.sequence if isinstance(chosen, StellarSlot) else chosen.nonce,
-        max_ledger=chosen.max_ledger if isinstance(chosen, StellarSlot) else None,
-        max_time=chosen.max_time if isinstance(chosen, StellarSlot) else None,
-        fee_bid=chosen.fee if isinstance(chosen, StellarSlot) else chosen.max_fee_per_gas,
-        priority_fee=0 if isinstance(chosen, StellarSlot) else chosen.max_priority_fee_per_gas,
+        sequence=_sequence(slot),
+        max_ledger=None if bounds is None else bounds.max_ledger,
+        max_time=None if bounds is None else bounds.max_time,
+        fee_bid=slot.max_fee_per_gas if isinstance(slot, EvmSlot) else slot.fee,
+        priority_fee=slot.max_priority_fee_per_gas if isinstance(slot, EvmSlot) else 0,
         tx=None,
         tx_hash=None,
         sends=0,
@@ -237,10 +218,21 @@ async def _write_slot(uow: UnitOfWork, withdrawal: Withdrawal, vault: Vault, cho
         fee_paid=None,
         included_at=None,
     )
-    await attempt_store.insert_attempt(uow, attempt, exclusive=stellar)
+    await attempt_store.insert_attempt(uow, attempt, exclusive=isinstance(slot, StellarSlot))
     if withdrawal.state == "approved":
         await move(uow, withdrawal, "reserve", actor=WORKER, detail={"sequence": attempt.sequence})
     return True
+
+
+def _sequence(slot: Slot) -> int:
+    """The number that the slot uses; a fee bump has none of its own."""
+    match slot:
+        case StellarSlot():
+            return slot.sequence
+        case EvmSlot():
+            return slot.nonce
+        case FeeSlot():
+            return 0
 
 
 async def _close(uow: UnitOfWork, withdrawal: Withdrawal) -> None:
@@ -328,6 +320,7 @@ async def _send(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
         if locked is not None and locked.state == withdrawal.state:
             await attempt_store.note_answer(uow, attempt, answer)
             await store.look_again(uow, withdrawal, again_s)
+    await fee_bumps.bump_if_stuck(means, tenant, withdrawal.id)
     return False
 
 
@@ -382,6 +375,8 @@ def _slot(attempt: Attempt) -> Slot:
             max_fee_per_gas=attempt.fee_bid,
             max_priority_fee_per_gas=attempt.priority_fee,
         )
+    if attempt.is_fee_bump:
+        return FeeSlot(fee=attempt.fee_bid)
     return StellarSlot(
         sequence=attempt.sequence,
         max_time=attempt.max_time,

@@ -23,7 +23,7 @@ from custody.withdrawals.transitions import WITHDRAWALS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Operation:
+class Operation:
     """What is asked for, and the bytes that approvers will sign."""
 
     kind: Kind
@@ -31,6 +31,8 @@ class _Operation:
     destination: str
     memo: Memo
     intent: bytes
+    amount: int = 0
+    into_id: VaultId | None = None
 
 
 async def request_trustline(
@@ -58,7 +60,7 @@ async def request_trustline(
     check_trustline(asset, vault.chain, vault.account)
     caps = drafts.stellar_caps(drafts.configured(settings, asset))
     source = await drafts.source(uow, principal, withdrawal_id, vault, settings, clock)
-    operation = _Operation(
+    operation = Operation(
         kind="change_trust",
         asset=asset,
         destination=asset.reference.partition(":")[2],
@@ -66,7 +68,7 @@ async def request_trustline(
         intent=intents.build_trustline_intent(source, caps, asset=asset),
     )
     verdict = await drafts.allowed(uow, operation.intent)
-    return await drafts.begin(uow, _new(principal, source, vault, operation, clock), verdict)
+    return await drafts.begin(uow, build_operation(principal, source, vault, operation, clock), verdict)
 
 
 async def request_anchor(
@@ -95,7 +97,7 @@ async def request_anchor(
     await assets.get(uow, asset)
     vault = await wallets.omnibus(uow, chain)
     source = await drafts.source(uow, principal, withdrawal_id, vault, settings, clock)
-    operation = _Operation(
+    operation = Operation(
         kind="anchor",
         asset=asset,
         destination=vault.account,
@@ -103,7 +105,7 @@ async def request_anchor(
         intent=intents.build_anchor_intent(source, caps, seal_hash=seal_hash),
     )
     verdict = await drafts.allowed(uow, operation.intent)
-    return await drafts.begin(uow, _new(principal, source, vault, operation, clock), verdict)
+    return await drafts.begin(uow, build_operation(principal, source, vault, operation, clock), verdict)
 
 
 async def request_memo_required(
@@ -133,7 +135,7 @@ async def request_memo_required(
     caps = drafts.stellar_caps(drafts.configured(settings, asset))
     await assets.get(uow, asset)
     source = await drafts.source(uow, principal, withdrawal_id, vault, settings, clock)
-    operation = _Operation(
+    operation = Operation(
         kind="memo_required",
         asset=asset,
         destination=vault.account,
@@ -141,12 +143,13 @@ async def request_memo_required(
         intent=intents.build_memo_required_intent(source, caps),
     )
     verdict = await drafts.allowed(uow, operation.intent)
-    return await drafts.begin(uow, _new(principal, source, vault, operation, clock), verdict)
+    return await drafts.begin(uow, build_operation(principal, source, vault, operation, clock), verdict)
 
 
-def _new(
-    principal: Principal, source: Source, vault: Vault, operation: _Operation, clock: Clock
+def build_operation(
+    principal: Principal, source: Source, vault: Vault, operation: Operation, clock: Clock
 ) -> Withdrawal:
+    """The new withdrawal that an operation of a vault is, in its first state."""
     return Withdrawal(
         id=WithdrawalId(source.request_id),
         kind=operation.kind,
@@ -156,7 +159,7 @@ def _new(
         asset=operation.asset,
         destination=operation.destination,
         memo=operation.memo,
-        amount=0,
+        amount=operation.amount,
         intent=operation.intent,
         digest=intents.digest(operation.intent),
         policy_version=source.policy_version,
@@ -166,4 +169,5 @@ def _new(
         expires_at=drafts.moment(source.expires_at),
         created_at=clock.now(),
         changed_at=clock.now(),
+        into_id=operation.into_id,
     )

@@ -17,6 +17,7 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     UniqueConstraint,
+    func,
 )
 
 from custody.db.base import metadata
@@ -40,12 +41,18 @@ withdrawals = Table(
     uuid_key(),
     # Order of arrival; pages go by it.
     Column("sequence", BigInteger, Identity(always=True), nullable=False),
-    choice_column("kind", ("payment", "return", "change_trust", "anchor", "memo_required")),
+    choice_column(
+        "kind", ("payment", "return", "change_trust", "anchor", "memo_required", "refill", "fee_bump")
+    ),
     state_column("state", WITHDRAWALS),
     # Wallet that pays; none for a return, which suspense pays, or an operation on a vault.
     uuid_column("wallet_id", nullable=True),
-    # Vault whose key signs.
+    # Vault whose money moves and whose key signs.
     uuid_column("vault_id"),
+    # Stellar: channel that lends its sequence number; none where the vault uses its own.
+    uuid_column("channel_id", nullable=True),
+    # Vault of ours that a refill is for.
+    uuid_column("into_id", nullable=True),
     text_column("chain"),
     text_column("asset"),
     text_column("destination"),
@@ -72,10 +79,13 @@ withdrawals = Table(
     UniqueConstraint("tenant_id", "digest"),
     CheckConstraint(
         "(kind = 'payment' AND wallet_id IS NOT NULL AND amount > 0)"
-        " OR (kind = 'return' AND wallet_id IS NULL AND amount > 0)"
-        " OR (kind IN ('change_trust', 'anchor', 'memo_required') AND wallet_id IS NULL AND amount = 0)",
+        " OR (kind IN ('return', 'refill') AND wallet_id IS NULL AND amount > 0)"
+        " OR (kind IN ('change_trust', 'anchor', 'memo_required', 'fee_bump')"
+        " AND wallet_id IS NULL AND amount = 0)",
         name="kind_shape",
     ),
+    CheckConstraint("(kind = 'refill') = (into_id IS NOT NULL)", name="refill_into_vault"),
+    CheckConstraint("channel_id IS NULL OR kind IN ('payment', 'return')", name="channel_pays"),
     CheckConstraint("octet_length(digest) = 32", name="digest_length"),
     CheckConstraint(
         "(state IN ('rejected', 'expired', 'cancelled', 'failed')) = (reason <> '')",
@@ -103,9 +113,29 @@ Index(
 Index(
     "ix_withdrawals_turn",
     withdrawals.c.tenant_id,
-    withdrawals.c.vault_id,
+    func.coalesce(withdrawals.c.channel_id, withdrawals.c.vault_id),
     withdrawals.c.approved_at,
     postgresql_where=withdrawals.c.state.in_(("approved", "signing")),
+)
+Index(
+    "ix_withdrawals_channel",
+    withdrawals.c.tenant_id,
+    withdrawals.c.channel_id,
+    postgresql_where=withdrawals.c.channel_id.is_not(None)
+    & withdrawals.c.state.in_(("awaiting_approval", "approved", "signing", "broadcasting")),
+)
+Index(
+    "ix_withdrawals_into",
+    withdrawals.c.tenant_id,
+    withdrawals.c.into_id,
+    withdrawals.c.sequence,
+    postgresql_where=withdrawals.c.into_id.is_not(None),
+)
+Index(
+    "ix_withdrawals_bump",
+    withdrawals.c.tenant_id,
+    withdrawals.c.memo,
+    postgresql_where=withdrawals.c.kind == "fee_bump",
 )
 
 OPEN_ATTEMPT = ("reserved", "signed", "broadcast", "included")
@@ -155,7 +185,11 @@ attempts = Table(
         "(height IS NOT NULL AND succeeded IS NOT NULL AND fee_paid IS NOT NULL AND included_at IS NOT NULL)",
         name="facts_once_included",
     ),
-    CheckConstraint("holds_slot OR state IN ('refused', 'lapsed')", name="slot_held_while_usable"),
+    # A fee bump uses no sequence but that of what it is wrapped around.
+    CheckConstraint(
+        "holds_slot OR state IN ('refused', 'lapsed') OR (sequence = 0 AND max_ledger IS NOT NULL)",
+        name="slot_held_while_usable",
+    ),
     CheckConstraint("state <> 'confirmed' OR succeeded", name="confirmed_succeeded"),
     CheckConstraint("state <> 'failed' OR NOT succeeded", name="failed_did_not"),
     CheckConstraint("sequence >= 0 AND sends >= 0 AND number > 0", name="counts"),
@@ -214,6 +248,21 @@ strays = Table(
     utc_column("occurred_at"),
     created_at(),
     utc_column("changed_at"),
+)
+
+channels = Table(
+    "stellar_channels",
+    metadata,
+    tenant_column(),
+    # The vault that lends its sequence number; a row once its account is on chain.
+    uuid_column("vault_id", primary_key=True),
+    text_column("chain"),
+    # Sequence number of its last transaction, by our own ingestion.
+    Column("sequence", BigInteger, nullable=False),
+    Column("opened_height", BigInteger, nullable=False),
+    created_at(),
+    CheckConstraint("sequence > 0", name="sequence_positive"),
+    Index("ix_stellar_channels_chain", "tenant_id", "chain"),
 )
 
 chain_heights = Table(
