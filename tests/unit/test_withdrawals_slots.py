@@ -8,7 +8,8 @@ import pytest
 
 from custody.chains.ports import FeeQuote
 from custody.signing.model import EvmSlot, StellarSlot
-from custody.withdrawals.slots import EvmView, StellarView, Wait, choose_evm, choose_stellar
+from custody.withdrawals.slots import EvmView, Wait, choose_evm
+from custody.withdrawals.slots_stellar import StellarView, choose_stellar
 
 NOW = 1_000_000
 
