@@ -6,7 +6,7 @@ What it leaves out is the transport and the HSM; those have tests of their own.
 from __future__ import annotations
 
 import asyncio
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 from custody.signing.client import SignerClient
@@ -23,15 +23,18 @@ _ROLES = frozenset({"requester", "operator"})
 class SignerAtHand(SignerClient):
     """A client whose signer is one call away. Passes the points `before sign` and `after sign`."""
 
-    def __init__(self, directory: Path, policy: dict[str, object], faults: Faults) -> None:
+    def __init__(
+        self, directory: Path, policy: dict[str, object], faults: Faults, unix_time: Callable[[], int]
+    ) -> None:
         super().__init__("none")
-        self._token = FakeToken(now=int(time.time()))
+        self._unix_time = unix_time
+        self._token = FakeToken(now=unix_time())
         self._decider = Desk(directory, self._token, policy).start()
         self._faults = faults
 
     async def _exchange(self, body: bytes) -> Response:
         request = load_request(body)
-        self._token.now = int(time.time())
+        self._token.now = self._unix_time()
         signs = type(request).__name__ == "Sign"
         if signs:
             self._faults.reach("before sign")
