@@ -47,23 +47,16 @@ async def tend(
                 await wallets.omnibus(session, ChainId(chain.id))
             except NoOmnibusVault:
                 continue
-        for purpose, place in _wanted(chain):
+        for purpose, count in ((FEES, int(chain.fee_bump_max_stroops > 0)), (CHANNELS, chain.channels)):
             try:
-                vault = await _find_or_make(db, keys, tenant, ChainId(chain.id), purpose, place)
-                refill = await _fill(db, settings, clock, tenant, vault, _full(chain, purpose))
+                for vault in await _find_or_make(db, keys, tenant, ChainId(chain.id), purpose, count):
+                    refill = await _fill(db, settings, clock, tenant, vault, _full(chain, purpose))
+                    asked += [] if refill is None else [refill]
             except CustodyError as error:
                 _log.warning(
                     "channels.waiting", tenant=tenant, chain=chain.id, purpose=purpose, reason=str(error)
                 )
-                break
-            asked += [] if refill is None else [refill]
     return asked
-
-
-def _wanted(chain: ChainSettings) -> list[tuple[str, int]]:
-    """Purpose and place of every helper that should be there; the fee account first, as it frees what is stuck."""
-    fees = [(FEES, 0)] if chain.fee_bump_max_stroops else []
-    return fees + [(CHANNELS, place) for place in range(chain.channels)]
 
 
 def _full(chain: ChainSettings, purpose: str) -> tuple[int, int]:
@@ -74,10 +67,17 @@ def _full(chain: ChainSettings, purpose: str) -> tuple[int, int]:
 
 
 async def _find_or_make(
-    db: Database, keys: KeyMaker, tenant: TenantId, chain: ChainId, purpose: str, place: int
-) -> Vault:
-    request_id = derived_uuid("helper_vault", tenant, chain, purpose, place)
-    return await vaults.create_vault(db, keys, system_principal(tenant), chain, request_id, purpose)
+    db: Database, keys: KeyMaker, tenant: TenantId, chain: ChainId, purpose: str, count: int
+) -> list[Vault]:
+    """The vaults of a purpose, as many as wanted: those that are missing are made. More than wanted stay and are kept filled."""
+    async with db.read(tenant) as session:
+        found = await wallets.list_vaults(session, chain, purpose)
+    for place in range(len(found), count):
+        request_id = derived_uuid("helper_vault", tenant, chain, purpose, place)
+        found.append(
+            await vaults.create_vault(db, keys, system_principal(tenant), chain, request_id, purpose)
+        )
+    return found
 
 
 async def _fill(

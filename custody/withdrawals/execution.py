@@ -34,7 +34,7 @@ from custody.withdrawals.moves import WORKER, move
 from custody.withdrawals.ports import Means
 from custody.withdrawals.settlement import claim_stray, lock_hash, release
 from custody.withdrawals.slots import EvmView, Wait, choose_evm
-from custody.withdrawals.slots_stellar import BumpSlot
+from custody.withdrawals.slots_stellar import BumpSlot, Needless
 from custody.withdrawals.transitions import ATTEMPTS
 
 _log = structlog.get_logger(__name__)
@@ -152,11 +152,16 @@ async def _reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bo
         if means.clock.now() >= locked.expires_at:
             await _close(uow, locked)
             return False
-        chosen: Slot | BumpSlot | Wait
+        chosen: Slot | BumpSlot | Needless | Wait
         if isinstance(asked, reserving_stellar.Asked):
             chosen = await reserving_stellar.choose(uow, means, locked, vault, asked)
         else:
             chosen = await _choose_evm(uow, locked, vault, asked)
+        if isinstance(chosen, Needless):
+            # The system takes back what it asked for itself; nothing is held for it.
+            event = "cancel" if locked.state == "approved" else "refuse"
+            await move(uow, locked, event, actor=WORKER, reason=chosen.reason)
+            return False
         return await _write_slot(uow, locked, vault, chosen)
 
 
@@ -320,7 +325,7 @@ async def _send(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
         if locked is not None and locked.state == withdrawal.state:
             await attempt_store.note_answer(uow, attempt, answer)
             await store.look_again(uow, withdrawal, again_s)
-    await fee_bumps.bump_if_stuck(means, tenant, withdrawal.id)
+    await fee_bumps.bump_if_stuck(means, tenant, withdrawal)
     return False
 
 

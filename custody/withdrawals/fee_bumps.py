@@ -13,12 +13,14 @@ from dataclasses import replace
 import structlog
 
 from custody.chains.address import STELLAR, namespace
-from custody.db.session import UnitOfWork
+from custody.db.session import ReadSession, UnitOfWork
 from custody.identity.model import Principal
 from custody.kernel.assetid import ChainId, native
 from custody.kernel.errors import Refused, Unavailable
 from custody.kernel.ids import PrincipalId, TenantId, WithdrawalId, derived_uuid
-from custody.settings import ChainSettings
+from custody.ledger import postings
+from custody.ledger import service as ledger
+from custody.settings import STELLAR_RESERVE, ChainSettings
 from custody.signing import intents
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault
@@ -47,25 +49,34 @@ def system_principal(tenant: TenantId) -> Principal:
     )
 
 
-async def bump_if_stuck(means: Means, tenant: TenantId, withdrawal_id: WithdrawalId) -> WithdrawalId | None:
+async def bump_if_stuck(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> WithdrawalId | None:
     """Ask for a fee bump when an attempt that was sent is stuck for its fee. Returns the bump, or None.
 
     Safe to call at any time and by several at once: a bump's id follows from its attempt and number.
     """
-    async with means.db.read(tenant) as session:
-        withdrawal = await store.load_withdrawal(session, withdrawal_id)
-        attempt = await attempt_store.load_open(session, withdrawal_id)
-        if withdrawal is None or attempt is None or namespace(attempt.chain) != STELLAR:
-            return None
-        chain = means.settings.chain(attempt.chain)
-        if not chain.fee_bump_max_stroops or withdrawal.kind not in _BUMPED:
-            return None
-        payers = await wallets.list_vaults(session, attempt.chain, FEES)
-        height = await store.load_height(session, attempt.chain)
-        bumps = len(await channel_store.load_bumps(session, withdrawal.digest))
-    if not payers or not await _is_due(means, chain, attempt, height, bumps):
+    chain_id = withdrawal.asset.chain
+    if namespace(chain_id) != STELLAR or withdrawal.kind not in _BUMPED:
         return None
-    return await _request(means, tenant, withdrawal, attempt, payers[0], chain, bumps)
+    chain = means.settings.chain(chain_id)
+    if not chain.fee_bump_max_stroops:
+        return None
+    async with means.db.read(tenant) as session:
+        attempt = await attempt_store.load_open(session, withdrawal.id)
+        payer = await _payer(session, chain_id, chain)
+        height = await store.load_height(session, chain_id)
+        bumps = len(await channel_store.load_bumps(session, withdrawal.digest))
+    if payer is None or attempt is None or not await _is_due(means, chain, attempt, height, bumps):
+        return None
+    return await _request(means, tenant, withdrawal, attempt, payer, chain, bumps)
+
+
+async def _payer(session: ReadSession, chain_id: ChainId, chain: ChainSettings) -> Vault | None:
+    """The fee account, if it can pay the dearest bump."""
+    for vault in await wallets.list_vaults(session, chain_id, FEES):
+        held = await ledger.balance(session, postings.vault_account(vault.id, native(chain_id)))
+        if held.available >= STELLAR_RESERVE + chain.fee_bump_max_stroops:
+            return vault
+    return None
 
 
 async def _is_due(

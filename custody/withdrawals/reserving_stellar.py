@@ -19,7 +19,7 @@ from custody.withdrawals import attempt_store, channel_store, store
 from custody.withdrawals.model import Withdrawal
 from custody.withdrawals.ports import Means
 from custody.withdrawals.slots import Wait
-from custody.withdrawals.slots_stellar import BumpSlot, StellarView, choose_bump, choose_stellar
+from custody.withdrawals.slots_stellar import BumpSlot, Needless, StellarView, choose_bump, choose_stellar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ async def ask(client: ChainClient, withdrawal: Withdrawal, sender: Vault) -> Ask
 
 async def choose(
     uow: UnitOfWork, means: Means, withdrawal: Withdrawal, sender: Vault, asked: Asked
-) -> StellarSlot | BumpSlot | Wait:
+) -> StellarSlot | BumpSlot | Needless | Wait:
     """What the attempt gets, or why it waits."""
     now, max_fee = int(means.clock.now().timestamp()), intents.price_caps(withdrawal.intent)[0]
     if withdrawal.kind == "fee_bump":
@@ -84,7 +84,7 @@ async def _next_sequence(uow: UnitOfWork, channel_id: VaultId | None, asked: Ask
 
 async def _choose_bump(
     uow: UnitOfWork, withdrawal: Withdrawal, asked: Asked, *, max_fee: int, now: int
-) -> BumpSlot | Wait:
+) -> BumpSlot | Needless | Wait:
     digest = bytes.fromhex(withdrawal.memo.value)
     bumped = await channel_store.find_by_digest(uow, digest)
     inner = None if bumped is None else await attempt_store.load_open(uow, bumped)

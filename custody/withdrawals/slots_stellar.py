@@ -57,6 +57,14 @@ class BumpSlot:
     max_time: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needless:
+    """The bump is wanted no more: what it was to be wrapped around has ended, or can apply no longer."""
+
+    reason: str
+    """For operators."""
+
+
 def choose_stellar(
     view: StellarView, *, max_fee: int, now: int, expires_at: int, valid_s: int, valid_ledgers: int
 ) -> StellarSlot | Wait:
@@ -83,12 +91,12 @@ def choose_stellar(
 
 def choose_bump(
     inner: Attempt | None, earlier_bids: Collection[int], quote: FeeQuote, *, max_fee: int, now: int
-) -> BumpSlot | Wait:
+) -> BumpSlot | Needless | Wait:
     """A bid that replaces whatever of the inner transaction waits in a node's queue, within the approved cap."""
     if inner is None or inner.state != "broadcast" or inner.max_ledger is None or inner.max_time is None:
-        return Wait(reason="nothing_to_bump", look_in_s=30)
+        return Needless(reason="nothing to bump")
     if now >= inner.max_time:
-        return Wait(reason="bounds_passed", look_in_s=30)
+        return Needless(reason="bounds passed")
     least = REPLACE_FACTOR * max(BUMP_UNITS * inner.fee_bid, *earlier_bids, 0)
     if least > max_fee:
         return Wait(reason="fee_over_cap", look_in_s=30)

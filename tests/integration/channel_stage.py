@@ -119,7 +119,7 @@ def make_stage_policy() -> dict[str, object]:
     people = {"chain": CHAIN, "amount_max": str(2**63 - 1), "fee_max": "100000"}
     rules = [
         make_automatic("opening", "stellar_create_account", 3 * 10**7),
-        make_automatic("filling", "stellar_payment", 3 * 10**7),
+        make_automatic("filling", "stellar_payment", 3 * 10**7, 10**6),
         make_automatic("small", "stellar_channel_payment", 10**7),
         make_automatic("bumps", "stellar_fee_bump", 0, BUMP_MAX),
         *(

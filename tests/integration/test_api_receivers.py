@@ -56,7 +56,7 @@ async def test_native_money_opens_a_missing_account_and_approvers_see_it_but_a_m
     assert (answer.status_code, answer.json()["code"]) == (422, "destination_missing")
     made = await api.post("/v1/withdrawals", large)
     assert made.status_code == 201
-    shown = (await api.get(f"/v1/withdrawals/{made.json()['id']}/intent")).json()
+    shown = (await api.get(f"/v1/approvals/{made.json()['id']}", scope="approve")).json()
     assert shown["fields"]["kind"] == "stellar_create_account"
 
 

@@ -202,7 +202,7 @@ async def test_what_is_stuck_for_its_fee_is_bumped_once_and_booked_where_it_was_
     assert await stage.booked(payer.id) == FEES_FULL - 2 * BASE_FEE
     await stage.demand_books_equal_chain()
 
-    # A bump that turns out not to be needed can never apply: it lapses with the bounds of what it was wrapped around.
+    # A bump that is needed no more before it is signed is taken back.
     stage.order()
     made = await stage.request()
     await stage.work()
@@ -214,7 +214,23 @@ async def test_what_is_stuck_for_its_fee_is_bumped_once_and_booked_where_it_was_
     await stage.close()
     assert await stage.state(made) == "settled"
     await stage.settle_all()
-    assert [each.state for each in await stage.of_kind("fee_bump")].count("settled") == 1
+    assert [each.state for each in await stage.of_kind("fee_bump")] == ["settled", "cancelled"]
+    assert await stage.booked(payer.id) == FEES_FULL - 2 * BASE_FEE
+
+    # One that is signed and overtaken by what it is wrapped around can never apply: it lapses with the same bounds.
+    made = await stage.request()
+    await stage.work()
+    stage.order(surge_fee=500)
+    for _ in range(2):
+        await stage.close()
+        await stage.work()
+    stage.order(drop_next=1)
+    await stage.work()
+    await stage.close()
+    assert await stage.state(made) == "settled"
+    await stage.settle_all()
+    states = [each.state for each in await stage.of_kind("fee_bump")]
+    assert states == ["settled", "cancelled", "failed"]
     await stage.demand_books_equal_chain()
 
 
