@@ -7,6 +7,8 @@ may run at once. What is asked for goes through the policy like all else; where 
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import structlog
 
 from custody.channels.plan import Refill, next_refill
@@ -84,7 +86,7 @@ async def _fill(
     db: Database, settings: Settings, clock: Clock, tenant: TenantId, vault: Vault, full: tuple[int, int]
 ) -> WithdrawalId | None:
     async with db.read(tenant) as session:
-        refill = await _missing(session, vault, full)
+        refill = await _missing(session, vault, full, clock.now())
     if refill is None:
         return None
     refill_id = WithdrawalId(derived_uuid("refill", vault.id, refill.number))
@@ -102,8 +104,8 @@ async def _fill(
     return made.id
 
 
-async def _missing(session: ReadSession, vault: Vault, full: tuple[int, int]) -> Refill | None:
+async def _missing(session: ReadSession, vault: Vault, full: tuple[int, int], now: datetime) -> Refill | None:
     balance = await ledger.balance(session, postings.vault_account(vault.id, native(vault.chain)))
     return next_refill(
-        await list_refills(session, vault.id), held=balance.posted, full=full[0], fee_max=full[1]
+        await list_refills(session, vault.id), held=balance.posted, full=full[0], fee_max=full[1], now=now
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -81,14 +82,14 @@ async def find_idlest(session: ReadSession, chain: ChainId) -> VaultId | None:
     return None if found is None else VaultId(found)
 
 
-async def load_refills(session: ReadSession, into_id: VaultId) -> list[tuple[WithdrawalId, str, bytes]]:
-    """Id, state and intent of what was asked for to fill this vault, oldest first."""
+async def load_refills(session: ReadSession, into_id: VaultId) -> list[tuple[str, bytes, datetime]]:
+    """State, intent and last change of what was asked for to fill this vault, oldest first."""
     rows = await session.conn.execute(
-        select(withdrawals.c.id, withdrawals.c.state, withdrawals.c.intent)
+        select(withdrawals.c.state, withdrawals.c.intent, withdrawals.c.changed_at)
         .where(withdrawals.c.tenant_id == session.tenant, withdrawals.c.into_id == into_id)
         .order_by(withdrawals.c.sequence)
     )
-    return [(WithdrawalId(row.id), row.state, row.intent) for row in rows]
+    return [(row.state, row.intent, row.changed_at) for row in rows]
 
 
 async def find_refills(

@@ -20,14 +20,15 @@ from custody.chains.ports import ChainClient, FeeQuote, SubmissionStatus
 from custody.db.session import UnitOfWork
 from custody.kernel.assetid import ChainId, native
 from custody.kernel.errors import CustodyError, InvariantViolated, Unavailable
-from custody.kernel.ids import AttemptId, TenantId, WithdrawalId, new_uuid
+from custody.kernel.ids import TenantId, WithdrawalId
 from custody.ledger import service as ledger
 from custody.signing import intents
 from custody.signing.errors import SignerRefused
-from custody.signing.model import EvmSlot, FeeSlot, SignedTransaction, Slot, StellarSlot
+from custody.signing.model import SignedTransaction, Slot, StellarSlot
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault
 from custody.withdrawals import attempt_store, fee_bumps, reserving_stellar, store
+from custody.withdrawals.attempt_slots import build_attempt, slot_of
 from custody.withdrawals.errors import SlotContested, UnknownWithdrawal
 from custody.withdrawals.model import Attempt, Withdrawal
 from custody.withdrawals.moves import WORKER, move
@@ -35,7 +36,6 @@ from custody.withdrawals.ports import Means
 from custody.withdrawals.settlement import claim_stray, lock_hash, release
 from custody.withdrawals.slots import EvmView, Wait, choose_evm
 from custody.withdrawals.slots_stellar import BumpSlot, Needless
-from custody.withdrawals.transitions import ATTEMPTS
 
 _log = structlog.get_logger(__name__)
 
@@ -139,8 +139,13 @@ async def _reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bo
     """Commit a slot. Asks signer and chain first: a slot is not taken while nobody could sign or send."""
     async with means.db.read(tenant) as session:
         vault = await wallets.get_vault(session, withdrawal.sender_id)
+        stellar = namespace(vault.chain) == STELLAR
+        its_turn = not stellar or await reserving_stellar.is_its_turn(session, withdrawal)
+    if not its_turn:
+        await _look_again(means, tenant, withdrawal, reserving_stellar.TURN_S)
+        return False
     await means.signer.health()
-    client, stellar = _client(means, vault.chain), namespace(vault.chain) == STELLAR
+    client = _client(means, vault.chain)
     asked = await (reserving_stellar.ask(client, withdrawal, vault) if stellar else _ask(client, vault))
     async with means.db.unit_of_work(tenant) as uow:
         await uow.lock(f"slots/{tenant}/{vault.id}")
@@ -200,44 +205,11 @@ async def _write_slot(
         await store.look_again(uow, withdrawal, chosen.look_in_s)
         return False
     earlier = await attempt_store.load_attempts(uow, withdrawal.id)
-    slot = chosen.slot if isinstance(chosen, BumpSlot) else chosen
-    bounds = chosen if isinstance(chosen, StellarSlot | BumpSlot) else None
-    attempt = Attempt(
-        id=AttemptId(new_uuid()),
-        withdrawal_id=withdrawal.id,
-        vault_id=vault.id,
-        chain=vault.chain,
-        number=len(earlier) + 1,
-        state=ATTEMPTS.initial,
-        sequence=_sequence(slot),
-        max_ledger=None if bounds is None else bounds.max_ledger,
-        max_time=None if bounds is None else bounds.max_time,
-        fee_bid=slot.max_fee_per_gas if isinstance(slot, EvmSlot) else slot.fee,
-        priority_fee=slot.max_priority_fee_per_gas if isinstance(slot, EvmSlot) else 0,
-        tx=None,
-        tx_hash=None,
-        sends=0,
-        last_answer="",
-        height=None,
-        succeeded=None,
-        fee_paid=None,
-        included_at=None,
-    )
-    await attempt_store.insert_attempt(uow, attempt, exclusive=isinstance(slot, StellarSlot))
+    attempt = build_attempt(withdrawal, vault, chosen, len(earlier) + 1)
+    await attempt_store.insert_attempt(uow, attempt, exclusive=isinstance(chosen, StellarSlot))
     if withdrawal.state == "approved":
         await move(uow, withdrawal, "reserve", actor=WORKER, detail={"sequence": attempt.sequence})
     return True
-
-
-def _sequence(slot: Slot) -> int:
-    """The number that the slot uses; a fee bump has none of its own."""
-    match slot:
-        case StellarSlot():
-            return slot.sequence
-        case EvmSlot():
-            return slot.nonce
-        case FeeSlot():
-            return 0
 
 
 async def _close(uow: UnitOfWork, withdrawal: Withdrawal) -> None:
@@ -255,7 +227,7 @@ async def _sign(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
     async with means.db.read(tenant) as session:
         decisions = await approvals.list_for(session, withdrawal.digest)
     try:
-        signed = await means.signer.sign(withdrawal.intent, decisions, _slot(attempt))
+        signed = await means.signer.sign(withdrawal.intent, decisions, slot_of(attempt))
     except SignerRefused as refusal:
         return await _refused(means, tenant, withdrawal, attempt, refusal.reason)
     async with means.db.unit_of_work(tenant) as uow:
@@ -371,20 +343,3 @@ def _given(attempt: Attempt | None) -> Attempt:
     if attempt is None:
         raise InvariantViolated("a withdrawal in flight has no open attempt")
     return attempt
-
-
-def _slot(attempt: Attempt) -> Slot:
-    if attempt.max_ledger is None or attempt.max_time is None:
-        return EvmSlot(
-            nonce=attempt.sequence,
-            max_fee_per_gas=attempt.fee_bid,
-            max_priority_fee_per_gas=attempt.priority_fee,
-        )
-    if attempt.is_fee_bump:
-        return FeeSlot(fee=attempt.fee_bid)
-    return StellarSlot(
-        sequence=attempt.sequence,
-        max_time=attempt.max_time,
-        max_ledger=attempt.max_ledger,
-        fee=attempt.fee_bid,
-    )

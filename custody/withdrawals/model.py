@@ -116,8 +116,12 @@ class PastRefill:
 
     is_open: bool
     """Whether it may still arrive."""
-    opened: bool
-    """Whether it made the account that it filled."""
+    paid: bool
+    """Whether it arrived."""
+    opens: bool
+    """Whether it was to make the account that it fills."""
+    changed_at: datetime
+    """When its state last changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

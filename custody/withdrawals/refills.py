@@ -99,12 +99,14 @@ async def find_refills(
 
 async def list_refills(session: ReadSession, into_id: VaultId) -> list[PastRefill]:
     """What was asked for to fill this vault, oldest first."""
-    settled = WITHDRAWALS.target_of("settle")
     return [
         PastRefill(
-            is_open=state not in WITHDRAWALS.terminal, opened=state == settled and _kind(intent) == _OPENS
+            is_open=state not in WITHDRAWALS.terminal,
+            paid=state == WITHDRAWALS.target_of("settle"),
+            opens=_kind(intent) == _OPENS,
+            changed_at=changed_at,
         )
-        for _, state, intent in await channel_store.load_refills(session, into_id)
+        for state, intent, changed_at in await channel_store.load_refills(session, into_id)
     ]
 
 

@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass
 
 from custody.chains.ports import ChainClient, FeeQuote
-from custody.db.session import UnitOfWork
+from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.ids import VaultId
 from custody.signing import intents
 from custody.signing.model import StellarSlot
@@ -20,6 +20,9 @@ from custody.withdrawals.model import Withdrawal
 from custody.withdrawals.ports import Means
 from custody.withdrawals.slots import Wait
 from custody.withdrawals.slots_stellar import BumpSlot, Needless, StellarView, choose_bump, choose_stellar
+
+TURN_S = 30
+"""When to look again for a turn that nobody told of: whoever frees a sender makes the next in its line due."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,13 @@ class Asked:
     """Going price."""
     sequence: int
     """Next sequence of the vault; 0 where it was not asked."""
+
+
+async def is_its_turn(session: ReadSession, withdrawal: Withdrawal) -> bool:
+    """Whether nobody has waited longer for the same sender. Asked before anything else is: a line may be long."""
+    if withdrawal.kind == "fee_bump":
+        return True
+    return await store.first_in_line(session, withdrawal.sender_id) == withdrawal.id
 
 
 async def ask(client: ChainClient, withdrawal: Withdrawal, sender: Vault) -> Asked:
@@ -50,8 +60,8 @@ async def choose(
     now, max_fee = int(means.clock.now().timestamp()), intents.price_caps(withdrawal.intent)[0]
     if withdrawal.kind == "fee_bump":
         return await _choose_bump(uow, withdrawal, asked, max_fee=max_fee, now=now)
-    if await store.first_in_line(uow, sender.id) != withdrawal.id:
-        return Wait(reason="not_its_turn", look_in_s=5)
+    if not await is_its_turn(uow, withdrawal):
+        return Wait(reason="not_its_turn", look_in_s=TURN_S)
     sequence = await _next_sequence(uow, withdrawal.channel_id, asked)
     if sequence is None:
         return Wait(reason="channel_not_open", look_in_s=5)

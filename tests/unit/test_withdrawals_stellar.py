@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -148,9 +149,10 @@ def test_each_receiver_is_paid_opened_or_refused_by_its_reason(
     assert refused.value.code == answer
 
 
-OPENED = PastRefill(is_open=False, opened=True)
-UNPAID = PastRefill(is_open=False, opened=False)
-COMING = PastRefill(is_open=True, opened=False)
+THEN = datetime(2026, 1, 1, tzinfo=UTC)
+OPENED = PastRefill(is_open=False, paid=True, opens=True, changed_at=THEN)
+UNPAID = replace(OPENED, paid=False)
+COMING = replace(UNPAID, is_open=True)
 LOW = STELLAR_RESERVE + 2 * 100
 
 
@@ -169,7 +171,28 @@ LOW = STELLAR_RESERVE + 2 * 100
 def test_a_helper_is_opened_once_and_filled_when_it_can_pay_no_two_fees(
     past: list[PastRefill], held: int, wanted: Refill | None
 ) -> None:
-    assert next_refill(past, held=held, full=LOW * 2, fee_max=100) == wanted
+    later = THEN + timedelta(minutes=1)
+    assert next_refill(past, held=held, full=LOW * 2, fee_max=100, now=later) == wanted
+
+
+@pytest.mark.parametrize(
+    ("past", "pause"),
+    [
+        ([UNPAID], timedelta(minutes=1)),
+        ([UNPAID] * 3, timedelta(minutes=4)),
+        ([UNPAID] * 20, timedelta(days=1)),
+        ([OPENED, UNPAID, UNPAID], timedelta(minutes=2)),
+        ([UNPAID, UNPAID, OPENED], timedelta(0)),
+    ],
+)
+def test_who_was_told_no_asks_again_after_a_pause_that_doubles(
+    past: list[PastRefill], pause: timedelta
+) -> None:
+    before = next_refill(past, held=0, full=1, fee_max=1, now=THEN + pause - timedelta(microseconds=1))
+    after = next_refill(past, held=0, full=1, fee_max=1, now=THEN + pause)
+    assert after is not None
+    assert after.number == len(past) + 1
+    assert (before is None) is bool(pause)
 
 
 def failed(operation: xdr.OperationResult) -> xdr.TransactionResult:
