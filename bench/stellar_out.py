@@ -51,7 +51,7 @@ from devnet.stellar.outsider import UNITS, Outsider
 CHAIN = ChainId(STELLAR_CHAIN)
 XLM = native(CHAIN)
 WALLET = WalletId(derived_uuid("bench wallet"))
-CHANNELS, LEDGERS = 8, 30
+CHANNELS, LEDGERS = 5, 30
 DEPOSIT = 5000 * UNITS
 AMOUNT = 1000
 FEE_MAX = 10_000
