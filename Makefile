@@ -2,7 +2,7 @@
 PYTHON_BIN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test redteam lint bench states lock clean
+.PHONY: help setup demo test redteam model lint bench states lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -19,6 +19,10 @@ test:  ## every test; ARGS is passed to pytest
 
 redteam: setup  ## attack the signer with everything but its process and its HSM, and print what each attack met
 	@$(PYTHON_BIN) -m pytest -q tests/redteam $(ARGS)
+
+model:  ## check the model of a withdrawal with spin (a few minutes), and that broken rules are noticed
+	@scripts/setup --model
+	@scripts/model $(HEIGHTS)
 
 lint: setup  ## style, types, import contracts, our own rules, migrations and the published API description
 	@scripts/lint

@@ -119,18 +119,20 @@ def outcomes(chains: Sequence[Sequence[Command]], answer: Answered) -> list[Outc
     if answer["results"] is None:
         (booked_at,) = answer["booked_at"]
         moved = cast("Iterator[Transfer]", chain.from_iterable(chains))  # the function says so
+        applied = ResultCode.APPLIED
         return [
             Outcome(
-                command_id=command.id,
-                result=ResultCode.APPLIED,
-                replayed=False,
-                debit_version=debit_version,
-                debit_balance=int(debit_balance),
-                credit_version=credit_version,
-                credit_balance=int(credit_balance),
-                booked_at=booked_at,
+                command.id,
+                applied,
+                False,
+                None,
+                debit,
+                int(debit_balance),
+                credit,
+                int(credit_balance),
+                booked_at,
             )
-            for command, debit_version, debit_balance, credit_version, credit_balance in zip(
+            for command, debit, debit_balance, credit, credit_balance in zip(
                 moved, *(answer[column] for column in _MOVED), strict=True
             )
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ class Journal:
         for count, reached in self._marks:
             if len(self.told) >= count:
                 reached.set()
-        self._write({"at": told.told_at, "told": [asdict(outcome) for outcome in told.outcomes]})
+        self._write({"at": told.told_at, "told": [outcome._asdict() for outcome in told.outcomes]})
 
     async def reached(self, count: int) -> None:
         """Return when so many calls have been answered."""

@@ -268,6 +268,12 @@ MUTANTS = (
         noticed_by=streaming_long,
     ),
     Mutant(
+        guard="the terms of an account that is new at its turn are read then",
+        text="IF array_position(a_asset, NULL) IS NOT NULL THEN",
+        instead="IF false THEN",
+        noticed_by=streaming,
+    ),
+    Mutant(
         guard="an account that is opened in its turn is not there before",
         text="a_state[u] := NULL; a_least[u] := NULL; a_most[u] := NULL;",
         instead="",

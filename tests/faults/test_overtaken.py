@@ -10,14 +10,25 @@ from sqlalchemy import text
 
 from custody.db.session import Database
 from custody.kernel.ids import TenantId, derived_uuid, new_uuid
-from custody.ledger import service
+from custody.ledger import postings, service
 from custody.ledger.channel import connect
-from custody.ledger.model import Command, ExpireHold, Hold, Outcome, PostHold, Reverse, Transfer, VoidHold
+from custody.ledger.model import (
+    Command,
+    ExpireHold,
+    Hold,
+    OpenAccount,
+    Outcome,
+    PostHold,
+    Reverse,
+    Transfer,
+    VoidHold,
+)
 from tests.fakes.ledger_invariants import broken_invariants
 from tests.faults.plan import DUE, VAULT, WALLETS, movement, prepare
 
 ANNA, BERT, CARL, DORA = WALLETS[:4]
 MADE = derived_uuid("made")
+_GATE = text("SELECT pg_advisory_xact_lock(hashtextextended('ledger_post', CAST(:tenant AS integer)))")
 _WAITING = text(
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 )
@@ -104,3 +115,30 @@ async def test_a_batch_that_repeats_a_hold_does_not_stand_in_the_way_of_its_end(
     await channel.close()
     assert [outcome.result.value for outcome in outcomes] == ["applied", "applied"]
     assert [outcome.replayed for outcome in outcomes] == [True, False]
+
+
+async def test_an_account_opened_while_a_batch_waits_for_its_turn_has_its_limits(
+    database: Database, tenant: TenantId, app_dsn: str
+) -> None:
+    """The batch has read what never changes of its accounts before its turn, when this one was not there."""
+    fresh = postings.wallet_account(derived_uuid("fresh"), ANNA.asset)
+    channel = await connect(app_dsn)
+    async with database.unit_of_work(tenant) as uow:
+        await service.submit(uow, [[movement(Transfer, new_uuid(), VAULT, ANNA, 10)]])
+    async with database.unit_of_work(tenant) as gate:
+        await gate.conn.execute(_GATE, {"tenant": int(tenant)})
+        batch = asyncio.ensure_future(
+            channel.post(
+                tenant,
+                [
+                    (movement(Transfer, new_uuid(), fresh, ANNA, 5),),
+                    (movement(Transfer, new_uuid(), ANNA, fresh, 5),),
+                ],
+            )
+        )
+        await waiting(database)
+        async with database.unit_of_work(tenant) as uow:
+            await service.post(uow, OpenAccount(key=fresh))
+    outcomes = await batch
+    await channel.close()
+    assert [outcome.result.value for outcome in outcomes] == ["insufficient_funds", "applied"]

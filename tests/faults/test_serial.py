@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 
@@ -67,7 +66,7 @@ async def test_one_id_through_every_door_has_one_effect_and_equal_answers(
     before = await posted(database, tenant)
     sent: Chain = (movement(Transfer, new_uuid(), WALLETS[0], WALLETS[1], 7),)
     answers = await everywhere(database, tenant, app_dsn, [sent] * 12)
-    assert len({replace(outcome, replayed=False) for (outcome,) in answers}) == 1
+    assert len({outcome._replace(replayed=False) for (outcome,) in answers}) == 1
     assert sum(not outcome.replayed for (outcome,) in answers) <= 1
     version, balance = before[label(WALLETS[0])]
     assert (await posted(database, tenant))[label(WALLETS[0])] == (version + 1, balance - 7)

@@ -49,14 +49,14 @@ async def test_undisturbed_books_keep_every_promise(
 
 def invented(told: Told) -> Told:
     """An answer to something that the ledger never heard of."""
-    outcomes = tuple(replace(outcome, command_id=new_uuid()) for outcome in told.outcomes)
+    outcomes = tuple(outcome._replace(command_id=new_uuid()) for outcome in told.outcomes)
     return replace(told, chain=(movement(Transfer, new_uuid(), VAULT, WALLETS[0], 1),), outcomes=outcomes)
 
 
 def moved(told: Told) -> Told:
     """The same id, answered with another version."""
     first = told.outcomes[0]
-    return replace(told, outcomes=(replace(first, debit_version=(first.debit_version or 0) + 1),))
+    return replace(told, outcomes=(first._replace(debit_version=(first.debit_version or 0) + 1),))
 
 
 @pytest.mark.parametrize(

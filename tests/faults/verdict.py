@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -53,7 +52,7 @@ async def troubles_of(database: Database, tenant: TenantId, plan: Plan, journal:
 
 def answer_of(outcome: Outcome) -> Outcome:
     """What must be the same each time an id is answered. Whether it was the first time may differ."""
-    return replace(outcome, replayed=False)
+    return outcome._replace(replayed=False)
 
 
 async def _kept(database: Database, tenant: TenantId, chains: Sequence[Chain], journal: Journal) -> list[str]:

@@ -154,12 +154,9 @@ BEGIN
   r_leaf := array_fill(NULL::int, ARRAY[c_count]);
   -- Whether all amounts together cannot overflow an account that is not vast itself.
   v_small := coalesce((SELECT sum(abs(x)) FROM unnest(c_amount) AS x) < k_vast, true);
-  IF p_gated AND NOT p_locked THEN
-    -- Nothing is kept of this: it finds the accounts' pages and clears them of old rows while the call before is still at work, so
-    -- that the read behind the gate, and the change, meet them in the processor's cache.
-    PERFORM FROM unnest(a_id) AS x(id), LATERAL (
-      SELECT FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = x.id LIMIT 1) AS o;
-  END IF;
+  -- What never changes of an account is read now. That also finds the accounts' pages and clears them of old rows while the call
+  -- before is still at work, so that the read behind the gate, and the change, meet them in the processor's cache.
+  SELECT x.* INTO a_asset, a_credit_normal, a_guard, a_floor, a_ceiling FROM ledger_terms(p_tenant, a_id) AS x;
   IF p_gated THEN
     PERFORM pg_advisory_xact_lock(hashtextextended('ledger_post', p_tenant));
   END IF;
@@ -173,8 +170,7 @@ BEGIN
     PERFORM FROM unnest(a_id) AS x(id), LATERAL (
       SELECT FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = x.id LIMIT 1 FOR UPDATE) AS o;
   END IF;
-  SELECT array_agg(o.ctid), array_agg(o.asset_id), array_agg(o.credit_normal), array_agg(o.guard), array_agg(o.floor),
-         array_agg(o.ceiling), array_agg(o.state), array_agg(o.version), array_agg(o.debits_posted), array_agg(o.credits_posted),
+  SELECT array_agg(o.ctid), array_agg(o.state), array_agg(o.version), array_agg(o.debits_posted), array_agg(o.credits_posted),
          array_agg(o.debits_pending), array_agg(o.credits_pending), array_agg(o.head), max(o.booked_at),
          array_agg(CASE WHEN o.credit_normal THEN o.debits_pending ELSE o.credits_pending END),
          array_agg(CASE WHEN o.quiet THEN CASE
@@ -183,13 +179,15 @@ BEGIN
          array_agg(CASE WHEN o.quiet THEN CASE
                      WHEN o.credit_normal THEN coalesce(o.ceiling - o.credits_pending, 'Infinity')
                      WHEN o.guard = 'always' THEN -(o.floor + o.credits_pending) ELSE 'Infinity' END END)
-    INTO a_at, a_asset, a_credit_normal, a_guard, a_floor, a_ceiling, a_state, a_version, a_dp, a_cp, a_dh, a_ch, a_head, v_now,
-         a_held, a_least, a_most
+    INTO a_at, a_state, a_version, a_dp, a_cp, a_dh, a_ch, a_head, v_now, a_held, a_least, a_most
     FROM unnest(a_id) AS x(id) LEFT JOIN LATERAL (
            SELECT a.ctid, a.*, a.normal_side = 'credit' AS credit_normal,
                   a.state = 'open' AND greatest(a.debits_posted, a.credits_posted, a.debits_pending, a.credits_pending) < k_vast
                     AS quiet
              FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = x.id LIMIT 1) AS o ON true;
+  IF array_position(a_asset, NULL) IS NOT NULL THEN  -- some were not there yet, and may be now
+    SELECT x.* INTO a_asset, a_credit_normal, a_guard, a_floor, a_ceiling FROM ledger_terms(p_tenant, a_id) AS x;
+  END IF;
   a_was := a_state; a_seen := a_version;
   -- Taken when all is read, and never before what these accounts have seen: along versions, time does not run backwards. That of
   -- the table is among them: whoever archives a month waits for every call that has a time in it.

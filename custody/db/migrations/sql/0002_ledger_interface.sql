@@ -65,6 +65,19 @@ RETURNS SETOF uuid LANGUAGE sql AS $$
 $$;
 
 -- next statement
+-- What never changes of the accounts with these ids (`fixed_columns`), in their order; null where there is none.
+CREATE FUNCTION ledger_terms(p_tenant integer, p_id uuid[], OUT asset int[], OUT credit_normal boolean[], OUT guard text[],
+                             OUT floor numeric[], OUT ceiling numeric[])
+LANGUAGE plpgsql AS $$
+BEGIN
+  SELECT array_agg(o.asset_id), array_agg(o.normal_side = 'credit'), array_agg(o.guard), array_agg(o.floor), array_agg(o.ceiling)
+    INTO ledger_terms.asset, ledger_terms.credit_normal, ledger_terms.guard, ledger_terms.floor, ledger_terms.ceiling
+    FROM unnest(p_id) AS x(id) LEFT JOIN LATERAL (
+           SELECT a.asset_id, a.normal_side, a.guard, a.floor, a.ceiling
+             FROM ledger_accounts a WHERE a.tenant_id = p_tenant AND a.id = x.id LIMIT 1) AS o ON true;
+END $$;
+
+-- next statement
 -- Both legs of each transfer as rows of the account's own history. `signed` is positive for a debit and sums to zero per transfer.
 -- `prior` is the place of the account's entry before this one, 0 for its first.
 CREATE VIEW ledger_entries WITH (security_invoker = true) AS

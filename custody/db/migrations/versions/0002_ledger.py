@@ -343,7 +343,7 @@ def functions() -> None:
     for name in ("0002_ledger_apply.sql", "0002_ledger_interface.sql", "0002_ledger_history.sql"):
         for statement in (SQL / name).read_text(encoding="utf-8").split("\n-- next statement\n"):
             connection.exec_driver_sql(statement)
-    for internal in (APPLY, OPEN, "ledger_guard_partition(text)"):
+    for internal in (APPLY, OPEN, "ledger_terms(integer, uuid[])", "ledger_guard_partition(text)"):
         op.execute(f"REVOKE ALL ON FUNCTION {internal} FROM PUBLIC")
     function_for_app(POST)
     function_for_app("ledger_prepare_partitions(date)")
