@@ -114,6 +114,18 @@ class _Price(TypedDict):
     max_priority_fee_per_gas: int
 
 
+class _Payment(TypedDict):
+    """The fields that a Stellar payment has beyond the header, whoever lends the sequence number."""
+
+    network_id: str
+    max_fee: int
+    destination: str
+    memo_type: MemoType
+    memo: str
+    asset: str
+    amount: int
+
+
 def org_name(tenant: TenantId) -> str:
     """How intents and the signer's policy call a tenant."""
     return f"tenant-{tenant}"
@@ -133,33 +145,19 @@ def build_payment_intent(
     """The bytes of one payment, on Stellar in a transaction of `channel` where one is given. Raises InvalidIntent when a value is
     outside the protocol's range."""
     header = _header(source)
-    if isinstance(caps, StellarCaps) and channel:
-        return _encode(
-            StellarChannelPayment(
-                **header,
-                network_id=_network_id(caps),
-                max_fee=caps.max_fee,
-                destination=destination,
-                memo_type=memo_type,
-                memo=memo,
-                channel=channel,
-                asset=asset.reference,
-                amount=amount,
-            )
-        )
     if isinstance(caps, StellarCaps):
-        return _encode(
-            StellarPayment(
-                **header,
-                network_id=_network_id(caps),
-                max_fee=caps.max_fee,
-                destination=destination,
-                memo_type=memo_type,
-                memo=memo,
-                asset=asset.reference,
-                amount=amount,
-            )
-        )
+        payment: _Payment = {
+            "network_id": _network_id(caps),
+            "max_fee": caps.max_fee,
+            "destination": destination,
+            "memo_type": memo_type,
+            "memo": memo,
+            "asset": asset.reference,
+            "amount": amount,
+        }
+        if channel:
+            return _encode(StellarChannelPayment(**header, **payment, channel=channel))
+        return _encode(StellarPayment(**header, **payment))
     if memo_type != "none":
         raise InvalidIntent(reason="bad_memo", field="memo")
     price: _Price = {

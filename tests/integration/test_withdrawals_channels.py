@@ -69,6 +69,18 @@ async def hash_of(stage: Stage, withdrawal: Withdrawal) -> str:
     return attempt.tx_hash
 
 
+async def get_stuck(stage: Stage) -> Withdrawal:
+    """A withdrawal that was sent, and then bids too little for two ledgers; a bump is asked for."""
+    stage.order()
+    made = await stage.request()
+    await stage.work()
+    stage.order(surge_fee=500)
+    for _ in range(2):
+        await stage.close()
+        await stage.work()
+    return made
+
+
 async def test_channels_are_opened_filled_and_pay_side_by_side(stage: Stage) -> None:
     lent = await open_channels(stage)
     (payer,) = await stage.vaults("fees")
@@ -179,13 +191,8 @@ async def test_what_is_stuck_for_its_fee_is_bumped_once_and_booked_where_it_was_
     await open_channels(stage)
     (payer,) = await stage.vaults("fees")
     before = stage.paid_to(stage.stranger)
-    made = await stage.request()
-    await stage.work()
+    made = await get_stuck(stage)
     lent = await stage.booked(made.sender_id)
-    stage.order(surge_fee=500)
-    for _ in range(2):
-        await stage.close()
-        await stage.work()
     (bump,) = await stage.of_kind("fee_bump")
     # The worker dies with the bump signed; its bytes are the same afterwards. Others look at the same time.
     stage.faults.arm("after sign")
@@ -203,13 +210,7 @@ async def test_what_is_stuck_for_its_fee_is_bumped_once_and_booked_where_it_was_
     await stage.demand_books_equal_chain()
 
     # A bump that is needed no more before it is signed is taken back.
-    stage.order()
-    made = await stage.request()
-    await stage.work()
-    stage.order(surge_fee=500)
-    for _ in range(2):
-        await stage.close()
-        await stage.work()
+    made = await get_stuck(stage)
     stage.order()
     await stage.close()
     assert await stage.state(made) == "settled"
@@ -218,12 +219,7 @@ async def test_what_is_stuck_for_its_fee_is_bumped_once_and_booked_where_it_was_
     assert await stage.booked(payer.id) == FEES_FULL - 2 * BASE_FEE
 
     # One that is signed and overtaken by what it is wrapped around can never apply: it lapses with the same bounds.
-    made = await stage.request()
-    await stage.work()
-    stage.order(surge_fee=500)
-    for _ in range(2):
-        await stage.close()
-        await stage.work()
+    made = await get_stuck(stage)
     stage.order(drop_next=1)
     await stage.work()
     await stage.close()
