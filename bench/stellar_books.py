@@ -28,9 +28,11 @@ from custody.kernel.ids import TenantId
 from custody.settings import LakeSettings
 from devnet.stellar.lake import LakeWriter
 from ingestion import cursor
+from ingestion.finality import Terms
 from ingestion.health import Status
 from ingestion.loop import Loop, Pace
 from ingestion.metrics import Metrics
+from ingestion.reorg import FinalityRule
 from ingestion.stellar.lake import LakeLedgers
 from ingestion.stellar.lake_layout import Layout
 from ingestion.stellar.movements import EventReader
@@ -92,7 +94,9 @@ async def _book(
         loop = Loop(
             db=db,
             source=source,
-            pace=Pace(confirmations=0, start_height=FIRST, poll_interval_s=1.0),
+            pace=Pace(
+                terms=Terms(rule=FinalityRule(confirmations=0)), start_height=FIRST, poll_interval_s=1.0
+            ),
             fence=fence,
             stop=asyncio.Event(),
             metrics=Metrics(chain, SystemClock()),

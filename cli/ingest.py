@@ -7,7 +7,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -26,14 +26,18 @@ from ingestion.backfill.model import EVERY_VAULT, Backfill
 from ingestion.backfill.run import fill
 from ingestion.effects import Tally
 from ingestion.errors import BadRange
+from ingestion.finality import terms_of
 from ingestion.main import build_source
 from ingestion.overview import Alarm, Overview, find_alarms
-from ingestion.ports import ChainSource
+from ingestion.ports import ChainSource, Vouching
 from ingestion.reading import hold_reading
+from ingestion.reorg import final_height
 from ingestion.stellar.worker import WHOLE_LEDGERS
 
 LAG_MAX_BLOCKS = 20
 """So many blocks behind the node's newest are still well."""
+LAG_OF_PROVIDERS = 4
+"""So many times what a provider may be behind is no alarm either."""
 LINE_EVERY_S = 10.0
 """How often progress is told where no bar can be drawn."""
 UNKNOWN = "?"
@@ -47,7 +51,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     status.add_argument("--chain", help="only this one")
     status.add_argument("--json", action="store_true", help="print JSON instead of tables")
     status.add_argument(
-        "--max-lag", type=int, default=LAG_MAX_BLOCKS, help="blocks behind that are still well"
+        "--max-lag",
+        type=int,
+        help=f"blocks behind that are still well; {LAG_MAX_BLOCKS}, more on fast chains",
     )
     status.set_defaults(run=lambda chosen: run_on_platform(show_status(chosen), "ingest status"))
     backfill = verbs.add_parser(
@@ -64,17 +70,22 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 async def show_status(chosen: argparse.Namespace) -> int:
     """0 when every chain is well, 1 when one is behind or has an alarm, 2 when the database does not answer."""
     configured = settings.load()
-    chains = [parse_chain_id(each.id) for each in configured.chains if chosen.chain in (None, each.id)]
-    if not chains:
+    lag_max = {
+        parse_chain_id(each.id): chosen.max_lag
+        or max(LAG_MAX_BLOCKS, LAG_OF_PROVIDERS * each.provider_lag_max)
+        for each in configured.chains
+        if chosen.chain in (None, each.id)
+    }
+    if not lag_max:
         print(f"chain {chosen.chain} is not configured", file=sys.stderr)
         return FAILED
     db = Database(configured.database.url.get_secret_value(), pool_size=2)
     try:
         async with db.read(None) as session:
-            seen = [await overview.load(session, chain) for chain in chains]
+            seen = [await overview.load(session, chain) for chain in lag_max]
     finally:
         await db.close()
-    alarms = {each.chain: find_alarms(each, lag_max=chosen.max_lag) for each in seen}
+    alarms = {each.chain: find_alarms(each, lag_max=lag_max[each.chain]) for each in seen}
     if chosen.json:
         print(json.dumps({"chains": [as_json(each, alarms[each.chain]) for each in seen]}, indent=2))
     else:
@@ -104,7 +115,16 @@ async def carry_out(chosen: argparse.Namespace) -> int:
             for backfill in wanted:
                 told.begin(backfill)
                 stop = asyncio.Event()
-                told.end(await fill(db, source, backfill.id, stop=stop, told=told))
+                told.end(
+                    await fill(
+                        db,
+                        source,
+                        backfill.id,
+                        caution=terms_of(chain).untouched(),
+                        stop=stop,
+                        told=told,
+                    )
+                )
     finally:
         await source.aclose()
         await db.close()
@@ -123,14 +143,24 @@ async def _wanted(
         async with db.read(None) as session:
             found = await service.find_open(session, source.chain)
         return [each for each in found if chosen.account in (EVERY_VAULT, each.account)]
-    head = await source.head()
-    if chosen.last > head.height - chain.confirmations:
-        raise BadRange(last=chosen.last, final=head.height - chain.confirmations)
+    final = await _final_height(source, chain)
+    if chosen.last > final:
+        raise BadRange(last=chosen.last, final=final)
     async with db.unit_of_work(None) as uow:
         ordered = await service.order(
             uow, source.chain, chosen.account, chosen.first, chosen.last, again=chosen.again
         )
     return [ordered]
+
+
+async def _final_height(source: ChainSource, chain: ChainSettings) -> int:
+    """Up to where blocks are final by the chain's rule."""
+    head = await source.head()
+    rule, tagged = terms_of(chain).rule, {}
+    if rule.tag and isinstance(source, Vouching):
+        found = await source.tagged(rule.tag, None)
+        tagged = {} if found is None else {rule.tag: found.height}
+    return final_height(rule.reached(head.height, tagged), None)
 
 
 class Told:
@@ -279,15 +309,11 @@ def _backfill_json(backfill: Backfill) -> dict[str, object]:
 def _cells(seen: Overview) -> tuple[str, ...]:
     said = seen.report
     held = said is not None and seen.is_held
-    sources = []
-    for name, trust in sorted({} if said is None else said.gauges.items()):
-        if name.startswith("source_trust/"):
-            sources.append(f"{name.partition('/')[2]} ({'whole' if trust == WHOLE_LEDGERS else 'assembled'})")
     return (
         seen.chain,
         said.holder if said is not None and held else "none",
         f"{said.leased_at:%Y-%m-%d %H:%M:%S}" if said is not None and held else "",
-        ", ".join(sources),
+        "" if said is None else _sources(said.gauges),
         _known(seen.height),
         _known(seen.head),
         _known(seen.lag_blocks),
@@ -295,6 +321,21 @@ def _cells(seen: Overview) -> tuple[str, ...]:
         UNKNOWN if seen.closed_at is None else f"{seen.closed_at:%Y-%m-%d %H:%M:%S}",
         " ".join(f"{first}-{last}" for first, last in seen.covered),
     )
+
+
+def _sources(gauges: Mapping[str, int]) -> str:
+    """What is read from, how far it is trusted, and by whose providers."""
+    by_kind: dict[str, list[tuple[str, int]]] = {"source_trust": [], "provider_up": []}
+    for name, value in sorted(gauges.items()):
+        kind, _, label = name.partition("/")
+        if kind in by_kind:
+            by_kind[kind].append((label, value))
+    trusted = [
+        f"{label} ({'whole' if trust == WHOLE_LEDGERS else 'not all proved'})"
+        for label, trust in by_kind["source_trust"]
+    ]
+    providers = [label if up else f"{label} (down)" for label, up in by_kind["provider_up"]]
+    return ": ".join(filter(None, (", ".join(trusted), ", ".join(providers))))
 
 
 def _progress(backfill: Backfill) -> str:

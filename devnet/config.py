@@ -116,7 +116,7 @@ def write_product_config(places: Places, ends: Endpoints, api_port: int, intent_
         *(f"chain_id = {anvil.CHAIN_ID}", "confirmations = 2", "poll_interval_s = 0.5"),
         *("gas_limit_native = 21000", "gas_limit_erc20 = 100000"),
         *("max_fee_per_gas_wei = 100000000000", "max_priority_fee_per_gas_wei = 2000000000"),
-        "tx_valid_s = 120",
+        *("tx_valid_s = 120", f'ws_url = "ws{ends.evm_rpc_url.removeprefix("http")}"'),
     ]
     write_private(places.config, "\n".join(lines) + "\n")
 

@@ -6,9 +6,9 @@ once the block is final. Where the two differ, the transaction is the first that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from custody.deposits.model import Booking, Observation
+from custody.deposits.model import Booking, Deposit, Observation
 from custody.holdings.model import LateBooking, TouchedHolding, TransactionEffect
 from custody.kernel.assetid import AssetId, ChainId, native
 from custody.kernel.ids import VaultId
@@ -84,18 +84,22 @@ class Bookings:
             of_holding[tx_hash] = of_holding.get(tx_hash, 0) + amount
 
 
-def late_bookings(chain: ChainId, booking: Booking, ending: Ending) -> list[LateBooking]:
-    """All that a final height books of vaults, each with the block that holds it."""
-    found = [
+def waiting_bookings(arrived: Iterable[Deposit]) -> list[LateBooking]:
+    """What these deposits bring to vaults, each with the block that holds it."""
+    return [
         LateBooking(
             vault_id=each.vault_id,
             asset=each.transfer.asset,
             height=each.transfer.height,
             amount=each.transfer.amount,
         )
-        for each in booking.deposits
-        if each.state in _POSTED
+        for each in arrived
     ]
+
+
+def late_bookings(chain: ChainId, booking: Booking, ending: Ending) -> list[LateBooking]:
+    """All that a final height books of vaults, each with the block that holds it."""
+    found = waiting_bookings(each for each in booking.deposits if each.state in _POSTED)
     for withdrawal, attempt in ending.included:
         height, fee = attempt.height or 0, attempt.fee_paid or 0
         found.append(LateBooking(vault_id=attempt.vault_id, asset=native(chain), height=height, amount=-fee))

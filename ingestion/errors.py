@@ -85,6 +85,27 @@ class ProviderSlow(Unavailable):
     public = "The chain's provider did not answer in time."
 
 
+class Unusable(Unavailable):
+    """What a provider gave must not be booked. It may give better later, and another one may give it now."""
+
+    code = "ingestion_unusable"
+    public = "What the chain's provider gave cannot be booked."
+
+
+class TagMissing(Unavailable):
+    """A node knows the tag of the chain's finality rule and names no block by it, as one does that has just begun to follow."""
+
+    code = "ingestion_tag_missing"
+    public = "The node names no final block yet."
+
+
+class NodeLacksTag(InvariantViolated):
+    """A node does not know the tag of the chain's finality rule: nothing would ever be final."""
+
+    code = "ingestion_node_lacks_tag"
+    public = "The node does not offer the tag that the finality rule names."
+
+
 class Unprovable(InvariantViolated):
     """A source gives less than what is needed to prove a transaction that touches our accounts."""
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 
@@ -27,10 +27,12 @@ from ingestion.errors import (
     ProvidersDisagree,
     ProviderSlow,
     UnreadableLedger,
+    Unusable,
 )
 from ingestion.metrics import Metrics
 from ingestion.model import BlockFacts
 from ingestion.ports import ChainSource
+from ingestion.providers import Provider, S
 
 GRACE_S = 1.0
 """How long the heads of all are waited for once; who is slower is heard next time."""
@@ -51,37 +53,14 @@ class Terms:
     """Blocks that a provider may be behind the best and still be read from."""
     agreement_required: bool
     """Whether a block is handed out only when a second provider has named its hash, or that of one above it."""
+    fetch_timeout_s: float | None = None
+    """Longest time for one batch of blocks, where that takes many answers."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Provider:
-    """One provider, and how it fared."""
-
-    name: str
-    """As operators know it: a host, without what may be a key."""
-    source: ChainSource
-    verified: bool = False
-    """Whether it has said that it serves our network."""
-    failures: int = 0
-    """In a row."""
-    doubted: bool = False
-    """What it gave last was of no use: that it answers is no excuse, its rests grow until it gives blocks again."""
-    rests_until_s: float = 0.0
-    """In the event loop's time."""
-    head: Head | None = None
-    """The newest block that it named last."""
-    asking: asyncio.Task[Head] | None = None
-    """The question for its newest block that is under way."""
-
-    def rests(self, now: float) -> bool:
-        """Whether it is left alone for now."""
-        return now < self.rests_until_s
-
-
-class Failover:
+class Failover(Generic[S]):
     """A `ChainSource` of several. The order is the order of preference."""
 
-    def __init__(self, providers: Sequence[tuple[str, ChainSource]], terms: Terms, metrics: Metrics) -> None:
+    def __init__(self, providers: Sequence[tuple[str, S]], terms: Terms, metrics: Metrics) -> None:
         """All of one chain. One provider is allowed: then it is followed, slow or not, and nobody confirms."""
         self._providers = [Provider(name=name, source=source) for name, source in providers]
         self._terms = terms
@@ -141,30 +120,63 @@ class Failover:
         return min(found)
 
     async def fetch(self, first: int, last: int) -> list[BlockFacts]:
-        """The blocks by the first provider that gives them, as far as is agreed. May be empty where agreement is required.
+        """The blocks by the first provider that gives them, as far as is agreed. Empty when nobody has them yet.
 
         Raises ProvidersDisagree. What every provider refused is raised as the mildest of them said: an absence that may end.
         """
         errors: list[CustodyError] = []
+        is_absent = False
         for each in self._able(first):
             try:
-                facts = await self._ask(each, self._fetch_from(each, first, last))
-            except (Unavailable, HistoryLost) as error:
-                if isinstance(error, RpcRefused) and each.head is not None and each.head.height >= first:
-                    # It named a newer block and does not give this one.
-                    self._doubt(each)
-                errors.append(error)
-            except UnreadableLedger as error:
-                _log.error(
-                    "ingestion.provider_unreadable", chain=self.chain, provider=each.name, error=str(error)
+                facts = await self._ask(
+                    each, self._fetch_from(each, first, last), timeout_s=self._terms.fetch_timeout_s
                 )
+            except (UnreadableLedger, Unusable) as error:
+                _log.error(
+                    "ingestion.provider_unusable", chain=self.chain, provider=each.name, error=str(error)
+                )
+                self._metrics.provider_unusable(each.name, unusable=True)
                 self._doubt(each)
                 errors.append(error)
+            except (Unavailable, HistoryLost) as error:
+                if isinstance(error, RpcRefused) and each.boasts(first):
+                    self._doubt(each)
+                errors.append(error)
             else:
-                each.doubted, each.failures = False, 0
-                self._choose(each)
-                return await self.agree(each.name, facts)
+                if facts:
+                    each.doubted, each.failures = False, 0
+                    self._metrics.provider_unusable(each.name, unusable=False)
+                    self._choose(each)
+                    return await self.agree(each.name, facts)
+                is_absent = True
+                if each.boasts(first):
+                    self._doubt(each)
+        if is_absent:
+            return []
         raise min(errors, key=lambda error: not isinstance(error, Unavailable))
+
+    async def ask_first(self, call: Callable[[S], Awaitable[_T]]) -> _T:
+        """The answer of the provider that is read from now, or of the first other that gives one. Raises the first absence."""
+        errors: list[Unavailable] = []
+        for each in sorted(self._awake(), key=lambda one: one is not self._chosen):
+            try:
+                return await self._ask(each, self._call(each, call))
+            except Unavailable as error:
+                errors.append(error)
+        raise errors[0]
+
+    async def ask_all(self, call: Callable[[S], Awaitable[_T]]) -> dict[str, _T]:
+        """The answers of all who are awake and give one, by their names."""
+        asked = self._awake()
+        answers = await asyncio.gather(
+            *(self._ask(each, self._call(each, call)) for each in asked), return_exceptions=True
+        )
+        _raise_worst(answer for answer in answers if isinstance(answer, BaseException))
+        return {
+            each.name: answer
+            for each, answer in zip(asked, answers, strict=True)
+            if not isinstance(answer, BaseException)
+        }
 
     async def hashes(self, heights: Sequence[int]) -> dict[int, str]:
         """What the provider says that is read from now."""
@@ -214,7 +226,7 @@ class Failover:
             if height <= max(confirmed, facts[0].ref.height - 1):
                 continue
             try:
-                named = await self._ask(each, self._hash_from(each, height))
+                named = await self._ask(each, self._call(each, _hash_at(height)))
             except Unavailable as error:
                 _log.info("ingestion.not_confirmed", chain=self.chain, provider=each.name, error=str(error))
                 continue
@@ -272,33 +284,33 @@ class Failover:
         if failed and all(each.head is None for each in asked):
             raise failed[0]
 
-    async def _head_of(self, provider: Provider) -> Head:
+    async def _head_of(self, provider: Provider[S]) -> Head:
         await self._verify(provider)
         return await provider.source.head()
 
-    async def _fetch_from(self, provider: Provider, first: int, last: int) -> list[BlockFacts]:
+    async def _fetch_from(self, provider: Provider[S], first: int, last: int) -> list[BlockFacts]:
         await self._verify(provider)
         return await provider.source.fetch(first, last)
 
-    async def _hash_from(self, provider: Provider, height: int) -> dict[int, str]:
+    async def _call(self, provider: Provider[S], call: Callable[[S], Awaitable[_T]]) -> _T:
         await self._verify(provider)
-        return await provider.source.hashes([height])
+        return await call(provider.source)
 
-    async def _verify(self, provider: Provider) -> None:
+    async def _verify(self, provider: Provider[S]) -> None:
         if not provider.verified:
             await provider.source.verify_network()
             provider.verified = True
 
-    async def _ask(self, provider: Provider, call: Awaitable[_T]) -> _T:
+    async def _ask(self, provider: Provider[S], call: Awaitable[_T], *, timeout_s: float | None = None) -> _T:
         """One call within its time; a failure sends the provider to rest."""
         try:
-            async with asyncio.timeout(self._terms.timeout_s):
+            async with asyncio.timeout(timeout_s or self._terms.timeout_s):
                 answer = await call
         except TimeoutError:
             self._rest(provider)
             raise ProviderSlow(chain=self.chain, provider=provider.name) from None
-        except RpcRefused:
-            # It answers; what it was asked for is not there, or not yet.
+        except (RpcRefused, Unusable):
+            # It answers; what it was asked for is not there, or not yet, or of no use: who asked knows what that means.
             raise
         except Unavailable:
             self._rest(provider)
@@ -307,29 +319,29 @@ class Failover:
             provider.failures = 0
         return answer
 
-    def _doubt(self, provider: Provider) -> None:
+    def _doubt(self, provider: Provider[S]) -> None:
         provider.doubted = True
         self._rest(provider)
 
-    def _rest(self, provider: Provider) -> None:
+    def _rest(self, provider: Provider[S]) -> None:
         provider.failures += 1
         provider.rests_until_s = asyncio.get_running_loop().time() + backoff(provider.failures)
         self._metrics.provider_failed(provider.name)
 
-    def _awake(self) -> list[Provider]:
+    def _awake(self) -> list[Provider[S]]:
         """Those who are not left alone, in order; when all are, the one that is due first."""
         now = asyncio.get_running_loop().time()
         awake = [each for each in self._providers if not each.rests(now)]
         return awake or [min(self._providers, key=lambda each: each.rests_until_s)]
 
-    def _able(self, height: int) -> list[Provider]:
+    def _able(self, height: int) -> list[Provider[S]]:
         """Whom to ask for a block: the chosen one, then who is awake and has it by its own account, at last who rests."""
         awake = self._awake()
         able = [each for each in awake if each.head is None or each.head.height >= height] or awake
         resting = [each for each in self._providers if each not in awake]
         return [*sorted(able, key=lambda each: each is not self._chosen), *resting]
 
-    def _choose(self, provider: Provider) -> None:
+    def _choose(self, provider: Provider[S]) -> None:
         if provider is not self._chosen:
             _log.warning(
                 "ingestion.provider_changed",
@@ -350,6 +362,10 @@ class Failover:
             self._metrics.provider_stands(
                 each.name, not each.rests(now) and height is not None, height or 0, best, now - passed
             )
+
+
+def _hash_at(height: int) -> Callable[[ChainSource], Awaitable[dict[int, str]]]:
+    return lambda source: source.hashes([height])
 
 
 def _raise_worst(errors: Iterable[BaseException]) -> None:

@@ -21,11 +21,14 @@ from ingestion import cursor, effects, settling
 from ingestion.backfill import service as backfills
 from ingestion.backoff import backoff
 from ingestion.errors import BrokenHashChain, InconsistentNode, ReorgTooDeep
+from ingestion.finality import Standing, Terms
 from ingestion.health import Status
+from ingestion.judging import Finality
 from ingestion.metrics import Metrics
 from ingestion.model import BlockFacts, BlockRef
+from ingestion.news import News
 from ingestion.pause import pause
-from ingestion.ports import ChainSource
+from ingestion.ports import ChainSource, Vouching
 from ingestion.reorg import Position, continues, fork_point
 from ingestion.retry import may_retry
 
@@ -46,8 +49,8 @@ class Stopped(Exception):
 class Pace:
     """How a chain is followed."""
 
-    confirmations: int
-    """Blocks that must follow before a block is final."""
+    terms: Terms
+    """When blocks are final."""
     start_height: int
     """First block on an empty cursor; 0 for the oldest that the node has."""
     poll_interval_s: float
@@ -67,8 +70,9 @@ class Loop:
         stop: asyncio.Event,
         metrics: Metrics,
         status: Status,
+        news: News | None = None,
     ) -> None:
-        """`stop` ends the loop after the transaction at hand."""
+        """`stop` ends the loop after the transaction at hand; `news` of new blocks ends its waiting at the tip."""
         self._db = db
         self._source = source
         self._chain = source.chain
@@ -77,7 +81,10 @@ class Loop:
         self._stop = stop
         self._metrics = metrics
         self.status = status
-        self._settled: Position | None = None
+        self._news = news
+        vouching = source if isinstance(source, Vouching) else None
+        self._finality = Finality(db, source.chain, pace.terms, vouching, metrics)
+        self._settled: tuple[Position, Standing] | None = None
 
     async def run(self) -> None:
         """Follow the chain until told to stop. Raises the broken invariant that ends it."""
@@ -98,7 +105,7 @@ class Loop:
                 failures = 0
                 self.status.succeeded_at = asyncio.get_running_loop().time()
                 if not moved:
-                    await pause(self._stop, self._pace.poll_interval_s)
+                    await self._wait_for_news()
             self.status.ended_step_at = asyncio.get_running_loop().time()
 
     async def step(self) -> bool:
@@ -106,8 +113,9 @@ class Loop:
         async with self._db.read(None) as session:
             position = await cursor.load(session, self._chain)
             tip = None if position is None else await cursor.load_block(session, self._chain, position)
-        if tip is not None:
-            await self._settle(tip)
+        if tip is not None and (self._settled is None or self._settled[0] != position):
+            # Something came between a block and its settling: what has been heard is enough to go on.
+            await self._settle(tip, self._finality.known(tip))
         # Before the fetch: which accounts are ours is asked after it (ingestion/backfill/service.py has the argument).
         await backfills.take_notice(self._db, self._chain, self._fence, position)
         head = await self._or_stop(self._source.head())
@@ -125,8 +133,8 @@ class Loop:
             position = await self._book(position, each)
             tip = each.ref
         if tip is not None:
-            await self._settle(tip)
             self._metrics.stands_at(tip.height, head.height, tip.closed_at)
+            await self._settle(tip, await self._or_stop(self._finality.ask(tip)))
         return bool(facts)
 
     async def _first(self) -> int:
@@ -155,13 +163,20 @@ class Loop:
             )
         return after
 
-    async def _settle(self, tip: BlockRef) -> None:
-        """Book what is final at this tip, once per tip; also after a restart that came between a block and its settling."""
+    async def _settle(self, tip: BlockRef, standing: Standing) -> None:
+        """Book what is final at this tip, once for each tip and all that has been heard of it."""
         position = Position(height=tip.height, hash=tip.hash)
-        if self._settled != position:
-            settled = await settling.settle(self._db, self._chain, self._fence, tip, self._pace.confirmations)
+        if self._settled != (position, standing):
+            settled = await settling.settle(self._db, self._chain, self._fence, tip, standing)
             self._metrics.settled(settled)
-            self._settled = position
+            self._settled = position, standing
+
+    async def _wait_for_news(self) -> None:
+        """At the tip: until the next poll is due, or somebody says that there is a new block."""
+        if self._news is None:
+            await pause(self._stop, self._pace.poll_interval_s)
+        else:
+            await self._news.wait(self._stop, self._pace.poll_interval_s)
 
     async def _was_replaced(self, position: Position, head: Head) -> bool:
         """Whether the node's newest block, where it is not above ours, is another one than ours at its height."""
@@ -197,6 +212,7 @@ class Loop:
             await cursor.rewind(uow, self._chain, self._fence, position, fork)
             touched = await effects.take_back(uow, self._chain, tenants, block)
         self._settled = None
+        self._finality.rewound(fork.height)
         self._metrics.rewound()
         _log.warning(
             "ingestion.rewound", chain=self._chain, height=position.height, fork=fork.height, deposits=touched

@@ -26,6 +26,8 @@ from ingestion import cursor
 from ingestion.backfill.queue import filling
 from ingestion.backoff import backoff
 from ingestion.evm import worker as evm
+from ingestion.evm.heads import hearing
+from ingestion.finality import terms_of
 from ingestion.health import Status, serve
 from ingestion.lease import Lease
 from ingestion.loop import Loop, Pace
@@ -130,23 +132,23 @@ async def _follow(
     status.waiting_for_lease = False
     status.started_at = asyncio.get_running_loop().time()
     _log.info("ingestion.started", chain=source.chain, fence=fence)
-    followed = Loop(
-        db=db,
-        source=source,
-        pace=Pace(
-            confirmations=settings.confirmations,
-            start_height=settings.start_height,
-            poll_interval_s=settings.poll_interval_s,
-        ),
-        fence=fence,
-        stop=stop,
-        metrics=metrics,
-        status=status,
-    )
+    terms = terms_of(settings)
+    pace = Pace(terms=terms, start_height=settings.start_height, poll_interval_s=settings.poll_interval_s)
     async with (
         reporting(db, source.chain, fence, metrics, status, stop),
-        filling(db, source.chain, lambda: build_source(settings, db), stop),
+        filling(db, source.chain, lambda: build_source(settings, db), terms.untouched(), stop),
+        hearing(settings.ws_url, source.chain, metrics, stop) as news,
     ):
+        followed = Loop(
+            db=db,
+            source=source,
+            pace=pace,
+            fence=fence,
+            stop=stop,
+            metrics=metrics,
+            status=status,
+            news=news,
+        )
         await followed.run()
 
 
@@ -182,7 +184,7 @@ def build_source(settings: ChainSettings, db: Database, metrics: Metrics | None 
         case "stellar":
             return stellar.build_source(settings, db, metrics)
         case "evm":
-            return evm.build_source(settings, db)
+            return evm.build_source(settings, db, metrics)
         case _:
             assert_never(settings.kind)
 

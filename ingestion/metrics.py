@@ -47,6 +47,12 @@ class Metrics:
         self._cases = self._counter(
             "deposit_cases_total", "Arrivals that could not be credited.", [*labels, "reason"]
         )
+        self._final = self._gauge(
+            "final_height", "Newest block that is final by the chain's rule; -1 for none.", labels
+        )
+        self._waits = self._gauge(
+            "credits_waiting", "Credits whose block too few providers name: page.", labels
+        )
         self._reorgs = self._counter("reorgs_total", "Times the chain was rewound.", labels)
         self._retries = self._counter("retries_total", "Steps that failed and were tried again.", labels)
         self._silent = self._gauge("silent", "Whether no block was booked for too long: page.", labels)
@@ -69,15 +75,21 @@ class Metrics:
         self._from = self._counter("fetched_blocks_total", "Blocks by where they came from.", by_source)
         self._trust = self._gauge(
             "source_trust",
-            "2 for ledgers as core wrote them, 1 for ledgers put together from Horizon.",
+            "2 for blocks that are whole and proved, 1 where something is put together or believed.",
             by_source,
         )
-        by_provider = [*labels, "provider"]
+        self._open_provider_series([*labels, "provider"])
+
+    def _open_provider_series(self, by_provider: list[str]) -> None:
         self._up = self._gauge("provider_up", "Whether the provider answers.", by_provider)
         self._provider_head = self._gauge("provider_head_height", "Its newest block.", by_provider)
         self._behind = self._gauge("provider_lag_blocks", "Blocks behind the best provider.", by_provider)
         self._late = self._gauge("provider_lag_seconds", "Seconds behind the best provider.", by_provider)
         self._failures = self._counter("provider_failures_total", "Calls that failed.", by_provider)
+        self._heads = self._gauge("heads_heard", "Whether its socket tells of new blocks.", by_provider)
+        self._unusable = self._gauge(
+            "provider_unusable", "Whether what it gave last could not be booked: page.", by_provider
+        )
 
     def leased(self, held: bool) -> None:  # noqa: FBT001 (a gauge's only value)
         """Note whether this worker holds the lease."""
@@ -106,6 +118,14 @@ class Metrics:
         self._breaks.labels(self._chain).set(settled.breaks)
         for reason, opened in settled.cases.items():
             self._cases.labels(self._chain, reason).inc(opened)
+
+    def final(self, height: int) -> None:
+        """Note up to where blocks are final by the chain's rule."""
+        self._final.labels(self._chain).set(height)
+
+    def waits_for_agreement(self, waiting: int) -> None:
+        """Note how many credits wait until more providers name their block."""
+        self._waits.labels(self._chain).set(waiting)
 
     def rewound(self) -> None:
         """Count one reorganisation."""
@@ -151,6 +171,14 @@ class Metrics:
     def provider_failed(self, name: str) -> None:
         """Count one failed call."""
         self._failures.labels(self._chain, name).inc()
+
+    def heads_heard(self, name: str, heard: bool) -> None:  # noqa: FBT001 (a gauge's only value)
+        """Note whether a node's socket tells of new blocks. Where it does not, polling goes on."""
+        self._heads.labels(self._chain, name).set(int(heard))
+
+    def provider_unusable(self, name: str, unusable: bool) -> None:  # noqa: FBT001 (a gauge's only value)
+        """Note whether what a provider gave last could not be booked."""
+        self._unusable.labels(self._chain, name).set(int(unusable))
 
     def text(self) -> bytes:
         """All series in Prometheus' text format."""

@@ -25,7 +25,8 @@ class Alarm:
     """Something that a person should look at."""
 
     code: str
-    """Stable: `no_worker stuck silent retention behind tenants_refused breaks provider_down backfill_halted hole`."""
+    """Stable: `no_worker stuck silent retention behind tenants_refused credits_waiting breaks provider_down provider_unusable
+    backfill_halted hole`."""
     sentence: str
     """What it is, for people."""
 
@@ -124,12 +125,27 @@ def _of_worker(seen: Overview) -> list[Alarm]:
         found.append(
             Alarm(code="tenants_refused", sentence=f"the ledgers of {refused} tenants refuse what is final")
         )
+    if waiting := gauges.get("credits_waiting"):
+        found.append(
+            Alarm(
+                code="credits_waiting",
+                sentence=f"{waiting} credits wait until more providers name their block",
+            )
+        )
     if breaks := gauges.get("breaks_open"):
         found.append(Alarm(code="breaks", sentence=f"books of {breaks} holdings differ from the chain"))
     found += [
         Alarm(code="provider_down", sentence=f"provider {name.partition('/')[2]} does not answer")
         for name, value in sorted(gauges.items())
         if name.startswith("provider_up/") and not value
+    ]
+    found += [
+        Alarm(
+            code="provider_unusable",
+            sentence=f"what provider {name.partition('/')[2]} gives cannot be booked: its log says why",
+        )
+        for name, value in sorted(gauges.items())
+        if name.startswith("provider_unusable/") and value
     ]
     return found
 

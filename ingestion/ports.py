@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 from custody.chains.ports import Head
 from custody.kernel.assetid import ChainId
-from ingestion.model import BlockFacts
+from ingestion.model import BlockFacts, BlockRef
 
 Watch = Callable[[frozenset[str]], Awaitable[frozenset[str]]]
 """Which of these accounts are vaults of ours: lets a source fetch details only where they matter."""
@@ -53,4 +53,17 @@ class ChainSource(Protocol):
 
     async def aclose(self) -> None:
         """Close the connections."""
+        ...
+
+
+@runtime_checkable
+class Vouching(Protocol):
+    """What a chain that reorganises is asked beside its blocks: how final they are, and who else has them."""
+
+    async def tagged(self, tag: str, tip: BlockRef | None) -> Head | None:
+        """The node's block of this tag (`safe`, `finalized`); None where the node's chain does not hold `tip`."""
+        ...
+
+    async def witnesses(self, blocks: Mapping[str, int]) -> dict[str, frozenset[str]]:
+        """Which providers name these hashes at these heights now, each by its name. Who does not answer names nothing."""
         ...

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from ingestion.model import BlockRef
 
+NOTHING_FINAL = -1
+"""Below any block."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
@@ -29,7 +32,23 @@ def fork_point(kept: Mapping[int, str], seen: Mapping[int, str]) -> Position | N
     return Position(height=max(shared), hash=kept[max(shared)]) if shared else None
 
 
-def final_height(ingested: int, confirmations: int, before: int | None) -> int:
-    """Up to where blocks are final: so many below the newest. It never falls by itself, only a deep reorganisation lowers it."""
-    reached = ingested - confirmations
-    return reached if before is None else max(before, reached)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinalityRule:
+    """When a block is final: so many blocks follow, and, where a tag is named, the node's block of that tag is not below it."""
+
+    confirmations: int
+    tag: str = ""
+    """`safe` or `finalized`; empty for none."""
+
+    def reached(self, ingested: int, tagged: Mapping[str, int]) -> int | None:
+        """Up to where blocks are final when `ingested` is the newest; None while nobody has vouched for a height by the tag."""
+        counted = ingested - self.confirmations
+        if not self.tag:
+            return counted
+        return min(counted, tagged[self.tag]) if self.tag in tagged else None
+
+
+def final_height(reached: int | None, before: int | None) -> int:
+    """The height that is final now; below any block while there is none. It never falls by itself: only a deep reorganisation
+    lowers it."""
+    return max(NOTHING_FINAL if each is None else each for each in (reached, before))

@@ -15,6 +15,7 @@ import structlog
 
 from custody.db.session import Database, UnitOfWork
 from custody.deposits import service as deposits
+from custody.deposits.model import Caution
 from custody.deposits.service import Refusing
 from custody.deposits.telling import ACTOR
 from custody.holdings import service as holdings
@@ -26,7 +27,8 @@ from custody.ledger.errors import REFUSALS
 from custody.returns import service as returns
 from custody.withdrawals import service as withdrawals
 from ingestion import cursor
-from ingestion.bookings import late_bookings
+from ingestion.bookings import late_bookings, waiting_bookings
+from ingestion.finality import Standing
 from ingestion.model import BlockRef
 from ingestion.reorg import final_height
 
@@ -46,7 +48,7 @@ class Settled:
     """How many arrivals could not be credited, by the reason."""
 
 
-async def settle(db: Database, chain: ChainId, fence: int, tip: BlockRef, confirmations: int) -> Settled:
+async def settle(db: Database, chain: ChainId, fence: int, tip: BlockRef, standing: Standing) -> Settled:
     """Book, for each tenant, what is final at this tip, and compare its books with the chain there. Idempotent.
 
     What a wallet's account refuses to take goes to suspense. Any other refusal rolls back that tenant's booking and its height,
@@ -58,7 +60,7 @@ async def settle(db: Database, chain: ChainId, fence: int, tip: BlockRef, confir
 
     async def at_the_tip(uow: UnitOfWork, refusing: Collection[Refusing]) -> tuple[int, list[str]]:
         await cursor.hold_fence(uow, chain, fence)
-        return await _settle_tenant(uow, chain, tip, confirmations, refusing)
+        return await _settle_tenant(uow, chain, tip, standing, refusing)
 
     for tenant in tenants:
         try:
@@ -73,19 +75,21 @@ async def settle(db: Database, chain: ChainId, fence: int, tip: BlockRef, confir
     return Settled(refused=tuple(refused), breaks=breaks, cases=cases)
 
 
-async def settle_filled(db: Database, chain: ChainId, tenants: Iterable[TenantId]) -> list[TenantId]:
+async def settle_filled(
+    db: Database, chain: ChainId, tenants: Iterable[TenantId], caution: Caution
+) -> list[TenantId]:
     """Book, for these tenants, what a backfill observed in blocks that were final already. Idempotent.
 
-    The same decisions as at a new tip, up to the height at which each tenant's books stand, which does not change. The cursor is
-    held so that no reorganisation passes in between. Returns the tenants whose ledger refused: they are asked again at each new
-    tip.
+    The same decisions as at a new tip, up to the height at which each tenant's books stand, which does not change; what `caution`
+    holds back is left to the live loop. The cursor is held so that no reorganisation passes in between. Returns the tenants whose
+    ledger refused: they are asked again at each new tip.
     """
 
     async def where_it_stands(uow: UnitOfWork, refusing: Collection[Refusing]) -> None:
         await cursor.hold(uow, chain)
         stands = await deposits.final_height(uow, chain)
         if stands is not None:
-            await _book_final(uow, chain, stands.height, refusing)
+            await _book_final(uow, chain, stands.height, refusing, caution)
 
     refused = []
     for tenant in sorted(tenants):
@@ -114,17 +118,22 @@ async def _around_refusals(
 
 
 async def _settle_tenant(
-    uow: UnitOfWork, chain: ChainId, tip: BlockRef, confirmations: int, refusing: Collection[Refusing]
+    uow: UnitOfWork, chain: ChainId, tip: BlockRef, standing: Standing, refusing: Collection[Refusing]
 ) -> tuple[int, list[str]]:
     """Book, compare, and note the height. Returns how many of the tenant's holdings differ from the chain, and the reasons of the
     cases that were opened."""
     before = await deposits.final_height(uow, chain)
-    final = final_height(tip.height, confirmations, None if before is None else before.height)
-    if before is not None and (before.height, before.ingested_height) == (final, tip.height):
+    final = final_height(standing.reached, None if before is None else before.height)
+    stands = before is not None and (before.height, before.ingested_height) == (final, tip.height)
+    if stands and standing.caution == deposits.NO_CAUTION:
         return await holdings.count_breaks(uow, chain), []
-    opened = await _book_final(uow, chain, final, refusing)
+    opened = await _book_final(uow, chain, final, refusing, standing.caution)
     breaks = await holdings.compare_final(
-        uow, chain, height_before=None if before is None else before.height, height_final=final
+        uow,
+        chain,
+        height_before=None if before is None else before.height,
+        height_final=final,
+        waiting=waiting_bookings(await deposits.find_waiting(uow, chain, final)),
     )
     await deposits.record_heights(
         uow, chain, height_final=final, height_ingested=tip.height, ingested_at=tip.closed_at
@@ -133,11 +142,11 @@ async def _settle_tenant(
 
 
 async def _book_final(
-    uow: UnitOfWork, chain: ChainId, final: int, refusing: Collection[Refusing]
+    uow: UnitOfWork, chain: ChainId, final: int, refusing: Collection[Refusing], caution: Caution
 ) -> list[str]:
     """All that is decided by blocks up to this height being final, in one posting. Returns the reasons of the cases."""
     ending = await withdrawals.find_final(uow, chain, final)
-    booking = await deposits.find_final(uow, chain, final, refusing)
+    booking = await deposits.find_final(uow, chain, final, refusing, caution)
     if commands := (*ending.commands, *booking.commands):
         await ledger.post(uow, *commands)
     await withdrawals.end(uow, ending)

@@ -30,6 +30,9 @@ from signer.server import Server
 _COLLECT_AFTER = 20_000, 50, 1000
 """New objects after which the collector looks through them; how often it looks further is counted in such looks."""
 
+_WORKERS_MIN = 2
+"""So that one may decide while the other waits for disk or token."""
+
 
 def main(argv: list[str]) -> int:
     """Run the signer until SIGTERM or SIGINT; returns the exit code."""
@@ -82,7 +85,7 @@ def serve(config: Config, decider: Decider) -> None:
         raise EvidenceFault(refusal.text) from refusal
     server = Server(
         config.limits,
-        config.hsm.sessions + 1,
+        max(config.hsm.sessions, _WORKERS_MIN),
         open_doors(config),
         partial(answer, decider),
         decider.sign_all,

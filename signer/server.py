@@ -14,7 +14,7 @@ from signer.cases import Outcome
 from signer.config import Limits
 from signer.connections import Connection, turn_away
 from signer.doors import Door
-from signer.log import log_event
+from signer.log import log_event, log_events
 from signer.protocol import canonical, governance
 from signer.protocol.messages import (
     ChangeKey,
@@ -52,7 +52,7 @@ class Server:
         answer: Callable[[frozenset[str], Request], Response],
         sign_all: Callable[[list[Sign]], list[Outcome]],
     ) -> None:
-        """`workers` answer; about one more than the token has sessions."""
+        """`workers` answer; about as many as the token has sessions, since more of them only fight for the interpreter's lock."""
         self._limits = limits
         self._workers = workers
         self._doors = doors
@@ -222,33 +222,23 @@ class Server:
             for call in calls:
                 self._finish(call, self._answer_safely(call))
             return
-        for call, outcome in zip(calls, outcomes, strict=True):
-            self._finish(call, self._response_to(call, outcome))
+        answered = [_answer_to(call, outcome) for call, outcome in zip(calls, outcomes, strict=True)]
+        log_events([line for _, line in answered])
+        for call, (response, _) in zip(calls, answered, strict=True):
+            self._finish(call, response)
 
     def _answer_safely(self, call: "_Call") -> Response:
         try:
-            outcome = self._answer(call.connection.roles, call.request)
+            outcome: Response | Refusal | HsmFault = self._answer(call.connection.roles, call.request)
         except (Refusal, HsmFault) as failure:
-            return self._response_to(call, failure)
+            outcome = failure
         except Exception as defect:  # noqa: BLE001 - the process loop; a defect must not end the other connections
             # The process loop's last line: a defect answers with a code, and the log says where it is.
-            call.log("internal_fault", _place_of(defect))
+            log_events([call.line("internal_fault", _place_of(defect))])
             return Refused(code="internal_fault", text="the signer has a defect; its log says where")
-        return self._response_to(call, outcome)
-
-    @staticmethod
-    def _response_to(call: "_Call", outcome: Response | Refusal | HsmFault) -> Response:
-        if isinstance(outcome, Refusal):
-            call.log(outcome.code)
-            return Refused(code=outcome.code, text=outcome.text)
-        if isinstance(outcome, KeyFault):
-            call.log("key_fault", str(outcome))
-            return Refused(code="key_fault", text="the key is not what it must be; the signer's log says why")
-        if isinstance(outcome, HsmFault):
-            call.log("hsm_fault", str(outcome))
-            return Refused(code="hsm_fault", text="the HSM failed; ask again with the same request")
-        call.log("ok")
-        return outcome
+        response, line = _answer_to(call, outcome)
+        log_events([line])
+        return response
 
     def _finish(self, call: "_Call", response: Response) -> None:
         body = self._reply(call.connection, response)
@@ -290,13 +280,16 @@ class _Call:
         """Whether it may be answered together with others."""
         self._started = time.monotonic()
 
-    def log(self, code: str, where: str = "") -> None:
-        """Write the request's line of the log."""
-        elapsed_ms = int((time.monotonic() - self._started) * 1000)
-        name = type(self.request).__name__
-        log_event(
-            "signer.answered", request=name, digest=self._digest(), code=code, where=where, ms=elapsed_ms
-        )
+    def line(self, code: str, where: str = "") -> dict[str, str | int]:
+        """Return the request's line of the log."""
+        return {
+            "event": "signer.answered",
+            "request": type(self.request).__name__,
+            "digest": self._digest(),
+            "code": code,
+            "where": where,
+            "ms": int((time.monotonic() - self._started) * 1000),
+        }
 
     def _digest(self) -> str:
         """Return the digest of the intent that was asked about, "" for none: what ties a refusal to what people approved."""
@@ -310,6 +303,19 @@ class _Call:
                 return name(data).hex()
             case _:
                 return ""
+
+
+def _answer_to(call: _Call, outcome: Response | Refusal | HsmFault) -> tuple[Response, dict[str, str | int]]:
+    """Return what the peer is told, and what the log is."""
+    if isinstance(outcome, Refusal):
+        return Refused(code=outcome.code, text=outcome.text), call.line(outcome.code)
+    if isinstance(outcome, KeyFault):
+        text = "the key is not what it must be; the signer's log says why"
+        return Refused(code="key_fault", text=text), call.line("key_fault", str(outcome))
+    if isinstance(outcome, HsmFault):
+        text = "the HSM failed; ask again with the same request"
+        return Refused(code="hsm_fault", text=text), call.line("hsm_fault", str(outcome))
+    return outcome, call.line("ok")
 
 
 def _place_of(defect: Exception) -> str:

@@ -4,7 +4,7 @@ import sys
 from array import array
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from signer.address_index import AddressIndex
 from signer.counters import Counted, Counters
@@ -113,9 +113,7 @@ class State:
                 self._learn_bound(at, fact)
             case TransactionSigned():
                 self.signed[fact.digest] = fact
-                # What was signed is only ever shown again, or named by another intent.
-                bound = self.bound[fact.digest]
-                self.bound[fact.digest] = replace(bound, approvals=(), unsigned=b"")
+                self.bound[fact.digest] = _remainder(self.bound[fact.digest])
                 self.open_spending.pop(fact.digest, None)
             case IntentVetoed():
                 self.vetoed.add(fact.digest)
@@ -184,21 +182,10 @@ class State:
         self._count_key(at, fact.org, fact.vault, "secp256k1", fact.rule)
 
     def _learn_bound(self, at: int, fact: Bound) -> None:
-        # The same few names stand in every one of a million facts.
-        fact = replace(
-            fact,
-            rule=sys.intern(fact.rule),
-            key_id=sys.intern(fact.key_id),
-            chain=sys.intern(fact.chain),
-            slot_key=sys.intern(fact.slot_key),
-            org=sys.intern(fact.org),
-            vault=sys.intern(fact.vault),
-            asset=sys.intern(fact.asset),
-        )
         self.bound[fact.digest] = fact
         self._learn_counters(at, fact.digest, fact.approvals)
         if fact.slot_key:
-            place = (fact.slot_key, fact.chain, fact.slot)
+            place = (sys.intern(fact.slot_key), sys.intern(fact.chain), fact.slot)
             earlier = self.slots.get(place, ()) if fact.replaces else ()
             self.slots[place] = (*earlier, fact.digest)
         places = ((fact.org, fact.vault, fact.chain, fact.asset), (fact.rule,))
@@ -210,10 +197,37 @@ class State:
 
     def _count(self, at: int, places: tuple[Place, ...], amount: int) -> None:
         for place in places:
-            self.spending.setdefault(place, Spending()).add(at, amount)
+            spending = self.spending.get(place)
+            if spending is None:
+                spending = self.spending[place] = Spending()
+            spending.add(at, amount)
 
     def _learn_counters(self, at: int, digest: bytes, approvals: tuple[Approval, ...]) -> None:
         for approval in approvals:
             if isinstance(approval.evidence, Assertion):
                 counter = read_counter(approval.evidence.authenticator_data)
                 self.counters.learn(at, digest, Counted(public_key=approval.public_key, counter=counter))
+
+
+def _remainder(bound: Bound) -> Bound:
+    """Return what is kept of a bound intent once it is signed: it is only ever shown again, or named by another intent.
+
+    The same few names stand in every one of a million facts. Field by field, since `dataclasses.replace` takes thrice as long.
+    """
+    return Bound(
+        digest=bound.digest,
+        intent=bound.intent,
+        approvals=(),
+        rule=sys.intern(bound.rule),
+        binding=bound.binding,
+        unsigned=b"",
+        key_id=sys.intern(bound.key_id),
+        chain=sys.intern(bound.chain),
+        slot_key=sys.intern(bound.slot_key),
+        slot=bound.slot,
+        replaces=bound.replaces,
+        org=sys.intern(bound.org),
+        vault=sys.intern(bound.vault),
+        asset=sys.intern(bound.asset),
+        amount=bound.amount,
+    )

@@ -7,7 +7,6 @@ import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -54,5 +53,5 @@ def _pools() -> dict[str, SessionPool]:
         init_token(configuration, label)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SOFTHSM2_CONF", str(configuration))
-        tokens: list[Any] = find_tokens(MODULE, "", LABELS)
+        tokens = find_tokens(MODULE, "", LABELS)
     return {label: SessionPool(token, PIN, 2) for label, token in zip(LABELS, tokens, strict=True)}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from custody.settings import STELLAR_RESERVE
+from custody.chain_settings import STELLAR_RESERVE
 from custody.withdrawals.model import PastRefill
 
 FEES_KEPT = 2

@@ -3,7 +3,8 @@ Frozen values."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -190,13 +191,46 @@ class Booking:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Caution:
+    """What credits wait for although their block is final by the chain's rule. Empty: for nothing."""
+
+    final: Mapping[AssetId, int] = field(default_factory=dict)
+    """Assets with a rule of their own, each with the height up to which blocks are final by it."""
+    agreement_always: bool = False
+    """Whether every credit waits until several providers name its block's hash."""
+    agreement_from: Mapping[AssetId, int] = field(default_factory=dict)
+    """Atomic units from which on credits of an asset wait for that."""
+    agreed: Collection[str] = frozenset()
+    """Hashes of blocks that enough providers name."""
+
+    def waits_for_finality(self, transfer: ObservedTransfer) -> bool:
+        """Whether its asset demands more than the chain's rule, and the block does not meet it yet."""
+        return transfer.height > self.final.get(transfer.asset, transfer.height)
+
+    def waits_for_agreement(self, transfer: ObservedTransfer) -> bool:
+        """Whether providers must name its block's hash, and not enough of them do."""
+        least = 0 if self.agreement_always else self.agreement_from.get(transfer.asset)
+        return least is not None and transfer.amount >= least and transfer.block_hash not in self.agreed
+
+    def holds(self, transfer: ObservedTransfer) -> bool:
+        """Whether it is not credited yet."""
+        return self.waits_for_finality(transfer) or self.waits_for_agreement(transfer)
+
+    @property
+    def asks_for_agreement(self) -> bool:
+        """Whether any credit can wait for agreement."""
+        return self.agreement_always or bool(self.agreement_from)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FinalHeight:
     """How far a tenant's books follow a chain: books and chain are compared at this height, in one snapshot of the database."""
 
     chain: ChainId
     """Which chain."""
     height: int
-    """Every block up to here is final, and all that it means for the tenant is booked; nothing above it is."""
+    """Every block up to here is final, and all that it means for the tenant is booked but what a `Caution` holds back; nothing
+    above it is."""
     ingested_height: int
     """The newest block that ingestion has read."""
     ingested_at: datetime

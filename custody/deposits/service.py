@@ -22,6 +22,7 @@ from custody.deposits.errors import CreditSpent, DepositExistsDifferent, Unknown
 from custody.deposits.evaluate import NO_RULE, Standing, judge, named_by
 from custody.deposits.model import (
     Booking,
+    Caution,
     Deposit,
     DepositCase,
     DepositRule,
@@ -47,6 +48,9 @@ from custody.wallets.model import VaultRef
 
 _EVENT_OF = {"credited": "credit", "suspended": "suspend", "unlisted": "set_aside"}
 _BOOKED = frozenset({"credited", "suspended"})
+
+NO_CAUTION = Caution()
+"""What is final by the chain's rule is credited."""
 
 Refusing = tuple[UUID, AssetId]
 """A wallet whose account in an asset takes no more."""
@@ -82,16 +86,24 @@ async def observe(
 
 
 async def find_final(
-    uow: UnitOfWork, chain: ChainId, height_final: int, refusing: Collection[Refusing] = ()
+    uow: UnitOfWork,
+    chain: ChainId,
+    height_final: int,
+    refusing: Collection[Refusing] = (),
+    caution: Caution = NO_CAUTION,
 ) -> Booking:
     """Decide about every deposit of the tenant whose block is final: to its wallet, to suspense, or aside. Idempotent.
+
+    What `caution` holds back stays observed, until it is asked for again.
 
     The caller posts the commands, together with all else that the same height decides, and then calls `book`: who posts twice in
     one transaction may wait in a circle with others. Where the ledger refuses for a wallet's account (`refusing_wallet`), the
     caller rolls back and asks again with that account among `refusing`: what has happened must be booked, so it is suspended.
     """
     await cases.take_listed(uow, chain)
-    due = await store.lock_final(uow, chain, height_final)
+    due = [
+        each for each in await store.lock_final(uow, chain, height_final) if not caution.holds(each.transfer)
+    ]
     rules = await case_store.load_rules(uow) if due else {}
     listed = {asset.id for asset in await assets.list_assets(uow)} if due else set()
     decided: list[Deposit] = []
@@ -160,6 +172,13 @@ async def record_heights(
 async def final_height(session: ReadSession, chain: ChainId) -> FinalHeight | None:
     """Up to where the tenant's books follow a chain; None before its first block."""
     return await store.load_height(session, chain)
+
+
+async def find_waiting(session: ReadSession, chain: ChainId, height: int) -> list[Deposit]:
+    """Deposits of the tenant in blocks up to a height that are not booked.
+
+    Up to the final height these are what a caution holds back: the chain has them, and the books do not have them yet."""
+    return await store.load_observed(session, chain, height)
 
 
 async def get_deposit(session: ReadSession, deposit_id: DepositId) -> Deposit:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from custody.db.session import ReadSession, UnitOfWork
@@ -90,18 +90,27 @@ async def move(uow: UnitOfWork, deposit_id: DepositId, event: str, wallet_id: Wa
 
 async def lock_final(uow: UnitOfWork, chain: ChainId, height_final: int) -> list[Deposit]:
     """Deposits in final blocks that are not booked yet, in the order of the chain, their rows locked."""
-    rows = await uow.conn.execute(
+    rows = await uow.conn.execute(_observed(uow, chain, height_final).with_for_update())
+    return [_deposit(row) for row in rows]
+
+
+async def load_observed(session: ReadSession, chain: ChainId, height: int) -> list[Deposit]:
+    """Deposits in blocks up to a height that are not booked, in the order of the chain."""
+    rows = await session.conn.execute(_observed(session, chain, height))
+    return [_deposit(row) for row in rows]
+
+
+def _observed(session: ReadSession, chain: ChainId, height: int) -> Select[Any]:
+    return (
         select(deposits)
         .where(
-            deposits.c.tenant_id == uow.tenant,
+            deposits.c.tenant_id == session.tenant,
             deposits.c.chain == chain,
             deposits.c.state == DEPOSITS.initial,
-            deposits.c.height <= height_final,
+            deposits.c.height <= height,
         )
         .order_by(deposits.c.height, deposits.c.sequence)
-        .with_for_update()
     )
-    return [_deposit(row) for row in rows]
 
 
 async def lock_above(uow: UnitOfWork, chain: ChainId, height_above: int) -> list[Deposit]:

@@ -180,6 +180,8 @@ class KeptHolding:
     opening: int | None
     """Atomic units that lay there before the first ledger that we read of it, and that no booking explains; None while the
     asset is not listed, and not compared."""
+    opening_height: int | None
+    """That first ledger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,7 +223,7 @@ class Comparison:
     state_height: int
     """Block that touched the holding last, at or below it."""
     books: int
-    """Posted balance of the vault's account, in atomic units."""
+    """Posted balance of the vault's account and what its blocks brought that waits to be booked, in atomic units."""
     opening: int
     """What lay there before we read, in atomic units."""
     chain: int
@@ -243,6 +245,8 @@ class DueHolding:
     """What it is."""
     opening: int
     """What lay there before we read, in atomic units."""
+    opening_height: int
+    """The first block that was read of it."""
     state_height: int
     """Block that touched it last, at or below that height."""
     amount: int

@@ -79,9 +79,16 @@ async def explain(uow: UnitOfWork, booked: Sequence[LateBooking]) -> None:
 
 
 async def compare_final(
-    uow: UnitOfWork, chain: ChainId, *, height_before: int | None, height_final: int
+    uow: UnitOfWork,
+    chain: ChainId,
+    *,
+    height_before: int | None,
+    height_final: int,
+    waiting: Sequence[LateBooking] = (),
 ) -> int:
     """Compare what blocks touched since the final height before, and whatever was not equal when it was compared last.
+
+    `waiting` is what these blocks brought and is to be booked later: it counts as booked, unless an opening still holds it.
 
     Call it when everything up to `height_final` is booked in this transaction. Opens and closes breaks, with an audit entry
     and an event each. Returns how many are open. Idempotent.
@@ -102,7 +109,8 @@ async def compare_final(
             asset=each.asset,
             height=height_final,
             state_height=each.state_height,
-            books=booked.get((each.vault_id, each.asset), 0),
+            books=booked.get((each.vault_id, each.asset), 0)
+            + sum(late.amount for late in waiting if _is_above_opening(late, each)),
             opening=each.opening,
             chain=each.amount,
         )
@@ -204,6 +212,10 @@ async def _close_break(uow: UnitOfWork, known: HoldingBreak | None, compared: Co
     told = _told(known.chain, compared)
     await outbox.emit(uow, "holding.break_closed", known.id, told)
     await audit.record(uow, ACTOR, "holding.break_closed", known.id, told)
+
+
+def _is_above_opening(late: LateBooking, due: DueHolding) -> bool:
+    return (late.vault_id, late.asset) == (due.vault_id, due.asset) and late.height >= due.opening_height
 
 
 def _key(each: TouchedHolding) -> store.Key:

@@ -69,7 +69,7 @@ _DUE = text(
     " WHERE t.tenant_id = :tenant AND t.chain = :chain AND t.height > :before AND t.height <= :height"
     " UNION SELECT o.vault_id, o.asset FROM holding_breaks o"
     " WHERE o.tenant_id = :tenant AND o.chain = :chain AND o.state = 'open')"
-    " SELECT h.vault_id, h.asset, h.opening, s.height AS state_height, s.amount,"
+    " SELECT h.vault_id, h.asset, h.opening, h.opening_height, s.height AS state_height, s.amount,"
     " c.height AS last_height, c.state_height AS last_state_height, c.books AS last_books, c.opening AS last_opening,"
     " c.chain_amount AS last_amount"
     " FROM due d JOIN holdings h ON h.tenant_id = :tenant AND h.vault_id = d.vault_id AND h.asset = d.asset"
@@ -80,7 +80,7 @@ _DUE = text(
     " WHERE h.opening IS NOT NULL ORDER BY h.vault_id, h.asset"
 )
 _KEPT = text(
-    "SELECT s.*, v.account, h.opening FROM holdings h"
+    "SELECT s.*, v.account, h.opening, h.opening_height FROM holdings h"
     " JOIN vaults v ON v.tenant_id = :tenant AND v.id = h.vault_id"
     " CROSS JOIN LATERAL (SELECT * FROM holding_states n WHERE n.tenant_id = :tenant AND n.vault_id = h.vault_id"
     " AND n.asset = h.asset AND n.height <= :height ORDER BY n.height DESC LIMIT 1) AS s"
@@ -229,6 +229,7 @@ async def load_kept(session: ReadSession, vaults: Collection[VaultId], height: i
             height=row.height,
             closed_at=row.closed_at,
             opening=None if row.opening is None else int(row.opening),
+            opening_height=row.opening_height,
         )
         for row in rows
     ]
@@ -321,6 +322,7 @@ def _due(row: Row[Any]) -> DueHolding:
         vault_id=vault,
         asset=asset,
         opening=int(row.opening),
+        opening_height=row.opening_height,
         state_height=row.state_height,
         amount=int(row.amount),
         last=last,

@@ -39,8 +39,14 @@ def break_of(row: ReconRow) -> ReconBreak | None:
         asset=row.holding.asset,
         books=row.books,
         outside=row.outside,
-        detail=row.at if not row.opening else f"{row.at}, opening {row.opening}",
+        detail=", ".join(
+            filter(None, (row.at, _told("opening", row.opening), _told("waiting", row.waiting)))
+        ),
     )
+
+
+def _told(what: str, amount: int) -> str:
+    return f"{what} {amount}" if amount else ""
 
 
 def unmatched_lines(

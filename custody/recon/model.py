@@ -62,10 +62,13 @@ class ReconRow:
     opening: int = 0
     """What a vault held before its first ledger that was read, in atomic units: known, and no booking explains it."""
 
+    waiting: int = 0
+    """What final blocks brought and an asset's own finality, or agreement of providers, holds back, in atomic units."""
+
     @property
     def difference(self) -> int | None:
-        """Books and opening less outside; None when they could not be compared."""
-        return None if self.outside is None else self.books + self.opening - self.outside
+        """Books, opening and what waits less outside; None when they could not be compared."""
+        return None if self.outside is None else self.books + self.opening + self.waiting - self.outside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

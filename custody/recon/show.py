@@ -24,6 +24,7 @@ def show_row(row: ReconRow) -> dict[str, object]:
         "asset": row.holding.asset.text,
         "books": str(row.books),
         "opening": str(row.opening),
+        "waiting": str(row.waiting),
         "outside": _text(row.outside),
         "difference": _text(row.difference),
         "at": row.at,

@@ -8,13 +8,14 @@ equal is tried again, a bounded number of times.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from custody.assets import service as assets
 from custody.chains.ports import ChainClient
 from custody.db.session import Database, ReadSession
 from custody.deposits import service as deposits
+from custody.deposits.model import Deposit
 from custody.holdings import service as holdings
 from custody.holdings.model import KeptHolding
 from custody.kernel.assetid import AssetId, ChainId
@@ -35,6 +36,8 @@ class _Watched:
     vault: Vault
     holding: Holding
     books: int = 0
+    waiting: int = 0
+    """What final blocks brought and is not booked yet."""
     height: int | None = None
     """Up to where the books follow the chain."""
     kept: KeptHolding | None = None
@@ -57,7 +60,14 @@ class _Watched:
             at = f"height {self.height}, from the node"
         if outside is None:
             at = self.trouble or "not read at one height"
-        return ReconRow(holding=self.holding, books=self.books, outside=outside, at=at, opening=opening)
+        return ReconRow(
+            holding=self.holding,
+            books=self.books,
+            outside=outside,
+            at=at,
+            opening=opening,
+            waiting=self.waiting,
+        )
 
 
 class VaultComparison:
@@ -113,12 +123,18 @@ class VaultComparison:
                 balance.key.asset: balance.posted
                 for balance in await ledger.balances(session, AccountKind.VAULT, vault.id)
             }
+            held_back = [
+                each
+                for each in await deposits.find_waiting(session, vault.chain, height)
+                if each.vault_id == vault.id
+            ]
             for asset in (asset for asset in listed if asset.chain == vault.chain):
                 watched = self._watch(vault, asset)
                 if not watched.equal:
                     watched.books = booked.get(asset, 0)
                     watched.height = None if final is None else final.height
                     watched.kept, watched.from_entries = kept.get(asset), not self._ask_nodes
+                    watched.waiting = _waiting(held_back, asset, watched.kept)
 
     def _watch(self, vault: Vault, asset: AssetId) -> _Watched:
         key = (vault.id, asset)
@@ -142,3 +158,13 @@ class VaultComparison:
             return
         watched.trouble = ""
         watched.readings.append(ChainReading(height=found.height, amount=found.amount))
+
+
+def _waiting(held_back: Sequence[Deposit], asset: AssetId, kept: KeptHolding | None) -> int:
+    """What is not booked of blocks from the holding's opening on: what lies before is in the opening until it is booked."""
+    since = 0 if kept is None else kept.opening_height or 0
+    return sum(
+        each.transfer.amount
+        for each in held_back
+        if each.transfer.asset == asset and each.transfer.height >= since
+    )

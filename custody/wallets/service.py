@@ -178,6 +178,11 @@ async def list_vaults(
     return await store.load_vaults(session, chain, purpose)
 
 
+async def list_accounts(session: ReadSession, chain: ChainId, limit: int) -> list[str]:
+    """The accounts of the tenant's vaults on a chain, so many at most."""
+    return await store.load_accounts(session, chain, limit)
+
+
 async def omnibus(session: ReadSession, chain: ChainId) -> Vault:
     """The vault that pays this chain's withdrawals: the tenant's oldest omnibus vault there. Raises NoOmnibusVault."""
     found = await store.load_vaults(session, chain, "omnibus")

@@ -180,6 +180,16 @@ async def find_refs(session: ReadSession, chain: ChainId, accounts: Collection[s
     ]
 
 
+async def load_accounts(session: ReadSession, chain: ChainId, limit: int) -> list[str]:
+    """Accounts of the tenant's vaults on a chain, in no order, so many at most."""
+    rows = await session.conn.execute(
+        select(vaults.c.account)
+        .where(vaults.c.tenant_id == session.tenant, vaults.c.chain == chain)
+        .limit(limit)
+    )
+    return list(rows.scalars())
+
+
 async def take_tag(uow: UnitOfWork, vault_id: VaultId) -> int | None:
     """Count one more tag of the vault; its number. None when there is no such vault."""
     rows = await uow.conn.execute(

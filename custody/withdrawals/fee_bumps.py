@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import structlog
 
+from custody.chain_settings import STELLAR_RESERVE
 from custody.chains.address import STELLAR, namespace
 from custody.db.session import ReadSession, UnitOfWork
 from custody.identity.model import Principal
@@ -20,7 +21,7 @@ from custody.kernel.errors import Refused, Unavailable
 from custody.kernel.ids import PrincipalId, TenantId, WithdrawalId, derived_uuid
 from custody.ledger import postings
 from custody.ledger import service as ledger
-from custody.settings import STELLAR_RESERVE, ChainSettings
+from custody.settings import ChainSettings
 from custody.signing import intents
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault

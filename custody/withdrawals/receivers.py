@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
+from custody.chain_settings import STELLAR_RESERVE
 from custody.chains import address
 from custody.chains.address import Destination
 from custody.chains.errors import InvalidAddress
 from custody.chains.stellar.receivers import Receiver
 from custody.kernel.assetid import AssetId, ChainId
-from custody.settings import STELLAR_RESERVE
 from custody.withdrawals.errors import (
     BelowReserve,
     DestinationFull,

@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from custody.db.session import Database
+from custody.deposits.model import Caution
 from custody.kernel.assetid import ChainId
 from custody.kernel.errors import InvariantViolated, Unavailable
 from ingestion.backfill import service
@@ -34,10 +35,11 @@ OpenSource = Callable[[], ChainSource]
 
 @asynccontextmanager
 async def filling(
-    db: Database, chain: ChainId, open_source: OpenSource, stop: asyncio.Event
+    db: Database, chain: ChainId, open_source: OpenSource, caution: Caution, stop: asyncio.Event
 ) -> AsyncIterator[None]:
-    """Meanwhile, fill in what registrations asked for. What ends this unexpectedly sets `stop` and is raised at the end."""
-    task = asyncio.create_task(drain(db, chain, open_source, stop))
+    """Meanwhile, fill in what registrations asked for; `caution`: what is left to the live loop to book. What ends this
+    unexpectedly sets `stop` and is raised at the end."""
+    task = asyncio.create_task(drain(db, chain, open_source, caution, stop))
     task.add_done_callback(lambda _: stop.set())
     try:
         yield
@@ -48,7 +50,9 @@ async def filling(
             task.result()
 
 
-async def drain(db: Database, chain: ChainId, open_source: OpenSource, stop: asyncio.Event) -> None:
+async def drain(
+    db: Database, chain: ChainId, open_source: OpenSource, caution: Caution, stop: asyncio.Event
+) -> None:
     """Carry out what is open, again and again until `stop`. One that is halted waits for the next start, or for an operator."""
     halted: set[UUID] = set()
     while not stop.is_set():
@@ -57,7 +61,7 @@ async def drain(db: Database, chain: ChainId, open_source: OpenSource, stop: asy
                 found = await service.find_open(session, chain)
             waiting = [each for each in found if each.registered and each.id not in halted]
             if waiting:
-                halted |= await _carry_out(db, open_source, waiting, stop)
+                halted |= await _carry_out(db, open_source, waiting, caution, stop)
         except (Unavailable, DBAPIError, OSError) as error:
             if not may_retry(error):
                 raise
@@ -66,7 +70,7 @@ async def drain(db: Database, chain: ChainId, open_source: OpenSource, stop: asy
 
 
 async def _carry_out(
-    db: Database, open_source: OpenSource, waiting: list[Backfill], stop: asyncio.Event
+    db: Database, open_source: OpenSource, waiting: list[Backfill], caution: Caution, stop: asyncio.Event
 ) -> set[UUID]:
     """One after the other, through one source. Returns those that cannot go on without somebody's help."""
     halted = set()
@@ -74,18 +78,20 @@ async def _carry_out(
     try:
         await source.verify_network()
         for backfill in waiting:
-            if not await _try(db, source, backfill, stop):
+            if not await _try(db, source, backfill, caution, stop):
                 halted.add(backfill.id)
     finally:
         await source.aclose()
     return halted
 
 
-async def _try(db: Database, source: ChainSource, backfill: Backfill, stop: asyncio.Event) -> bool:
+async def _try(
+    db: Database, source: ChainSource, backfill: Backfill, caution: Caution, stop: asyncio.Event
+) -> bool:
     """False when it is halted: the live loop goes on, and operators are told."""
     bound = _log.bind(chain=source.chain, account=backfill.account, first=backfill.first, last=backfill.last)
     try:
-        after = await fill(db, source, backfill.id, stop=stop, told=_say_nothing)
+        after = await fill(db, source, backfill.id, caution=caution, stop=stop, told=_say_nothing)
     except (BackfillTaken, FenceLost):
         bound.info("ingestion.backfill_elsewhere")
     except InvariantViolated as error:

@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from custody.db.session import Database, UnitOfWork
+from custody.deposits.model import Caution
 from custody.identity import service as identity
 from custody.kernel.errors import InvariantViolated, Unavailable
 from custody.kernel.ids import TenantId
@@ -44,11 +45,12 @@ async def fill(
     source: ChainSource,
     backfill_id: UUID,
     *,
+    caution: Caution,
     stop: asyncio.Event,
     told: Told,
     tries_max: int = TRIES_MAX,
 ) -> Backfill:
-    """Read the range to its end, or until `stop`; the backfill as it then stands.
+    """Read the range to its end, or until `stop`; the backfill as it then stands. `caution`: what the live loop is left to book.
 
     Raises BackfillTaken while another process has it; MissingBlock, HistoryLost, BrokenHashChain, UnprovedTransaction and what
     else breaks an invariant, and notes the reason; FenceLost when another process took it over; after `tries_max` failures in a
@@ -60,7 +62,7 @@ async def fill(
         async with db.unit_of_work(None) as uow:
             backfill = await store.take_over(uow, backfill_id, this_process())
         try:
-            return await _to_the_end(db, source, backfill, stop, told, tries_max)
+            return await _to_the_end(db, source, backfill, caution, stop, told, tries_max)
         except FenceLost:
             raise
         except InvariantViolated as error:
@@ -73,16 +75,17 @@ async def _to_the_end(
     db: Database,
     source: ChainSource,
     backfill: Backfill,
+    caution: Caution,
     stop: asyncio.Event,
     told: Told,
     tries_max: int,
 ) -> Backfill:
     # What a process booked that died before it settled.
-    await settling.settle_filled(db, backfill.chain, await _concerned(db, backfill))
+    await settling.settle_filled(db, backfill.chain, await _concerned(db, backfill), caution)
     failures = 0
     while not backfill.is_done and not stop.is_set():
         try:
-            backfill, tally = await fill_chunk(db, source, backfill)
+            backfill, tally = await fill_chunk(db, source, backfill, caution)
         except (Unavailable, DBAPIError, OSError) as error:
             failures += 1
             if not may_retry(error) or failures >= tries_max:
@@ -97,7 +100,9 @@ async def _to_the_end(
     return backfill
 
 
-async def fill_chunk(db: Database, source: ChainSource, backfill: Backfill) -> tuple[Backfill, effects.Tally]:
+async def fill_chunk(
+    db: Database, source: ChainSource, backfill: Backfill, caution: Caution
+) -> tuple[Backfill, effects.Tally]:
     """The next blocks of the range: fetched, compared with our record, booked, settled. Raises MissingBlock, FenceLost."""
     last = min(backfill.last, backfill.next + source.batch_max - 1)
     fetched = await source.fetch(backfill.next, last)
@@ -116,7 +121,7 @@ async def fill_chunk(db: Database, source: ChainSource, backfill: Backfill) -> t
         for each in facts:
             tally += await effects.observe_block(uow, backfill.chain, each)
     # These blocks were final before they were read, all or most: what they brought is booked at once.
-    await settling.settle_filled(db, backfill.chain, touched)
+    await settling.settle_filled(db, backfill.chain, touched, caution)
     return moved, tally
 
 

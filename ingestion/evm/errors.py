@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from custody.kernel.errors import InvariantViolated, Unavailable
+from custody.kernel.errors import InvariantViolated
+from ingestion.errors import Unusable
 
 
-class ForgedBlock(Unavailable):
+class ForgedBlock(Unusable):
     """What the node says of a block contradicts the block's own hashes: a log left out, a receipt or a header altered."""
 
     code = "ingestion_forged_block"
     public = "The node's data does not fit the block's own hashes."
 
 
-class UnprovableBlock(Unavailable):
+class UnprovableBlock(Unusable):
     """A part of the block cannot be compared with its hashes: a type or a field that we do not know, or one that is missing.
 
     The chain's setting `unprovable_blocks` decides whether it is refused, as here, or told and booked.
@@ -22,11 +23,25 @@ class UnprovableBlock(Unavailable):
     public = "A part of the block cannot be proved."
 
 
-class StateUnavailable(Unavailable):
+class StateUnavailable(Unusable):
     """The node no longer has the balances of this block, so that what calls sent cannot be seen: an archive node is needed."""
 
     code = "ingestion_state_unavailable"
     public = "The node no longer knows the balances of this block."
+
+
+class LogsOmitted(Unusable):
+    """`eth_getLogs` did not name a log that the block's proved receipts hold: the provider leaves logs out."""
+
+    code = "ingestion_logs_omitted"
+    public = "The provider's list of logs is not complete."
+
+
+class FeeUntold(Unusable):
+    """A receipt of our own transaction lacks the fee for data on the chain below (`l1_fee`): it would be booked too low."""
+
+    code = "ingestion_fee_untold"
+    public = "A receipt does not tell the whole fee."
 
 
 class NodeCannotTrace(InvariantViolated):

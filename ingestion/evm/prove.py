@@ -6,9 +6,8 @@ hangs on the block hash; who names a true hash cannot leave a log out. What the 
 from what they hold (a receipt's gas and price); a transaction's sender is not: it would have to be recovered from the signature.
 
 Receipts are had whole or not at all, because only all of them have a root. They are needed when a transaction names an account
-of ours or the header's bloom may hold a log of a kind that we read; else the proved header says that there is none. Logs alone
-(`eth_getLogs`) prove nothing, so they are not asked for. The bloom is not asked for our addresses: with a million of them
-it says "maybe" of every block.
+of ours or the header's bloom may hold a log that concerns us (`receipts` asks for them); else the proved header says that there
+is none. Logs alone (`eth_getLogs`) prove nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from custody.chains.evm.address import keccak256
 from ingestion.evm.encoding import (
     DEPOSIT,
     Unknown,
-    bloom_bits,
     encode_receipt,
     encode_transaction,
     encode_withdrawal,
@@ -64,10 +62,11 @@ def prove_receipts(block: Mapping[str, Any], receipts: Sequence[Mapping[str, Any
     return []
 
 
-def may_hold(block: Mapping[str, Any], topics: Iterable[str]) -> bool:
-    """Whether the block may hold a log with one of these topics. False is certain, where the header is proved."""
-    bits = int(block["logsBloom"], 16)
-    return any(bits & wanted == wanted for wanted in map(bloom_bits, topics))
+def may_hold(block: Mapping[str, Any], wanted: Iterable[int]) -> bool:
+    """Whether the block may hold a log with one of these topics, each by its `bloom_bits`. False is certain, where the header is
+    proved."""
+    held = int(block["logsBloom"], 16)
+    return any(held & bits == bits for bits in wanted)
 
 
 def _prove_header(block: Mapping[str, Any]) -> None:

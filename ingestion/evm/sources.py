@@ -14,18 +14,19 @@ import structlog
 
 from custody.chains.errors import RpcRefused
 from custody.chains.evm.abi import parse_quantity
+from custody.chains.evm.address import checksum
 from custody.chains.evm.rpc import EvmRpc
 from custody.chains.jsonrpc import JsonRpc, require_dict, require_list
 from custody.chains.ports import Head
 from custody.kernel.assetid import ChainId
-from ingestion.errors import InconsistentNode
+from custody.kernel.errors import CustodyError
+from ingestion.errors import InconsistentNode, NodeLacksTag, TagMissing
 from ingestion.evm import balances, contracts
-from ingestion.evm.errors import ForgedBlock, NodeCannotTrace, UnprovableBlock
+from ingestion.evm.encoding import DEPOSIT
+from ingestion.evm.errors import FeeUntold, ForgedBlock, NodeCannotTrace, UnprovableBlock
 from ingestion.evm.inner import DEBUG, TRACE, TRACER, InnerTransfer, of_frames, of_traces
 from ingestion.evm.normalize import (
     BLOCK,
-    READ_TOPICS,
-    RECEIPT,
     TokenTransfer,
     hinted_accounts,
     named_accounts,
@@ -33,16 +34,18 @@ from ingestion.evm.normalize import (
     relevant_hashes,
     token_transfers,
 )
-from ingestion.evm.prove import may_hold, prove_block, prove_receipts
+from ingestion.evm.prove import prove_block, prove_receipts
+from ingestion.evm.receipts import Accounts, Gathered, Receipts, too_many
 from ingestion.evm.state import StateReader
-from ingestion.model import BlockFacts, Notice
+from ingestion.model import BlockFacts, BlockRef, Notice
 from ingestion.ports import Watch
 
 BATCH_BLOCKS = 20
 """Blocks of one fetch."""
-BATCH_RECEIPTS = 100
-"""Receipts of one request, where they are asked for one by one."""
-RECEIPTS = "eth_getBlockReceipts"
+INVALID_PARAMS = -32602
+"""Source: JSON-RPC 2.0, section 5.1."""
+NOT_YET = ("not found", "unknown block")
+"""Words of nodes that know a tag and have no block for it yet."""
 
 _log = structlog.get_logger(__name__)
 
@@ -56,6 +59,11 @@ class Means:
     inner_value_from: int = 0
     wrapped_native: frozenset[str] = frozenset()
     """Lower-case."""
+    l1_fee: bool = False
+    sample_every: int | None = None
+    """`logs_sample_every` where logs are sampled; None where they are proved."""
+    tags: frozenset[str] = frozenset()
+    """The tags that the finality rules name: the node must offer them."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,7 +72,8 @@ class _Read:
 
     block: dict[str, Any]
     receipts: list[dict[str, Any]] | None
-    """All of them; None where the proved header says that none matters."""
+    """All of them; None where none matters."""
+    gathered: Gathered | None
     inner: list[InnerTransfer]
     transfers: list[TokenTransfer]
     notices: list[Notice]
@@ -85,9 +94,10 @@ class RpcBlocks:
         watch: Watch,
         *,
         listed: contracts.Listed = contracts.nothing_listed,
+        accounts: Accounts = too_many,
         means: Means | None = None,
     ) -> None:
-        """`watch` tells which accounts are vaults, `listed` which contracts are listed tokens."""
+        """`watch` tells which accounts are vaults, `accounts` all of them, `listed` which contracts are listed tokens."""
         self._chain = chain
         self._rpc = rpc
         self._client = EvmRpc(chain, rpc, chain_id)
@@ -95,7 +105,9 @@ class RpcBlocks:
         self._listed = listed
         self._means = means or Means()
         self._state = StateReader(chain, rpc, refuse=self._means.unprovable_blocks == "refuse")
-        self._whole_receipts: bool | None = None
+        self._receipts = Receipts(chain, rpc, watch, accounts, sample_every=self._means.sample_every)
+        self._newest = 0
+        self._unproved_last = ""
 
     @property
     def chain(self) -> ChainId:
@@ -113,8 +125,10 @@ class RpcBlocks:
         return BATCH_BLOCKS
 
     async def verify_network(self) -> None:
-        """Compare the node's chain id with ours. Raises WrongNetwork, and NodeCannotTrace where it has no such traces."""
+        """Compare the node's chain id with ours. Raises WrongNetwork, and NodeLacksTag or NodeCannotTrace for what it lacks."""
         await self._client.verify_network()
+        for tag in sorted(self._means.tags):
+            await self.tagged(tag, None)
         if self._means.inner_value != "balances":
             head = require_dict(BLOCK, await self._rpc.call(BLOCK, ["latest", False]))
             try:
@@ -124,7 +138,33 @@ class RpcBlocks:
 
     async def head(self) -> Head:
         """The newest block."""
-        return await self._client.head()
+        head = await self._client.head()
+        self._newest = head.height
+        return head
+
+    async def tagged(self, tag: str, tip: BlockRef | None) -> Head | None:
+        """The node's block of this tag; None where its chain does not hold `tip`. Raises TagMissing, NodeLacksTag."""
+        calls: list[tuple[str, Any]] = [(BLOCK, [tag, False])]
+        if tip is not None:
+            calls.append((BLOCK, [hex(tip.height), False]))
+        answers = await self._rpc.call_each(calls)
+        if isinstance(answers[0], RpcRefused):
+            raise self._no_tag(tag, answers[0])
+        if answers[0] is None:
+            raise TagMissing(chain=self._chain, tag=tag)
+        if tip is not None and _hash_of(answers[1]) != tip.hash:
+            return None
+        block = require_dict(BLOCK, answers[0])
+        return Head(height=parse_quantity(BLOCK, block.get("number")), hash=_hash_of(block))
+
+    def _no_tag(self, tag: str, refusal: RpcRefused) -> CustodyError:
+        """What a refusal of a tag means. A rate limit or a broken node says nothing about tags."""
+        words = refusal.rpc_message.lower()
+        if any(each in words for each in NOT_YET):
+            return TagMissing(chain=self._chain, tag=tag)
+        if refusal.rpc_code == INVALID_PARAMS or "hex string" in words or "unsupported" in words:
+            return NodeLacksTag(chain=self._chain, tag=tag, node=refusal.rpc_message)
+        return refusal
 
     async def oldest(self) -> int:
         """A node has every block from genesis on."""
@@ -136,7 +176,11 @@ class RpcBlocks:
         Raises ForgedBlock, UnprovableBlock or StateUnavailable when what the node says may not be booked.
         """
         reads = await self._blocks(first, min(last, first + BATCH_BLOCKS - 1))
-        await self._add_receipts(reads)
+        if self._means.sample_every is not None and not self._newest:
+            await self.head()
+        found = await self._receipts.gather([each.block for each in reads], self._newest)
+        for each, gathered in zip(reads, found, strict=True):
+            each.receipts, each.gathered = gathered.receipts, gathered
         await asyncio.to_thread(self._prove, reads)
         await self._add_inner(reads)
         for each in reads:
@@ -152,7 +196,7 @@ class RpcBlocks:
         found = {}
         for height, answer in zip(heights, answers, strict=True):
             if answer is not None:
-                found[height] = str(require_dict(BLOCK, answer).get("hash")).lower()
+                found[height] = _hash_of(answer)
         return found
 
     async def aclose(self) -> None:
@@ -169,43 +213,8 @@ class RpcBlocks:
             block = require_dict(BLOCK, answer)
             if parse_quantity(BLOCK, block.get("number")) != first + len(reads):
                 raise InconsistentNode(chain=self._chain, wanted=first + len(reads))
-            reads.append(_Read(block=block, receipts=None, inner=[], transfers=[], notices=[]))
+            reads.append(_Read(block=block, receipts=None, gathered=None, inner=[], transfers=[], notices=[]))
         return reads
-
-    async def _add_receipts(self, reads: Sequence[_Read]) -> None:
-        """All receipts of the blocks that need them; `prove` says which."""
-        busy = [each for each in reads if each.block["transactions"]]
-        if not busy:
-            return
-        if self._whole_receipts is None:
-            self._whole_receipts = await self._offers_receipts(busy[0].block)
-        if self._whole_receipts:
-            answers = await self._asked([(RECEIPTS, [each.block["hash"]]) for each in busy])
-            for each, answer in zip(busy, answers, strict=True):
-                each.receipts = [require_dict(RECEIPTS, one) for one in require_list(RECEIPTS, answer)]
-            return
-        named = [names for each in busy for names in named_accounts(each.block, ())]
-        ours = await self._watch(frozenset(named))
-        for each in busy:
-            if may_hold(each.block, READ_TOPICS) or named_accounts(each.block, ()) & ours:
-                each.receipts = await self._one_by_one([str(tx["hash"]) for tx in each.block["transactions"]])
-
-    async def _offers_receipts(self, block: Mapping[str, Any]) -> bool:
-        try:
-            return await self._rpc.call(RECEIPTS, [block["hash"]]) is not None
-        except RpcRefused:
-            return False
-
-    async def _one_by_one(self, hashes: Sequence[str]) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        for start in range(0, len(hashes), BATCH_RECEIPTS):
-            part = hashes[start : start + BATCH_RECEIPTS]
-            answers = await self._rpc.call_all([(RECEIPT, [each]) for each in part])
-            for tx_hash, answer in zip(part, answers, strict=True):
-                if answer is None:
-                    raise InconsistentNode(chain=self._chain, tx_hash=tx_hash, reason="no receipt")
-                found.append(require_dict(RECEIPT, answer))
-        return found
 
     def _prove(self, reads: Sequence[_Read]) -> None:
         """Raises ForgedBlock, and UnprovableBlock where the settings refuse what cannot be proved."""
@@ -213,19 +222,24 @@ class RpcBlocks:
             unproved = prove_block(each.block)
             if each.receipts is not None:
                 unproved += prove_receipts(each.block, each.receipts)
+                if each.gathered is not None:
+                    self._receipts.demand_told(each.block, each.gathered)
             elif unproved and each.block["transactions"]:
                 # An unproved header proves no absence of logs.
                 unproved.append("no receipts")
             if unproved and self._means.unprovable_blocks == "refuse":
                 raise UnprovableBlock(chain=self._chain, block=each.block.get("hash"), parts=unproved)
             if unproved:
-                _log.warning(
+                parts = "; ".join(unproved)
+                # Where every block holds such a part, once is enough; each block has its notice.
+                tell = _log.info if parts == self._unproved_last else _log.warning
+                tell(
                     "ingestion.unproved_block",
                     chain=self._chain,
                     block=each.block.get("hash"),
                     parts=unproved,
                 )
-                parts = "; ".join(unproved)
+                self._unproved_last = parts
                 each.notices.append(
                     Notice(code="unproved_block", account="", asset="", reported="", found=parts)
                 )
@@ -269,6 +283,7 @@ class RpcBlocks:
         }
         if len(receipts) != len(wanted):
             raise ForgedBlock(block=read.block.get("hash"), what="a receipt is missing")
+        self._demand_whole_fees(read.block, receipts, ours)
         facts = normalize(
             self._chain, read.block, receipts, ours, inner=read.inner, wrapped=self._means.wrapped_native
         )
@@ -294,3 +309,21 @@ class RpcBlocks:
                 found=each.found,
             )
         return facts
+
+    def _demand_whole_fees(
+        self, block: Mapping[str, Any], receipts: Mapping[str, Mapping[str, Any]], ours: frozenset[str]
+    ) -> None:
+        """Raises FeeUntold where `l1_fee` is set and a receipt of our own transaction lacks it: no hash holds that field."""
+        if not self._means.l1_fee:
+            return
+        for tx in block["transactions"]:
+            receipt = receipts.get(str(tx["hash"]).lower())
+            if receipt is None or parse_quantity(BLOCK, tx.get("type") or "0x0") == DEPOSIT:
+                continue
+            if checksum(str(tx["from"])) in ours and receipt.get("l1Fee") is None:
+                raise FeeUntold(chain=self._chain, tx_hash=tx["hash"])
+
+
+def _hash_of(answer: Any) -> str:
+    """The hash of a block that the node named; empty where it named none."""
+    return "" if answer is None else str(require_dict(BLOCK, answer).get("hash")).lower()

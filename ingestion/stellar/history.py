@@ -50,7 +50,7 @@ class HistoryThenTip:
 
     def __init__(
         self,
-        tip: Failover,
+        tip: Failover[RpcLedgers],
         keepers: Sequence[RpcLedgers],
         lake: LakeLedgers | None,
         terms: Terms,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from urllib.parse import urlsplit
-
 import structlog
 
 from custody.chains.jsonrpc import JsonRpc
@@ -15,6 +12,7 @@ from custody.settings import ChainSettings
 from ingestion import failover
 from ingestion.metrics import Metrics
 from ingestion.ports import ChainSource
+from ingestion.providers import name_providers
 from ingestion.stellar import history
 from ingestion.stellar.horizon import HorizonLedgers
 from ingestion.stellar.lake import LakeLedgers
@@ -81,14 +79,3 @@ def build_reader(settings: ChainSettings, db: Database) -> LedgerReader:
 def build_lake(settings: ChainSettings, reader: LedgerReader) -> LakeLedgers | None:
     """The configured lake, if there is one. One for each who reads: it fetches ahead of whom it serves."""
     return None if settings.lake is None else LakeLedgers(settings.lake, reader)
-
-
-def name_providers(urls: tuple[str, ...]) -> list[str]:
-    """Names for people and metrics: the host, since what follows it may be a key; numbered where a host serves several."""
-    hosts = [urlsplit(url).netloc.rpartition("@")[2] for url in urls]
-    seen: Counter[str] = Counter()
-    names = []
-    for host in hosts:
-        seen[host] += 1
-        names.append(host if seen[host] == 1 else f"{host} #{seen[host]}")
-    return names

@@ -70,6 +70,7 @@ def addresses_in(intent: Intent) -> list[str]:
     return [address for address in found if address not in ("", "native")]
 
 
+@lru_cache(maxsize=4096)
 def _is_account(address: str) -> bool:
     """A contract is no key, so every 32 bytes can be one."""
     return address.startswith("C") or is_public_key(account_of(address))

@@ -5,19 +5,20 @@ It shares no code with `stellar_frame`, which packs. The SDK, which reads back a
 tests hold every reading here against the SDK's. Source: Stellar-transaction.x, RFC 4506.
 """
 
-from dataclasses import dataclass
+from struct import Struct, error
+from typing import NamedTuple
 
 from signer.protocol.fields import payload_of
 from signer.protocol.intent import StellarChannelPayment, StellarPayment
 from signer.protocol.messages import StellarBinding
 from signer.refusal import Refusal
 
+_UNSIGNED_32, _UNSIGNED_64, _SIGNED_64 = Struct(">I"), Struct(">Q"), Struct(">q")
 _MEMO_KINDS = ("none", "text", "id", "hash")
 _MEMO_TEXT_MAX = 28
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Payment:
+class Payment(NamedTuple):
     """All that a signature base of one payment says."""
 
     network_id: bytes
@@ -68,13 +69,13 @@ def read_payment(unsigned: bytes) -> Payment:
     network_id = reader.take(32)
     reader.expect(2, "a transaction")
     sender = reader.account()
-    fee, sequence = reader.unsigned(4), reader.signed64()
+    fee, sequence = reader.number(), reader.number(_SIGNED_64)
     min_time, max_time, ledgers = _read_bounds(reader)
     memo = _read_memo(reader)
     reader.expect(1, "one operation")
     source = reader.account() if reader.flag() else b""
     reader.expect(1, "a payment")
-    destination, asset, amount = reader.account(), _read_asset(reader), reader.signed64()
+    destination, asset, amount = reader.account(), _read_asset(reader), reader.number(_SIGNED_64)
     reader.expect(0, "the end")
     reader.finish()
     return Payment(
@@ -108,18 +109,20 @@ class _Reader:
         self._at = end
         return part
 
-    def unsigned(self, size: int) -> int:
-        return int.from_bytes(self.take(size), "big")
-
-    def signed64(self) -> int:
-        return int.from_bytes(self.take(8), "big", signed=True)
+    def number(self, form: Struct = _UNSIGNED_32) -> int:
+        try:
+            (value,) = form.unpack_from(self._data, self._at)
+        except error:
+            raise _other("its length") from None
+        self._at += form.size
+        return int(value)
 
     def expect(self, value: int, what: str) -> None:
-        if self.unsigned(4) != value:
+        if self.number() != value:
             raise _other(what)
 
     def flag(self) -> bool:
-        value = self.unsigned(4)
+        value = self.number()
         if value > 1:
             raise _other("an option")
         return value == 1
@@ -130,7 +133,7 @@ class _Reader:
 
     def account(self) -> bytes:
         """Return a key, or of a muxed account (0x100) its key and then its id, which stands first."""
-        kind = self.unsigned(4)
+        kind = self.number()
         if kind == 0x100:
             name = self.take(8)
             return self.take(32) + name
@@ -145,15 +148,15 @@ class _Reader:
 
 def _read_bounds(reader: _Reader) -> tuple[int, int, tuple[int, int]]:
     """Return least and greatest time, and the ledgers: alone, or first among preconditions of which no other is set."""
-    kind = reader.unsigned(4)
+    kind = reader.number()
     if kind == 1:
-        return reader.unsigned(8), reader.unsigned(8), (0, 0)
+        return reader.number(_UNSIGNED_64), reader.number(_UNSIGNED_64), (0, 0)
     if kind != 2:
         raise _other("its bounds")
     reader.expect(1, "time bounds")
-    times = reader.unsigned(8), reader.unsigned(8)
+    times = reader.number(_UNSIGNED_64), reader.number(_UNSIGNED_64)
     reader.expect(1, "ledger bounds")
-    ledgers = reader.unsigned(4), reader.unsigned(4)
+    ledgers = reader.number(), reader.number()
     # No least sequence number (4 bytes), age (8), gap (4), further signers (4). Bounds of nothing have a shorter spelling.
     if reader.take(20) != bytes(20) or ledgers == (0, 0):
         raise _other("its preconditions")
@@ -161,7 +164,7 @@ def _read_bounds(reader: _Reader) -> tuple[int, int, tuple[int, int]]:
 
 
 def _read_memo(reader: _Reader) -> tuple[str, str]:
-    kind = reader.unsigned(4)
+    kind = reader.number()
     if kind >= len(_MEMO_KINDS):
         raise _other("a memo")
     return _MEMO_KINDS[kind], _read_memo_text(reader, _MEMO_KINDS[kind])
@@ -170,7 +173,7 @@ def _read_memo(reader: _Reader) -> tuple[str, str]:
 def _read_memo_text(reader: _Reader, kind: str) -> str:
     match kind:
         case "text":
-            size = reader.unsigned(4)
+            size = reader.number()
             if size > _MEMO_TEXT_MAX:
                 raise _other("a memo")
             text, padding = reader.take(size), reader.take(-size % 4)
@@ -178,7 +181,7 @@ def _read_memo_text(reader: _Reader, kind: str) -> str:
                 raise _other("a memo")
             return text.decode("ascii")
         case "id":
-            return str(reader.unsigned(8))
+            return str(reader.number(_UNSIGNED_64))
         case "hash":
             return reader.take(32).hex()
         case _:
@@ -186,7 +189,7 @@ def _read_memo_text(reader: _Reader, kind: str) -> str:
 
 
 def _read_asset(reader: _Reader) -> tuple[bytes, ...]:
-    kind = reader.unsigned(4)
+    kind = reader.number()
     if kind == 0:
         return ()
     if kind > 2:

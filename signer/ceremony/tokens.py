@@ -42,8 +42,8 @@ def open_tokens(
     return [
         CeremonyToken(
             label=label,
-            serial=_text(token.serial),
-            model=_text(token.model),
+            serial=_text(token.bound.serial),
+            model=_text(token.bound.model),
             pool=SessionPool(token, read_pin(pin), 1),
         )
         for (label, pin), token in zip(sources, found, strict=True)

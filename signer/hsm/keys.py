@@ -76,10 +76,10 @@ class KeyStore:
             if private is None:
                 with self._pool.objects:
                     private = self._private_key(slot, key_id, curve)
-            signature = private.sign(message, mechanism=SIGNING[curve])
+            signature = self._pool.calls.sign(slot.session.handle, private.handle, SIGNING[curve], message)
         if len(signature) != 64:
             raise HsmFault("signature is not 64 bytes")
-        return bytes(signature)
+        return signature
 
     def generate_wrapped(self) -> WrappedKey:
         """Make a secp256k1 key that lives outside the token under its wrapping key. Raises HsmFault."""

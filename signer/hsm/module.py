@@ -11,11 +11,13 @@ import ctypes
 import hashlib
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pkcs11
 
+from signer.hsm.calls import SignCalls
 from signer.refusal import StartupFault
 
 CKF_OS_LOCKING_OK = 0x2
@@ -35,7 +37,16 @@ class _InitializeArgs(ctypes.Structure):
     )
 
 
-def find_token(module: Path, module_sha256: str, label: str) -> Any:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """A token of a loaded module."""
+
+    bound: Any
+    """The binding's."""
+    calls: SignCalls
+
+
+def find_token(module: Path, module_sha256: str, label: str) -> Token:
     """Load the module and return the token with this label.
 
     `module_sha256` pins the file's hash in hex; "" pins nothing. Raises StartupFault.
@@ -44,14 +55,15 @@ def find_token(module: Path, module_sha256: str, label: str) -> Any:
     return token
 
 
-def find_tokens(module: Path, module_sha256: str, labels: Sequence[str]) -> list[Any]:
+def find_tokens(module: Path, module_sha256: str, labels: Sequence[str]) -> list[Token]:
     """Load the module once and return the tokens with these labels, in order. Raises StartupFault.
 
     Loading ends every session that the process has with this module.
     """
     _check_module(module, module_sha256)
     library = _load(module)
-    return [_find(library, module, label) for label in labels]
+    calls = SignCalls(module)
+    return [Token(bound=_find(library, module, label), calls=calls) for label in labels]
 
 
 def _find(library: Any, module: Path, label: str) -> Any:

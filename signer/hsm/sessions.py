@@ -14,6 +14,7 @@ from typing import Any
 
 import pkcs11
 
+from signer.hsm.module import Token
 from signer.hsm.templates import TemplateMapper
 from signer.refusal import HsmFault, StartupFault
 
@@ -34,11 +35,12 @@ class Slot:
 class SessionPool:
     """A fixed number of read-write sessions, each used by one thread at a time."""
 
-    def __init__(self, token: Any, pin: str, size: int) -> None:
+    def __init__(self, token: Token, pin: str, size: int) -> None:
         """Log in once. Raises StartupFault; a PIN is never tried twice, since real HSMs count and lock."""
-        self._token = token
+        self._token = token.bound
+        self.calls = token.calls
         try:
-            self._login = token.open(rw=True, user_pin=pin)
+            self._login = self._token.open(rw=True, user_pin=pin)
         except pkcs11.PinLocked as error:
             raise StartupFault(
                 "the token's user PIN is locked; the security officer must reset it"

@@ -35,6 +35,8 @@ def seat(demands: tuple[Demand, ...], people: Mapping[str, Collection[str]]) -> 
     Deterministic: places in the order of the demands, people in the order of their names, and who has a place moves only to make
     room (augmenting paths). A filled place stays filled, so one more approval never makes anything missing.
     """
+    if not demands:
+        return ()
     places = [demand.group for demand in demands for _ in range(demand.threshold)]
     place_of: dict[str, int] = {}
     names = sorted(people)

@@ -7,6 +7,7 @@ Anything else is refused, never normalised, so an intent has no twin with anothe
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -20,8 +21,13 @@ SIZE_MAX = 4096
 """Longest accepted encoding in bytes."""
 DIGEST_TAG = b"custody-intent-v1\x00"
 
-_PAIR = re.compile(rb'"([a-z0-9_]{1,40})":"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
-
+_NAME = r"[a-z0-9_]{1,40}"
+_PLAIN = r"[\x20\x21\x23-\x5b\x5d-\x7e]*+"
+_TEXT = rf'{_PLAIN}(?:\\["\\]{_PLAIN})*+'
+_PAIR = re.compile(rf'"({_NAME})":"({_TEXT})"')
+_ONE = rf'"{_NAME}":"{_TEXT}"'
+_FLAT = re.compile(rf"\{{{_ONE}(?:,{_ONE})*+\}}")
+"""Never tries a byte twice, whatever it is given: each part takes all that it can and gives nothing back."""
 _ESCAPED = re.compile(r"\\(.)")
 
 KINDS: Mapping[str, Kind] = {
@@ -125,21 +131,15 @@ def read_flat(data: bytes) -> dict[str, str]:
     """Read the flat object of strings; refuses whitespace, nesting, numbers, other escapes and repeated keys."""
     if len(data) > SIZE_MAX:
         raise MalformedIntent("too_long")
-    if not (data.startswith(b'{"') and data.endswith(b'"}')):
+    # Every byte becomes a character, so that the pattern alone says which may stand where.
+    text = data.decode("latin-1")
+    if not _FLAT.fullmatch(text):
         raise MalformedIntent("not_canonical")
-    values: dict[str, str] = {}
-    position = 1
-    while True:
-        pair = _PAIR.match(data, position)
-        if pair is None:
-            raise MalformedIntent("not_canonical")
-        name, text = pair[1].decode("ascii"), pair[2].decode("ascii")
-        if name in values:
-            raise MalformedIntent("duplicate_field", name)
-        values[name] = _ESCAPED.sub(r"\1", text) if "\\" in text else text
-        position = pair.end()
-        if position == len(data) - 1:
-            return values
-        if data[position : position + 1] != b",":
-            raise MalformedIntent("not_canonical")
-        position += 1
+    pairs = _PAIR.findall(text)
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        repeated = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise MalformedIntent("duplicate_field", repeated)
+    if "\\" in text:
+        return {name: _ESCAPED.sub(r"\1", value) for name, value in values.items()}
+    return values

@@ -73,7 +73,7 @@ def _read_client_data(data: bytes) -> dict[str, Any]:
     try:
         text = data.decode("utf-8")
         check_nesting(text)
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value = _DECODER.decode(text)
     except (ValueError, MalformedMessage) as error:
         raise AssertionRefused("bad_client_data") from error
     if not isinstance(value, dict):
@@ -90,6 +90,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
 
 
 def _check_authenticator_data(key: Passkey, data: bytes) -> int:

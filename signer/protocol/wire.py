@@ -73,8 +73,10 @@ def _receive_exactly(connection: socket.socket, count: int, *, at_boundary: bool
 
 
 def dump_message(message: object) -> bytes:
-    """Return the JSON bytes of a message dataclass."""
-    return _ENCODER.encode({"v": WIRE_VERSION, **_dump(message)}).encode()
+    """Return the JSON bytes of a message dataclass: names sorted, no whitespace, ASCII."""
+    shape: Any = type(message)
+    names, form = _outer_form(shape)
+    return (form % tuple([_dump(getattr(message, name)) for name in names])).encode("ascii")
 
 
 def load_message(body: bytes, shapes: Mapping[str, type[Any]]) -> Any:
@@ -118,7 +120,6 @@ def check_nesting(text: str) -> None:
             depth -= 1
 
 
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_unique,
     parse_int=_refuse_number,
@@ -136,29 +137,36 @@ def _load_json(body: bytes) -> Any:
         raise MalformedMessage("not_json") from error
 
 
-def _dump(value: Any) -> Any:
+def _dump(value: Any) -> str:
     kind: Any = type(value)
-    if kind is str or kind is bool:
-        return value
-    if kind is int:
-        return str(value)
+    if kind is str:
+        return json.encoder.encode_basestring_ascii(value)
     if kind is bytes:
-        return binascii.b2a_base64(value, newline=False).decode("ascii")
+        return f'"{binascii.b2a_base64(value, newline=False).decode("ascii")}"'
+    if kind is int:
+        return f'"{value}"'
+    if kind is bool:
+        return "true" if value else "false"
     if kind is tuple:
-        return [_dump(item) for item in value]
-    record = {}
-    for name in _names(kind):
-        part = getattr(value, name)
-        record[name] = part if type(part) is str else _dump(part)
-    record["type"] = kind.__name__
-    return record
+        return f"[{','.join(map(_dump, value))}]"
+    names, form = _form(kind)
+    return form % tuple([_dump(getattr(value, name)) for name in names])
 
 
 @cache
-def _names(shape: type[Any]) -> tuple[str, ...]:
+def _form(shape: type[Any], **extra: str) -> tuple[tuple[str, ...], str]:
+    """Return the names of a dataclass's fields in the order of its JSON, and that JSON with a gap for each."""
     if not is_dataclass(shape):
         raise TypeError(f"{shape.__name__} has no wire form")
-    return tuple(field.name for field in fields(shape))
+    names = tuple(sorted(field.name for field in fields(shape)))
+    parts = {**dict.fromkeys(names, "%s"), "type": f'"{shape.__name__}"', **extra}
+    return names, "{" + ",".join(f'"{name}":{parts[name]}' for name in sorted(parts)) + "}"
+
+
+@cache
+def _outer_form(shape: Any) -> tuple[tuple[str, ...], str]:
+    """Return the same of a whole message, which tells its version too."""
+    return _form(shape, v=f'"{WIRE_VERSION}"')
 
 
 @cache

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 @contextlib.asynccontextmanager
-async def run_anvil() -> AsyncIterator[str]:
+async def run_anvil(*options: str) -> AsyncIterator[str]:
     """The node's address; each transaction is mined at once. Skips where anvil is not installed."""
     try:
         program = find_anvil(ROOT)
@@ -30,6 +30,7 @@ async def run_anvil() -> AsyncIterator[str]:
     process = await asyncio.create_subprocess_exec(
         str(program),
         *("--host", "127.0.0.1", "--port", str(port), "--chain-id", str(CHAIN_ID), "--mnemonic", MNEMONIC),
+        *options,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )

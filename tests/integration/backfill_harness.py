@@ -12,6 +12,7 @@ import pytest
 
 from custody.chains.ports import Head
 from custody.db.session import Database
+from custody.deposits.service import NO_CAUTION
 from custody.kernel.assetid import ChainId
 from custody.kernel.ids import VaultId, derived_uuid
 from custody.wallets import service as wallets
@@ -159,7 +160,10 @@ async def fill_open(desk: Desk, source: Between) -> list[Backfill]:
     """Everything that is open is read to its end."""
     async with desk.db.read(None) as session:
         found = await store.find_open(session, CHAIN)
-    return [await fill(desk.db, source, each.id, stop=asyncio.Event(), told=ignore) for each in found]
+    return [
+        await fill(desk.db, source, each.id, caution=NO_CAUTION, stop=asyncio.Event(), told=ignore)
+        for each in found
+    ]
 
 
 async def order(desk: Desk, first: int, last: int, account: str = EVERY_VAULT) -> Backfill:
@@ -168,7 +172,9 @@ async def order(desk: Desk, first: int, last: int, account: str = EVERY_VAULT) -
 
 
 async def run(desk: Desk, source: Between, backfill_id: UUID) -> Backfill:
-    return await fill(desk.db, source, backfill_id, stop=asyncio.Event(), told=ignore, tries_max=2)
+    return await fill(
+        desk.db, source, backfill_id, caution=NO_CAUTION, stop=asyncio.Event(), told=ignore, tries_max=2
+    )
 
 
 async def load(desk: Desk, backfill_id: UUID) -> Backfill:

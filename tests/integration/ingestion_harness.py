@@ -21,10 +21,12 @@ from custody.ledger import service as ledger
 from custody.wallets import service as wallets
 from custody.wallets.model import DepositAddress, Vault
 from ingestion import cursor
+from ingestion.finality import Terms
 from ingestion.health import Status
 from ingestion.loop import Loop, Pace
 from ingestion.metrics import Metrics
 from ingestion.ports import ChainSource
+from ingestion.reorg import FinalityRule
 from ingestion.stellar.movements import EventReader
 from ingestion.stellar.read import LedgerReader
 from ingestion.stellar.sources import RpcLedgers
@@ -118,16 +120,22 @@ def build_loop(
     fence: int,
     *,
     confirmations: int = 0,
+    terms: Terms | None = None,
     start_height: int = 0,
     stop: asyncio.Event | None = None,
+    metrics: Metrics | None = None,
 ) -> Loop:
     return Loop(
         db=db,
         source=source,
-        pace=Pace(confirmations=confirmations, start_height=start_height, poll_interval_s=0.01),
+        pace=Pace(
+            terms=terms or Terms(rule=FinalityRule(confirmations=confirmations)),
+            start_height=start_height,
+            poll_interval_s=0.01,
+        ),
         fence=fence,
         stop=stop or asyncio.Event(),
-        metrics=Metrics(source.chain, SystemClock()),
+        metrics=metrics or Metrics(source.chain, SystemClock()),
         status=Status(),
     )
 

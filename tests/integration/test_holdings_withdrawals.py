@@ -16,6 +16,7 @@ from custody.wallets import service as wallets
 from custody.wallets.model import VaultRef
 from custody.withdrawals.model import Attempt, Withdrawal
 from ingestion import effects, settling
+from ingestion.finality import Standing
 from ingestion.model import BlockFacts, BlockRef, ChainTransaction, Departure, Movement
 from ingestion.settling import Settled
 from tests.fakes.withdrawal_world import FUNDS, STELLAR, VAULT, XLM, World
@@ -75,7 +76,7 @@ class Ledgers:
         )
         async with self._world.db.unit_of_work(None) as uow:
             await effects.observe_block(uow, STELLAR, facts)
-        return await settling.settle(self._world.db, STELLAR, self._fence, ref, 0)
+        return await settling.settle(self._world.db, STELLAR, self._fence, ref, Standing(reached=ref.height))
 
     def transaction(self, attempt: Attempt, *, succeeded: bool = True, carrier: str = "") -> ChainTransaction:
         """The attempt's transaction in a block; in a fee bump of somebody else it pays nothing."""

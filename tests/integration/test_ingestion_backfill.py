@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from custody.deposits.service import NO_CAUTION
 from custody.kernel.ids import TenantId
 from custody.wallets.model import Vault
 from devnet.stellar.server import Served
@@ -175,7 +176,7 @@ async def test_the_queue_goes_on_past_a_halted_backfill_and_takes_it_up_again_at
 
     async def turn(until: Callable[[], Awaitable[bool]]) -> None:
         stop = asyncio.Event()
-        running = asyncio.create_task(queue.drain(desk.db, CHAIN, open_source, stop))
+        running = asyncio.create_task(queue.drain(desk.db, CHAIN, open_source, NO_CAUTION, stop))
         async with asyncio.timeout(30):
             # The database has to be asked.
             while not await until():  # noqa: ASYNC110

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from custody.deposits.service import NO_CAUTION
 from custody.kernel.ids import VaultId, derived_uuid
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault
@@ -65,7 +66,9 @@ async def run(desk: Desk, source: ChainSource, backfill: Backfill) -> Backfill:
     def ignore(_backfill: Backfill, _tally: Tally) -> None:
         """Nobody is told."""
 
-    return await fill(desk.db, source, backfill.id, stop=asyncio.Event(), told=ignore, tries_max=1)
+    return await fill(
+        desk.db, source, backfill.id, caution=NO_CAUTION, stop=asyncio.Event(), told=ignore, tries_max=1
+    )
 
 
 async def test_final_blocks_are_booked_at_once_and_young_ones_wait_for_their_confirmations(
@@ -109,7 +112,7 @@ async def test_a_chunk_of_replaced_blocks_is_not_booked_and_the_new_ones_are(
         taken = await store.take_over(uow, backfill.id, "test/1")
     # The node has other blocks than our record: nothing is booked until the live loop has followed it.
     with pytest.raises(InconsistentNode):
-        await fill_chunk(desk.db, source, taken)
+        await fill_chunk(desk.db, source, taken, NO_CAUTION)
     assert await desk.deposits() == []
     await catch_up(loop)
     assert (await run(desk, source, backfill)).is_done

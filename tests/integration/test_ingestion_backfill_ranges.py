@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
+from custody.deposits.service import NO_CAUTION
 from devnet.stellar.server import Served
 from ingestion.backfill import service, store
 from ingestion.backfill.model import EVERY_VAULT
@@ -156,9 +157,9 @@ async def test_of_two_processes_one_carries_a_backfill_out_and_a_lost_fence_writ
         quick = await store.take_over(uow, backfill.id, "quick/2")
     before = await standing(desk, backfill.id)
     with pytest.raises(FenceLost):
-        await fill_chunk(desk.db, source, slow)
+        await fill_chunk(desk.db, source, slow, NO_CAUTION)
     assert await standing(desk, backfill.id) == before
-    moved, tally = await fill_chunk(desk.db, source, quick)
+    moved, tally = await fill_chunk(desk.db, source, quick, NO_CAUTION)
     assert moved.next == backfill.first + 3
     assert tally.deposits > 0
 

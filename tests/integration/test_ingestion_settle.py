@@ -17,6 +17,7 @@ from custody.ledger.model import ChangeAccount, OpenAccount
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault, VaultRef
 from ingestion import settling
+from ingestion.finality import Standing
 from ingestion.model import BlockRef
 from tests.integration.ingestion_harness import take_fence
 from tests.integration.test_deposits_service import (
@@ -70,7 +71,7 @@ async def test_a_tenant_whose_ledger_refuses_keeps_no_other_tenant_waiting(
         sent = arrival(tx_hash="03", account=THEIR_ACCOUNT, source=ACCOUNT, tag=None, amount=700)
         await deposits.observe(uow, theirs, sent)
     fence = await take_fence(database, CHAIN)
-    came = await settling.settle(database, CHAIN, fence, tip(101), 1)
+    came = await settling.settle(database, CHAIN, fence, tip(101), Standing(reached=100))
     assert (came.refused, came.cases) == ((tenant,), {"memo_missing": 1})
     assert await states(database, tenant) == ["observed"]
     assert await states(database, other_tenant) == ["suspended"]
@@ -78,7 +79,9 @@ async def test_a_tenant_whose_ledger_refuses_keeps_no_other_tenant_waiting(
         assert await deposits.final_height(session, CHAIN) is None, (
             "books do not stand where they were not booked"
         )
-    assert (await settling.settle(database, CHAIN, fence, tip(150), 1)).refused == (tenant,)
+    assert (await settling.settle(database, CHAIN, fence, tip(150), Standing(reached=149))).refused == (
+        tenant,
+    )
     async with database.read(other_tenant) as session:
         height = await deposits.final_height(session, CHAIN)
     assert height is not None
@@ -97,7 +100,7 @@ async def test_what_wallets_may_not_take_is_suspended_and_settling_goes_on(
         await deposits.observe(uow, vault, arrival(tx_hash="02", amount=400, tag=8))
         await deposits.observe(uow, vault, arrival(tx_hash="03", amount=101, tag=8))
     fence = await take_fence(database, CHAIN)
-    came = await settling.settle(database, CHAIN, fence, tip(101), 1)
+    came = await settling.settle(database, CHAIN, fence, tip(101), Standing(reached=100))
     assert (came.refused, came.cases) == ((), {"account_refused": 3})
     async with database.read(tenant) as session:
         found = await cases.list_cases(session)

@@ -19,6 +19,7 @@ from custody.withdrawals.checks import check_destination, check_trustline
 from custody.withdrawals.errors import NotATrustline, UnsupportedAsset
 from custody.withdrawals.model import NO_MEMO
 from ingestion import cursor, effects, settling
+from ingestion.finality import Standing
 from ingestion.stellar.movements import EventReader
 from ingestion.stellar.read import LedgerReader
 from ingestion.watch import build_watch
@@ -173,7 +174,7 @@ async def test_a_deposit_of_a_listed_token_is_credited_by_its_tag(
         await cursor.advance(uow, CHAIN, fence, None, facts.ref)
         tally = await effects.observe_block(uow, CHAIN, facts)
     assert (tally.deposits, tally.unlisted) == ((2, 0) if listed else (0, 2))
-    settled = await settling.settle(database, CHAIN, fence, facts.ref, 0)
+    settled = await settling.settle(database, CHAIN, fence, facts.ref, Standing(reached=facts.ref.height))
     assert settled == settling.Settled(cases={"memo_missing": 1} if listed else {"unsupported_asset": 2})
     if listed:
         assert await desk.owed(ada, TOKEN) == 5 * 10**18

@@ -10,7 +10,7 @@ from typing import Any
 
 import pkcs11
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 
 from signer.hsm import wrapped, wrapping
@@ -292,3 +292,13 @@ def test_a_planted_wrapping_key_wraps_nothing(changes: dict[str, Any], sentence:
         with pool.slot() as slot, pool.objects:
             for found in slot.session.get_objects(wrapping.SEARCH):
                 found.destroy()
+
+
+def test_a_module_that_refuses_to_sign_costs_its_session_and_no_more(
+    pool: SessionPool, keys: KeyStore
+) -> None:
+    key_id = secrets.token_bytes(16)
+    public_key = keys.generate(key_id, "refused once", "ed25519").public_key
+    with pytest.raises(HsmFault, match=r"^C_SignInit answered 0x[0-9a-f]+$"), pool.slot() as slot:
+        pool.calls.sign(slot.session.handle, 2**31 - 1, Mechanism.EDDSA, MESSAGE)
+    Ed25519PublicKey.from_public_bytes(public_key).verify(keys.sign(key_id, "ed25519", MESSAGE), MESSAGE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,10 +11,9 @@ from typing import Any
 import pytest
 
 from signer.protocol import governance
-from signer.protocol.messages import ChangeKey, ChangePolicy, KeyView, Refused, Response, Sign, Signed
+from signer.protocol.messages import ChangeKey, ChangePolicy, Refused, Response, Sign, Signed
 from signer.protocol.wire import ConnectionEnded, MalformedMessage
-from tests.fakes.policy_desk import ask_change, next_policy
-from tests.fakes.signer_desk import approved
+from tests.fakes.policy_desk import next_policy
 from tests.fakes.signer_disk import dying_disk
 from tests.fakes.signer_hsm import START, Crash
 from tests.fakes.signer_people import (
@@ -24,30 +22,15 @@ from tests.fakes.signer_people import (
     make_key_create,
     make_key_rule,
     make_key_state,
-    make_policy,
     make_rule,
-    make_transfer,
 )
 from tests.integration.signer_harness import SignerProcess
 from tests.redteam.conftest import Attack, DeskSigner, ProcessAttack
+from tests.redteam.office import now
+from tests.redteam.orders import QUORUM, RULES, TWO, change, transfer
 
 On = Callable[..., ProcessAttack]
 OnDesk = Callable[..., Attack[DeskSigner]]
-QUORUM = ("alice", "bob")
-TWO = [{"group": "treasury", "threshold": 2}]
-RULES: Any = make_policy()["allow"]
-
-
-def now() -> int:
-    return int(time.time())
-
-
-def transfer(key: KeyView, at: int, nonce: int = 0, **changes: object) -> Sign:
-    return approved(make_transfer(key, at, **changes), bind_evm(nonce), *QUORUM)
-
-
-def change(document: bytes, *names: str, at: int, **changes: Any) -> ChangePolicy:
-    return ask_change(document, *names, now=at, **changes)
 
 
 def test_p15_killed_at_random_moments_it_signs_one_transaction_for_one_nonce(attack_on: On) -> None:

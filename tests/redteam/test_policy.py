@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from signer.protocol import governance
-from signer.protocol.messages import ChangePolicy, KeyView, Sign, Signed
-from tests.fakes.policy_desk import ask_change, next_policy, people
+from signer.protocol.messages import ChangePolicy, Signed
+from tests.fakes.policy_desk import next_policy, people
 from tests.fakes.signer_desk import approved
 from tests.fakes.signer_hsm import START
 from tests.fakes.signer_kinds import bind_kind, make_kind
@@ -34,25 +32,12 @@ from tests.fakes.signer_people import (
 )
 from tests.integration.signer_harness import PIN, SignerProcess
 from tests.redteam.conftest import Attack, DeskSigner, ProcessAttack, changed
+from tests.redteam.office import now
+from tests.redteam.orders import QUORUM, RULES, TWO, change, transfer
 
 On = Callable[..., ProcessAttack]
 OnDesk = Callable[..., Attack[DeskSigner]]
-QUORUM = ("alice", "bob")
-TWO = [{"group": "treasury", "threshold": 2}]
 SLOW = {"approvals": TWO, "cool_down_s": 3600}
-RULES: Any = make_policy()["allow"]
-
-
-def now() -> int:
-    return int(time.time())
-
-
-def transfer(key: KeyView, at: int, nonce: int = 0, **changes: object) -> Sign:
-    return approved(make_transfer(key, at, **changes), bind_evm(nonce), *QUORUM)
-
-
-def change(document: bytes, *names: str, at: int, **changes: Any) -> ChangePolicy:
-    return ask_change(document, *names, now=at, **changes)
 
 
 # --- the past -----------------------------------------------------------------------------------------------------------

@@ -70,6 +70,9 @@ def with_gauge(name: str, value: int) -> Overview:
         (with_gauge("breaks_open", 1), ["breaks"]),
         (with_gauge("provider_up/one.example", 0), ["provider_down"]),
         (with_gauge("provider_up/one.example", 1), []),
+        (with_gauge("credits_waiting", 2), ["credits_waiting"]),
+        (with_gauge("provider_unusable/one.example", 1), ["provider_unusable"]),
+        (with_gauge("provider_unusable/one.example", 0), []),
         (replace(WELL, holes=((5, 9),)), ["hole"]),
         (replace(WELL, backfills=(BACKFILL,)), []),
         (replace(WELL, backfills=(replace(BACKFILL, halted="why"),)), ["backfill_halted"]),
@@ -117,12 +120,13 @@ class Asked(dict[str, int]):
 
 def test_every_gauge_that_an_alarm_asks_for_is_one_that_a_worker_has() -> None:
     # With each alarm on, so that what its sentence needs is asked for too.
-    asked = Asked(dict.fromkeys(("silent", "retention_alarm", "tenants_refused", "breaks_open"), 1))
+    alarming = ("silent", "retention_alarm", "tenants_refused", "credits_waiting", "breaks_open")
+    asked = Asked(dict.fromkeys(alarming, 1))
     codes = [
         each.code for each in find_alarms(replace(WELL, report=replace(WORKER, gauges=asked)), lag_max=20)
     ]
-    assert codes == ["silent", "retention", "tenants_refused", "breaks"]
+    assert codes == ["silent", "retention", "tenants_refused", "credits_waiting", "breaks"]
     families = Metrics(CHAIN, SystemClock()).registry.collect()
     has = {family.name.removeprefix(PREFIX) for family in families if family.type == "gauge"}
     assert asked.names <= has
-    assert {"source_trust", "provider_up"} <= has
+    assert {"source_trust", "provider_up", "provider_unusable"} <= has

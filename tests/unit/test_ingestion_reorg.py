@@ -13,7 +13,7 @@ from custody.kernel.errors import InvariantViolated
 from ingestion.backoff import BACKOFF_MAX_S, BACKOFF_MIN_S, backoff
 from ingestion.model import BlockRef
 from ingestion.reading import read_alike
-from ingestion.reorg import Position, continues, final_height, fork_point
+from ingestion.reorg import NOTHING_FINAL, FinalityRule, Position, continues, final_height, fork_point
 from ingestion.retry import may_retry
 
 
@@ -48,15 +48,28 @@ def test_the_fork_point_is_the_last_shared_block(shared: int, ours: int, theirs:
     assert fork_point(kept, seen) == expected
 
 
+HEIGHTS = st.integers(0, 1000)
+
+
 @given(
-    steps=st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 100)), min_size=1, max_size=20),
+    tag=st.sampled_from(["", "safe", "finalized"]),
+    confirmations=st.integers(0, 100),
+    steps=st.lists(st.tuples(HEIGHTS, st.none() | HEIGHTS), min_size=1, max_size=20),
 )
-def test_the_final_height_never_falls_by_itself(steps: list[tuple[int, int]]) -> None:
-    before: int | None = None
-    for ingested, confirmations in steps:
-        after = final_height(ingested, confirmations, before)
-        assert after >= ingested - confirmations
-        assert before is None or after >= before
+def test_a_final_height_meets_both_parts_of_its_rule_and_never_falls_by_itself(
+    tag: str, confirmations: int, steps: list[tuple[int, int | None]]
+) -> None:
+    rule = FinalityRule(confirmations=confirmations, tag=tag)
+    before, highest = None, NOTHING_FINAL
+    for ingested, vouched in steps:
+        reached = rule.reached(ingested, {} if vouched is None else {"safe": vouched, "finalized": vouched})
+        if tag and vouched is None:
+            assert reached is None
+        else:
+            assert reached == min(ingested - confirmations, ingested if not tag else vouched or 0)
+            highest = max(highest, reached)
+        after = final_height(reached, before)
+        assert after == highest
         before = after
 
 

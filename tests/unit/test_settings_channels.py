@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from custody.settings import STELLAR_RESERVE, ChainSettings
+from custody.chain_settings import STELLAR_RESERVE, ChainSettings
 
 CHAIN: dict[str, Any] = {
     "id": "stellar:devnet",

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from stellar_sdk import Network
 
 from custody.settings import STELLAR_NETWORKS, ChainSettings, LakeSettings, Settings
-from ingestion.stellar.worker import name_providers
+from ingestion.providers import name_providers
 
 STELLAR: dict[str, Any] = {
     "id": "stellar:devnet",
@@ -157,17 +157,20 @@ def test_production_takes_a_horizon_only_where_somebody_accepted_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "foreign",
+    ("kind", "foreign"),
     [
-        {"other_rpc_urls": ("https://two.example",)},
-        {"agreement_required": True},
-        {"lake": LAKE, "start_height": 2},
-        {"horizon_url": "https://h.example"},
+        (EVM, {"lake": LAKE, "start_height": 2}),
+        (EVM, {"horizon_url": "https://h.example"}),
+        (STELLAR, {"finality_tag": "safe"}),
+        (STELLAR, {"ws_url": "wss://one.example"}),
+        (STELLAR, {"assets": {"native": {"confirmations": 3}}}),
+        (STELLAR, {"l1_fee": True}),
+        (STELLAR, {"logs": "sample"}),
     ],
 )
-def test_what_only_stellar_has_is_refused_elsewhere(foreign: dict[str, Any]) -> None:
+def test_what_only_one_kind_has_is_refused_elsewhere(kind: dict[str, Any], foreign: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="none of the other"):
-        ChainSettings(**(EVM | foreign))
+        ChainSettings(**(kind | foreign))
 
 
 def test_names_of_providers_hold_no_keys() -> None:

@@ -3,6 +3,7 @@
 import json
 import socket
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -56,6 +57,17 @@ KEY = KeyView(
 WRAPPED = WrappedKeyView(
     key_id="0" * 32, vault="v", label="l", public_key=bytes(65), blob=bytes(72), wrapping_key=bytes(32)
 )
+EXPLAINED = Explained(
+    verdict="wait",
+    code="quorum_missing",
+    rule="r",
+    nearest="",
+    obstacles=("asset",),
+    groups=(CountView(group="g", threshold=2, counted=("a",)),),
+    cool_down_s=0,
+    ready_at=0,
+    intent_digest="",
+)
 
 
 @pytest.mark.parametrize(
@@ -91,11 +103,7 @@ def test_requests_survive_the_round_trip(request_: Health) -> None:
         Signed(tx=bytes(range(256)), tx_hash="ab", intent_digest="cd"),
         Refused(code="no_rule", text="é"),
         SignedCheckpoint(key_id="0", sequence=1, hash=bytes(32), public_key="ab", signature=bytes(64)),
-        Explained(
-            verdict="wait", code="quorum_missing", rule="r", nearest="", obstacles=("asset",),
-            groups=(CountView(group="g", threshold=2, counted=("a",)),), cool_down_s=0, ready_at=0,
-            intent_digest="",
-        ),
+        EXPLAINED,
     ],
 )  # fmt: skip
 def test_responses_survive_the_round_trip(response: Refused) -> None:
@@ -159,6 +167,16 @@ def test_a_mutated_request_raises_a_typed_refusal_or_loads(data: st.DataObject) 
     except MalformedMessage:
         return
     assert load_request(dump(request)) == request
+
+
+@given(text=st.text(), number=st.integers(-(2**200), 2**200), data=st.binary(max_size=80))
+def test_a_message_is_sorted_compact_ascii_json(text: str, number: int, data: bytes) -> None:
+    """As its journal entry, a fact has to read the same for ever, whatever writes it."""
+    explained = replace(EXPLAINED, rule=text, obstacles=(text, ""), ready_at=number)
+    for message in (explained, Signed(tx=data, tx_hash=text, intent_digest="")):
+        value = json.loads(dump(message))
+        assert dump(message) == json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
+        assert load_response(dump(message)) == message
 
 
 def test_nested_records_name_their_type() -> None:

@@ -124,7 +124,7 @@ def test_changed_bytes_are_refused_or_read_as_the_sdk_reads_them_and_never_pass_
     except Refusal:
         return
     # A network id is any 32 bytes to the reader; the SDK's way holds it against the passphrase.
-    assert read == replace(by_sdk(unsigned[:32] + other[32:]), network_id=other[:32])
+    assert read == by_sdk(unsigned[:32] + other[32:])._replace(network_id=other[:32])
 
 
 @settings(max_examples=300, deadline=None)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from stellar_sdk import xdr
 
+from custody.chain_settings import STELLAR_RESERVE
 from custody.chains.address import Destination
 from custody.chains.ports import FeeQuote
 from custody.chains.stellar.receivers import Receiver
@@ -17,7 +18,6 @@ from custody.channels.plan import Refill, next_refill
 from custody.kernel.assetid import ChainId, parse_asset_id
 from custody.kernel.errors import Refused
 from custody.kernel.ids import AttemptId, VaultId, WithdrawalId, new_uuid
-from custody.settings import STELLAR_RESERVE
 from custody.signing.model import FeeSlot
 from custody.withdrawals.model import NO_MEMO, Attempt, Memo, PastRefill
 from custody.withdrawals.receivers import opens_account
