@@ -1,7 +1,7 @@
 """Withdrawals, their attempts, what our vaults sent without our knowledge, and how far each chain was ingested.
 
 What the code promises the database enforces: one open attempt per withdrawal, one holder per sequence or nonce, one Stellar
-transaction in flight per vault, bytes that never change once stored. The triggers are in migration 0004.
+transaction in flight per sender, bytes that never change once stored. The triggers are in migrations 0004 and 0023.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ attempts = Table(
     Column("sequence", BigInteger, nullable=False),
     # Whether the slot is taken: false only with proof that nothing of ours can ever use it.
     Column("holds_slot", Boolean, nullable=False),
-    # Whether the vault waits for this attempt before it makes another (Stellar).
+    # Whether its vault waits for this attempt before it makes another (Stellar): the lease of a channel.
     Column("exclusive", Boolean, nullable=False),
     # First Stellar ledger, and unix second, in which it can no longer apply.
     Column("max_ledger", BigInteger, nullable=True),
