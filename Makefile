@@ -2,7 +2,7 @@
 PYTHON_BIN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test redteam model lint bench states lock clean
+.PHONY: help setup demo test redteam model lint bench walk states lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -29,6 +29,10 @@ lint: setup  ## style, types, import contracts, our own rules, migrations and th
 
 bench: setup  ## every bench; each prints a table and writes build/bench/NAME.json
 	@for file in bench/bench_*.py; do echo "== $$file"; $(PYTHON_BIN) -m "bench.$$(basename $$file .py)" || exit 1; done
+
+walk: setup  ## random walks on a real EVM node, longer than in the tests; SEED= and WALKS= choose them
+	@CUSTODY_EVM_SEED=$(or $(SEED),1000) CUSTODY_EVM_WALKS=$(or $(WALKS),10) CUSTODY_EVM_STEPS=$(or $(STEPS),80) \
+	  $(PYTHON_BIN) -m pytest -q -s tests/property/test_ingestion_evm_walk.py -k quiet_point $(ARGS)
 
 bench-%: setup
 	@$(PYTHON_BIN) -m bench.bench_$* $(ARGS)

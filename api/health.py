@@ -15,7 +15,11 @@ from starlette.responses import JSONResponse, Response
 
 from api.chain_status import chain_statuses
 from api.deps import app_of, metrics_of
+from api.metrics import Metrics
+from custody.bootstrap import App
 from custody.db.session import Database
+from custody.identity import service as identity
+from custody.wallets import keys
 
 router = APIRouter(include_in_schema=False)
 
@@ -47,7 +51,23 @@ async def metrics(request: Request) -> Response:
                 measured.chain_observed(status.chain, status.cursor_height, status.head_height)
     except (SQLAlchemyError, OSError, TimeoutError) as error:
         structlog.get_logger().warning("metrics.chains_skipped", reason=type(error).__name__)
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            await _observe_pools(app_of(request), measured)
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        structlog.get_logger().warning("metrics.pools_skipped", reason=type(error).__name__)
     return Response(measured.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _observe_pools(app: App, measured: Metrics) -> None:
+    """How many deposit keys are ready, per tenant, where there are chains that need them."""
+    if not any(chain.kind == "evm" for chain in app.settings.chains):
+        return
+    async with app.db.read(None) as session:
+        for tenant in await identity.list_tenants(session):
+            await session.act_for(tenant)
+            free, asked = await keys.standing(session)
+            measured.pool_observed(tenant, free, refused=asked is not None and asked.refusal != "")
 
 
 async def _database_problem(database: Database, schema_head: str) -> str | None:

@@ -54,6 +54,19 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._free_keys = Gauge(
+            "custody_deposit_keys_free",
+            "Keys that are ready for new deposit addresses on EVM chains.",
+            ["tenant"],
+            registry=self.registry,
+        )
+        self._keys_refused = Gauge(
+            "custody_deposit_keys_refused",
+            "1 while the signer refuses to make the keys that were asked for.",
+            ["tenant"],
+            registry=self.registry,
+        )
+
     def request_observed(self, method: str, route: str, status: int, elapsed_s: float) -> None:
         """One request was answered."""
         self._requests.labels(method, route, str(status)).inc()
@@ -71,6 +84,11 @@ class Metrics:
             self._head.labels(chain).set(head_height)
         if cursor_height is not None and head_height is not None:
             self._lag.labels(chain).set(max(0, head_height - cursor_height))
+
+    def pool_observed(self, tenant: int, free: int, *, refused: bool) -> None:
+        """How many deposit keys a tenant has ready."""
+        self._free_keys.labels(str(tenant)).set(free)
+        self._keys_refused.labels(str(tenant)).set(refused)
 
     def exposition(self) -> bytes:
         """The text that Prometheus reads."""

@@ -101,9 +101,14 @@ async def _run(tenant: int, step: Step) -> int:
         await app.aclose()
 
 
-def operator_of(tenant: TenantId) -> Principal:
+def operator_subject() -> str:
     """Who the audit log names: the user of this machine."""
-    subject = f"operator:uid-{os.getuid()}"
+    return f"operator:uid-{os.getuid()}"
+
+
+def operator_of(tenant: TenantId) -> Principal:
+    """The user of this machine, acting for a tenant."""
+    subject = operator_subject()
     return Principal(
         tenant=tenant,
         id=PrincipalId(derived_uuid("principal", subject)),

@@ -14,10 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from cli.figures import figures_console
+from cli.ingest_decisions import add_verbs
 from cli.platform import FAILED, run_on_platform
 from custody import settings
 from custody.db.session import Database
 from custody.kernel.assetid import ChainId, parse_chain_id
+from custody.kernel.ids import show_id
 from custody.settings import ChainSettings
 from custody.wallets import service as wallets
 from ingestion import overview
@@ -65,6 +67,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     backfill.add_argument("--account", default=EVERY_VAULT, help="only this vault's; else every vault's")
     backfill.add_argument("--again", action="store_true", help="read the range anew although it is done")
     backfill.set_defaults(run=lambda chosen: run_on_platform(carry_out(chosen), "ingest backfill"))
+    add_verbs(verbs)
 
 
 async def show_status(chosen: argparse.Namespace) -> int:
@@ -270,6 +273,8 @@ def as_json(seen: Overview, alarms: Sequence[Alarm]) -> dict[str, object]:
         "cursor_height": seen.height,
         "head_height": seen.head,
         "lag_blocks": seen.lag_blocks,
+        "blocks_per_s": None if seen.blocks_per_s is None else round(seen.blocks_per_s, 1),
+        "eta_s": seen.eta_s,
         "lag_s": None if seen.lag_s is None else round(seen.lag_s, 1),
         "last_block_at": None if seen.closed_at is None else seen.closed_at.isoformat(),
         "worker": None
@@ -286,6 +291,15 @@ def as_json(seen: Overview, alarms: Sequence[Alarm]) -> dict[str, object]:
         "holes": [list(part) for part in seen.holes],
         "registrations_waiting": seen.unnoticed,
         "backfills": [_backfill_json(each) for each in seen.backfills],
+        "survey": None
+        if seen.survey is None
+        else {
+            "pass": seen.survey.number,
+            "height": seen.survey.height,
+            "last_pass_ended_at": None if seen.survey.ended_at is None else seen.survey.ended_at.isoformat(),
+            "trouble": seen.survey.trouble or None,
+        },
+        "halt": None if seen.halt is None else show_id("hlt", seen.halt.id),
         "alarms": [{"code": each.code, "sentence": each.sentence} for each in alarms],
     }
 
@@ -316,7 +330,7 @@ def _cells(seen: Overview) -> tuple[str, ...]:
         "" if said is None else _sources(said.gauges),
         _known(seen.height),
         _known(seen.head),
-        _known(seen.lag_blocks),
+        _distance(seen),
         _span(seen.lag_s),
         UNKNOWN if seen.closed_at is None else f"{seen.closed_at:%Y-%m-%d %H:%M:%S}",
         " ".join(f"{first}-{last}" for first, last in seen.covered),
@@ -336,6 +350,12 @@ def _sources(gauges: Mapping[str, int]) -> str:
     ]
     providers = [label if up else f"{label} (down)" for label, up in by_kind["provider_up"]]
     return ": ".join(filter(None, (", ".join(trusted), ", ".join(providers))))
+
+
+def _distance(seen: Overview) -> str:
+    """How many blocks behind, and where that is being caught up with, for how long still."""
+    blocks = _known(seen.lag_blocks)
+    return f"{blocks} ({_span(seen.eta_s)})" if seen.lag_blocks and seen.eta_s is not None else blocks
 
 
 def _progress(backfill: Backfill) -> str:

@@ -22,6 +22,7 @@ COMMANDS = {
     "policy": "policy",
     "ingest": "ingest",
     "vaults": "vaults",
+    "addresses": "addresses",
     "cases": "cases",
     "recon": "recon",
     "audit": "audit",

@@ -130,7 +130,9 @@ def _cells(tenant: TenantId, row: ReconRow, listed: Listed) -> tuple[str, ...]:
 
 
 def _sentence(tenant: TenantId, found: ReconBreak, listed: Listed) -> str:
-    places = listed[found.asset].decimals
+    asset = listed.get(found.asset)
+    # A halted chain is named by its native asset, listed or not; its figures are zero.
+    places = 0 if asset is None else asset.decimals
     outside = "unknown" if found.outside is None else format_units(found.outside, places)
     return (
         f"BREAK {found.kind.value}: tenant {tenant}, {found.owner}, {found.asset.text}: "

@@ -9,7 +9,10 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from custody.evm_presets import PRESETS, FinalityTag, PresetName
+from custody.settings_evm import EvmSending
 
+TRANSFER_GAS = 21_000
+"""What a transfer of ether takes by itself. Source: yellow paper, appendix G."""
 STELLAR_SILENCE_S = 30
 """A Stellar network closes a ledger every five to six seconds; after so long without one something is wrong."""
 STELLAR_RESERVE = 10_000_000
@@ -125,6 +128,10 @@ class ChainSettings(Section):
     """EVM only: of the blocks that such windows say nothing of, one in so many is proved all the same."""
     finality_tag: FinalityTag = ""
     """EVM only: a block is final when the node's block of this tag is not below it. With confirmations too: when both say so."""
+    survey_questions_per_s: int = Field(default=100, ge=0, le=10_000)
+    """EVM only: how many balances of our accounts are asked for in a second, to find what came unseen. 0 for never."""
+    survey_period_s: int = Field(default=300, ge=1)
+    """EVM only: how long to wait after all of them were asked for."""
     confirmations: int = Field(ge=0)
     """How many blocks must follow before a block is final to us. 0 on Stellar, where a closed ledger is final."""
     assets: dict[AssetReference, AssetFinality] = Field(default_factory=dict)
@@ -151,6 +158,8 @@ class ChainSettings(Section):
     """Stellar only: the most that one fee bump may cost. 0 for no fee bumps and no account that pays them."""
     fee_account_balance_stroops: int = Field(default=0, ge=0)
     """Stellar only: what the account that pays for fee bumps holds when it is full, its reserve included."""
+    evm: EvmSending = EvmSending()
+    """EVM only: fees, replacement, and how many transactions of a key may be under way."""
     tx_valid_s: int = Field(ge=10)
     """How long a signed transaction may wait to be included."""
     tx_valid_ledgers: int = Field(default=0, ge=0)
@@ -222,10 +231,13 @@ class ChainSettings(Section):
             self.inner_value != "balances",
             self.inner_value_from,
             self.wrapped_native,
+            self.survey_questions_per_s != 100,
+            self.survey_period_s != 300,
             self.l1_fee,
             self.logs != "prove",
             self.finality_tag,
             self.assets,
+            self.evm != EvmSending(),
         )
         if self.kind == "stellar":
             fits = all(stellar) and not any((*evm, *evm_optional))
@@ -233,6 +245,8 @@ class ChainSettings(Section):
             fits = all(evm) and not any((*stellar, *optional))
         if not fits:
             raise ValueError(f"chain {self.id} needs all limits of kind {self.kind} and none of the other")
+        if self.evm.rollup == "arbitrum" and min(self.gas_limit_native, self.gas_limit_erc20) <= TRANSFER_GAS:
+            raise ValueError(f"chain {self.id} counts the layer below as gas: its gas limits leave no room")
         return self
 
     @model_validator(mode="after")

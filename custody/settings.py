@@ -80,6 +80,15 @@ class RailSettings(Section):
     """After so long without an answer, the outcome is unknown."""
 
 
+class DepositPoolSettings(Section):
+    """How many keys for deposit addresses on EVM chains are kept ready. A rule of the signer's policy has to allow each."""
+
+    low_water: int = Field(default=50, ge=0, le=100_000)
+    """The worker asks the signer for more when fewer are free; 0 for never."""
+    batch_size: int = Field(default=100, ge=1, le=256)
+    """How many at once. An hour's batches must fit into the windows of the rule that lets them be made."""
+
+
 class Settings(BaseSettings):
     """Everything that a process needs to know."""
 
@@ -96,6 +105,7 @@ class Settings(BaseSettings):
     chains: tuple[ChainSettings, ...]
     rails: dict[str, RailSettings] = Field(default_factory=dict)
     """Rail id to its settings."""
+    deposit_pool: DepositPoolSettings = DepositPoolSettings()
     intent_valid_s: int = Field(ge=1)
     """How long approvers have from request to signature."""
     sweep_interval_s: float = Field(default=1.0, gt=0)
@@ -141,6 +151,17 @@ class Settings(BaseSettings):
             unproved = [c.id for c in self.chains if c.horizon_url and not c.horizon_accepted]
             if unproved:
                 raise ValueError(f"not for production: horizon_url without horizon_accepted on {unproved}")
+            blind = [
+                chain.id
+                for chain in self.chains
+                if chain.kind == "evm"
+                and chain.inner_value == "balances"
+                and not chain.survey_questions_per_s
+            ]
+            if blind:
+                raise ValueError(
+                    f"not for production: survey_questions_per_s = 0 without traces on {', '.join(blind)}"
+                )
             deaf = [chain.id for chain in self.chains if chain.kind == "stellar" and not chain.silence_s]
             if deaf:
                 raise ValueError(f"not for production: silence_after_s = 0 on {', '.join(deaf)}")

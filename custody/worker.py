@@ -11,7 +11,7 @@ import contextlib
 import signal
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import structlog
@@ -22,7 +22,8 @@ from custody import logs
 from custody.bootstrap import App, build
 from custody.channels import execution as channels
 from custody.db.session import Database
-from custody.deposits.ports import KeyMaker
+from custody.deposits import key_check, key_pool
+from custody.deposits.ports import BatchMaker, KeyMaker, KeyVoucher
 from custody.events.relay import relay
 from custody.events.trace import traced
 from custody.events.wakeup import QUEUE, Waker, dump_job, load_job, redis_settings
@@ -51,6 +52,10 @@ _SEAL_EVERY_S = 60.0
 _PUBLISH_EVERY = timedelta(hours=1)
 """How much newer a checkpoint is than the one whose liabilities were published last, before they are published again. Each
 publication grows a tree over all wallets."""
+_FILL_EVERY_S = 2.0
+"""How often it is seen to that keys for deposit addresses are ready."""
+_CHECK_EVERY_S = 3600.0
+"""How often all keys and addresses are held against the signer."""
 _PREPARE_EVERY_S = 3600.0
 """How often it is seen to that the months to come have their partitions."""
 _RELAY_EVERY_S = 0.2
@@ -61,15 +66,19 @@ _JOB_TIMEOUT_S = 120
 _JOBS_AT_ONCE = 16
 
 
+class KeyWorks(BatchMaker, KeyMaker, Protocol):
+    """Makes keys one by one and ahead of need."""
+
+
 async def run(
     means: Means,
     waker: Waker,
     stop: asyncio.Event,
     checkpoints: CheckpointSigner | None = None,
-    keys: KeyMaker | None = None,
+    keys: KeyWorks | None = None,
 ) -> None:
     """Work until told to stop, then finish the rounds that are begun. Without `checkpoints` nothing is sealed, without `keys` no
-    channel is made."""
+    channel is made and no deposit addresses are made ready."""
     async with asyncio.TaskGroup() as group:
         group.create_task(_repeat("policy", _POLICY_EVERY_S, stop, lambda: adopt_policy(means)))
         group.create_task(_repeat("sweep", means.settings.sweep_interval_s, stop, lambda: sweep(means)))
@@ -81,6 +90,9 @@ async def run(
             )
         if checkpoints is not None:
             group.create_task(_repeat("seal", _SEAL_EVERY_S, stop, lambda: seal_all(means.db, checkpoints)))
+        if keys is not None and any(chain.kind == "evm" for chain in means.settings.chains):
+            group.create_task(_repeat("deposit keys", _FILL_EVERY_S, stop, lambda: fill_pools(means, keys)))
+            group.create_task(_repeat("key check", _CHECK_EVERY_S, stop, lambda: check_pools(means.db, keys)))
         group.create_task(_listen(means, stop))
 
 
@@ -136,6 +148,40 @@ async def seal_all(db: Database, signer: CheckpointSigner) -> None:
             continue
         if made:
             _log.info("seals.sealed", tenant=tenant, sequence=made[-1].sequence)
+
+
+async def fill_pools(means: Means, signer: BatchMaker) -> None:
+    """Keys for deposit addresses, in every tenant that runs out. One tenant's trouble does not keep the others waiting."""
+    wanted = means.settings.deposit_pool
+    async with means.db.read(None) as session:
+        tenants = await list_tenants(session)
+    for tenant in tenants:
+        try:
+            while added := await key_pool.refill(
+                means.db, signer, tenant, low_water=wanted.low_water, batch_size=wanted.batch_size
+            ):
+                _log.info("deposit_keys.added", tenant=tenant, keys=added)
+        except Unavailable as error:
+            _log.warning("deposit_keys.waiting", tenant=tenant, error=str(error))
+        except CustodyError as error:
+            # Most likely the signer's policy: its rule for such keys is spent, or there is none.
+            _log.error("deposit_keys.stopped", tenant=tenant, error=str(error))
+
+
+async def check_pools(db: Database, signer: KeyVoucher) -> None:
+    """Hold every deposit key and address of every tenant against the signer, and page when one is not its own."""
+    async with db.read(None) as session:
+        tenants = await list_tenants(session)
+    for tenant in tenants:
+        try:
+            found = await key_check.inspect(db, signer, tenant)
+        except CustodyError as error:
+            _log.warning("deposit_keys.unchecked", tenant=tenant, error=str(error))
+            continue
+        if found.foreign or found.misdirected:
+            _log.error(
+                "deposit_keys.not_ours", tenant=tenant, foreign=found.foreign, misdirected=found.misdirected
+            )
 
 
 async def prepare_partitions(means: Means) -> None:

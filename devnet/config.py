@@ -168,6 +168,9 @@ def policy_document(approvers: dict[str, str], stellar_passphrase: str) -> str:
             _rule("stellar-memos", STELLAR_CHAIN, "stellar_memo_required", 0, 100_000),
             _rule("ether-payments", EVM_CHAIN, "evm_transfer", 10**21, 10**17),
             _rule("token-payments", EVM_CHAIN, "evm_erc20_transfer", 10**15, 10**17),
+            _rule("nonce-cancels", EVM_CHAIN, "evm_cancel", 0, 10**17),
+            _rule("nonce-fills", EVM_CHAIN, "evm_fill", 0, 10**17),
+            _deposit_key_rule(),
             *(_key_rule(curve) for curve in ("ed25519", "secp256k1")),
             *(_key_state_rule(curve) for curve in ("ed25519", "secp256k1")),
         ],
@@ -198,10 +201,17 @@ def _rule(name: str, chain: str, kind: str, amount_max: int, fee_max: int) -> di
 
 
 def _key_rule(curve: str) -> dict[str, object]:
-    """Keys are made on demand, deposit addresses for one, but no machine may fill the token with them."""
+    """Keys are made on demand, but no machine may fill the token with them."""
     window = {"seconds": 3600, "amount_max": "0", "count_max": 1000}
     automatic = {"asset": "none", "windows": [window], "approvals": []}
     return _rule(f"{curve}-keys", curve, "key_create", 0, 0) | automatic
+
+
+def _deposit_key_rule() -> dict[str, object]:
+    """Keys for deposit addresses are made ahead, so many that they must not use up what other keys need."""
+    window = {"seconds": 3600, "amount_max": "0", "count_max": 20_000}
+    automatic = {"asset": "none", "windows": [window], "approvals": [], "vault": "deposit"}
+    return _rule("deposit-keys", "secp256k1", "key_create", 0, 0) | automatic
 
 
 def _key_state_rule(curve: str) -> dict[str, object]:

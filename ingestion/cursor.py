@@ -56,24 +56,24 @@ async def load_block(session: ReadSession, chain: ChainId, position: Position) -
 
 
 async def advance(
-    uow: UnitOfWork, chain: ChainId, fence: int, before: Position | None, block: BlockRef
+    uow: UnitOfWork, chain: ChainId, fence: int, before: Position | None, *blocks: BlockRef
 ) -> Position:
-    """Move from a position to the block on top of it. Raises FenceLost, CursorMoved."""
-    after = Position(height=block.height, hash=block.hash)
-    await _swap(uow, chain, fence, before, after)
-    values = {"parent_hash": block.parent_hash, "closed_at": block.closed_at, "canonical": True}
+    """Move from a position to the last of the blocks on top of it, lowest first. Raises FenceLost, CursorMoved."""
+    after = Position(height=blocks[-1].height, hash=blocks[-1].hash)
+    await _swap(uow, chain, fence, before, after, lowest=blocks[0].height)
     await uow.conn.execute(
-        upsert(ingestion_blocks)
-        .values(chain=chain, height=block.height, hash=block.hash, **values)
         # A block that was replaced and has come back.
-        .on_conflict_do_update(index_elements=["chain", "height", "hash"], set_={"canonical": True})
+        upsert(ingestion_blocks).on_conflict_do_update(
+            index_elements=["chain", "height", "hash"], set_={"canonical": True}
+        ),
+        _rows(chain, blocks),
     )
     return after
 
 
 async def rewind(uow: UnitOfWork, chain: ChainId, fence: int, before: Position, fork: Position) -> None:
     """Move back to the fork point and mark what stood above it as replaced. Raises FenceLost, CursorMoved."""
-    await _swap(uow, chain, fence, before, fork)
+    await _swap(uow, chain, fence, before, fork, lowest=fork.height)
     await uow.conn.execute(
         update(ingestion_blocks)
         .where(
@@ -110,6 +110,14 @@ async def hold_fence(uow: UnitOfWork, chain: ChainId, fence: int) -> None:
         raise FenceLost(chain=chain, ours=fence, now=found)
 
 
+async def hold_alone(uow: UnitOfWork, chain: ChainId) -> int:
+    """Keep the cursor from moving and everybody else from booking of the chain until the transaction ends. Returns the fence."""
+    rows = await uow.conn.execute(
+        select(ingestion_cursors.c.fence).where(ingestion_cursors.c.chain == chain).with_for_update()
+    )
+    return int(rows.scalar_one())
+
+
 async def hold(uow: UnitOfWork, chain: ChainId) -> Position | None:
     """Keep the cursor, and with it the record of blocks, from moving until the transaction ends. Returns the position."""
     rows = await uow.conn.execute(
@@ -138,7 +146,12 @@ async def recorded(session: ReadSession, chain: ChainId, first: int, last: int) 
 
 async def record(uow: UnitOfWork, chain: ChainId, blocks: Sequence[BlockRef]) -> None:
     """Add blocks below the live run to our record. One that another process added meanwhile stays as it is."""
-    rows = [
+    if blocks:
+        await uow.conn.execute(upsert(ingestion_blocks).values(_rows(chain, blocks)).on_conflict_do_nothing())
+
+
+def _rows(chain: ChainId, blocks: Sequence[BlockRef]) -> list[dict[str, object]]:
+    return [
         {
             "chain": chain,
             "height": block.height,
@@ -149,12 +162,10 @@ async def record(uow: UnitOfWork, chain: ChainId, blocks: Sequence[BlockRef]) ->
         }
         for block in blocks
     ]
-    if rows:
-        await uow.conn.execute(upsert(ingestion_blocks).values(rows).on_conflict_do_nothing())
 
 
 async def _swap(
-    uow: UnitOfWork, chain: ChainId, fence: int, before: Position | None, after: Position
+    uow: UnitOfWork, chain: ChainId, fence: int, before: Position | None, after: Position, *, lowest: int
 ) -> None:
     cursors = ingestion_cursors.c
     rows = await uow.conn.execute(
@@ -169,7 +180,7 @@ async def _swap(
             height=after.height,
             hash=after.hash,
             # Set by the first block of all; lowered only by a reorganisation that goes below it, into what was filled in.
-            first_height=func.least(func.coalesce(cursors.first_height, after.height), after.height),
+            first_height=func.least(func.coalesce(cursors.first_height, lowest), lowest),
             updated_at=func.clock_timestamp(),
         )
     )

@@ -18,10 +18,12 @@ from custody.holdings import service as holdings
 from custody.holdings.model import BlockPlace
 from custody.kernel.assetid import ChainId
 from custody.kernel.ids import TenantId, VaultId
+from custody.wallets import keys
 from custody.wallets import service as wallets
 from custody.wallets.model import VaultRef
 from custody.withdrawals import service as withdrawals
 from custody.withdrawals.model import OwnTransaction
+from ingestion import notices
 from ingestion.bookings import Bookings
 from ingestion.errors import UnprovedTransaction
 from ingestion.model import BlockFacts, BlockRef
@@ -45,6 +47,8 @@ class Tally:
     """Transactions that our vaults sent."""
     unexplained: int = 0
     """Departures from our vaults in transactions that they did not send: a clawback, or a key used elsewhere."""
+    notices: tuple[str, ...] = ()
+    """Codes of what was noticed for the first time."""
 
     def __add__(self, other: Tally) -> Tally:
         """What two blocks came to."""
@@ -53,6 +57,7 @@ class Tally:
             unlisted=self.unlisted + other.unlisted,
             transactions=self.transactions + other.transactions,
             unexplained=self.unexplained + other.unexplained,
+            notices=(*self.notices, *other.notices),
         )
 
 
@@ -63,10 +68,11 @@ async def observe_block(uow: UnitOfWork, chain: ChainId, facts: BlockFacts) -> T
     """
     refs = {ref.account: ref for ref in await wallets.find_vaults(uow, chain, facts.accounts())}
     _demand_proof(facts, refs)
-    tally = Tally()
+    tally = Tally(notices=await notices.keep(uow, chain, facts.ref, facts.notices))
     for tenant in sorted({ref.tenant for ref in refs.values()}):
         await uow.act_for(tenant)
         ours = {account: ref for account, ref in refs.items() if ref.tenant == tenant}
+        await keys.open_unclaimed(uow, chain, ours.values())
         bookings = Bookings(chain, facts, ours)
         sent, explained = await _observe_transactions(uow, chain, facts, ours, bookings)
         recorded, unlisted = await _observe_movements(uow, chain, facts, ours, bookings)
@@ -80,14 +86,21 @@ async def observe_block(uow: UnitOfWork, chain: ChainId, facts: BlockFacts) -> T
     return tally
 
 
-async def take_back(uow: UnitOfWork, chain: ChainId, tenants: list[TenantId], fork: BlockRef) -> int:
-    """Take back what stood above the fork point, for every tenant. Returns how many deposits were touched."""
+async def take_back(
+    uow: UnitOfWork, chain: ChainId, tenants: list[TenantId], fork: BlockRef, *, marks_spent: bool = False
+) -> int:
+    """Take back what stood above the fork point, for every tenant. Returns how many deposits were touched.
+
+    `marks_spent`: credits whose money is gone stand, marked as lost; else CreditSpent is raised.
+    """
     touched = 0
     for tenant in tenants:
         await uow.act_for(tenant)
-        gone = await deposits.orphan(uow, chain, fork.height)
+        gone = await deposits.orphan(uow, chain, fork.height, marks_spent=marks_spent)
         await withdrawals.orphan_above(uow, chain, fork.height)
         before = await deposits.final_height(uow, chain)
+        deep = before is not None and before.height > fork.height
+        await holdings.rewind(uow, chain, fork.height, deep=deep)
         if before is not None:
             await deposits.record_heights(
                 uow,
@@ -178,6 +191,7 @@ async def _observe_movements(
                 memo=each.memo,
                 amount=each.amount,
                 occurred_at=facts.ref.closed_at,
+                doubt=each.doubt,
             ),
             keep_unlisted=unlisted[each.tx_hash] < UNLISTED_KEPT_MAX,
         )
@@ -204,6 +218,7 @@ async def _record_state(
         holdings=bookings.touched(),
         accounts=[(ours[each.account].vault_id, each) for each in state.accounts if each.account in ours],
         data=[(ours[each.account].vault_id, each) for each in state.data if each.account in ours],
+        shows_all=state.shows_all,
     )
 
 

@@ -163,8 +163,29 @@ class BackfillOverlaps(Conflict):
     public = "An unfinished backfill covers a part of this range."
 
 
+class ChainHalted(Conflict):
+    """The chain was reorganised below finality and waits for a person: nothing of it is booked."""
+
+    code = "ingestion_chain_halted"
+    public = "The chain is halted: it was reorganised below finality."
+
+
+class BreakNotOurs(Conflict):
+    """No open break says that the chain has more than the books, so that there is nothing to book by hand."""
+
+    code = "ingestion_break_not_open"
+    public = "This break is not open, or the chain does not have more than the books."
+
+
 class BadRange(InvalidInput):
     """The range is empty, or reaches above what is final and ingested, where the live loop books."""
 
     code = "ingestion_bad_range"
     public = "This range of blocks cannot be backfilled."
+
+
+class StateUnavailable(Unusable):
+    """The node no longer has the balances of this block, so that what calls sent cannot be seen: an archive node is needed."""
+
+    code = "ingestion_state_unavailable"
+    public = "The node no longer knows the balances of this block."

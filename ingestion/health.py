@@ -29,6 +29,8 @@ class Status:
     """When this worker's turn came: from then on blocks are expected."""
     booked_at: float | None = None
     """When the last block was booked."""
+    halted: bool = False
+    """Whether the chain waits for a person after a reorganisation below finality."""
     silence_s: int = 0
     """After so long without one the chain is silent; 0 for never."""
 
@@ -38,7 +40,7 @@ class Status:
 
     def ready(self, now: float) -> bool:
         """Whether the chain is being followed by this worker."""
-        if self.succeeded_at is None or self.silent(now):
+        if self.succeeded_at is None or self.halted or self.silent(now):
             return False
         return now - self.succeeded_at < READY_WITHIN_S
 
@@ -81,6 +83,8 @@ def _respond(request: bytes, status: Status, metrics: Metrics) -> bytes:
             return _http(200 if status.alive(now) else 503, b"alive\n" if status.alive(now) else b"hangs\n")
         case b"/readyz":
             ready = status.ready(now)
+            if status.halted:
+                return _http(503, b"halted: reorganised below finality, a person must decide\n")
             if status.silent(now):
                 return _http(503, b"silent: no block was booked for too long\n")
             return _http(200 if ready else 503, b"ready\n" if ready else b"not following the chain\n")

@@ -6,7 +6,7 @@ The loop is the same for every chain. It stops for a broken invariant, and only 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,9 +15,10 @@ from sqlalchemy.exc import DBAPIError
 
 from custody.chains.ports import Head
 from custody.db.session import Database
-from custody.identity import service as identity
+from custody.holdings.halts import FOLLOWING
+from custody.holdings.model import ChainHalt
 from custody.kernel.errors import Unavailable
-from ingestion import cursor, effects, settling
+from ingestion import cursor, effects, halting, settling
 from ingestion.backfill import service as backfills
 from ingestion.backoff import backoff
 from ingestion.errors import BrokenHashChain, InconsistentNode, ReorgTooDeep
@@ -55,6 +56,25 @@ class Pace:
     """First block on an empty cursor; 0 for the oldest that the node has."""
     poll_interval_s: float
     """How long to wait at the tip."""
+
+
+def quiet_together(facts: Sequence[BlockFacts]) -> list[list[BlockFacts]]:
+    """Blocks as they are booked: those that continue each other and name nobody of ours in runs, for one transaction each; all
+    others alone, so that one that cannot be booked takes no other with it. Pure.
+
+    The transaction's commit is most of what a block costs that is only to be recorded."""
+    runs: list[list[BlockFacts]] = []
+    for each in facts:
+        below = runs[-1][-1] if runs else None
+        if below is None or below.accounts() or each.accounts() or not continues(_place(below.ref), each.ref):
+            runs.append([each])
+        else:
+            runs[-1].append(each)
+    return runs
+
+
+def _place(block: BlockRef) -> Position:
+    return Position(height=block.height, hash=block.hash)
 
 
 class Loop:
@@ -109,10 +129,18 @@ class Loop:
             self.status.ended_step_at = asyncio.get_running_loop().time()
 
     async def step(self) -> bool:
-        """One batch, one rewind, or the news that there is nothing new. Returns whether anything moved."""
+        """One batch, one rewind, or the news that there is nothing new. Returns whether anything moved.
+
+        A chain that is halted does not move until a person has decided (`halting`)."""
+        halt = await halting.find_halt(self._db, self._chain)
+        self._note_halt(halt)
+        if halt is not None and halt.state != FOLLOWING:
+            return False
         async with self._db.read(None) as session:
             position = await cursor.load(session, self._chain)
             tip = None if position is None else await cursor.load_block(session, self._chain, position)
+        if position is not None and halt is not None:
+            return await self._rewind(position, halt)
         if tip is not None and (self._settled is None or self._settled[0] != position):
             # Something came between a block and its settling: what has been heard is enough to go on.
             await self._settle(tip, self._finality.known(tip))
@@ -120,18 +148,16 @@ class Loop:
         await backfills.take_notice(self._db, self._chain, self._fence, position)
         head = await self._or_stop(self._source.head())
         if position is not None and await self._was_replaced(position, head):
-            await self._part(position, head.height, head.hash)
-            return True
+            return await self._part(position, head.height, head.hash)
         first = await self._first() if position is None else position.height + 1
         facts = await self._fetch(first, head.height)
-        for each in facts:
+        for run in quiet_together(facts):
             if self._stop.is_set():
                 break
-            if not continues(position, each.ref):
-                await self._part(position, each.ref.height, each.ref.hash)
-                return True
-            position = await self._book(position, each)
-            tip = each.ref
+            if not continues(position, run[0].ref):
+                return await self._part(position, run[0].ref.height, run[0].ref.hash)
+            position = await self._book(position, run)
+            tip = run[-1].ref
         if tip is not None:
             self._metrics.stands_at(tip.height, head.height, tip.closed_at)
             await self._settle(tip, await self._or_stop(self._finality.ask(tip)))
@@ -146,26 +172,27 @@ class Loop:
         last = min(head, first + self._source.batch_max - 1)
         return await self._or_stop(self._source.fetch(first, last))
 
-    async def _book(self, position: Position | None, facts: BlockFacts) -> Position:
-        """One block, one transaction: the cursor's compare-and-swap and everything observed."""
+    async def _book(self, position: Position | None, run: Sequence[BlockFacts]) -> Position:
+        """One run of blocks, one transaction: the cursor's compare-and-swap and everything observed."""
         async with self._db.unit_of_work(None) as uow:
-            after = await cursor.advance(uow, self._chain, self._fence, position, facts.ref)
-            tally = await effects.observe_block(uow, self._chain, facts)
-        self._metrics.booked(tally)
+            after = await cursor.advance(uow, self._chain, self._fence, position, *(each.ref for each in run))
+            tallies = [await effects.observe_block(uow, self._chain, each) for each in run]
         self.status.booked_at = asyncio.get_running_loop().time()
-        if tally != effects.Tally():
-            _log.info(
-                "ingestion.booked",
-                chain=self._chain,
-                height=facts.ref.height,
-                deposits=tally.deposits,
-                transactions=tally.transactions,
-            )
+        for facts, tally in zip(run, tallies, strict=True):
+            self._metrics.booked(tally)
+            if tally != effects.Tally():
+                _log.info(
+                    "ingestion.booked",
+                    chain=self._chain,
+                    height=facts.ref.height,
+                    deposits=tally.deposits,
+                    transactions=tally.transactions,
+                )
         return after
 
     async def _settle(self, tip: BlockRef, standing: Standing) -> None:
         """Book what is final at this tip, once for each tip and all that has been heard of it."""
-        position = Position(height=tip.height, hash=tip.hash)
+        position = _place(tip)
         if self._settled != (position, standing):
             settled = await settling.settle(self._db, self._chain, self._fence, tip, standing)
             self._metrics.settled(settled)
@@ -188,8 +215,8 @@ class Loop:
             kept = await cursor.kept_blocks(session, self._chain, up_to=head.height, limit=1)
         return kept.get(head.height, head.hash) != head.hash
 
-    async def _part(self, position: Position | None, height: int, block_hash: str) -> None:
-        """A block does not continue ours: rewind where chains reorganise, stop where they do not."""
+    async def _part(self, position: Position | None, height: int, block_hash: str) -> bool:
+        """A block does not continue ours: rewind where chains reorganise, stop where they do not. Returns whether it moved."""
         if position is None or not self._source.reorganises:
             raise BrokenHashChain(
                 chain=self._chain,
@@ -198,25 +225,36 @@ class Loop:
                 our_height=None if position is None else position.height,
                 ours=None if position is None else position.hash,
             )
-        await self._rewind(position)
+        return await self._rewind(position, None)
 
-    async def _rewind(self, position: Position) -> None:
-        """Find the fork point over the network, then go back to it in one transaction."""
+    async def _rewind(self, position: Position, halt: ChainHalt | None) -> bool:
+        """Find the fork point over the network, then go back to it in one transaction, or halt. Returns whether it moved."""
+        head = await self._or_stop(self._source.head())
         fork = await self._find_fork(position)
         if fork == position:
-            raise InconsistentNode(chain=self._chain, height=position.height, reason="our block is back")
-        async with self._db.read(None) as session:
-            block = await cursor.load_block(session, self._chain, fork)
-            tenants = await identity.list_tenants(session)
-        async with self._db.unit_of_work(None) as uow:
-            await cursor.rewind(uow, self._chain, self._fence, position, fork)
-            touched = await effects.take_back(uow, self._chain, tenants, block)
+            if halt is None:
+                raise InconsistentNode(chain=self._chain, height=position.height, reason="our block is back")
+            await halting.end_returned(self._db, self._chain, halt)
+            return True
+        rewound = await halting.go_back(self._db, self._chain, self._fence, position, fork, head, halt)
+        if rewound is None:
+            self._note_halt(await halting.find_halt(self._db, self._chain))
+            return False
         self._settled = None
         self._finality.rewound(fork.height)
         self._metrics.rewound()
         _log.warning(
-            "ingestion.rewound", chain=self._chain, height=position.height, fork=fork.height, deposits=touched
+            "ingestion.rewound",
+            chain=self._chain,
+            height=position.height,
+            fork=fork.height,
+            deposits=rewound.deposits,
         )
+        return True
+
+    def _note_halt(self, halt: ChainHalt | None) -> None:
+        self.status.halted = halt is not None
+        self._metrics.halted(self.status.halted)
 
     async def _find_fork(self, position: Position) -> Position:
         """The highest block of ours that the node still has. Raises ReorgTooDeep."""

@@ -37,6 +37,7 @@ from ingestion.ports import ChainSource
 from ingestion.reading import hold_reading
 from ingestion.report import reporting
 from ingestion.stellar import worker as stellar
+from ingestion.surveying import surveying
 
 LEASE_POLL_S = 1.0
 """How often a worker that waits for its turn asks for it."""
@@ -137,6 +138,7 @@ async def _follow(
     async with (
         reporting(db, source.chain, fence, metrics, status, stop),
         filling(db, source.chain, lambda: build_source(settings, db), terms.untouched(), stop),
+        surveying(db, settings, fence, metrics, stop),
         hearing(settings.ws_url, source.chain, metrics, stop) as news,
     ):
         followed = Loop(

@@ -9,7 +9,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from custody.kernel.assetid import ChainId
 from custody.kernel.clock import Clock
 from ingestion.effects import Tally
+from ingestion.progress import Progress
 from ingestion.settling import Settled
+from ingestion.survey.model import Surveyed
 
 
 class Metrics:
@@ -20,6 +22,7 @@ class Metrics:
         self._chain = chain
         self._clock = clock
         self._closed_at: datetime | None = None
+        self._progress = Progress()
         self.registry = CollectorRegistry()
         labels = ["chain"]
         self._cursor = self._gauge("cursor_height", "Newest block that is booked.", labels)
@@ -27,6 +30,7 @@ class Metrics:
         self._lag_blocks = self._gauge("lag_blocks", "Blocks between the two.", labels)
         self._lag_seconds = self._gauge("lag_seconds", "Age of the newest booked block.", labels)
         self._lag_seconds.labels(chain).set_function(self._age_s)
+        self._open_pace_series(labels)
         self._last_block = self._gauge(
             "last_block_timestamp_seconds", "Chain time of the newest booked block.", labels
         )
@@ -79,6 +83,19 @@ class Metrics:
             by_source,
         )
         self._open_provider_series([*labels, "provider"])
+        self._watch_for_people(labels)
+
+    def _open_pace_series(self, labels: list[str]) -> None:
+        self._pace = self._gauge(
+            "booked_blocks_per_minute", "Over the last minute; -1 while unknown.", labels
+        )
+        self._eta = self._gauge(
+            "catch_up_seconds",
+            "Until the node's newest block is reached; -1 while unknown, or when the distance does not shrink.",
+            labels,
+        )
+        self._pace.labels(self._chain).set(-1)
+        self._eta.labels(self._chain).set(-1)
 
     def _open_provider_series(self, by_provider: list[str]) -> None:
         self._up = self._gauge("provider_up", "Whether the provider answers.", by_provider)
@@ -91,6 +108,29 @@ class Metrics:
             "provider_unusable", "Whether what it gave last could not be booked: page.", by_provider
         )
 
+    def _watch_for_people(self, labels: list[str]) -> None:
+        """What a person must look at, and the survey that looks for it."""
+        self._notices = self._counter(
+            "notices_total", "What a person should see of blocks.", [*labels, "code"]
+        )
+        self._halted = self._gauge(
+            "halted", "Whether the chain was reorganised below finality and waits for a person: page.", labels
+        )
+        self._surveyed = self._gauge(
+            "survey_height", "Final block at which the survey compared accounts last.", labels
+        )
+        self._survey_blind = self._gauge(
+            "survey_blind",
+            "Whether the node does not tell the balances that the survey asks for: page.",
+            labels,
+        )
+        self._asked = self._counter("survey_questions_total", "Balances that the survey asked for.", labels)
+        self._unseen = self._counter(
+            "survey_unseen_total",
+            "Holdings that had changed in blocks that do not name their account.",
+            labels,
+        )
+
     def leased(self, held: bool) -> None:  # noqa: FBT001 (a gauge's only value)
         """Note whether this worker holds the lease."""
         self._leased.labels(self._chain).set(int(held))
@@ -100,6 +140,10 @@ class Metrics:
         self._cursor.labels(self._chain).set(height)
         self._head.labels(self._chain).set(head)
         self._lag_blocks.labels(self._chain).set(max(0, head - height))
+        self._progress.stands_at(self._clock.now(), height, head)
+        pace, eta_s = self._progress.blocks_per_s, self._progress.eta_s
+        self._pace.labels(self._chain).set(-1 if pace is None else pace * 60)
+        self._eta.labels(self._chain).set(-1 if eta_s is None else eta_s)
         self._closed_at = closed_at
         self._last_block.labels(self._chain).set(int(closed_at.timestamp()))
 
@@ -110,6 +154,8 @@ class Metrics:
         self._unlisted.labels(self._chain).inc(tally.unlisted)
         self._sent.labels(self._chain).inc(tally.transactions)
         self._unexplained.labels(self._chain).inc(tally.unexplained)
+        for code in tally.notices:
+            self._notices.labels(self._chain, code).inc()
 
     def settled(self, settled: Settled) -> None:
         """Note how many tenants could not be settled at the newest block and how many holdings differ from the chain there, and
@@ -131,8 +177,25 @@ class Metrics:
         """Count one reorganisation."""
         self._reorgs.labels(self._chain).inc()
 
+    def halted(self, halted: bool) -> None:  # noqa: FBT001 (a gauge's only value)
+        """Note whether the chain waits for a person."""
+        self._halted.labels(self._chain).set(int(halted))
+
+    def surveyed(self, surveyed: Surveyed) -> None:
+        """Count one step of the survey."""
+        self._survey_blind.labels(self._chain).set(0)
+        if surveyed.height >= 0:
+            self._surveyed.labels(self._chain).set(surveyed.height)
+        self._asked.labels(self._chain).inc(surveyed.asked)
+        self._unseen.labels(self._chain).inc(surveyed.found)
+
+    def survey_failed(self) -> None:
+        """Note that the survey could not go on."""
+        self._survey_blind.labels(self._chain).set(1)
+
     def retried(self) -> None:
-        """Count one failed step."""
+        """Count one failed step: when the head is reached is unknown again."""
+        self._eta.labels(self._chain).set(-1)
         self._retries.labels(self._chain).inc()
 
     def silent(self, silent: bool) -> None:  # noqa: FBT001 (a gauge's only value)

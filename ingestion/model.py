@@ -40,6 +40,8 @@ class Movement:
     """The sender's words where they are no tag (`custody.chains.stellar.memo`): `text:…`, `bytes:…` or `hash:…`; else empty."""
     amount: int
     """Atomic units, more than zero."""
+    doubt: str = ""
+    """Why a person must decide about it: the code of a notice. Empty where it is believed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

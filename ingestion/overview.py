@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import DateTime, func, literal, select
 
 from custody.db.session import ReadSession
+from custody.holdings import halts
+from custody.holdings.model import ChainHalt
 from custody.kernel.assetid import ChainId
-from ingestion import cursor, report
+from ingestion import cursor, notices, report
 from ingestion.backfill import service as backfills
 from ingestion.backfill.model import Backfill
 from ingestion.report import Report
+from ingestion.survey import store as surveys
+from ingestion.survey.store import Survey
 
 REPORT_MAX_AGE_S = 15.0
 """A worker that has not reported for so long does not hold the chain any more."""
@@ -26,7 +31,7 @@ class Alarm:
 
     code: str
     """Stable: `no_worker stuck silent retention behind tenants_refused credits_waiting breaks provider_down provider_unusable
-    backfill_halted hole`."""
+    backfill_halted hole halted survey_blind`, and notices by their codes (`notices.ALARMS`)."""
     sentence: str
     """What it is, for people."""
 
@@ -55,6 +60,12 @@ class Overview:
     """Those that are not done."""
     unnoticed: int
     """Registered accounts whose range the live loop has not closed yet."""
+    halt: ChainHalt | None = None
+    """The halt of a chain that was reorganised below finality, until a person's decision is carried out."""
+    noticed: Mapping[str, int] = field(default_factory=dict)
+    """Alarming notices that nobody has seen, by code."""
+    survey: Survey | None = None
+    """How far the survey over the chain's accounts is; None where there is none."""
 
     @property
     def is_held(self) -> bool:
@@ -65,6 +76,24 @@ class Overview:
     def lag_blocks(self) -> int | None:
         """Blocks between the node's newest and ours."""
         return None if self.head is None or self.height is None else max(0, self.head - self.height)
+
+    @property
+    def blocks_per_s(self) -> float | None:
+        """Blocks that the worker booked a second over the last minute."""
+        pace = self._said("booked_blocks_per_minute")
+        return None if pace is None else pace / 60
+
+    @property
+    def eta_s(self) -> int | None:
+        """Seconds until the node's newest block is reached, at the pace of the last minute."""
+        return self._said("catch_up_seconds")
+
+    def _said(self, gauge: str) -> int | None:
+        """What the worker that has the chain says; it says -1 of what it does not know."""
+        if self.report is None or not self.is_held:
+            return None
+        value = self.report.gauges.get(gauge, -1)
+        return None if value < 0 else value
 
 
 async def load(session: ReadSession, chain: ChainId) -> Overview:
@@ -92,19 +121,39 @@ async def load(session: ReadSession, chain: ChainId) -> Overview:
         holes=tuple(await backfills.holes(session, chain)),
         backfills=tuple(await backfills.find_open(session, chain)),
         unnoticed=await backfills.count_unnoticed(session, chain),
+        halt=await halts.find_open(session, chain),
+        noticed=await notices.count_alarms(session, chain),
+        survey=await surveys.load(session, chain),
     )
 
 
 def find_alarms(seen: Overview, *, lag_max: int) -> tuple[Alarm, ...]:
     """What is wrong with the chain; `lag_max` is how many blocks behind the node's newest are still well. Pure."""
-    found = [*_of_worker(seen)]
+    found = [*_of_halt(seen), *_of_worker(seen)]
+    found += [
+        Alarm(
+            code=code, sentence=f"{count} notices that nobody has seen: custody ingest notices --code {code}"
+        )
+        for code, count in sorted(seen.noticed.items())
+    ]
     if seen.lag_blocks is not None and seen.lag_blocks > lag_max:
         found.append(Alarm(code="behind", sentence=f"{seen.lag_blocks} blocks behind the node"))
+    if seen.survey is not None and seen.survey.trouble:
+        sentence = f"the survey over accounts stands: {seen.survey.trouble}"
+        found.append(Alarm(code="survey_blind", sentence=sentence))
     found += [_of_halted(each) for each in seen.backfills if each.halted]
     found += [
         Alarm(code="hole", sentence=f"blocks {first} to {last} were never read") for first, last in seen.holes
     ]
     return tuple(found)
+
+
+def _of_halt(seen: Overview) -> list[Alarm]:
+    if seen.halt is None:
+        return []
+    fork = seen.halt.fork
+    words = f"reorganised to block {fork.fork_height}, below the final {fork.final_height}; {seen.halt.state}"
+    return [Alarm(code="halted", sentence=f"{words}: custody ingest halt --chain {seen.chain}")]
 
 
 def _of_worker(seen: Overview) -> list[Alarm]:

@@ -7,7 +7,7 @@ others.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -18,16 +18,18 @@ from custody.deposits import service as deposits
 from custody.deposits.model import Caution
 from custody.deposits.service import Refusing
 from custody.deposits.telling import ACTOR
+from custody.holdings import halts
 from custody.holdings import service as holdings
 from custody.identity import service as identity
-from custody.kernel.assetid import ChainId
-from custody.kernel.ids import TenantId
+from custody.kernel.assetid import AssetId, ChainId
+from custody.kernel.ids import TenantId, VaultId
 from custody.ledger import service as ledger
 from custody.ledger.errors import REFUSALS
 from custody.returns import service as returns
 from custody.withdrawals import service as withdrawals
 from ingestion import cursor
 from ingestion.bookings import late_bookings, waiting_bookings
+from ingestion.errors import ChainHalted
 from ingestion.finality import Standing
 from ingestion.model import BlockRef
 from ingestion.reorg import final_height
@@ -52,7 +54,7 @@ async def settle(db: Database, chain: ChainId, fence: int, tip: BlockRef, standi
     """Book, for each tenant, what is final at this tip, and compare its books with the chain there. Idempotent.
 
     What a wallet's account refuses to take goes to suspense. Any other refusal rolls back that tenant's booking and its height,
-    to be tried again at the next tip; no other tenant waits for it.
+    to be tried again at the next tip; no other tenant waits for it. Of a chain that is halted nothing is booked.
     """
     async with db.read(None) as session:
         tenants = await identity.list_tenants(session)
@@ -60,6 +62,8 @@ async def settle(db: Database, chain: ChainId, fence: int, tip: BlockRef, standi
 
     async def at_the_tip(uow: UnitOfWork, refusing: Collection[Refusing]) -> tuple[int, list[str]]:
         await cursor.hold_fence(uow, chain, fence)
+        if await halts.find_open(uow, chain) is not None:
+            return await holdings.count_breaks(uow, chain), []
         return await _settle_tenant(uow, chain, tip, standing, refusing)
 
     for tenant in tenants:
@@ -87,6 +91,8 @@ async def settle_filled(
 
     async def where_it_stands(uow: UnitOfWork, refusing: Collection[Refusing]) -> None:
         await cursor.hold(uow, chain)
+        if await halts.find_open(uow, chain) is not None:
+            return
         stands = await deposits.final_height(uow, chain)
         if stands is not None:
             await _book_final(uow, chain, stands.height, refusing, caution)
@@ -99,6 +105,33 @@ async def settle_filled(
             _log.error("ingestion.tenant_refused", chain=chain, tenant=tenant, error=str(error))
             refused.append(tenant)
     return refused
+
+
+async def settle_late(
+    db: Database,
+    chain: ChainId,
+    tenant: TenantId,
+    observe: Callable[[UnitOfWork], Awaitable[Sequence[tuple[VaultId, AssetId]]]],
+    caution: Caution,
+) -> int:
+    """Book, for a tenant, what `observe` finds late in blocks that are final, and compare the holdings that it names: one
+    transaction, alone on the chain. What `caution` holds back is left to the live loop. Returns how many of them differ. Nothing
+    is observed while the chain is halted: ChainHalted.
+    """
+
+    async def whole(uow: UnitOfWork, refusing: Collection[Refusing]) -> int:
+        await cursor.hold_alone(uow, chain)
+        if await halts.find_open(uow, chain) is not None:
+            raise ChainHalted(chain=chain)
+        keys = await observe(uow)
+        stands = await deposits.final_height(uow, chain)
+        if stands is None:
+            return 0
+        await _book_final(uow, chain, stands.height, refusing, caution)
+        waiting = waiting_bookings(await deposits.find_waiting(uow, chain, stands.height))
+        return await holdings.compare_again(uow, chain, keys, stands.height, waiting)
+
+    return await _around_refusals(db, tenant, whole)
 
 
 async def _around_refusals(

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Index, Table, Text, func, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Table,
+    Text,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from custody.db.base import metadata
@@ -54,6 +66,59 @@ ingestion_readings = Table(
     Column("calls_from", BigInteger, nullable=True),
     utc_column("updated_at", server_default=func.clock_timestamp()),
     CheckConstraint("calls_from >= 0", name="from_not_negative"),
+)
+
+ingestion_notices = Table(
+    "ingestion_notices",
+    metadata,
+    # Derived from the block and what is said: read again, it is the same.
+    uuid_key(),
+    Column("sequence", BigInteger, Identity(always=True), nullable=False),
+    text_column("chain"),
+    Column("height", BigInteger, nullable=False),
+    text_column("block_hash"),
+    text_column("code"),
+    # Whose account it concerns; empty where it concerns an asset as such, or the whole block.
+    text_column("account"),
+    # Asset or contract; empty for none.
+    text_column("asset"),
+    text_column("reported"),
+    text_column("found"),
+    created_at(),
+    CheckConstraint("height >= 0", name="not_negative"),
+    Index("ix_ingestion_notices_sequence", "chain", "sequence"),
+)
+
+ingestion_notices_seen = Table(
+    "ingestion_notices_seen",
+    metadata,
+    uuid_key("notice_id"),
+    # Who looked, and what that person wrote down.
+    text_column("seen_by"),
+    text_column("note"),
+    created_at(),
+    ForeignKeyConstraint(["notice_id"], ["ingestion_notices.id"]),
+)
+
+ingestion_surveys = Table(
+    "ingestion_surveys",
+    metadata,
+    Column("chain", Text, primary_key=True),
+    # Counts the passes over all accounts, the one under way included.
+    Column("pass", BigInteger, nullable=False),
+    # The account that was compared last in this pass; empty at its beginning.
+    text_column("after", server_default=""),
+    # The final block at which that was.
+    Column("height", BigInteger, nullable=False),
+    # The final block at which the pass began.
+    Column("since_height", BigInteger, nullable=False),
+    # Why the node could not be asked the last time; empty while it can.
+    text_column("trouble", server_default=""),
+    utc_column("started_at", server_default=func.clock_timestamp()),
+    # When the last whole pass ended; null before the first.
+    utc_column("ended_at", nullable=True),
+    utc_column("updated_at", server_default=func.clock_timestamp()),
+    CheckConstraint("pass > 0", name="pass_positive"),
 )
 
 ingestion_backfills = Table(

@@ -78,7 +78,7 @@ def create_wrapped(record: Record, keys: Keys, request: CreateKey, warrant: Warr
             raise Refusal("key_exists_different", "this request_id made another key")
         return known.key_id
     reserved = reserve(request, secrets.token_hex(16), warrant)
-    record.append(_wrapped(reserved, keys.generate_wrapped(), BORN))
+    record.append(wrapped_fact(reserved, keys.generate_wrapped(), BORN))
     return reserved.key_id
 
 
@@ -111,7 +111,7 @@ def admit(record: Record, keys: Keys, ceremony: frozenset[bytes], request: Admit
     if not request.blob:
         _admit_token_key(record, keys, asked, request.public_key)
     elif request.curve == WRAPPED_CURVE:
-        record.append(_wrapped(asked, _openable(keys, ceremony, request), CEREMONY))
+        record.append(wrapped_fact(asked, _openable(keys, ceremony, request), CEREMONY))
     else:
         raise Refusal("cannot_wrap", "only secp256k1 keys can be wrapped; an ed25519 key lives in the token")
     return request.key_id
@@ -128,7 +128,8 @@ def _admit_token_key(record: Record, keys: Keys, asked: KeyReserved, public_key:
     record.append(KeyCreated(key_id=asked.key_id, public_key=public_key))
 
 
-def _wrapped(asked: KeyReserved, key: WrappedKey, origin: str) -> WrappedKeyCreated:
+def wrapped_fact(asked: KeyReserved, key: WrappedKey, origin: str) -> WrappedKeyCreated:
+    """Return the fact that this wrapped key came into use under these names."""
     return WrappedKeyCreated(
         request_id=asked.request_id,
         key_id=asked.key_id,

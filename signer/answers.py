@@ -6,6 +6,7 @@ from signer.decide import Decider
 from signer.protocol.checkpoint import VAULT as CHECKPOINTS
 from signer.protocol.governance import is_governance
 from signer.protocol.key_backup import AdmitKey, ExportKeys
+from signer.protocol.key_batches import AttestKeys, CreateKeys
 from signer.protocol.messages import (
     ChangeKey,
     ChangePolicy,
@@ -42,6 +43,12 @@ def answer(decider: Decider, roles: frozenset[str], request: Request) -> Respons
         case Veto():
             _demand(roles, _APPROVER | _OPERATOR if is_governance(request.intent) else _APPROVER)
             return decider.veto(request)
+        case CreateKeys():
+            _demand(roles, REQUESTER | _OPERATOR)
+            return decider.keyring.create_keys(request)
+        case AttestKeys():
+            _demand(roles, REQUESTER | _OPERATOR)
+            return decider.keyring.attest_keys(request)
         case CreateKey() | ChangeKey() | ChangePolicy() | AdmitKey() | ExportKeys():
             return _carry_out(decider, roles, request)
         case _:
@@ -57,7 +64,7 @@ def _carry_out(
     """Answer what operators ask for."""
     if isinstance(request, CreateKey) and request.vault == CHECKPOINTS and not roles & _OPERATOR:
         _demand(roles, REQUESTER)
-        return decider.keyring.create_first_checkpoint_key(request)
+        return decider.keyring.create_first_statement_key(request)
     _demand(roles, _OPERATOR)
     match request:
         case CreateKey():

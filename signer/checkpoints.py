@@ -11,6 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from signer.facts import CheckpointSigned
+from signer.protocol.attestation import STATEMENT_VAULTS
 from signer.protocol.checkpoint import VAULT, checkpoint_message
 from signer.protocol.messages import CreateKey, SignCheckpoint, SignedCheckpoint
 from signer.record import Record
@@ -56,15 +57,15 @@ def sign_checkpoint(record: Record, sign: SignMessage, request: SignCheckpoint) 
 
 
 def check_first_key(state: State, request: CreateKey) -> None:
-    """Raise Refusal("forbidden") unless this is, or repeats, the first checkpoint key of an org that has another key.
+    """Raise Refusal("forbidden") unless this is, or repeats, the first key of its vault, of an org that has another key.
 
-    So a requester needs no operator to begin with, and cannot fill the token with keys.
+    For keys that sign statements only. So a requester needs no operator to begin with, and cannot fill the token with keys.
     """
     if request.request_id in state.key_requests:
         return
     vaults = [key.vault for key in state.reserved.values() if key.org == request.org]
-    if not vaults or VAULT in vaults:
-        raise Refusal("forbidden", "a requester creates the first checkpoint key of an org that has a key")
+    if request.vault not in STATEMENT_VAULTS or request.vault in vaults or not vaults:
+        raise Refusal("forbidden", f"only the first key of {VAULT} of an org that has a key needs no rule")
 
 
 def _key_of(state: State, request: SignCheckpoint) -> bytes:

@@ -23,9 +23,9 @@ from signer.keyring import Keyring
 from signer.policy.effect import effect_of
 from signer.policy.ruling import Ruling, denied
 from signer.protocol.approvals import Approval
-from signer.protocol.checkpoint import VAULT as CHECKPOINTS
+from signer.protocol.attestation import STATEMENT_VAULTS
 from signer.protocol.governance import is_governance
-from signer.protocol.intent import Intent, StellarIntent
+from signer.protocol.intent import EvmReplace, Intent, StellarIntent
 from signer.protocol.messages import (
     Binding,
     ChangePolicy,
@@ -45,6 +45,7 @@ from signer.quorum import Tally, tally
 from signer.record import Record
 from signer.references import References, cosigns, resolve
 from signer.refusal import HsmFault, Refusal
+from signer.replacing import rule_replacement, tally_replacement
 from signer.slots import check_slot, slot_of
 from signer.verdicts import demand_allowed, judge, stop_at_veto
 
@@ -221,8 +222,8 @@ class Decider:
         public_key = state.public_keys.get(intent.key_id)
         if key is None or public_key is None or (key.org, key.vault) != (intent.org, intent.vault):
             raise Refusal("unknown_key", "the key is not one of this org and vault")
-        if key.vault == CHECKPOINTS:
-            raise Refusal("key_purpose", "a checkpoint key signs no transaction, whatever the policy says")
+        if key.vault in STATEMENT_VAULTS:
+            raise Refusal("key_purpose", "such a key signs no transaction, whatever the policy says")
         own = address_of(key.curve, public_key) == intent.source
         if key.curve != curve_of(intent) or not (own or cosigns(policy, intent)):
             raise Refusal("source_mismatch", "the source is not the key's address on this chain")
@@ -241,7 +242,12 @@ class Decider:
             raise Refusal("vetoed", "an approver rejected it")
         # Here for its refusals, so that `explain` tells of them too; what it finds is looked up again when it is used.
         resolve(state, intent)
-        return self._tally(intent, digest, approvals)
+        try:
+            return self._tally(intent, digest, approvals)
+        except Refusal as refusal:
+            if not isinstance(intent, EvmReplace):
+                raise
+            return tally_replacement(self._record, intent, refusal, approvals)
 
     def _tally(self, intent: Intent, digest: bytes, approvals: tuple[Approval, ...]) -> Tally:
         return tally(
@@ -254,6 +260,8 @@ class Decider:
         )
 
     def _rule(self, intent: Intent, digest: bytes, votes: Tally) -> Ruling:
+        if isinstance(intent, EvmReplace):
+            return rule_replacement(self._record, intent, digest, votes)
         return judge(self._record, effect_of(intent), digest, votes.approved)
 
     def _bind(

@@ -9,6 +9,7 @@ from signer.protocol.intent import (
     EvmErc20Approve,
     EvmErc20Sweep,
     EvmErc20Transfer,
+    EvmFill,
     EvmIntent,
     EvmMessage,
     EvmReplace,
@@ -68,7 +69,9 @@ def destination_of(intent: Intent) -> str:
             return intent.spender
         case StellarSetOptions():
             return intent.signer_key or intent.source
-        case StellarAnchor() | StellarClaimBalance() | StellarMemoRequired() | StellarFeeBump() | EvmCancel():
+        case StellarAnchor() | StellarClaimBalance() | StellarMemoRequired() | StellarFeeBump():
+            return intent.source
+        case EvmCancel() | EvmFill():
             return intent.source
         case StellarMessage() | EvmMessage():
             return intent.source
@@ -107,6 +110,7 @@ def amount_of(intent: Intent) -> int:
             | StellarMemoRequired()
             | StellarFeeBump()
             | EvmCancel()
+            | EvmFill()
             | StellarMessage()
             | EvmMessage()
         ):

@@ -32,8 +32,8 @@ class Warrant:
     approvals: tuple[Approval, ...]
 
 
-FIRST_CHECKPOINT_KEY = Warrant(rule="", state="active", intent=b"", approvals=())
-"""The one key that needs no rule: it signs nothing but checkpoints (SPEC.md section 7)."""
+FIRST_STATEMENT_KEY = Warrant(rule="", state="active", intent=b"", approvals=())
+"""Keys that need no rule: an org's first for checkpoints and for attestations. They sign no intent (SPEC.md sections 7, 12)."""
 
 
 def effect_on_key(record: Record, intent: KeyIntent) -> Effect:

@@ -20,17 +20,19 @@ from signer.admission import (
 from signer.checkpoints import check_first_key
 from signer.facts import KeyAttested, KeyCreated, KeyReserved
 from signer.governance import read_governance
+from signer.key_batches import attest, check_attest, create_batch, find_attester, first_attester, read_batch
 from signer.key_orders import (
-    FIRST_CHECKPOINT_KEY,
+    FIRST_STATEMENT_KEY,
     Warrant,
     as_request,
     change_state,
     warrant_by_people,
     warrant_by_rule,
 )
-from signer.protocol.checkpoint import VAULT as CHECKPOINTS
+from signer.protocol.attestation import STATEMENT_VAULTS
 from signer.protocol.governance import KeyCreate, KeyStateChange
 from signer.protocol.key_backup import AdmitKey, ExportKeys, WrappedKeyList
+from signer.protocol.key_batches import AttestKeys, CreateKeys, KeyBatch
 from signer.protocol.messages import CURVES, ChangeKey, CreateKey, KeyList, KeyView, ListKeys
 from signer.record import Record
 from signer.refusal import Refusal
@@ -67,14 +69,42 @@ class Keyring:
         """
         return self._create(request, lambda: warrant_by_rule(self._record, request))
 
-    def create_first_checkpoint_key(self, request: CreateKey) -> KeyView:
-        """The same on behalf of a requester, who gets one checkpoint key for an org that has a key, and no more."""
+    def create_first_statement_key(self, request: CreateKey) -> KeyView:
+        """The same on behalf of a requester, who gets one key of such a vault for an org that has a key, and no more."""
 
         def first() -> Warrant:
             check_first_key(self._record.state, request)
-            return FIRST_CHECKPOINT_KEY
+            return FIRST_STATEMENT_KEY
 
         return self._create(request, first)
+
+    def create_keys(self, request: CreateKeys) -> KeyBatch:
+        """Generate wrapped keys ahead of need, and vouch for them. Idempotent by `request_id`: what a lost answer told is told
+        again, and what is missing is made. Raises Refusal, HsmFault.
+        """
+        orders = read_batch(request)
+        for order in orders:
+            _check_request(order)
+        key_ids = create_batch(self._record, self._keys, orders)
+        return attest(self._record, self._keys, request.org, self._attester(request.org), key_ids)
+
+    def attest_keys(self, request: AttestKeys) -> KeyBatch:
+        """Vouch for keys of an org. Raises Refusal, HsmFault."""
+        check_attest(request)
+        if not _NAME.fullmatch(request.org):
+            raise Refusal("bad_request", "org is a name of at most 64 characters")
+        return attest(self._record, self._keys, request.org, self._attester(request.org), request.key_ids)
+
+    def _attester(self, org: str) -> tuple[str, bytes]:
+        """Return id and public half of the org's key for attestations, made now if an org with keys has none."""
+        with self._record.deciding():
+            if org not in self._record.state.keys_of:
+                raise Refusal("unknown_key", "this org has no keys")
+            found = find_attester(self._record.state, org)
+        if found is not None:
+            return found
+        made = self.create_first_statement_key(first_attester(org))
+        return made.key_id, bytes.fromhex(made.public_key)
 
     def admit_key(self, request: AdmitKey) -> KeyView:
         """Take a key into use that a ceremony or a backup brings, if a rule lets one like it be made without people.
@@ -149,5 +179,5 @@ def _check_request(request: CreateKey | AdmitKey) -> None:
         raise Refusal("bad_request", "request_id, org, vault and label are names of at most 64 characters")
     if request.curve not in CURVES:
         raise Refusal("bad_request", "the curve is ed25519 or secp256k1")
-    if request.vault == CHECKPOINTS and request.curve != "ed25519":
-        raise Refusal("bad_request", "a checkpoint key is an ed25519 key")
+    if request.vault in STATEMENT_VAULTS and request.curve != "ed25519":
+        raise Refusal("bad_request", "a key for checkpoints or attestations is an ed25519 key")

@@ -15,6 +15,8 @@ from signer.refusal import Refusal
 class Tally:
     """The people behind the approvals of one request, all verified."""
 
+    digest: bytes
+    """The intent that they decided about."""
     approved: frozenset[str]
     rejected: tuple[Approval, ...]
 
@@ -51,7 +53,7 @@ def tally(
             raise Refusal("initiator_approved", f"{initiator} asked for it and may not approve it")
         else:
             approved.add(approval.approver)
-    return Tally(approved=frozenset(approved), rejected=tuple(rejected))
+    return Tally(digest=digest, approved=frozenset(approved), rejected=tuple(rejected))
 
 
 def _verify(policy: Policy, approval: Approval, digest: bytes, tag: bytes) -> Counted:

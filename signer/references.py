@@ -11,7 +11,7 @@ from signer.effects import amount_of, asset_of, destination_of, named_by, own_va
 from signer.policy.cosigned import Cosigned
 from signer.policy.document import Policy
 from signer.protocol import canonical
-from signer.protocol.checkpoint import VAULT as CHECKPOINTS
+from signer.protocol.attestation import STATEMENT_VAULTS
 from signer.protocol.intent import (
     EvmCall,
     EvmReplace,
@@ -40,7 +40,7 @@ class References:
 def resolve(state: State, intent: Intent) -> References:
     """Look up all that the intent points at; raises Refusal when something is not there or not as the intent says."""
     vault = own_vault_of(intent)
-    if vault and (vault == CHECKPOINTS or not _key_at(state, intent, vault, destination_of(intent))):
+    if vault and (vault in STATEMENT_VAULTS or not _key_at(state, intent, vault, destination_of(intent))):
         raise Refusal("foreign_destination", "the destination is no key of this org in that vault")
     slot_key = intent.key_id
     if isinstance(intent, StellarChannelPayment):

@@ -24,6 +24,7 @@ from signer.facts import (
     WrappedKeyCreated,
 )
 from signer.protocol.approvals import Approval, Assertion
+from signer.protocol.attestation import VAULT as ATTESTATIONS
 from signer.protocol.governance import NO_ASSET
 from signer.protocol.webauthn import read_counter
 
@@ -78,6 +79,8 @@ class State:
     """By key id; a key of the token that has none was created before origins were written, and born inside."""
     keys_of: dict[str, list[str]] = field(default_factory=dict)
     """Org to its key ids, oldest first; only keys that exist."""
+    attesters: dict[str, str] = field(default_factory=dict)
+    """Org to the newest key that vouches for its keys."""
     bound: dict[bytes, Bound] = field(default_factory=dict)
     signed: dict[bytes, TransactionSigned] = field(default_factory=dict)
     vetoed: set[bytes] = field(default_factory=set)
@@ -160,6 +163,8 @@ class State:
     def _learn_key(self, key: KeyReserved, public_key: bytes) -> None:
         self.public_keys[key.key_id] = public_key
         self.standing[key.key_id] = (key.state, "")
+        if key.vault == ATTESTATIONS:
+            self.attesters[key.org] = key.key_id
         self.keys_of.setdefault(key.org, []).append(key.key_id)
 
     def _learn_wrapped(self, at: int, fact: WrappedKeyCreated) -> None:

@@ -28,8 +28,9 @@ from custody.kernel.ids import CustomerId, DepositId, WalletId, WithdrawalId
 from custody.ledger import history
 from custody.ledger.model import AccountKind, Balance
 from custody.policy.model import Decision
+from custody.wallets import keys
 from custody.wallets import service as wallets
-from custody.wallets.model import Customer, DepositAddress, Wallet
+from custody.wallets.model import Customer, DepositAddress, DepositKey, Wallet
 from custody.withdrawals import service as withdrawals
 from custody.withdrawals.model import Attempt
 
@@ -68,6 +69,7 @@ class Context:
         self.wallets: DataLoader[WalletId, Wallet | None] = DataLoader(self._load_wallets)
         self.customers: DataLoader[CustomerId, Customer | None] = DataLoader(self._load_customers)
         self.addresses: DataLoader[WalletId, list[DepositAddress]] = DataLoader(self._load_addresses)
+        self.deposit_keys: DataLoader[WalletId, DepositKey | None] = DataLoader(self._load_deposit_keys)
         self.wallets_of: DataLoader[CustomerId, list[Wallet]] = DataLoader(self._load_wallets_of)
         self.balances: DataLoader[WalletId, list[Balance]] = DataLoader(self._load_balances)
         self.decisions: DataLoader[bytes, list[Decision]] = DataLoader(self._load_decisions)
@@ -118,6 +120,11 @@ class Context:
         async with self.turn():
             found = await wallets.list_addresses(self._session, *ids)
         return [[row for row in found if row.wallet_id == each] for each in ids]
+
+    async def _load_deposit_keys(self, ids: list[WalletId]) -> list[DepositKey | None]:
+        async with self.turn():
+            found = {row.wallet_id: row for row in await keys.find_keys_of(self._session, ids)}
+        return [found.get(each) for each in ids]
 
     async def _load_balances(self, ids: list[WalletId]) -> list[list[Balance]]:
         async with self.turn():

@@ -84,7 +84,8 @@ class VaultSigner:
 
 @strawberry.type
 class VaultAccount:
-    """A vault's Stellar account since `height`, as the ledger's own entries say. Amounts are strings of stroops."""
+    """A vault's account since `height`, as the chain's own state says. Amounts are strings of stroops, or of wei. On EVM chains
+    only `sequence`, the nonce, and `spendable` say anything."""
 
     height: str
     present: bool

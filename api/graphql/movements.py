@@ -116,6 +116,7 @@ class Withdrawal(Node):
     memo: str | None
     digest: str
     reason: str | None
+    stuck: str | None
     initiator: str
     expires_at: datetime
     created_at: datetime
@@ -233,6 +234,7 @@ def show_withdrawal(asset: Asset, found: WithdrawalModel) -> Withdrawal:
         memo=found.memo.value if has_memo else None,
         digest=found.digest.hex(),
         reason=found.reason or None,
+        stuck=found.stuck_reason or None,
         initiator=found.initiator,
         expires_at=found.expires_at,
         created_at=found.created_at,

@@ -118,6 +118,14 @@ class Wallet(Node):
         return [show_address(address) for address in found]
 
     @strawberry.field
+    async def evm_account(self, info: Info[Context, None]) -> str | None:
+        """Its own address on every EVM chain; null before one was asked for. Only the chains among `addresses` credit it: what is
+        sent to it on another chain waits in a case."""
+        found = await info.context.deposit_keys.load(self.model.id)
+        info.context.budget.spend(1)
+        return None if found is None else found.account
+
+    @strawberry.field
     async def liability_proof(self, info: Info[Context, None], asset: strawberry.ID) -> LiabilityProof | None:
         """Its own proof of liabilities in one asset. Errors: `not_sealed` while nothing is published, `not_in_liabilities` when
         nothing was owed to it."""

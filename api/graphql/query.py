@@ -342,7 +342,7 @@ class Query:
 
     @strawberry.field
     async def vault_account(self, info: Ctx, vault_id: strawberry.ID) -> VaultAccount | None:
-        """A vault's Stellar account by the ledger's own entries; null while no ledger has touched it."""
+        """A vault's account by the chain's own state; null while no block has touched it. EVM: nonce and ether since it sent."""
         wanted = VaultId(parse_id("vlt", str(vault_id)))
         try:
             async with info.context.turn() as session:

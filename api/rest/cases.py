@@ -57,6 +57,7 @@ ReasonText = Literal[
     "memo_missing",
     "unknown_memo",
     "unattributed",
+    "chain_not_enabled",
     "unsupported_asset",
     "below_minimum",
     "dust",
@@ -141,6 +142,10 @@ class RuleIn(In):
     asset: AssetText
     minimum: AtomicText = Field(description="Less is suspended with a case `below_minimum`.")
     dust: AtomicText = Field(description="Less is suspended with a case `dust`, about which nobody is asked.")
+    distrusted: Literal["refuse", "mark"] = Field(
+        default="refuse",
+        description="What its contract's balance contradicts is not booked, or suspended with a case `distrusted`.",
+    )
 
 
 class RuleOut(RuleIn):
@@ -251,7 +256,10 @@ async def set_rule(body: RuleIn, command: Operate) -> Response:
         asset = await load_asset(uow, body.asset)
         with at("/asset"):
             rule = await cases.set_rule(
-                uow, command.principal.subject, asset.id, DepositRule(minimum=minimum, dust=dust)
+                uow,
+                command.principal.subject,
+                asset.id,
+                DepositRule(minimum=minimum, dust=dust, distrusted=body.distrusted),
             )
         return show_rule(asset.id, rule)
 
@@ -306,7 +314,9 @@ async def show_cases(session: ReadSession, found: Sequence[DepositCase]) -> list
 
 def show_rule(asset: AssetId, rule: DepositRule) -> RuleOut:
     """A rule as responses carry it."""
-    return RuleOut(asset=asset.text, minimum=str(rule.minimum), dust=str(rule.dust))
+    return RuleOut(
+        asset=asset.text, minimum=str(rule.minimum), dust=str(rule.dust), distrusted=rule.distrusted
+    )
 
 
 def _shown(prefix: str, value: UUID | None) -> str | None:

@@ -13,6 +13,7 @@ from api.rest import (
     cases,
     chains,
     customers,
+    deposit_pool,
     exchanges,
     payouts,
     proofs,
@@ -28,6 +29,7 @@ router = APIRouter()
 for part in (
     customers,
     wallets,
+    deposit_pool,
     vaults,
     assets,
     bulk_transfers,

@@ -150,7 +150,8 @@ async def get_balances(wallet_id: WalletPath, caller: Reader) -> PageOut[Balance
 
 @router.post("/{wallet_id}/addresses", status_code=201, response_model=AddressOut, responses=COMMAND_PROBLEMS)
 async def issue_address(wallet_id: WalletPath, body: AddressIn, command: Write) -> Response:
-    """Issue a deposit address. On EVM chains a key is born in the HSM for it."""
+    """Issue a deposit address. On EVM chains a wallet has one, the same on all: asking for it on another chain enables that
+    chain, and asking again answers with it. `503 deposit_pool_empty`: no address is ready at this moment, repeat the call."""
     wanted = WalletId(parse_id("wal", wallet_id))
     chain = parse_chain(command.app.clients, body.chain)
     recorded = await command.recorded()

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from api.auth import Reader
 from api.errors import at
-from api.idempotency import Write
+from api.idempotency import Operate, Write
 from api.paging import next_cursor, page_of, parse_id_cursor, show_cursor
 from api.rest.shapes import (
     COMMAND_PROBLEMS,
@@ -92,6 +92,16 @@ class WithdrawalIn(In):
     )
 
 
+class ConcedeIn(In):
+    """What used the nonce."""
+
+    tx_hash: str = Field(
+        pattern="^0x[0-9a-f]{64}$",
+        description="Hash of the transaction, lower-case.",
+        examples=["0x9f2c4e6a8b0d1f3355779911bbddff00224466880aaccee1133557799bbddff0"],
+    )
+
+
 class AttemptOut(Out):
     """One transaction that carries a withdrawal out."""
 
@@ -110,7 +120,7 @@ class WithdrawalOut(Out):
     kind: str = Field(
         description="`payment`; `return` of a suspended deposit; `refill` of a channel or fee account; `change_trust` for a "
         "vault's trustline, `memo_required` for its wish for memos; `anchor` for a checkpoint's hash on chain; `fee_bump` for "
-        "a withdrawal that is stuck."
+        "a withdrawal that is stuck; `evm_cancel` and `evm_fill` use up a nonce for nothing."
     )
     state: str = Field(examples=["awaiting_approval"])
     wallet_id: str | None
@@ -120,6 +130,10 @@ class WithdrawalOut(Out):
     memo: MemoIn | None
     digest: str = Field(description="Names the intent; what approvers sign for. Hexadecimal.")
     reason: str | None = Field(description="Why it ended without being paid.")
+    stuck: str | None = Field(
+        description="Why it goes no further by itself and a person should look; null while it moves.",
+        examples=[None],
+    )
     expires_at: str
     created_at: str
     changed_at: str
@@ -203,6 +217,48 @@ async def cancel_withdrawal(
     return await command.run(effect, status=200)
 
 
+@router.post(
+    "/{withdrawal_id}/cancel-nonce", status_code=201, response_model=WithdrawalOut, responses=COMMAND_PROBLEMS
+)
+async def cancel_nonce(withdrawal_id: WithdrawalPath, command: Operate, _: Empty | None = None) -> Response:
+    """Have the nonce on which an EVM withdrawal waits used up for nothing: an operation of its own, approved like a withdrawal.
+
+    The withdrawal may be paid all the same. It ends when one of the two is final: unpaid, if that is the cancel.
+    """
+    target = WithdrawalId(parse_id("wdr", withdrawal_id))
+    operation_id = WithdrawalId(new_uuid())
+
+    async def effect(uow: UnitOfWork) -> WithdrawalOut:
+        asked = await withdrawals.request_cancel(
+            uow,
+            command.principal,
+            operation_id,
+            target,
+            settings=command.app.settings,
+            clock=command.app.clock,
+        )
+        return await show_withdrawal(uow, asked)
+
+    return await command.run(effect)
+
+
+@router.post(
+    "/{withdrawal_id}/concede", status_code=200, response_model=WithdrawalOut, responses=COMMAND_PROBLEMS
+)
+async def concede_nonce(withdrawal_id: WithdrawalPath, body: ConcedeIn, command: Operate) -> Response:
+    """State that a transaction which is none of ours used a withdrawal's nonce and did not pay it. Its hold is released.
+
+    Only for a transaction that is final and was told as `vault.unknown_transaction`. It cannot be taken back.
+    """
+    wanted = WithdrawalId(parse_id("wdr", withdrawal_id))
+
+    async def effect(uow: UnitOfWork) -> WithdrawalOut:
+        ended = await withdrawals.concede(uow, command.principal, wanted, body.tx_hash)
+        return await show_withdrawal(uow, ended)
+
+    return await command.run(effect, status=200)
+
+
 async def show_withdrawal(session: ReadSession, found: Withdrawal) -> WithdrawalOut:
     """A withdrawal as responses carry it."""
     asset = await assets.get(session, found.asset)
@@ -217,6 +273,7 @@ async def show_withdrawal(session: ReadSession, found: Withdrawal) -> Withdrawal
         memo=None if found.memo.type == "none" else MemoIn(type=found.memo.type, value=found.memo.value),
         digest=found.digest.hex(),
         reason=found.reason or None,
+        stuck=found.stuck_reason or None,
         expires_at=show_time(found.expires_at),
         created_at=show_time(found.created_at),
         changed_at=show_time(found.changed_at),

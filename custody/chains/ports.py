@@ -63,6 +63,10 @@ class FeeQuote:
     """EVM (EIP-1559): twice the next base fee plus the tip, so that six full blocks in a row do not price it out."""
     max_priority_fee_per_gas_wei: int = 0
     """EVM (EIP-1559): the tip."""
+    base_fee_per_gas_wei: int = 0
+    """EVM (EIP-1559): what the next block burns; 0 where the whole price is the producer's."""
+    layer_one_fee_wei: int = 0
+    """EVM rollups that charge for the layer below beside the gas: the most that one transaction may cost there."""
 
 
 class ChainClient(Protocol):
@@ -79,6 +83,10 @@ class ChainClient(Protocol):
 
     async def next_sequence(self, account: str) -> int:
         """The sequence number (Stellar) or nonce (EVM) that the account's next transaction must carry."""
+        ...
+
+    async def mined_sequence(self, account: str) -> int:
+        """The same by blocks alone: what is queued is not counted."""
         ...
 
     async def head(self) -> Head:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from custody.chains.evm.fees import Pricing
 from custody.chains.evm.rpc import EvmRpc
 from custody.chains.jsonrpc import JsonRpc
 from custody.chains.ports import ChainClient
@@ -26,6 +27,11 @@ def build_client(settings: ChainSettings) -> ChainClient:
         case "stellar":
             return StellarRpc(chain, rpc, settings.network_passphrase, settings.token_contracts)
         case "evm":
-            return EvmRpc(chain, rpc, settings.chain_id)
+            pricing = Pricing(
+                percentile=settings.evm.fee_percentile,
+                market=settings.evm.fee_market,
+                rollup="op_stack" if settings.l1_fee else settings.evm.rollup,
+            )
+            return EvmRpc(chain, rpc, settings.chain_id, pricing)
         case _:
             assert_never(settings.kind)

@@ -26,7 +26,7 @@ from custody.wallets import service as wallets
 from custody.wallets.errors import NoOmnibusVault
 from custody.wallets.model import Vault
 from custody.withdrawals import service as withdrawals
-from custody.withdrawals.fee_bumps import system_principal
+from custody.withdrawals.drafts import worker_principal
 from custody.withdrawals.refills import CHANNELS, FEES, list_refills
 
 _log = structlog.get_logger(__name__)
@@ -77,7 +77,7 @@ async def _find_or_make(
     for place in range(len(found), count):
         request_id = derived_uuid("helper_vault", tenant, chain, purpose, place)
         found.append(
-            await vaults.create_vault(db, keys, system_principal(tenant), chain, request_id, purpose)
+            await vaults.create_vault(db, keys, worker_principal(tenant), chain, request_id, purpose)
         )
     return found
 
@@ -93,7 +93,7 @@ async def _fill(
     async with db.unit_of_work(tenant) as uow:
         made = await withdrawals.request_refill(
             uow,
-            system_principal(tenant),
+            worker_principal(tenant),
             refill_id,
             vault,
             refill.amount,

@@ -204,7 +204,10 @@ async def load_rules(session: ReadSession) -> dict[AssetId, DepositRule]:
         .where(deposit_rules.c.tenant_id == session.tenant)
         .order_by(deposit_rules.c.asset)
     )
-    return {split(row.asset): DepositRule(minimum=row.minimum, dust=row.dust) for row in rows}
+    return {
+        split(row.asset): DepositRule(minimum=row.minimum, dust=row.dust, distrusted=row.distrusted)
+        for row in rows
+    }
 
 
 async def write_rule(uow: UnitOfWork, asset: AssetId, rule: DepositRule, set_by: str) -> None:
@@ -212,6 +215,7 @@ async def write_rule(uow: UnitOfWork, asset: AssetId, rule: DepositRule, set_by:
     values = {
         "minimum": rule.minimum,
         "dust": rule.dust,
+        "distrusted": rule.distrusted,
         "set_by": set_by,
         "changed_at": func.clock_timestamp(),
     }

@@ -218,7 +218,12 @@ async def set_rule(uow: UnitOfWork, actor: str, asset: AssetId, rule: DepositRul
     await assets.get(uow, asset)
     addresses.curve_of(asset.chain)
     await case_store.write_rule(uow, asset, rule, actor)
-    told = {"asset": asset.text, "minimum": str(rule.minimum), "dust": str(rule.dust)}
+    told = {
+        "asset": asset.text,
+        "minimum": str(rule.minimum),
+        "dust": str(rule.dust),
+        "distrusted": rule.distrusted,
+    }
     await audit.record(uow, actor, "deposit_rule.set", derived_uuid("deposit_rule", asset.text), told)
     return rule
 

@@ -34,6 +34,8 @@ class Standing:
     """Whether the wallet's account was closed."""
     refused: bool = False
     """Whether the wallet's account refused it: its ceiling."""
+    holder_id: WalletId | None = None
+    """Where no wallet is named: the wallet whose address it is on other chains."""
 
 
 def judge(seen: Standing) -> Reason | None:
@@ -42,8 +44,10 @@ def judge(seen: Standing) -> Reason | None:
         return Reason.UNSUPPORTED_ASSET
     if seen.transfer.amount < seen.rule.dust:
         return Reason.DUST
+    if seen.transfer.doubt:
+        return Reason.DISTRUSTED
     if seen.wallet_id is None:
-        return _unnamed(seen.transfer)
+        return _unnamed(seen)
     if seen.closed:
         return Reason.ACCOUNT_CLOSED
     if seen.transfer.amount < seen.rule.minimum:
@@ -71,8 +75,10 @@ def named_by(transfer: ObservedTransfer) -> tuple[int | None, str | None]:
     return None, None if transfer.memo in _EMPTY else transfer.memo
 
 
-def _unnamed(transfer: ObservedTransfer) -> Reason:
-    if namespace(transfer.chain) != STELLAR:
+def _unnamed(seen: Standing) -> Reason:
+    if seen.holder_id is not None:
+        return Reason.CHAIN_NOT_ENABLED
+    if namespace(seen.transfer.chain) != STELLAR:
         return Reason.UNATTRIBUTED
-    missing = named_by(transfer) == (None, None)
+    missing = named_by(seen.transfer) == (None, None)
     return Reason.MEMO_MISSING if missing else Reason.UNKNOWN_MEMO

@@ -1,7 +1,8 @@
 """Vaults and deposit addresses: the steps around a key that is born in the HSM.
 
 The request is written and committed, then the signer is asked (no transaction open), then the vault is recorded. Each step may be
-repeated with the same request id: the signer answers with the same key, and the rows are already there.
+repeated with the same request id: the signer answers with the same key, and the rows are already there. Addresses on EVM chains
+have keys that were made ahead (`key_pool`), so that the signer need not be there for them; what it signed then is checked now.
 """
 
 from __future__ import annotations
@@ -12,19 +13,21 @@ from custody.chains import address as addresses
 from custody.chains.stellar.address import muxed
 from custody.chains.stellar.memo import parse_words
 from custody.db.session import Database, UnitOfWork
-from custody.deposits import store
+from custody.deposits import key_check, key_pool, store
 from custody.deposits.errors import KeyNotOurs, RequestExistsDifferent
 from custody.deposits.model import AddressMemo
-from custody.deposits.ports import KeyMaker
+from custody.deposits.ports import KeyMaker, KeyVoucher
 from custody.identity.model import Principal
 from custody.kernel.assetid import ChainId
 from custody.kernel.ids import AddressId, TenantId, VaultId, WalletId, derived_uuid
+from custody.wallets import keys as pool
 from custody.wallets import service as wallets
-from custody.wallets.errors import MemosNotKnown, UnknownVault
-from custody.wallets.model import DepositAddress, Vault
+from custody.wallets.errors import DepositPoolEmpty, KeyNotVouchedFor, MemosNotKnown, UnknownVault
+from custody.wallets.model import DepositAddress, DepositKey, Vault
 
 OMNIBUS = "omnibus"
-DEPOSIT = "deposit"
+_TRIES = 5
+"""How many keys the signer is asked about before an address is given up: others may take those that it vouched for."""
 
 
 async def create_vault(
@@ -38,7 +41,7 @@ async def create_vault(
     """A new vault that is no wallet's own: omnibus unless told. Idempotent by request id; raises RequestExistsDifferent,
     UnsupportedChain and the signer's errors."""
     addresses.curve_of(chain)
-    return await _make_vault(db, signer, principal, chain, purpose, None, request_id)
+    return await _make_vault(db, signer, principal, chain, purpose, request_id)
 
 
 def parse_address_memo(chain: ChainId, memo_type: str, value: str) -> AddressMemo:
@@ -59,10 +62,11 @@ async def issue_address(
 ) -> DepositAddress:
     """A deposit address for a wallet. Idempotent by request id.
 
-    Stellar: a new tag on the omnibus account, or the memo that a partner insists on. EVM: a deposit vault of the wallet's own,
-    or, for a wallet of the treasury, the omnibus account itself, which nobody else is told: that is how the tenant fills the
-    vault that pays. Raises UnknownWallet, NoOmnibusVault, RequestExistsDifferent, UnsupportedChain, InvalidAddressMemo,
-    MemosNotKnown, MemoTaken and the signer's errors.
+    Stellar: a new tag on the omnibus account, or the memo that a partner insists on. EVM: the wallet's own address, one for all
+    EVM chains, which from now on credits it on this one too; every further request gets the same. Or, for a wallet of the
+    treasury, the omnibus account itself, which nobody else is told: that is how the tenant fills the vault that pays. Raises
+    UnknownWallet, NoOmnibusVault, DepositPoolEmpty, KeyNotVouchedFor, RequestExistsDifferent, UnsupportedChain,
+    InvalidAddressMemo, MemosNotKnown, MemoTaken, and the signer's errors where it has to be asked whose a key is.
     """
     kind = addresses.namespace(chain)
     addresses.curve_of(chain)
@@ -79,28 +83,84 @@ async def issue_address(
         customer = await wallets.get_customer(uow, wallet.customer_id)
         if customer.kind == "treasury":
             return await _name_omnibus(uow, principal, wallet_id, chain, request_id)
-    vault = await _make_vault(db, signer, principal, chain, DEPOSIT, wallet_id, request_id)
-    async with db.unit_of_work(principal.tenant) as uow:
-        await uow.lock(f"address/{principal.tenant}/{request_id}")
-        known = await _find(uow, principal.tenant, wallet_id, chain, request_id)
-        return known or await _add(uow, principal, wallet_id, vault, vault.account, None, request_id)
+        known = await _enabled(uow, wallet_id, chain)
+        if known is not None:
+            return known
+        if not await pool.has_key_for(uow, wallet_id):
+            raise DepositPoolEmpty
+    return await _enable(db, signer, principal, wallet_id, chain, request_id)
+
+
+async def _enable(
+    db: Database,
+    signer: KeyVoucher,
+    principal: Principal,
+    wallet_id: WalletId,
+    chain: ChainId,
+    request_id: UUID,
+) -> DepositAddress:
+    """Credit the wallet, from now on, with what arrives at its key's address on this chain.
+
+    A key that the known attester did not sign for is given to nobody: what was begun is undone, the signer is asked, and it is
+    tried again. The attester may have been renewed, or the key be older than attestations. Raises KeyNotVouchedFor.
+    """
+    for _ in range(_TRIES):
+        attester = await key_pool.attester_of(signer, principal.tenant)
+        try:
+            async with db.unit_of_work(principal.tenant) as uow:
+                return await _give_key(uow, principal, wallet_id, chain, request_id, attester)
+        except _Doubt as doubt:
+            await key_check.ask_again(db, signer, principal.tenant, doubt.key)
+    raise KeyNotVouchedFor(wallet_id=wallet_id)
+
+
+async def _give_key(
+    uow: UnitOfWork,
+    principal: Principal,
+    wallet_id: WalletId,
+    chain: ChainId,
+    request_id: UUID,
+    attester: bytes,
+) -> DepositAddress:
+    await uow.lock(f"address/{principal.tenant}/{request_id}")
+    known = await _find(uow, principal.tenant, wallet_id, chain, request_id)
+    if known is not None:
+        return known
+    key = await pool.take(uow, principal.subject, wallet_id)
+    if not key_pool.is_trusted(principal.tenant, key, attester):
+        raise _Doubt(key)
+    known = await _enabled(uow, wallet_id, chain)
+    if known is not None:
+        return known
+    vault = await pool.open_vault(uow, principal.subject, chain, key)
+    return await _add(uow, principal, wallet_id, vault, vault.account, None, request_id)
+
+
+async def _enabled(uow: UnitOfWork, wallet_id: WalletId, chain: ChainId) -> DepositAddress | None:
+    """The wallet's address on an EVM chain where it is credited already."""
+    for address in await wallets.list_addresses(uow, wallet_id):
+        if address.chain == chain:
+            return address
+    return None
+
+
+class _Doubt(Exception):
+    """A key was about to be given out on the word of a row alone."""
+
+    def __init__(self, key: DepositKey) -> None:
+        super().__init__(key.key_id)
+        self.key = key
 
 
 async def _make_vault(
-    db: Database,
-    signer: KeyMaker,
-    principal: Principal,
-    chain: ChainId,
-    purpose: str,
-    wallet_id: WalletId | None,
-    request_id: UUID,
+    db: Database, signer: KeyMaker, principal: Principal, chain: ChainId, purpose: str, request_id: UUID
 ) -> Vault:
     vault_id = VaultId(derived_uuid("vault", principal.tenant, request_id))
     async with db.unit_of_work(principal.tenant) as uow:
         known = await store.insert_request(
-            uow, request_id, chain=chain, purpose=purpose, wallet_id=wallet_id, vault_id=vault_id
+            uow, request_id, chain=chain, purpose=purpose, wallet_id=None, vault_id=vault_id
         )
-        if known != (chain, purpose, wallet_id):
+        if known != (chain, purpose, None):
             raise RequestExistsDifferent(request_id=request_id)
         try:
             return await wallets.get_vault(uow, vault_id)
@@ -116,7 +176,7 @@ async def _make_vault(
         id=vault_id,
         chain=chain,
         purpose=purpose,
-        wallet_id=wallet_id,
+        wallet_id=None,
         key_id=key.key_id,
         account=key.account,
     )

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 from uuid import UUID
 
 from custody.kernel.assetid import AssetId, ChainId
@@ -42,6 +43,8 @@ class ObservedTransfer:
     """Atomic units, more than zero."""
     occurred_at: datetime
     """The block's own time."""
+    doubt: str = ""
+    """Why it is not believed though it came (docs/evm-blocks.md); empty where it is."""
 
 
 class Observation(StrEnum):
@@ -55,6 +58,8 @@ class Observation(StrEnum):
     """New, and its asset is not listed: nobody can be credited yet."""
     FLOODED = "flooded"
     """Not kept: its transaction has brought too many arrivals of unlisted assets already."""
+    REFUSED = "refused"
+    """Not kept: its token's balance contradicts its events, and the tenant's rule refuses that."""
     UNMOVED = "unmoved"
     """The vault paid itself: it holds what it held, so nobody is credited, nothing is kept."""
 
@@ -79,6 +84,8 @@ class Deposit:
     """When we first recorded it."""
     changed_at: datetime
     """When its state last changed."""
+    lost: bool = False
+    """Whether its chain has it no more, and a person let the booking stand."""
 
     @property
     def posting_id(self) -> UUID:
@@ -94,7 +101,9 @@ class Reason(StrEnum):
     UNKNOWN_MEMO = "unknown_memo"
     """Its memo or muxed id names no wallet."""
     UNATTRIBUTED = "unattributed"
-    """It came to a shared account of a chain that knows no memos."""
+    """It came to a shared account of a chain that knows no memos, or to an address that nobody has been given."""
+    CHAIN_NOT_ENABLED = "chain_not_enabled"
+    """It came to a wallet's own address, on a chain that is not enabled for the wallet."""
     UNSUPPORTED_ASSET = "unsupported_asset"
     """Its asset is not listed."""
     BELOW_MINIMUM = "below_minimum"
@@ -105,6 +114,8 @@ class Reason(StrEnum):
     """The wallet that it names has closed its account in this asset."""
     ACCOUNT_REFUSED = "account_refused"
     """The wallet's account may not hold that much."""
+    DISTRUSTED = "distrusted"
+    """Its token's balance contradicts its events; what really came is held for a person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +126,9 @@ class DepositRule:
     """Atomic units; less goes to suspense for a person to look at."""
     dust: int = 0
     """Atomic units; less goes to suspense and nobody is asked, whomever it names."""
+    distrusted: Literal["refuse", "mark"] = "refuse"
+    """What becomes of an arrival whose token's balance contradicts its events: it is not booked, or goes to suspense with a
+    case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,7 @@ from custody.ledger import service as ledger
 from custody.ledger.errors import AccountClosed, ExceedsCeiling, InsufficientFunds, TransferArchived
 from custody.ledger.model import AccountKind, Command
 from custody.ledger.transitions import ACCOUNTS
+from custody.wallets import keys
 from custody.wallets import service as wallets
 from custody.wallets.model import VaultRef
 
@@ -67,6 +68,8 @@ async def observe(
     if transfer.source == transfer.account:
         return Observation.UNMOVED
     listed = await assets.find(uow, transfer.asset) is not None
+    if transfer.doubt and not (listed and await _marks(uow, transfer.asset)):
+        return Observation.REFUSED
     if not (listed or keep_unlisted):
         return Observation.FLOODED
     recorded = Observation.RECORDED if listed else Observation.UNLISTED
@@ -80,6 +83,10 @@ async def observe(
         await store.include_again(uow, known, wallet_id, transfer)
         await tell(uow, "observed", deposit_id, transfer, wallet_id)
         return recorded
+    if known is not None and known.lost:
+        await store.find_again(uow, deposit_id, transfer)
+        await tell(uow, "found_again", deposit_id, transfer, known.wallet_id)
+        return Observation.KNOWN
     if known is None or known.transfer.block_hash != transfer.block_hash:
         raise DepositExistsDifferent(chain=transfer.chain, tx_hash=transfer.tx_hash, ordinal=transfer.ordinal)
     return Observation.KNOWN
@@ -113,7 +120,8 @@ async def find_final(
         reason = judge(seen)
         decided.append(_decided(deposit, seen, reason))
         if reason is not None:
-            undecided.append(Undecided(deposit=decided[-1], reason=reason, named_wallet_id=seen.wallet_id))
+            named = seen.wallet_id or seen.holder_id
+            undecided.append(Undecided(deposit=decided[-1], reason=reason, named_wallet_id=named))
     return Booking(
         deposits=tuple(decided),
         undecided=tuple(undecided),
@@ -140,24 +148,40 @@ async def book(uow: UnitOfWork, booking: Booking) -> list[DepositCase]:
     return [await cases.open_case(uow, found) for found in booking.undecided]
 
 
-async def orphan(uow: UnitOfWork, chain: ChainId, height_above: int) -> list[Deposit]:
+async def orphan(
+    uow: UnitOfWork, chain: ChainId, height_above: int, *, marks_spent: bool = False
+) -> list[Deposit]:
     """Take back every deposit of the tenant above a height: its block was replaced. Booked ones get a mirror posting, and cases
     end.
 
-    Raises CreditSpent when a wallet no longer holds what has to be taken back, or it was returned already.
+    Raises CreditSpent when a wallet no longer holds what has to be taken back, or it was returned already; with `marks_spent`
+    such a booking stands and its deposit is marked as lost: the books then differ from the chain, and that is a break.
     """
     changed = []
     for deposit in await store.lock_above(uow, chain, height_above):
         event = "orphan" if deposit.state in DEPOSITS.sources("orphan") else "reverse"
         case = await cases.lock_of(uow, deposit)
         if event == "reverse":
-            await _mirror(uow, deposit, case)
+            try:
+                await _mirror(uow, deposit, case)
+            except CreditSpent:
+                if not marks_spent:
+                    raise
+                await store.mark_lost(uow, deposit.id)
+                await tell(uow, "lost", deposit.id, deposit.transfer, deposit.wallet_id)
+                changed.append(replace(deposit, lost=True))
+                continue
         await store.move(uow, deposit.id, event, deposit.wallet_id)
         if case is not None:
             await cases.end_by_chain(uow, case)
         changed.append(replace(deposit, state=DEPOSITS.target(deposit.state, event)))
         await tell(uow, changed[-1].state, deposit.id, deposit.transfer, deposit.wallet_id)
     return changed
+
+
+async def list_booked_above(session: ReadSession, chain: ChainId, height: int) -> list[Deposit]:
+    """What was credited, suspended or paid back of blocks above a height: what is at stake when they are replaced."""
+    return await store.load_booked_above(session, chain, height)
 
 
 async def record_heights(
@@ -231,6 +255,11 @@ async def _attribute(session: ReadSession, vault_id: VaultId, transfer: Observed
     return await wallets.attribute(session, vault_id, *named_by(transfer))
 
 
+async def _marks(session: ReadSession, asset: AssetId) -> bool:
+    """Whether the tenant keeps arrivals in doubt for a person."""
+    return (await case_store.load_rules(session)).get(asset, NO_RULE).distrusted == "mark"
+
+
 async def _stand(
     uow: UnitOfWork,
     deposit: Deposit,
@@ -241,8 +270,10 @@ async def _stand(
     """What is known about a deposit now. Whose it is is asked again: the address may be younger than the money."""
     seen = deposit.transfer
     wallet_id = deposit.wallet_id or await _attribute(uow, deposit.vault_id, seen)
-    account = None
-    if wallet_id is not None:
+    account, holder_id = None, None
+    if wallet_id is None:
+        holder_id = await keys.holder_of(uow, deposit.vault_id)
+    else:
         account = await ledger.find_account(uow, postings.wallet_account(wallet_id, seen.asset))
     return Standing(
         transfer=seen,
@@ -251,6 +282,7 @@ async def _stand(
         rule=rules.get(seen.asset, NO_RULE),
         closed=account is not None and account.state in ACCOUNTS.terminal,
         refused=wallet_id is not None and (wallet_id, seen.asset) in refusing,
+        holder_id=holder_id,
     )
 
 

@@ -46,6 +46,7 @@ async def insert_deposit(
             height=transfer.height,
             block_hash=transfer.block_hash,
             inclusion=1,
+            doubt=transfer.doubt,
             state=DEPOSITS.initial,
             occurred_at=transfer.occurred_at,
             changed_at=func.clock_timestamp(),
@@ -88,6 +89,30 @@ async def move(uow: UnitOfWork, deposit_id: DepositId, event: str, wallet_id: Wa
     await _move(uow, deposit_id, event, wallet_id=wallet_id)
 
 
+async def mark_lost(uow: UnitOfWork, deposit_id: DepositId) -> None:
+    """Its chain has it no more; what is booked of it stands."""
+    await uow.conn.execute(
+        update(deposits)
+        .where(deposits.c.tenant_id == uow.tenant, deposits.c.id == deposit_id)
+        .values(lost=True, changed_at=func.clock_timestamp())
+    )
+
+
+async def find_again(uow: UnitOfWork, deposit_id: DepositId, transfer: ObservedTransfer) -> None:
+    """Its chain has it again, in this block; what is booked of it stands."""
+    await uow.conn.execute(
+        update(deposits)
+        .where(deposits.c.tenant_id == uow.tenant, deposits.c.id == deposit_id)
+        .values(
+            lost=False,
+            height=transfer.height,
+            block_hash=transfer.block_hash,
+            occurred_at=transfer.occurred_at,
+            changed_at=func.clock_timestamp(),
+        )
+    )
+
+
 async def lock_final(uow: UnitOfWork, chain: ChainId, height_final: int) -> list[Deposit]:
     """Deposits in final blocks that are not booked yet, in the order of the chain, their rows locked."""
     rows = await uow.conn.execute(_observed(uow, chain, height_final).with_for_update())
@@ -123,9 +148,26 @@ async def lock_above(uow: UnitOfWork, chain: ChainId, height_above: int) -> list
             deposits.c.chain == chain,
             deposits.c.state.in_(included),
             deposits.c.height > height_above,
+            ~deposits.c.lost,
         )
         .order_by(deposits.c.height.desc(), deposits.c.sequence.desc())
         .with_for_update()
+    )
+    return [_deposit(row) for row in rows]
+
+
+async def load_booked_above(session: ReadSession, chain: ChainId, height: int) -> list[Deposit]:
+    """Deposits in blocks above a height that are booked or were paid back, in the order of the chain."""
+    booked = {*DEPOSITS.sources("reverse"), DEPOSITS.target_of("return")}
+    rows = await session.conn.execute(
+        select(deposits)
+        .where(
+            deposits.c.tenant_id == session.tenant,
+            deposits.c.chain == chain,
+            deposits.c.state.in_(booked),
+            deposits.c.height > height,
+        )
+        .order_by(deposits.c.height, deposits.c.sequence)
     )
     return [_deposit(row) for row in rows]
 
@@ -306,8 +348,10 @@ def _deposit(row: Row[Any]) -> Deposit:
             memo=row.memo,
             amount=row.amount,
             occurred_at=row.occurred_at,
+            doubt=row.doubt,
         ),
         inclusion=row.inclusion,
         observed_at=row.created_at,
         changed_at=row.changed_at,
+        lost=row.lost,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKeyConstraint,
@@ -53,6 +54,10 @@ deposits = Table(
     Column("height", BigInteger, nullable=False),
     text_column("block_hash"),
     Column("inclusion", Integer, nullable=False),
+    # Why it is not believed; empty where it is.
+    text_column("doubt", server_default=""),
+    # Booked, and its chain has it no more: a person let the booking stand.
+    Column("lost", Boolean, nullable=False, server_default=text("false")),
     state_column("state", DEPOSITS),
     utc_column("occurred_at"),
     created_at(),
@@ -155,6 +160,8 @@ deposit_rules = Table(
     text_column("asset", primary_key=True),
     amount_column("minimum"),
     amount_column("dust"),
+    # What becomes of arrivals that the token's own balance contradicts.
+    choice_column("distrusted", ("refuse", "mark"), server_default="refuse"),
     text_column("set_by"),
     utc_column("changed_at"),
     CheckConstraint("minimum >= 0 AND dust >= 0", name="not_negative"),

@@ -8,7 +8,7 @@ from sqlalchemy import select, text
 
 from custody.db.session import ReadSession, UnitOfWork
 from custody.holdings.model import AccountDatum, AccountSigner, AccountState, BlockPlace
-from custody.holdings.store import demand_same, insert_rows
+from custody.holdings.store import demand_same, insert_rows, still_counts
 from custody.holdings.tables import account_data, account_states
 from custody.kernel.ids import VaultId
 
@@ -20,13 +20,17 @@ _ACCOUNT_FIELDS = (
 
 _INSERT_ACCOUNTS = text(
     "INSERT INTO account_states (tenant_id, vault_id, height, chain, present, sequence, subentries, sponsoring, sponsored,"
-    " base_reserve, minimum, spendable, master_weight, low, medium, high, flags, home_domain, sponsor, signers, closed_at)"
+    " base_reserve, minimum, spendable, master_weight, low, medium, high, flags, home_domain, sponsor, signers, closed_at,"
+    " branch)"
     " SELECT CAST(:tenant AS integer), r.vault_id, CAST(:height AS bigint), CAST(:chain AS text), r.present, r.sequence,"
     " r.subentries, r.sponsoring, r.sponsored, r.base_reserve, r.minimum, r.spendable, r.master_weight, r.low, r.medium, r.high,"
-    " r.flags, r.home_domain, r.sponsor, r.signers, CAST(:closed_at AS timestamptz)"
+    " r.flags, r.home_domain, r.sponsor, r.signers, CAST(:closed_at AS timestamptz),"
+    " holding_branch(CAST(:tenant AS integer), CAST(:chain AS text))"
     " FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(vault_id uuid, present boolean, sequence bigint, subentries bigint,"
     " sponsoring bigint, sponsored bigint, base_reserve bigint, minimum numeric, spendable numeric, master_weight integer,"
     " low integer, medium integer, high integer, flags bigint, home_domain text, sponsor text, signers jsonb)"
+    " WHERE NOT EXISTS (SELECT 1 FROM account_states k WHERE k.tenant_id = CAST(:tenant AS integer) AND k.vault_id = r.vault_id"
+    " AND k.height = CAST(:height AS bigint) AND NOT is_replaced(k.tenant_id, k.chain, k.branch, k.height))"
     " ON CONFLICT DO NOTHING RETURNING vault_id"
 )
 _INSERT_DATA = text(
@@ -79,11 +83,12 @@ async def insert_data(
 async def load_account(
     session: ReadSession, vault_id: VaultId, account: str, height: int
 ) -> tuple[int, AccountState] | None:
-    """The ledger that touched an account last, at or below a height, and how it left it."""
+    """The block that touched an account last, at or below a height, and how it left it."""
     table = account_states
     rows = await session.conn.execute(
         select(table)
         .where(table.c.tenant_id == session.tenant, table.c.vault_id == vault_id, table.c.height <= height)
+        .where(still_counts(table))
         .order_by(table.c.height.desc())
         .limit(1)
     )

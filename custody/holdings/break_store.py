@@ -8,8 +8,8 @@ from uuid import UUID
 from sqlalchemy import Row, func, insert, select, update
 
 from custody.db.session import ReadSession, UnitOfWork
+from custody.holdings.compare_store import compared_columns, comparison_of
 from custody.holdings.model import Comparison, HoldingBreak
-from custody.holdings.store import compared_columns, comparison_of
 from custody.holdings.tables import holding_breaks
 from custody.holdings.transitions import HOLDING_BREAKS
 from custody.kernel.assetid import ChainId
@@ -63,6 +63,19 @@ async def load_open_breaks(session: ReadSession, chain: ChainId) -> list[Holding
         .order_by(holding_breaks.c.sequence)
     )
     return [_break(row) for row in rows]
+
+
+async def load_open_break(session: ReadSession, break_id: UUID) -> HoldingBreak | None:
+    """One open break."""
+    rows = await session.conn.execute(
+        select(holding_breaks).where(
+            holding_breaks.c.tenant_id == session.tenant,
+            holding_breaks.c.id == break_id,
+            holding_breaks.c.state == HOLDING_BREAKS.initial,
+        )
+    )
+    row = rows.one_or_none()
+    return None if row is None else _break(row)
 
 
 async def load_breaks(

@@ -9,6 +9,9 @@ in one database transaction that has just booked it. So
 - what an account held before the first ledger that we read of it is its **opening**: known, shown, and no break. It is taken when
   the first ledger is read: what the entries held before it, less what the books had. What is booked later of a ledger before that
   one (an address's history that is read later, money that came before its asset was listed) is taken out of the opening again.
+  Where blocks do not show every change (EVM chains) nothing is opening until the chain was asked what lay there before all that
+  we read: else what came unseen would pass for it;
+- a height of a branch that the chain has left: it counts neither as a state nor as a comparison (`chain_rewinds`).
 Everything else is a break: a clawback, a payment by a key used elsewhere, a claimed balance that nobody booked, a booking without
 money, a ledger that was not read.
 """

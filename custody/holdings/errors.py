@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from custody.kernel.errors import InvariantViolated
+from custody.kernel.errors import Conflict, InvariantViolated, NotFound
 
 
 class StateExistsDifferent(InvariantViolated):
@@ -10,3 +10,17 @@ class StateExistsDifferent(InvariantViolated):
 
     code = "chain_state_exists_different"
     public = "A block's state was read twice with different content."
+
+
+class UnknownHalt(NotFound):
+    """No chain was ever halted under this id."""
+
+    code = "unknown_chain_halt"
+    public = "No such halt of a chain."
+
+
+class HaltDecided(Conflict):
+    """A person has decided about it otherwise, or it has ended."""
+
+    code = "chain_halt_decided"
+    public = "This halt of a chain has been decided about otherwise, or has ended."

@@ -1,8 +1,8 @@
 """What our accounts hold on chain, by the chain's own state, and how our books compare with it. Frozen values.
 
-A *holding* is an asset that an account of ours holds. Its state is absolute: what the chain's entries say after a block, not
-a sum of movements. Stellar tells it in every ledger; a chain that does not tell leaves these tables empty, and nothing is
-compared.
+A *holding* is an asset that an account of ours holds. Its state is absolute: what the chain says after a block, not a sum of
+movements. Stellar tells it in every ledger; on EVM chains it is asked for of the accounts that a block names. A source that
+does not tell leaves these tables empty, and nothing is compared.
 """
 
 from __future__ import annotations
@@ -59,14 +59,17 @@ class AccountSigner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountState:
-    """A Stellar account itself after a ledger. Of an account that is gone all numbers are zero. Source: CAP-33, CAP-9."""
+    """An account itself after a block. Of a Stellar account that is gone all numbers are zero. Source: CAP-33, CAP-9.
+
+    On EVM chains `sequence` is the nonce, `spendable` the ether, kept of blocks in which it sent something; the rest is zero.
+    """
 
     account: str
-    """G address."""
+    """G address, or an EVM address."""
     exists: bool
     """False after a merge."""
     sequence: int = 0
-    """Sequence number of its last transaction."""
+    """Sequence number of its last transaction. On EVM chains the nonce of its next: how many it has sent."""
     subentries: int = 0
     """Trustlines, offers, signers and data entries that it owns."""
     sponsoring: int = 0
@@ -119,6 +122,9 @@ class ChainState:
     """At most one per account."""
     data: tuple[AccountDatum, ...] = ()
     """At most one per account and name."""
+    shows_all: bool = True
+    """Whether a block shows everything that it changes. Where not (EVM chains, docs/evm-blocks.md), what lay in an account before
+    its first block that we read is not taken for an opening: it may have come unseen."""
 
     def only(self, account: str) -> ChainState:
         """The same as far as it concerns one account."""
@@ -126,6 +132,7 @@ class ChainState:
             holdings=tuple(each for each in self.holdings if each.account == account),
             accounts=tuple(each for each in self.accounts if each.account == account),
             data=tuple(each for each in self.data if each.account == account),
+            shows_all=self.shows_all,
         )
 
 
@@ -182,6 +189,18 @@ class KeptHolding:
     asset is not listed, and not compared."""
     opening_height: int | None
     """That first ledger."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldAt:
+    """What one block found and left of a holding."""
+
+    height: int
+    """Which block."""
+    before: int
+    """Atomic units before it."""
+    amount: int
+    """Atomic units after it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,3 +296,49 @@ class HoldingBreak:
     """Height at which books and chain were equal again."""
     closed_at: datetime | None
     """When that was found."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fork:
+    """Where a chain has left our record below finality."""
+
+    chain: ChainId
+    """Which chain."""
+    fork_height: int
+    """The newest block that our record and the node's chain share."""
+    fork_hash: str
+    """That block's hash."""
+    our_height: int
+    """Our newest block."""
+    our_hash: str
+    """That block's hash."""
+    final_height: int
+    """Up to where our record was final to some tenant."""
+    seen_height: int
+    """The node's newest block."""
+    seen_hash: str
+    """That block's hash."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainHalt:
+    """A chain on which nothing is credited or confirmed until a person has looked: it was reorganised deeper than finality."""
+
+    id: UUID
+    """Shown as `hlt_…`."""
+    state: str
+    """One of `transitions.CHAIN_HALTS`."""
+    fork: Fork
+    """Where the chain left our record."""
+    decided_by: str
+    """Subject who decided; empty while nobody did."""
+    note: str
+    """What that person wrote down."""
+    marks_spent: bool
+    """Whether credits whose money is gone shall stand, marked as lost."""
+    trouble: str
+    """Why the decision could not be carried out; empty while it can."""
+    opened_at: datetime
+    """When it was found."""
+    changed_at: datetime
+    """When its state last changed."""

@@ -7,11 +7,12 @@ ask for the newest state, the series of comparisons, and the breaks.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from uuid import UUID
 
 from custody.audit import service as audit
 from custody.db.session import ReadSession, UnitOfWork
 from custody.events import outbox
-from custody.holdings import account_store, break_store, store
+from custody.holdings import account_store, break_store, compare_store, store
 from custody.holdings.compare import Finding, first_differing, judge, opening_of
 from custody.holdings.model import (
     AccountDatum,
@@ -19,6 +20,7 @@ from custody.holdings.model import (
     BlockPlace,
     Comparison,
     DueHolding,
+    HeldAt,
     HoldingBreak,
     KeptHolding,
     KnownHolding,
@@ -44,11 +46,12 @@ async def record(
     holdings: Sequence[TouchedHolding] = (),
     accounts: Sequence[tuple[VaultId, AccountState]] = (),
     data: Sequence[tuple[VaultId, AccountDatum]] = (),
+    shows_all: bool = True,
 ) -> None:
     """Keep how a block left holdings, accounts and data entries of the transaction's tenant.
 
     Idempotent by block; raises StateExistsDifferent when the same block left one of them otherwise. Call it before anything of
-    the block is booked: what the books have now is what they had before it.
+    the block is booked: what the books have now is what they had before it. `shows_all`: see ChainState.
     """
     await account_store.insert_accounts(uow, place, accounts)
     await account_store.insert_data(uow, place, data)
@@ -67,7 +70,25 @@ async def record(
             for each in holdings
         ],
     )
-    await _open(uow, place, [each for each in holdings if _key(each) in fresh], known)
+    await _open(uow, place, [each for each in holdings if _key(each) in fresh], known, shows_all=shows_all)
+
+
+async def rewind(uow: UnitOfWork, chain: ChainId, height: int, *, deep: bool) -> None:
+    """The chain left its blocks above this height. What they left of our accounts stays as history and counts no more.
+
+    In the transaction that moves the cursor. `deep`: also blocks that were final to the tenant are left, so that what was
+    compared there counts no more either.
+    """
+    await store.insert_rewind(uow, chain, height, deep=deep)
+
+
+async def set_opening(uow: UnitOfWork, actor: str, key: store.Key, opening: int, note: str = "") -> None:
+    """What lay in a holding before all that we read, as the chain tells it or a person knows it. Compare it again afterwards.
+    The same again changes nothing."""
+    if not await store.change_opening(uow, key, opening):
+        return
+    told = {"vault_id": str(key[0]), "asset": key[1].text, "opening": str(opening), "note": note}
+    await audit.record(uow, actor, "holding.opening_set", key[0], told)
 
 
 async def explain(uow: UnitOfWork, booked: Sequence[LateBooking]) -> None:
@@ -93,7 +114,32 @@ async def compare_final(
     Call it when everything up to `height_final` is booked in this transaction. Opens and closes breaks, with an audit entry
     and an event each. Returns how many are open. Idempotent.
     """
-    due = await store.load_due(uow, chain, -1 if height_before is None else height_before, height_final)
+    due = await compare_store.load_due(
+        uow, chain, -1 if height_before is None else height_before, height_final
+    )
+    return await _compare(uow, chain, due, height_final, waiting)
+
+
+async def compare_again(
+    uow: UnitOfWork,
+    chain: ChainId,
+    keys: Sequence[store.Key],
+    height_final: int,
+    waiting: Sequence[LateBooking] = (),
+) -> int:
+    """Compare these holdings at the tenant's final height, because something of them was read or booked late. Returns how many
+    of them differ. Idempotent."""
+    due = await compare_store.load_named(uow, keys, height_final)
+    return await _compare(uow, chain, due, height_final, waiting)
+
+
+async def _compare(
+    uow: UnitOfWork,
+    chain: ChainId,
+    due: Sequence[DueHolding],
+    height_final: int,
+    waiting: Sequence[LateBooking],
+) -> int:
     if not due:
         return 0
     known = {
@@ -104,15 +150,8 @@ async def compare_final(
     booked = {(balance.key.owner, balance.key.asset): balance.posted for balance in balances}
     is_open, changed = 0, []
     for each in due:
-        compared = Comparison(
-            vault_id=each.vault_id,
-            asset=each.asset,
-            height=height_final,
-            state_height=each.state_height,
-            books=booked.get((each.vault_id, each.asset), 0)
-            + sum(late.amount for late in waiting if _is_above_opening(late, each)),
-            opening=each.opening,
-            chain=each.amount,
+        compared = _comparison(
+            each, height_final, booked.get((each.vault_id, each.asset), 0) + _waiting(each, waiting)
         )
         if each.last is None or _content(each.last) != _content(compared):
             changed.append(compared)
@@ -127,8 +166,42 @@ async def compare_final(
                 await _close_break(uow, found, compared)
             case Finding.EQUAL:
                 pass
-    await store.insert_comparisons(uow, changed)
+    await compare_store.insert_comparisons(uow, chain, changed)
     return is_open
+
+
+async def amounts_at(session: ReadSession, keys: Sequence[store.Key], height: int) -> dict[store.Key, int]:
+    """What these holdings held after their newest blocks up to a height; those that no block has touched are missing."""
+    return await store.load_amounts(session, keys, height)
+
+
+async def states_since_equal(
+    session: ReadSession, key: store.Key, height: int, *, limit: int = 1000
+) -> tuple[HeldAt | None, list[HeldAt]]:
+    """The state at which a holding was compared equal last, None where it never was, and its states after that up to a
+    height."""
+    return await compare_store.load_unequal(session, key, height, limit)
+
+
+async def find_open_break(session: ReadSession, break_id: UUID) -> HoldingBreak | None:
+    """An open break of the tenant."""
+    return await break_store.load_open_break(session, break_id)
+
+
+async def compare_now(
+    session: ReadSession, key: store.Key, height: int, waiting: Sequence[LateBooking] = ()
+) -> Comparison | None:
+    """Books and chain of one holding at the tenant's final height, without keeping it. None while it is not compared."""
+    for due in await compare_store.load_named(session, [key], height):
+        balances = await history.balances_of(session, AccountKind.VAULT, {due.vault_id})
+        booked = {(balance.key.owner, balance.key.asset): balance.posted for balance in balances}
+        return _comparison(due, height, booked.get(key, 0) + _waiting(due, waiting))
+    return None
+
+
+async def open_breaks(session: ReadSession, chain: ChainId) -> list[HoldingBreak]:
+    """All open breaks of the tenant on a chain."""
+    return await break_store.load_open_breaks(session, chain)
 
 
 async def count_breaks(session: ReadSession, chain: ChainId) -> int:
@@ -147,7 +220,7 @@ async def list_holdings(
 async def find_account(
     session: ReadSession, vault_id: VaultId, account: str, *, height: int = _NEWEST
 ) -> tuple[int, AccountState] | None:
-    """The ledger that touched a vault's account last, and how it left it. None where no ledger has."""
+    """The block that touched a vault's account last, and how it left it. None where none has."""
     return await account_store.load_account(session, vault_id, account, height)
 
 
@@ -162,7 +235,7 @@ async def list_comparisons(
     session: ReadSession, vault_id: VaultId, asset: AssetId, *, before: int | None = None, limit: int = 100
 ) -> list[Comparison]:
     """Books and chain of one holding at every height at which either changed, newest first, below a height."""
-    return await store.load_comparisons(session, (vault_id, asset), before, limit)
+    return await compare_store.load_comparisons(session, (vault_id, asset), before, limit)
 
 
 async def list_breaks(
@@ -177,6 +250,8 @@ async def _open(
     place: BlockPlace,
     fresh: Sequence[TouchedHolding],
     known: dict[store.Key, KnownHolding],
+    *,
+    shows_all: bool,
 ) -> None:
     """Begin to compare what is seen for the first time."""
     new = [each for each in fresh if known[_key(each)].listed and known[_key(each)].opening_height is None]
@@ -189,16 +264,21 @@ async def _open(
         if not known[key].kept:
             await store.keep_holding(uow, place.chain, key)
         if known[key].listed and known[key].opening_height is None:
-            opening = opening_of(state.before, booked.get(key, 0))
-            await store.open_holding(uow, key, height=place.height, opening=opening)
+            opening = opening_of(state.before, booked.get(key, 0)) if shows_all else 0
+            await store.open_holding(uow, key, height=place.height if shows_all else 0, opening=opening)
 
 
 async def _open_break(uow: UnitOfWork, chain: ChainId, due: DueHolding, compared: Comparison) -> None:
     height_after = -1 if due.last is None else due.last.height
     key = (due.vault_id, due.asset)
-    first = await store.find_first_differing(uow, key, height_after=height_after, height=compared.height)
+    first = await compare_store.find_first_differing(
+        uow, key, height_after=height_after, height=compared.height
+    )
     first_height, first_tx = first or (compared.state_height, None)
-    break_id = derived_uuid("holding_break", uow.tenant, due.vault_id, due.asset.text, compared.height)
+    names = ("holding_break", uow.tenant, due.vault_id, due.asset.text, compared.height)
+    branch = await store.load_branch(uow, chain)
+    # A height that a reorganisation brings again may have a break of its own.
+    break_id = derived_uuid(*names, branch) if branch else derived_uuid(*names)
     await break_store.insert_break(uow, break_id, chain, compared, (first_height, first_tx))
     told = {**_told(chain, compared), "first_height": first_height, "first_tx": first_tx}
     await outbox.emit(uow, "holding.break_opened", break_id, told)
@@ -214,8 +294,25 @@ async def _close_break(uow: UnitOfWork, known: HoldingBreak | None, compared: Co
     await audit.record(uow, ACTOR, "holding.break_closed", known.id, told)
 
 
-def _is_above_opening(late: LateBooking, due: DueHolding) -> bool:
-    return (late.vault_id, late.asset) == (due.vault_id, due.asset) and late.height >= due.opening_height
+def _waiting(due: DueHolding, waiting: Sequence[LateBooking]) -> int:
+    """What waits to be booked of a holding, and is not in its opening."""
+    return sum(
+        late.amount
+        for late in waiting
+        if (late.vault_id, late.asset) == (due.vault_id, due.asset) and late.height >= due.opening_height
+    )
+
+
+def _comparison(due: DueHolding, height: int, books: int) -> Comparison:
+    return Comparison(
+        vault_id=due.vault_id,
+        asset=due.asset,
+        height=height,
+        state_height=due.state_height,
+        books=books,
+        opening=due.opening,
+        chain=due.amount,
+    )
 
 
 def _key(each: TouchedHolding) -> store.Key:

@@ -6,22 +6,19 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, TextClause, select, text, update
+from sqlalchemy import Row, TextClause, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from custody.db.session import ReadSession, UnitOfWork
 from custody.holdings.errors import StateExistsDifferent
 from custody.holdings.model import (
     BlockPlace,
-    Comparison,
-    DueHolding,
     HoldingState,
     KeptHolding,
     KnownHolding,
     LateBooking,
 )
 from custody.holdings.tables import (
-    holding_comparisons,
     holding_states,
     holdings,
 )
@@ -31,22 +28,19 @@ from custody.kernel.ids import VaultId
 Key = tuple[VaultId, AssetId]
 """Names a holding of the tenant."""
 
+
 _INSERT_STATES = text(
     "INSERT INTO holding_states (tenant_id, vault_id, asset, height, chain, present, before, amount, selling, buying,"
-    " limit_amount, authorized, clawback, differing_tx, closed_at)"
+    " limit_amount, authorized, clawback, differing_tx, closed_at, branch)"
     " SELECT CAST(:tenant AS integer), r.vault_id, r.asset, CAST(:height AS bigint), CAST(:chain AS text), r.present, r.before,"
-    " r.amount, r.selling, r.buying, r.limit_amount, r.authorized, r.clawback, r.differing_tx, CAST(:closed_at AS timestamptz)"
+    " r.amount, r.selling, r.buying, r.limit_amount, r.authorized, r.clawback, r.differing_tx, CAST(:closed_at AS timestamptz),"
+    " holding_branch(CAST(:tenant AS integer), CAST(:chain AS text))"
     " FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(vault_id uuid, asset text, present boolean, before numeric,"
     " amount numeric, selling numeric, buying numeric, limit_amount numeric, authorized text, clawback boolean,"
     " differing_tx text)"
+    " WHERE NOT EXISTS (SELECT 1 FROM holding_states k WHERE k.tenant_id = CAST(:tenant AS integer) AND k.vault_id = r.vault_id"
+    " AND k.asset = r.asset AND k.height = CAST(:height AS bigint) AND NOT is_replaced(k.tenant_id, k.chain, k.branch, k.height))"
     " ON CONFLICT DO NOTHING RETURNING vault_id, asset"
-)
-_INSERT_COMPARISONS = text(
-    "INSERT INTO holding_comparisons (tenant_id, vault_id, asset, height, state_height, books, opening, chain_amount)"
-    " SELECT CAST(:tenant AS integer), r.vault_id, r.asset, r.height, r.state_height, r.books, r.opening, r.chain_amount"
-    " FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(vault_id uuid, asset text, height bigint, state_height bigint,"
-    " books numeric, opening numeric, chain_amount numeric)"
-    " ON CONFLICT DO NOTHING"
 )
 _LOWER = text(
     "UPDATE holdings h SET opening = h.opening - x.amount FROM ("
@@ -62,29 +56,28 @@ _KNOWN = text(
     " LEFT JOIN assets a ON a.id = w.asset"
     " LEFT JOIN holdings h ON h.tenant_id = :tenant AND h.vault_id = w.vault_id AND h.asset = w.asset"
 )
-# What blocks touched since the height before, and what was not equal when it was compared last.
-_DUE = text(
-    "WITH due AS ("
-    "SELECT t.vault_id, t.asset FROM holding_states t"
-    " WHERE t.tenant_id = :tenant AND t.chain = :chain AND t.height > :before AND t.height <= :height"
-    " UNION SELECT o.vault_id, o.asset FROM holding_breaks o"
-    " WHERE o.tenant_id = :tenant AND o.chain = :chain AND o.state = 'open')"
-    " SELECT h.vault_id, h.asset, h.opening, h.opening_height, s.height AS state_height, s.amount,"
-    " c.height AS last_height, c.state_height AS last_state_height, c.books AS last_books, c.opening AS last_opening,"
-    " c.chain_amount AS last_amount"
-    " FROM due d JOIN holdings h ON h.tenant_id = :tenant AND h.vault_id = d.vault_id AND h.asset = d.asset"
-    " CROSS JOIN LATERAL (SELECT * FROM holding_states n WHERE n.tenant_id = :tenant AND n.vault_id = h.vault_id"
-    " AND n.asset = h.asset AND n.height <= :height ORDER BY n.height DESC LIMIT 1) AS s"
-    " LEFT JOIN LATERAL (SELECT * FROM holding_comparisons m WHERE m.tenant_id = :tenant AND m.vault_id = h.vault_id"
-    " AND m.asset = h.asset ORDER BY m.height DESC LIMIT 1) AS c ON true"
-    " WHERE h.opening IS NOT NULL ORDER BY h.vault_id, h.asset"
+_AMOUNTS = text(
+    "SELECT w.vault_id, w.asset, s.amount FROM unnest(CAST(:vaults AS uuid[]), CAST(:assets AS text[])) AS w(vault_id, asset)"
+    " CROSS JOIN LATERAL (SELECT n.amount FROM holding_states n WHERE n.tenant_id = :tenant AND n.vault_id = w.vault_id"
+    " AND n.asset = w.asset AND n.height <= :height"
+    " AND NOT is_replaced(n.tenant_id, n.chain, n.branch, n.height) ORDER BY n.height DESC LIMIT 1) AS s"
 )
 _KEPT = text(
     "SELECT s.*, v.account, h.opening, h.opening_height FROM holdings h"
     " JOIN vaults v ON v.tenant_id = :tenant AND v.id = h.vault_id"
     " CROSS JOIN LATERAL (SELECT * FROM holding_states n WHERE n.tenant_id = :tenant AND n.vault_id = h.vault_id"
-    " AND n.asset = h.asset AND n.height <= :height ORDER BY n.height DESC LIMIT 1) AS s"
+    " AND n.asset = h.asset AND n.height <= :height"
+    " AND NOT is_replaced(n.tenant_id, n.chain, n.branch, n.height) ORDER BY n.height DESC LIMIT 1) AS s"
     " WHERE h.tenant_id = :tenant AND h.vault_id = ANY(CAST(:vaults AS uuid[])) ORDER BY h.vault_id, h.asset"
+)
+# Only where anything of the tenant's stands above, so that this table grows with what it changes.
+_REWIND = text(
+    "INSERT INTO chain_rewinds (tenant_id, chain, number, height)"
+    " SELECT CAST(:tenant AS integer), CAST(:chain AS text), holding_branch(CAST(:tenant AS integer), CAST(:chain AS text)) + 1,"
+    " CAST(:height AS bigint)"
+    " WHERE EXISTS (SELECT 1 FROM holding_states s WHERE s.tenant_id = :tenant AND s.chain = :chain AND s.height > :height)"
+    " OR EXISTS (SELECT 1 FROM account_states a WHERE a.tenant_id = :tenant AND a.chain = :chain AND a.height > :height)"
+    " OR CAST(:deep AS boolean)"
 )
 
 
@@ -104,6 +97,20 @@ async def load_known(session: ReadSession, keys: Sequence[Key]) -> dict[Key, Kno
         )
         for row in rows
     }
+
+
+async def load_amounts(session: ReadSession, keys: Sequence[Key], height: int) -> dict[Key, int]:
+    """What these holdings held after their newest blocks up to a height. Those that no block has touched are missing."""
+    rows = await session.conn.execute(
+        _AMOUNTS,
+        {
+            "tenant": session.tenant,
+            "height": height,
+            "vaults": [vault for vault, _ in keys],
+            "assets": [asset.text for _, asset in keys],
+        },
+    )
+    return {(VaultId(row.vault_id), parse_asset_id(row.asset)): int(row.amount) for row in rows}
 
 
 async def insert_states(
@@ -148,9 +155,19 @@ async def open_holding(uow: UnitOfWork, key: Key, *, height: int, opening: int) 
     """From this block on it is compared."""
     await uow.conn.execute(
         update(holdings)
-        .where(*_is(holdings, uow, key), holdings.c.opening.is_(None))
+        .where(*is_key(holdings, uow, key), holdings.c.opening.is_(None))
         .values(opening=opening, opening_height=height)
     )
+
+
+async def change_opening(uow: UnitOfWork, key: Key, opening: int) -> bool:
+    """Say anew what lay in a holding before all that we read. It is compared from now on if it was not. False: no change."""
+    rows = await uow.conn.execute(
+        update(holdings)
+        .where(*is_key(holdings, uow, key), holdings.c.opening.is_distinct_from(opening))
+        .values(opening=opening, opening_height=func.coalesce(holdings.c.opening_height, 0))
+    )
+    return rows.rowcount == 1
 
 
 async def lower_openings(uow: UnitOfWork, booked: Sequence[LateBooking]) -> None:
@@ -162,48 +179,20 @@ async def lower_openings(uow: UnitOfWork, booked: Sequence[LateBooking]) -> None
     await uow.conn.execute(_LOWER, {"tenant": uow.tenant, "rows": json.dumps(rows, default=str)})
 
 
-async def load_due(session: ReadSession, chain: ChainId, height_before: int, height: int) -> list[DueHolding]:
-    """What is to be compared at this final height, in the order of the keys."""
+async def insert_rewind(uow: UnitOfWork, chain: ChainId, height: int, *, deep: bool) -> None:
+    """Note that the chain went back to this height. `deep`: also where no state of the tenant's lies above it."""
+    await uow.conn.execute(_REWIND, {"tenant": uow.tenant, "chain": chain, "height": height, "deep": deep})
+
+
+async def load_branch(session: ReadSession, chain: ChainId) -> int:
+    """How many times what is kept of the chain had to go back."""
     rows = await session.conn.execute(
-        _DUE, {"tenant": session.tenant, "chain": chain, "before": height_before, "height": height}
+        text(
+            "SELECT coalesce(max(number), 0) FROM chain_rewinds WHERE tenant_id = :tenant AND chain = :chain"
+        ),
+        {"tenant": session.tenant, "chain": chain},
     )
-    return [_due(row) for row in rows]
-
-
-async def insert_comparisons(uow: UnitOfWork, compared: Sequence[Comparison]) -> None:
-    """Keep comparisons; one at the same height stays."""
-    if compared:
-        rows = [{"height": each.height, **compared_columns(each)} for each in compared]
-        await uow.conn.execute(
-            _INSERT_COMPARISONS, {"tenant": uow.tenant, "rows": json.dumps(rows, default=str)}
-        )
-
-
-async def find_first_differing(
-    session: ReadSession, key: Key, *, height_after: int, height: int
-) -> tuple[int, str | None] | None:
-    """The first block between these heights in which a transaction is booked otherwise, and that transaction; without one, the
-    first block that touched the holding; None when none did."""
-    table = holding_states
-    rows = await session.conn.execute(
-        select(table.c.height, table.c.differing_tx)
-        .where(*_is(table, session, key), table.c.height > height_after, table.c.height <= height)
-        .order_by(table.c.differing_tx.is_(None), table.c.height)
-        .limit(1)
-    )
-    row = rows.one_or_none()
-    return None if row is None else (row.height, row.differing_tx)
-
-
-async def load_comparisons(
-    session: ReadSession, key: Key, before: int | None, limit: int
-) -> list[Comparison]:
-    """How a holding was compared, newest first, below a height."""
-    query = select(holding_comparisons).where(*_is(holding_comparisons, session, key))
-    if before is not None:
-        query = query.where(holding_comparisons.c.height < before)
-    rows = await session.conn.execute(query.order_by(holding_comparisons.c.height.desc()).limit(limit))
-    return [comparison_of(row) for row in rows]
+    return int(rows.scalar_one())
 
 
 async def load_kept(session: ReadSession, vaults: Collection[VaultId], height: int) -> list[KeptHolding]:
@@ -265,6 +254,8 @@ async def demand_same(
     """Raises StateExistsDifferent when a block is known to have left one of these otherwise."""
     for each in known:
         named = [table.c[name] == each[name] for name in key]
+        if "branch" in table.c:
+            named.append(still_counts(table))
         found = await session.conn.execute(
             select(*(table.c[name] for name in content)).where(
                 table.c.tenant_id == session.tenant, table.c.height == place.height, *named
@@ -276,54 +267,13 @@ async def demand_same(
             )
 
 
-def _is(table: Any, session: ReadSession, key: Key) -> tuple[Any, ...]:
+def is_key(table: Any, session: ReadSession, key: Key) -> tuple[Any, ...]:
     return (table.c.tenant_id == session.tenant, table.c.vault_id == key[0], table.c.asset == key[1].text)
 
 
-def compared_columns(compared: Comparison) -> dict[str, object]:
-    """A comparison as columns, without its height."""
-    return {
-        "vault_id": compared.vault_id,
-        "asset": compared.asset.text,
-        "state_height": compared.state_height,
-        "books": compared.books,
-        "opening": compared.opening,
-        "chain_amount": compared.chain,
-    }
-
-
-def comparison_of(row: Row[Any]) -> Comparison:
-    """The comparison that a row shows."""
-    return Comparison(
-        vault_id=VaultId(row.vault_id),
-        asset=parse_asset_id(row.asset),
-        height=row.height,
-        state_height=row.state_height,
-        books=row.books,
-        opening=row.opening,
-        chain=row.chain_amount,
-    )
-
-
-def _due(row: Row[Any]) -> DueHolding:
-    vault, asset = VaultId(row.vault_id), parse_asset_id(row.asset)
-    last = None
-    if row.last_height is not None:
-        last = Comparison(
-            vault_id=vault,
-            asset=asset,
-            height=row.last_height,
-            state_height=row.last_state_height,
-            books=int(row.last_books),
-            opening=int(row.last_opening),
-            chain=int(row.last_amount),
-        )
-    return DueHolding(
-        vault_id=vault,
-        asset=asset,
-        opening=int(row.opening),
-        opening_height=row.opening_height,
-        state_height=row.state_height,
-        amount=int(row.amount),
-        last=last,
+def still_counts(table: Any, chain: Any = None) -> Any:
+    """The condition that the chain did not go back below a row since. `chain`: where to read its chain, if not in the row."""
+    columns = table.c
+    return ~func.is_replaced(
+        columns.tenant_id, columns.chain if chain is None else chain, columns.branch, columns.height
     )

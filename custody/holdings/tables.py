@@ -30,11 +30,16 @@ from custody.db.columns import (
     uuid_column,
     uuid_key,
 )
-from custody.holdings.transitions import HOLDING_BREAKS
+from custody.holdings.transitions import CHAIN_HALTS, HOLDING_BREAKS
 
 
 def _of_vault() -> ForeignKeyConstraint:
     return ForeignKeyConstraint(["tenant_id", "vault_id"], ["vaults.tenant_id", "vaults.id"])
+
+
+def _branch() -> Column[int]:
+    """How many times the chain had gone back when this was read: a later rewind to a block below it makes it history."""
+    return Column("branch", Integer, primary_key=True, autoincrement=False, server_default="0")
 
 
 def _height(name: str = "height", *, key: bool = False, nullable: bool = False) -> Column[int]:
@@ -48,6 +53,7 @@ holding_states = Table(
     uuid_key("vault_id"),
     Column("asset", Text, primary_key=True),
     _height(key=True),
+    _branch(),
     text_column("chain"),
     Column("present", Boolean, nullable=False),
     amount_column("before"),
@@ -74,6 +80,7 @@ account_states = Table(
     tenant_column(),
     uuid_key("vault_id"),
     _height(key=True),
+    _branch(),
     text_column("chain"),
     Column("present", Boolean, nullable=False),
     Column("sequence", BigInteger, nullable=False),
@@ -116,7 +123,8 @@ holdings = Table(
     uuid_key("vault_id"),
     Column("asset", Text, primary_key=True),
     text_column("chain"),
-    # The first block that was read of it while its asset was listed; from then on it is compared.
+    # The first block that was read of it while its asset was listed; from then on it is compared. 0 where blocks do not show
+    # every change: then the opening is what lay there before all that we read.
     _height("opening_height", nullable=True),
     # With sign: books may have had more than the chain.
     amount_column("opening", nullable=True),
@@ -132,6 +140,7 @@ holding_comparisons = Table(
     uuid_key("vault_id"),
     Column("asset", Text, primary_key=True),
     _height(key=True),
+    _branch(),
     _height("state_height"),
     amount_column("books"),
     amount_column("opening"),
@@ -139,6 +148,20 @@ holding_comparisons = Table(
     created_at(),
     _of_vault(),
     CheckConstraint("state_height <= height", name="state_not_above_books"),
+)
+
+chain_rewinds = Table(
+    "chain_rewinds",
+    metadata,
+    tenant_column(),
+    Column("chain", Text, primary_key=True),
+    # From 1; what is read afterwards is of this branch.
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    # The highest block that is left: whatever an earlier branch says of a block above it is history.
+    _height(),
+    created_at(),
+    CheckConstraint("number > 0 AND height >= 0", name="not_negative"),
+    Index("ix_chain_rewinds_height", "tenant_id", "chain", "height"),
 )
 
 holding_breaks = Table(
@@ -174,4 +197,39 @@ holding_breaks = Table(
         postgresql_where=text("state = 'open'"),
     ),
     Index("ix_holding_breaks_sequence", "tenant_id", "sequence"),
+)
+
+# Of no tenant: a chain stops for all of them.
+chain_halts = Table(
+    "chain_halts",
+    metadata,
+    uuid_key(),
+    Column("sequence", BigInteger, Identity(always=True), nullable=False),
+    text_column("chain"),
+    state_column("state", CHAIN_HALTS),
+    # The newest block that our record and the node's chain share.
+    _height("fork_height"),
+    text_column("fork_hash"),
+    # Our newest block, and up to where it was final to us.
+    _height("our_height"),
+    text_column("our_hash"),
+    _height("final_height"),
+    # The node's newest block when it was found.
+    _height("seen_height"),
+    text_column("seen_hash"),
+    # A person's decision.
+    text_column("decided_by", server_default=""),
+    text_column("note", server_default=""),
+    # Whether credits whose money is gone shall stand, marked as lost.
+    Column("marks_spent", Boolean, nullable=False, server_default=text("false")),
+    # Why the decision could not be carried out; empty while it can.
+    text_column("trouble", server_default=""),
+    created_at(),
+    utc_column("changed_at"),
+    CheckConstraint("fork_height < our_height AND final_height <= our_height", name="fork_below_ours"),
+    CheckConstraint("state = 'halted' OR decided_by <> ''", name="somebody_decided"),
+    Index(
+        "uq_chain_halts_open", "chain", unique=True, postgresql_where=text("state IN ('halted', 'following')")
+    ),
+    Index("ix_chain_halts_sequence", "chain", "sequence"),
 )

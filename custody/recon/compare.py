@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from custody.kernel.assetid import AssetId
+from custody.holdings.model import ChainHalt
+from custody.kernel.assetid import AssetId, native
+from custody.kernel.ids import show_id
 from custody.recon.model import BankLine, BreakKind, ChainReading, Holding, ReconBreak, ReconRow
 
 
@@ -47,6 +49,21 @@ def break_of(row: ReconRow) -> ReconBreak | None:
 
 def _told(what: str, amount: int) -> str:
     return f"{what} {amount}" if amount else ""
+
+
+def halt_break(halt: ChainHalt) -> ReconBreak:
+    """What a halted chain is to reconciliation: nothing of it can be compared until a person has decided."""
+    fork = halt.fork
+    return ReconBreak(
+        kind=BreakKind.NOT_COMPARABLE,
+        owner=f"chain {fork.chain}",
+        owner_id=None,
+        asset=native(fork.chain),
+        books=0,
+        outside=None,
+        detail=f"halted: reorganised to block {fork.fork_height}, below the final {fork.final_height}"
+        f" ({show_id('hlt', halt.id)} is {halt.state})",
+    )
 
 
 def unmatched_lines(

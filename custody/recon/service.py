@@ -60,6 +60,7 @@ async def run(
             await banks.look()
         if vaults.done and banks.done:
             break
+    halted = await vaults.halted()
     async with db.read(tenant) as session:
         trial_balance = await ledger.trial_balance(session)
     rows = (*vaults.rows(), *banks.rows())
@@ -70,7 +71,7 @@ async def run(
         started_at=started_at,
         finished_at=clock.now(),
         rows=rows,
-        breaks=(*trial_breaks(trial_balance), *row_breaks, *banks.line_breaks()),
+        breaks=(*trial_breaks(trial_balance), *halted, *row_breaks, *banks.line_breaks()),
         trial_balance=trial_balance,
     )
     await _record(db, report)

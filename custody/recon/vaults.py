@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from custody.assets import service as assets
+from custody.chains.address import STELLAR, namespace
 from custody.chains.ports import ChainClient
 from custody.db.session import Database, ReadSession
 from custody.deposits import service as deposits
 from custody.deposits.model import Deposit
+from custody.holdings import halts
 from custody.holdings import service as holdings
 from custody.holdings.model import KeptHolding
 from custody.kernel.assetid import AssetId, ChainId
@@ -23,8 +25,8 @@ from custody.kernel.errors import Unavailable
 from custody.kernel.ids import TenantId
 from custody.ledger import service as ledger
 from custody.ledger.model import AccountKind
-from custody.recon.compare import amount_at
-from custody.recon.model import ChainReading, Holding, ReconRow
+from custody.recon.compare import amount_at, halt_break
+from custody.recon.model import ChainReading, Holding, ReconBreak, ReconRow
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault
 
@@ -98,6 +100,16 @@ class VaultComparison:
         """One row per vault and asset."""
         return tuple(watched.row() for watched in self._watched.values())
 
+    async def halted(self) -> tuple[ReconBreak, ...]:
+        """A break for each chain of a vault that is halted: books and chain are of two branches."""
+        found = []
+        async with self._db.read(self._tenant) as session:
+            for chain in sorted({vault.chain for vault in await wallets.list_vaults(session)}):
+                halt = await halts.find_open(session, chain)
+                if halt is not None:
+                    found.append(halt_break(halt))
+        return tuple(found)
+
     async def look(self) -> None:
         """Read the books once and ask the chains about whatever is not yet found equal."""
         async with self._db.read(self._tenant) as session:
@@ -133,7 +145,9 @@ class VaultComparison:
                 if not watched.equal:
                     watched.books = booked.get(asset, 0)
                     watched.height = None if final is None else final.height
-                    watched.kept, watched.from_entries = kept.get(asset), not self._ask_nodes
+                    watched.kept = kept.get(asset)
+                    # Elsewhere a block shows only accounts that it names: what changed unseen is the node's to tell.
+                    watched.from_entries = not self._ask_nodes and namespace(vault.chain) == STELLAR
                     watched.waiting = _waiting(held_back, asset, watched.kept)
 
     def _watch(self, vault: Vault, asset: AssetId) -> _Watched:

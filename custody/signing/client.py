@@ -28,6 +28,7 @@ from custody.policy.model import (
     Scope,
     Window,
 )
+from custody.signing.attestations import is_vouched_for
 from custody.signing.errors import (
     SignerContradicted,
     SignerRefused,
@@ -46,8 +47,9 @@ from custody.signing.model import (
     SignerKey,
     Slot,
     StellarSlot,
+    VouchedKey,
 )
-from signer.protocol import checkpoint, messages, policy_messages
+from signer.protocol import checkpoint, key_batches, messages, policy_messages
 from signer.protocol.wire import FRAME_MAX, MalformedMessage
 
 _LENGTH_BYTES = 4
@@ -62,6 +64,7 @@ class SignerClient:
         self._socket = socket
         self._timeout_s = timeout_s
         self._free = asyncio.Semaphore(connections)
+        self._attesters: dict[TenantId, bytes] = {}
 
     async def health(self) -> SignerHealth:
         """Whether it can sign."""
@@ -96,6 +99,60 @@ class SignerClient:
         return SignerKey(
             key_id=view.key_id, curve=view.curve, public_key=view.public_key, account=view.address
         )
+
+    async def create_keys(
+        self, *, request_id: UUID, tenant: TenantId, purpose: str, count: int
+    ) -> list[VouchedKey]:
+        """So many secp256k1 keys (at most BATCH_MAX), kept wrapped. Idempotent by `request_id`: a lost answer is given again.
+
+        The automatic rule that `create_key` needs has to allow each of them. Where it stops in the middle (SignerRefused), the
+        same request later makes the others.
+        """
+        request = key_batches.CreateKeys(
+            request_id=str(request_id), org=org_name(tenant), vault=purpose, label=purpose, count=count
+        )
+        batch = await self._ask(request, key_batches.KeyBatch)
+        made = self._check_batch(tenant, purpose, batch)
+        if len({key.key_id for key in made}) != count or len(made) != count:
+            raise SignerContradicted("these are not the keys that were asked for", request_id=request_id)
+        return made
+
+    async def vouch_for(self, tenant: TenantId, purpose: str, key_ids: Sequence[str]) -> list[VouchedKey]:
+        """The signer's word, asked for now, for keys that it has. Raises SignerRefused with the reason `unknown_key` when one of
+        them is none of the tenant's."""
+        request = key_batches.AttestKeys(org=org_name(tenant), key_ids=tuple(key_ids))
+        batch = await self._ask(request, key_batches.KeyBatch)
+        if any(key.vault != purpose for key in batch.keys):
+            raise SignerRefused(reason="unknown_key", text="the key is one of another vault")
+        found = self._check_batch(tenant, purpose, batch)
+        if [key.key_id for key in found] != list(key_ids):
+            raise SignerContradicted("the answer is about other keys", tenant=tenant)
+        return found
+
+    async def attester(self, tenant: TenantId) -> bytes:
+        """Public half of the key that vouches for the tenant's keys. Asked of the signer once a process, and learned anew with
+        each answer: it is never taken from a database. Raises SignerRefused for a tenant without keys."""
+        if tenant not in self._attesters:
+            await self.vouch_for(tenant, "", ())
+        return self._attesters[tenant]
+
+    def _check_batch(self, tenant: TenantId, purpose: str, batch: key_batches.KeyBatch) -> list[VouchedKey]:
+        for key in batch.keys:
+            good = is_vouched_for(
+                tenant,
+                purpose,
+                key_id=key.key_id,
+                public_key=key.public_key,
+                attestation=key.attestation,
+                attester=batch.attester,
+            )
+            if batch.org != org_name(tenant) or key.vault != purpose or not good:
+                raise SignerContradicted("a key is not vouched for as it was asked", key_id=key.key_id)
+        self._attesters[tenant] = batch.attester
+        return [
+            VouchedKey(key_id=key.key_id, public_key=key.public_key, attestation=key.attestation)
+            for key in batch.keys
+        ]
 
     async def get_policy(self) -> ApprovalPolicy:
         """The policy that the signer enforces at this moment."""

@@ -17,8 +17,11 @@ from custody.signing.errors import InvalidDecision, InvalidIntent
 from custody.signing.evidence import verify_signature
 from signer.protocol import approvals, canonical
 from signer.protocol.intent import (
+    EvmCancel,
     EvmErc20Transfer,
+    EvmFill,
     EvmIntent,
+    EvmReplace,
     EvmTransfer,
     Intent,
     MemoType,
@@ -160,12 +163,7 @@ def build_payment_intent(
         return _encode(StellarPayment(**header, **payment))
     if memo_type != "none":
         raise InvalidIntent(reason="bad_memo", field="memo")
-    price: _Price = {
-        "chain_id": caps.chain_id,
-        "gas_limit": caps.gas_limit,
-        "max_fee_per_gas": caps.max_fee_per_gas,
-        "max_priority_fee_per_gas": caps.max_priority_fee_per_gas,
-    }
+    price = _price(caps)
     if asset.is_native:
         return _encode(EvmTransfer(**header, **price, destination=destination, amount=amount))
     token = asset.reference.removeprefix(_ERC20)
@@ -224,6 +222,59 @@ def build_memo_required_intent(source: Source, caps: StellarCaps) -> bytes:
     return _encode(StellarMemoRequired(**_header(source), network_id=_network_id(caps), max_fee=caps.max_fee))
 
 
+def build_cancel_intent(source: Source, caps: EvmCaps, *, cancels: bytes) -> bytes:
+    """The bytes of using up a nonce for nothing; `cancels` is the digest of the first intent on it. Raises InvalidIntent."""
+    return _encode(EvmCancel(**_header(source), **_price(caps), cancels=cancels.hex()))
+
+
+def build_fill_intent(source: Source, caps: EvmCaps) -> bytes:
+    """The bytes of using up a nonce that nothing was signed for. Raises InvalidIntent."""
+    return _encode(EvmFill(**_header(source), **_price(caps)))
+
+
+def build_replacement_intent(
+    first: bytes, *, request_id: UUID, policy_version: int, not_before: int, expires_at: int
+) -> bytes:
+    """The bytes of the same effect on the same nonce at another price, under the same caps. Raises InvalidIntent."""
+    value = _decode(first)
+    if not isinstance(value, EvmTransfer | EvmErc20Transfer):
+        raise InvalidIntent(reason="unknown_kind", field="kind")
+    header: _Header = {
+        "org": value.org,
+        "vault": value.vault,
+        "key_id": value.key_id,
+        "chain": value.chain,
+        "request_id": str(request_id),
+        "initiator": value.initiator,
+        "policy_version": policy_version,
+        "not_before": not_before,
+        "expires_at": expires_at,
+        "source": value.source,
+    }
+    price: _Price = {
+        "chain_id": value.chain_id,
+        "gas_limit": value.gas_limit,
+        "max_fee_per_gas": value.max_fee_per_gas,
+        "max_priority_fee_per_gas": value.max_priority_fee_per_gas,
+    }
+    return _encode(
+        EvmReplace(
+            **header,
+            **price,
+            replaces=digest(first).hex(),
+            replaced_kind=canonical.kind_of(value),
+            asset=value.token if isinstance(value, EvmErc20Transfer) else "native",
+            destination=value.destination,
+            amount=value.amount,
+        )
+    )
+
+
+def is_replaceable(intent: bytes) -> bool:
+    """Whether `build_replacement_intent` makes a replacement of it. Raises InvalidIntent."""
+    return isinstance(_decode(intent), EvmTransfer | EvmErc20Transfer)
+
+
 def digest(intent: bytes) -> bytes:
     """The 32 bytes that name this intent everywhere."""
     return canonical.digest(intent)
@@ -250,6 +301,12 @@ def facts_of(intent: bytes) -> Facts:
             amount, fee_max = value.limit, value.max_fee
         case StellarAnchor() | StellarMemoRequired() | StellarFeeBump():
             asset, destination, amount, fee_max = "native", value.source, 0, value.max_fee
+        case EvmCancel() | EvmFill():
+            asset, destination, amount = "native", value.source, 0
+            fee_max = value.gas_limit * value.max_fee_per_gas
+        case EvmReplace():
+            asset, destination, amount = value.asset, value.destination, value.amount
+            fee_max = value.gas_limit * value.max_fee_per_gas
         case EvmTransfer() | EvmErc20Transfer():
             asset = value.token if isinstance(value, EvmErc20Transfer) else "native"
             destination, amount = value.destination, value.amount
@@ -287,7 +344,7 @@ def evm_spend(intent: bytes, price: int) -> int:
     match value:
         case EvmTransfer():
             return value.amount + value.gas_limit * price
-        case EvmErc20Transfer():
+        case EvmErc20Transfer() | EvmCancel() | EvmFill():
             return value.gas_limit * price
         case _:
             raise InvalidIntent(reason="not_evm", field="chain")
@@ -328,6 +385,15 @@ def _header(source: Source) -> _Header:
         "not_before": source.not_before,
         "expires_at": source.expires_at,
         "source": source.account,
+    }
+
+
+def _price(caps: EvmCaps) -> _Price:
+    return {
+        "chain_id": caps.chain_id,
+        "gas_limit": caps.gas_limit,
+        "max_fee_per_gas": caps.max_fee_per_gas,
+        "max_priority_fee_per_gas": caps.max_priority_fee_per_gas,
     }
 
 

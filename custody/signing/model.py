@@ -20,6 +20,18 @@ class SignerKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VouchedKey:
+    """A secp256k1 key for deposits, with the signer's word for it. Checked already: by whom the signer says it is."""
+
+    key_id: str
+    """CKA_ID, hexadecimal."""
+    public_key: bytes
+    """65 bytes, 04‖X‖Y."""
+    attestation: bytes
+    """Ed25519, 64 bytes; see `attestations.is_vouched_for`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HeldKey:
     """One key as the signer shows it to operators."""
 

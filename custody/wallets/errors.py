@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from custody.kernel.errors import Conflict, InvalidInput, InvariantViolated, NotFound
+from custody.kernel.errors import Conflict, InvalidInput, InvariantViolated, NotFound, Unavailable
 
 
 class UnknownCustomer(NotFound):
@@ -59,6 +59,27 @@ class MemosNotKnown(InvalidInput):
 
     code = "memos_not_known"
     public = "Addresses of this chain carry no memo."
+
+
+class DepositPoolEmpty(Unavailable):
+    """No key is ready for a new deposit address. The worker asks the signer for more; nothing was changed."""
+
+    code = "deposit_pool_empty"
+    public = "No deposit address is ready at this moment; repeat the call with the same key."
+
+
+class KeyNotFree(Conflict):
+    """The key is no free one of this tenant's pool."""
+
+    code = "deposit_key_not_free"
+    public = "This key is not waiting in the pool."
+
+
+class KeyNotVouchedFor(InvariantViolated):
+    """The signer does not vouch for a key in the pool: somebody else put it there, and would get the deposits. No address is
+    given out before an operator has set it aside."""
+
+    code = "deposit_key_not_vouched_for"
 
 
 class AccountTaken(InvariantViolated):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from uuid import UUID
 
 from custody.chains.stellar.memo import show_words
 from custody.kernel.assetid import ChainId
@@ -56,7 +57,8 @@ class Vault:
     purpose: str
     """One of VAULT_PURPOSES."""
     wallet_id: WalletId | None
-    """The wallet whose deposit vault this is; None for every other vault."""
+    """The wallet whose deposit vault this is. None for every vault that is no deposit vault, and for the account of a deposit
+    key on a chain where nobody may be credited yet."""
     key_id: str
     """The key's CKA_ID in the HSM, 32 hexadecimal digits."""
     account: str
@@ -104,3 +106,53 @@ class VaultRef:
     """Which."""
     account: str
     """The account it was found by."""
+    is_open: bool = True
+    """False for the account of a deposit key that has no vault on this chain yet, only the name that it will have there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepositKey:
+    """A secp256k1 key made ahead of need. It goes to one wallet, for good; its address is the wallet's on every EVM chain."""
+
+    key_id: str
+    """Its name in the HSM, 32 hexadecimal digits."""
+    account: str
+    """Its address, EIP-55."""
+    public_key: bytes | None
+    """65 bytes; None for a key that was given out before such keys were made ahead, until the signer has vouched for it."""
+    attestation: bytes | None
+    """The signer's signature that the key is its own and this tenant's; None as above."""
+    state: str
+    """One of `transitions.DEPOSIT_KEYS`."""
+    wallet_id: WalletId | None
+    """Whose it is; None while it is free, and when it was set aside."""
+    batch_id: UUID | None
+    """The batch it was made in; None for a key that was not made ahead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyBatch:
+    """Keys that were asked of the signer together."""
+
+    id: UUID
+    """The request's id: the signer answers the same one with the same keys."""
+    size: int
+    """How many."""
+    state: str
+    """One of `transitions.KEY_BATCHES`."""
+    refusal: str
+    """Code of the signer's last refusal; empty when there was none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolDepth:
+    """How a tenant's pool of deposit keys stands."""
+
+    free: int
+    """Keys that wait for a wallet."""
+    taken: int
+    """Keys that wallets have."""
+    set_aside: int
+    """Keys that nobody will get."""
+    asked: KeyBatch | None
+    """The batch that is being made."""

@@ -179,7 +179,7 @@ async def list_vaults(
 
 
 async def list_accounts(session: ReadSession, chain: ChainId, limit: int) -> list[str]:
-    """The accounts of the tenant's vaults on a chain, so many at most."""
+    """The accounts that are the tenant's on a chain, its deposit keys' among them, so many at most."""
     return await store.load_accounts(session, chain, limit)
 
 
@@ -202,10 +202,16 @@ async def list_addresses(session: ReadSession, *wallet_ids: WalletId) -> list[De
 
 
 async def find_vaults(session: ReadSession, chain: ChainId, accounts: Collection[str]) -> list[VaultRef]:
-    """Which of these accounts are vaults, of whichever tenant. For ingestion, which sees every account of a block."""
+    """Which of these accounts are vaults, or could be (`VaultRef.is_open`), of whichever tenant. For ingestion, which sees every
+    account of a block."""
     if not accounts:
         return []
     return await store.find_refs(session, chain, accounts)
+
+
+async def list_watched(session: ReadSession, chain: ChainId, after: str, limit: int) -> list[VaultRef]:
+    """Vaults of a chain, of whichever tenant, in the order of their accounts, after one of them. For ingestion's survey."""
+    return await store.list_refs(session, chain, after, limit)
 
 
 async def attribute(

@@ -8,14 +8,16 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import DateTime, Row, bindparam, func, insert, select, text, update
+from sqlalchemy import DateTime, Row, bindparam, func, insert, select, text, union, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from custody.chains.address import EVM, namespace
 from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.assetid import ChainId
-from custody.kernel.ids import AddressId, CustomerId, TenantId, VaultId, WalletId
+from custody.kernel.ids import AddressId, CustomerId, TenantId, VaultId, WalletId, derived_uuid
 from custody.wallets.model import Customer, DepositAddress, Vault, VaultRef, Wallet
-from custody.wallets.tables import customers, deposit_addresses, vaults, wallets
+from custody.wallets.tables import customers, deposit_addresses, deposit_keys, vaults, wallets
+from custody.wallets.transitions import DEPOSIT_KEYS
 
 
 async def insert_customer(uow: UnitOfWork, customer: Customer) -> None:
@@ -138,6 +140,32 @@ async def insert_vault(uow: UnitOfWork, vault: Vault) -> None:
     )
 
 
+async def name_vault(uow: UnitOfWork, vault: Vault) -> bool:
+    """Give a deposit vault that nobody has yet to its wallet. False when it is somebody's."""
+    rows = await uow.conn.execute(
+        update(vaults)
+        .where(
+            vaults.c.tenant_id == uow.tenant,
+            vaults.c.id == vault.id,
+            vaults.c.purpose == "deposit",
+            vaults.c.wallet_id.is_(None),
+        )
+        .values(wallet_id=vault.wallet_id)
+    )
+    return rows.rowcount == 1
+
+
+async def load_vault_at(session: ReadSession, chain: ChainId, account: str) -> Vault | None:
+    """The tenant's vault with this account."""
+    rows = await session.conn.execute(
+        select(vaults).where(
+            vaults.c.tenant_id == session.tenant, vaults.c.chain == chain, vaults.c.account == account
+        )
+    )
+    row = rows.one_or_none()
+    return None if row is None else vault_of(row)
+
+
 async def request_history(uow: UnitOfWork, vault: Vault, unused_before: datetime | None) -> None:
     """Ask ingestion, through a function of the database, for what the account did in blocks that it has passed. Once a vault."""
     await uow.conn.execute(
@@ -154,7 +182,7 @@ async def load_vault(session: ReadSession, vault_id: VaultId) -> Vault | None:
         select(vaults).where(vaults.c.tenant_id == session.tenant, vaults.c.id == vault_id)
     )
     row = rows.one_or_none()
-    return None if row is None else _vault(row)
+    return None if row is None else vault_of(row)
 
 
 async def load_vaults(session: ReadSession, chain: ChainId | None, purpose: str | None) -> list[Vault]:
@@ -165,14 +193,46 @@ async def load_vaults(session: ReadSession, chain: ChainId | None, purpose: str 
     if purpose is not None:
         query = query.where(vaults.c.purpose == purpose)
     rows = await session.conn.execute(query.order_by(vaults.c.id))
-    return [_vault(row) for row in rows]
+    return [vault_of(row) for row in rows]
 
 
 async def find_refs(session: ReadSession, chain: ChainId, accounts: Collection[str]) -> list[VaultRef]:
-    """Vaults of any tenant behind these accounts, through a function that answers for exact accounts only."""
+    """Vaults and deposit keys of any tenant behind these accounts, through a function that answers for exact accounts only."""
     rows = await session.conn.execute(
         text("SELECT tenant_id, id, account FROM find_vaults(:chain, :accounts)"),
         {"chain": chain, "accounts": list(accounts)},
+    )
+    return [
+        VaultRef(
+            tenant=TenantId(row.tenant_id),
+            vault_id=key_vault_id(TenantId(row.tenant_id), chain, row.account)
+            if row.id is None
+            else VaultId(row.id),
+            account=row.account,
+            is_open=row.id is not None,
+        )
+        for row in rows
+    ]
+
+
+async def load_accounts(session: ReadSession, chain: ChainId, limit: int) -> list[str]:
+    """Accounts that are the tenant's on a chain, in no order, so many at most: those that `find_vaults` knows."""
+    vault_accounts = select(vaults.c.account).where(
+        vaults.c.tenant_id == session.tenant, vaults.c.chain == chain
+    )
+    key_accounts = select(deposit_keys.c.account).where(
+        deposit_keys.c.tenant_id == session.tenant,
+        deposit_keys.c.state != DEPOSIT_KEYS.target_of("set_aside"),
+    )
+    held = union(vault_accounts, key_accounts) if namespace(chain) == EVM else vault_accounts
+    return list((await session.conn.execute(held.limit(limit))).scalars())
+
+
+async def list_refs(session: ReadSession, chain: ChainId, after: str, limit: int) -> list[VaultRef]:
+    """Vaults of any tenant in the order of their accounts, after one of them."""
+    rows = await session.conn.execute(
+        text("SELECT tenant_id, id, account FROM list_vaults(:chain, :after, :limit)"),
+        {"chain": chain, "after": after, "limit": limit},
     )
     return [
         VaultRef(tenant=TenantId(row.tenant_id), vault_id=VaultId(row.id), account=row.account)
@@ -180,14 +240,9 @@ async def find_refs(session: ReadSession, chain: ChainId, accounts: Collection[s
     ]
 
 
-async def load_accounts(session: ReadSession, chain: ChainId, limit: int) -> list[str]:
-    """Accounts of the tenant's vaults on a chain, in no order, so many at most."""
-    rows = await session.conn.execute(
-        select(vaults.c.account)
-        .where(vaults.c.tenant_id == session.tenant, vaults.c.chain == chain)
-        .limit(limit)
-    )
-    return list(rows.scalars())
+def key_vault_id(tenant: TenantId, chain: ChainId, account: str) -> VaultId:
+    """The id of the vault that a deposit key's account has on a chain, whoever opens it first: its wallet, or what arrives."""
+    return VaultId(derived_uuid("vault of a deposit key", tenant, chain, account))
 
 
 async def take_tag(uow: UnitOfWork, vault_id: VaultId) -> int | None:
@@ -273,7 +328,8 @@ def _wallet(row: Row[Any]) -> Wallet:
     return Wallet(id=WalletId(row.id), customer_id=CustomerId(row.customer_id), name=row.name)
 
 
-def _vault(row: Row[Any]) -> Vault:
+def vault_of(row: Row[Any]) -> Vault:
+    """The vault in a row of its table."""
     return Vault(
         id=VaultId(row.id),
         chain=ChainId(row.chain),

@@ -10,8 +10,18 @@ from custody.withdrawals.slots_stellar import BumpSlot
 from custody.withdrawals.transitions import ATTEMPTS
 
 
-def build_attempt(withdrawal: Withdrawal, sender: Vault, chosen: Slot | BumpSlot, number: int) -> Attempt:
-    """A new attempt in this slot; `sender` is the vault whose sequence or nonce it uses."""
+def new_attempt(
+    withdrawal: Withdrawal,
+    sender: Vault,
+    number: int,
+    chosen: Slot | BumpSlot,
+    *,
+    alternative_of: AttemptId | None = None,
+    intent: bytes | None = None,
+    spends: int = 0,
+) -> Attempt:
+    """An attempt in its first state; `sender` is the vault whose sequence or nonce it uses. `spends`: EVM, wei that the sender
+    must hold for it."""
     slot = chosen.slot if isinstance(chosen, BumpSlot) else chosen
     bounds = chosen if isinstance(chosen, StellarSlot | BumpSlot) else None
     return Attempt(
@@ -34,6 +44,9 @@ def build_attempt(withdrawal: Withdrawal, sender: Vault, chosen: Slot | BumpSlot
         succeeded=None,
         fee_paid=None,
         included_at=None,
+        alternative_of=alternative_of,
+        intent=intent,
+        spends=spends,
     )
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, exists, func, insert, select, update
 
 from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.assetid import ChainId
 from custody.kernel.errors import IllegalTransition
 from custody.kernel.ids import AttemptId, VaultId, WithdrawalId
 from custody.withdrawals.model import Attempt, OwnTransaction
-from custody.withdrawals.tables import OPEN_ATTEMPT, attempts, withdrawals
+from custody.withdrawals.tables import OPEN_ATTEMPT, attempts
 from custody.withdrawals.transitions import ATTEMPTS
 
 IN_FLIGHT = ("reserved", "signed", "broadcast")
@@ -37,6 +37,9 @@ async def insert_attempt(uow: UnitOfWork, new: Attempt, *, exclusive: bool) -> N
             max_time=new.max_time,
             fee_bid=new.fee_bid,
             priority_fee=new.priority_fee,
+            alternative_of=new.alternative_of,
+            intent=new.intent,
+            spends=new.spends,
             sends=0,
             last_answer="",
             changed_at=func.clock_timestamp(),
@@ -65,16 +68,31 @@ async def load_attempts_of(session: ReadSession, ids: Collection[WithdrawalId]) 
 
 
 async def load_open(session: ReadSession, withdrawal_id: WithdrawalId) -> Attempt | None:
-    """The attempt whose end is not known; there is at most one."""
+    """The attempt whose end is not known. There is one, or several for one EVM nonce: then the dearest, which is the newest."""
     rows = await session.conn.execute(
-        select(attempts).where(
+        select(attempts)
+        .where(
             attempts.c.tenant_id == session.tenant,
             attempts.c.withdrawal_id == withdrawal_id,
             attempts.c.state.in_(OPEN_ATTEMPT),
         )
+        .order_by(attempts.c.number.desc())
+        .limit(1)
     )
     row = rows.one_or_none()
     return None if row is None else _attempt(row)
+
+
+async def is_reserved(session: ReadSession, attempt: Attempt) -> bool:
+    """Whether an attempt still waits for the signer's answer. The caller has locked its withdrawal."""
+    rows = await session.conn.execute(
+        select(attempts.c.state).where(
+            attempts.c.tenant_id == session.tenant,
+            attempts.c.id == attempt.id,
+            attempts.c.state == "reserved",
+        )
+    )
+    return rows.one_or_none() is not None
 
 
 async def find_by_hash(session: ReadSession, chain: ChainId, tx_hash: str) -> Attempt | None:
@@ -99,6 +117,7 @@ async def count_in_flight(session: ReadSession, vault_id: VaultId) -> int:
             attempts.c.tenant_id == session.tenant,
             attempts.c.vault_id == vault_id,
             attempts.c.state.in_(IN_FLIGHT),
+            attempts.c.alternative_of.is_(None),
         )
     )
     return int(rows.scalar_one())
@@ -117,23 +136,104 @@ async def taken_slots(session: ReadSession, vault_id: VaultId, at_least: int) ->
     return set(rows.scalars())
 
 
-async def load_commitments(session: ReadSession, vault_id: VaultId) -> list[tuple[bytes, int]]:
-    """Intent and fee bid of every attempt of a vault that may still reach a block."""
-    rows = await session.conn.execute(
-        select(withdrawals.c.intent, attempts.c.fee_bid)
-        .join_from(
-            attempts,
-            withdrawals,
-            (withdrawals.c.tenant_id == attempts.c.tenant_id)
-            & (withdrawals.c.id == attempts.c.withdrawal_id),
-        )
+async def load_commitments(session: ReadSession, vault_id: VaultId) -> int:
+    """Wei that the EVM attempts of a vault in flight may take: of each nonce what its dearest alternative may."""
+    dearest = (
+        select(func.max(attempts.c.spends).label("spends"))
         .where(
             attempts.c.tenant_id == session.tenant,
             attempts.c.vault_id == vault_id,
             attempts.c.state.in_(IN_FLIGHT),
         )
+        .group_by(attempts.c.sequence)
+        .subquery()
     )
-    return [(row.intent, row.fee_bid) for row in rows]
+    rows = await session.conn.execute(select(func.coalesce(func.sum(dearest.c.spends), 0)))
+    return int(rows.scalar_one())
+
+
+async def is_lost(session: ReadSession, vault_id: VaultId, sequence: int) -> bool:
+    """Whether the signer refused us a nonce because its journal has bytes for it that our rows do not know."""
+    rows = await session.conn.execute(
+        select(attempts.c.id).where(
+            attempts.c.tenant_id == session.tenant,
+            attempts.c.vault_id == vault_id,
+            attempts.c.sequence == sequence,
+            attempts.c.state == "refused",
+            attempts.c.holds_slot,
+        )
+    )
+    return rows.first() is not None
+
+
+async def lowest_in_flight(session: ReadSession, vault_id: VaultId, at_least: int) -> int:
+    """The lowest nonce from `at_least` on that a sent attempt waits on; `at_least` when there is none."""
+    rows = await session.conn.execute(
+        select(func.min(attempts.c.sequence)).where(
+            attempts.c.tenant_id == session.tenant,
+            attempts.c.vault_id == vault_id,
+            attempts.c.sequence >= at_least,
+            attempts.c.state == "broadcast",
+        )
+    )
+    found = rows.scalar_one()
+    return at_least if found is None else int(found)
+
+
+async def highest_in_flight(session: ReadSession, vault_id: VaultId) -> int:
+    """The highest nonce that an attempt waits on; -1 when there is none."""
+    rows = await session.conn.execute(
+        select(func.coalesce(func.max(attempts.c.sequence), -1)).where(
+            attempts.c.tenant_id == session.tenant,
+            attempts.c.vault_id == vault_id,
+            attempts.c.state.in_(IN_FLIGHT),
+        )
+    )
+    return int(rows.scalar_one())
+
+
+async def load_alternatives(session: ReadSession, attempt: Attempt) -> list[Attempt]:
+    """All attempts on an EVM attempt's nonce whose end is not known, this one too: the first, then the others by price."""
+    first = attempt.alternative_of or attempt.id
+    found = await _select(
+        session,
+        (attempts.c.id == first) | (attempts.c.alternative_of == first),
+        attempts.c.state.in_(OPEN_ATTEMPT),
+    )
+    return sorted(found, key=lambda each: (each.alternative_of is not None, each.fee_bid))
+
+
+async def load_overtaken(uow: UnitOfWork, chain: ChainId, height: int) -> list[Attempt]:
+    """Attempts on nonces that a final block used for another attempt."""
+    mined = attempts.alias("mined")
+    used = exists().where(
+        mined.c.tenant_id == attempts.c.tenant_id,
+        mined.c.vault_id == attempts.c.vault_id,
+        mined.c.sequence == attempts.c.sequence,
+        mined.c.state.in_(("included", "confirmed", "failed")),
+        mined.c.max_ledger.is_(None),
+        mined.c.height <= height,
+    )
+    return await _select(
+        uow,
+        attempts.c.chain == chain,
+        attempts.c.state.in_(IN_FLIGHT),
+        attempts.c.max_ledger.is_(None),
+        used,
+    )
+
+
+async def watch(uow: UnitOfWork, attempt: Attempt, height: int) -> None:
+    """Note the block from which on an attempt is the next of its account; once."""
+    await uow.conn.execute(
+        update(attempts)
+        .where(
+            attempts.c.tenant_id == uow.tenant,
+            attempts.c.id == attempt.id,
+            attempts.c.watched_from.is_(None),
+        )
+        .values(watched_from=height)
+    )
 
 
 async def released_until(session: ReadSession, vault_id: VaultId, sequence: int) -> int:
@@ -220,6 +320,21 @@ async def load_included_above(uow: UnitOfWork, chain: ChainId, above: int) -> li
     )
 
 
+async def load_ended_above(session: ReadSession, chain: ChainId, above: int) -> list[Attempt]:
+    """Attempts whose end was booked of blocks above this height."""
+    rows = await session.conn.execute(
+        select(attempts)
+        .where(
+            attempts.c.tenant_id == session.tenant,
+            attempts.c.chain == chain,
+            attempts.c.state.in_(("confirmed", "failed")),
+            attempts.c.height > above,
+        )
+        .order_by(attempts.c.height, attempts.c.withdrawal_id)
+    )
+    return [_attempt(row) for row in rows]
+
+
 async def load_lapsed(uow: UnitOfWork, chain: ChainId, height: int) -> list[Attempt]:
     """Signed attempts that can no longer reach a block, now that this height is final without them."""
     return await _select(
@@ -230,11 +345,11 @@ async def load_lapsed(uow: UnitOfWork, chain: ChainId, height: int) -> list[Atte
     )
 
 
-async def _select(uow: UnitOfWork, *conditions: Any) -> list[Attempt]:
-    rows = await uow.conn.execute(
+async def _select(session: ReadSession, *conditions: Any) -> list[Attempt]:
+    rows = await session.conn.execute(
         select(attempts)
-        .where(attempts.c.tenant_id == uow.tenant, *conditions)
-        .order_by(attempts.c.withdrawal_id)
+        .where(attempts.c.tenant_id == session.tenant, *conditions)
+        .order_by(attempts.c.withdrawal_id, attempts.c.number)
     )
     return [_attempt(row) for row in rows]
 
@@ -260,4 +375,8 @@ def _attempt(row: Row[Any]) -> Attempt:
         succeeded=row.succeeded,
         fee_paid=row.fee_paid,
         included_at=row.included_at,
+        alternative_of=None if row.alternative_of is None else AttemptId(row.alternative_of),
+        intent=row.intent,
+        spends=row.spends,
+        watched_from=row.watched_from,
     )

@@ -75,6 +75,20 @@ class NotPooled(InvalidInput):
     public = "Only an omnibus vault asks its senders for a memo."
 
 
+class NonceNotPending(Conflict):
+    """No transaction of this withdrawal waits for a block on a nonce that a cancel could take; or a cancel waits already."""
+
+    code = "nonce_not_pending"
+    public = "The withdrawal has no transaction whose nonce could be cancelled now."
+
+
+class NotOvertaken(Conflict):
+    """No final transaction of that hash, unknown to us, has used the nonce of this withdrawal."""
+
+    code = "not_overtaken"
+    public = "That transaction did not use this withdrawal's nonce, or is not final, or is not known to be a stranger's."
+
+
 class ChainBehind(Unavailable):
     """Our own ingestion has not reached the chain's present; a reservation now could not be bounded."""
 

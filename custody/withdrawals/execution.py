@@ -16,26 +16,24 @@ from sqlalchemy.exc import SQLAlchemyError
 from custody.approvals import service as approvals
 from custody.chains.address import STELLAR, namespace
 from custody.chains.errors import UnsupportedChain
-from custody.chains.ports import ChainClient, FeeQuote, SubmissionStatus
+from custody.chains.ports import ChainClient, SubmissionStatus
 from custody.db.session import UnitOfWork
-from custody.kernel.assetid import ChainId, native
+from custody.kernel.assetid import ChainId
 from custody.kernel.errors import CustodyError, InvariantViolated, Unavailable
 from custody.kernel.ids import TenantId, WithdrawalId
 from custody.ledger import service as ledger
-from custody.signing import intents
 from custody.signing.errors import SignerRefused
-from custody.signing.model import SignedTransaction, Slot, StellarSlot
+from custody.signing.model import SignedTransaction
 from custody.wallets import service as wallets
-from custody.wallets.model import Vault
-from custody.withdrawals import attempt_store, fee_bumps, reserving_stellar, store
-from custody.withdrawals.attempt_slots import build_attempt, slot_of
+from custody.withdrawals import attempt_store, fee_bumps, store
+from custody.withdrawals import evm_execution as evm
+from custody.withdrawals import reserving_stellar as stellar
+from custody.withdrawals.attempt_slots import slot_of
 from custody.withdrawals.errors import SlotContested, UnknownWithdrawal
 from custody.withdrawals.model import Attempt, Withdrawal
 from custody.withdrawals.moves import WORKER, move
 from custody.withdrawals.ports import Means
 from custody.withdrawals.settlement import claim_stray, lock_hash, release
-from custody.withdrawals.slots import EvmView, Wait, choose_evm
-from custody.withdrawals.slots_stellar import BumpSlot, Needless
 
 _log = structlog.get_logger(__name__)
 
@@ -61,20 +59,6 @@ class Failure:
     """Which."""
     error: Exception
     """Why."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """What a node said about a vault just before a reservation."""
-
-    head: int
-    """Newest block."""
-    sequence: int
-    """Next sequence number or nonce."""
-    holds: int
-    """Atomic units of the chain's own currency."""
-    quote: FeeQuote
-    """Going price."""
 
 
 async def advance(means: Means, tenant: TenantId, withdrawal_id: WithdrawalId) -> str:
@@ -126,6 +110,8 @@ async def _step(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
             return await _reserve(means, tenant, withdrawal)
         case "signing":
             return await _sign(means, tenant, withdrawal, _given(attempt))
+        case "broadcasting" if attempt is not None and attempt.state == "reserved":
+            return await _sign(means, tenant, withdrawal, attempt)
         case "broadcasting":
             return await _send(means, tenant, withdrawal, _given(attempt))
         case "rejected":
@@ -138,17 +124,17 @@ async def _step(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
 async def _reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bool:
     """Commit a slot. Asks signer and chain first: a slot is not taken while nobody could sign or send."""
     async with means.db.read(tenant) as session:
-        vault = await wallets.get_vault(session, withdrawal.sender_id)
-        stellar = namespace(vault.chain) == STELLAR
-        its_turn = not stellar or await reserving_stellar.is_its_turn(session, withdrawal)
+        sender = await wallets.get_vault(session, withdrawal.sender_id)
+        on_stellar = namespace(sender.chain) == STELLAR
+        its_turn = not on_stellar or await stellar.is_its_turn(session, withdrawal)
     if not its_turn:
-        await _look_again(means, tenant, withdrawal, reserving_stellar.TURN_S)
+        await _look_again(means, tenant, withdrawal, stellar.TURN_S)
         return False
     await means.signer.health()
-    client = _client(means, vault.chain)
-    asked = await (reserving_stellar.ask(client, withdrawal, vault) if stellar else _ask(client, vault))
+    client = _client(means, sender.chain)
+    asked = await (stellar.ask(client, withdrawal, sender) if on_stellar else evm.ask(client, sender))
     async with means.db.unit_of_work(tenant) as uow:
-        await uow.lock(f"slots/{tenant}/{vault.id}")
+        await uow.lock(f"slots/{tenant}/{sender.id}")
         locked = await store.lock_withdrawal(uow, withdrawal.id)
         if locked is None or locked.state != withdrawal.state:
             return True
@@ -157,59 +143,9 @@ async def _reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bo
         if means.clock.now() >= locked.expires_at:
             await _close(uow, locked)
             return False
-        chosen: Slot | BumpSlot | Needless | Wait
-        if isinstance(asked, reserving_stellar.Asked):
-            chosen = await reserving_stellar.choose(uow, means, locked, vault, asked)
-        else:
-            chosen = await _choose_evm(uow, locked, vault, asked)
-        if isinstance(chosen, Needless):
-            # The system takes back what it asked for itself; nothing is held for it.
-            event = "cancel" if locked.state == "approved" else "refuse"
-            await move(uow, locked, event, actor=WORKER, reason=chosen.reason)
-            return False
-        return await _write_slot(uow, locked, vault, chosen)
-
-
-async def _ask(client: ChainClient, vault: Vault) -> _Asked:
-    """What the node says now. Network only."""
-    return _Asked(
-        head=(await client.head()).height,
-        sequence=await client.next_sequence(vault.account),
-        holds=(await client.balance(vault.account, native(vault.chain), None)).amount,
-        quote=await client.fees(),
-    )
-
-
-async def _choose_evm(uow: UnitOfWork, withdrawal: Withdrawal, vault: Vault, asked: _Asked) -> Slot | Wait:
-    price, tip = intents.price_caps(withdrawal.intent)
-    committed = await attempt_store.load_commitments(uow, vault.id)
-    view = EvmView(
-        next_nonce=asked.sequence,
-        taken=await attempt_store.taken_slots(uow, vault.id, asked.sequence),
-        spendable=asked.holds - sum(intents.evm_spend(intent, bid) for intent, bid in committed),
-        quote=asked.quote,
-    )
-    return choose_evm(
-        view,
-        spend_at=lambda bid: intents.evm_spend(withdrawal.intent, bid),
-        max_fee_per_gas=price,
-        max_priority_fee_per_gas=tip,
-    )
-
-
-async def _write_slot(
-    uow: UnitOfWork, withdrawal: Withdrawal, vault: Vault, chosen: Slot | BumpSlot | Wait
-) -> bool:
-    if isinstance(chosen, Wait):
-        _log.info("withdrawal.waits", withdrawal_id=str(withdrawal.id), reason=chosen.reason)
-        await store.look_again(uow, withdrawal, chosen.look_in_s)
-        return False
-    earlier = await attempt_store.load_attempts(uow, withdrawal.id)
-    attempt = build_attempt(withdrawal, vault, chosen, len(earlier) + 1)
-    await attempt_store.insert_attempt(uow, attempt, exclusive=isinstance(chosen, StellarSlot))
-    if withdrawal.state == "approved":
-        await move(uow, withdrawal, "reserve", actor=WORKER, detail={"sequence": attempt.sequence})
-    return True
+        if isinstance(asked, stellar.Asked):
+            return await stellar.reserve(uow, means, locked, sender, asked)
+        return await evm.reserve(uow, means, locked, sender, asked)
 
 
 async def _close(uow: UnitOfWork, withdrawal: Withdrawal) -> None:
@@ -227,13 +163,15 @@ async def _sign(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
     async with means.db.read(tenant) as session:
         decisions = await approvals.list_for(session, withdrawal.digest)
     try:
-        signed = await means.signer.sign(withdrawal.intent, decisions, slot_of(attempt))
+        signed = await means.signer.sign(attempt.intent or withdrawal.intent, decisions, slot_of(attempt))
     except SignerRefused as refusal:
         return await _refused(means, tenant, withdrawal, attempt, refusal.reason)
     async with means.db.unit_of_work(tenant) as uow:
         await lock_hash(uow, attempt.chain, signed.tx_hash)
         locked = await store.lock_withdrawal(uow, withdrawal.id)
         if locked is not None and locked.state == withdrawal.state:
+            if not await attempt_store.is_reserved(uow, attempt):
+                return True
             await _store_bytes(uow, locked, attempt, signed)
     return True
 
@@ -242,8 +180,9 @@ async def _store_bytes(
     uow: UnitOfWork, withdrawal: Withdrawal, attempt: Attempt, signed: SignedTransaction
 ) -> None:
     stored = await attempt_store.change_attempt(uow, attempt, "sign", tx=signed.tx, tx_hash=signed.tx_hash)
-    moved = await move(uow, withdrawal, "sign", actor=WORKER, detail={"tx_hash": signed.tx_hash})
-    await claim_stray(uow, moved, stored)
+    if withdrawal.state == "signing":
+        withdrawal = await move(uow, withdrawal, "sign", actor=WORKER, detail={"tx_hash": signed.tx_hash})
+    await claim_stray(uow, withdrawal, stored)
 
 
 async def _refused(
@@ -253,18 +192,23 @@ async def _refused(
 
     The signer answers with the bytes whenever it has signed this request before, so a refusal proves that it has not.
     """
-    stellar = namespace(attempt.chain) == STELLAR
+    on_stellar = namespace(attempt.chain) == STELLAR
     _log.warning("withdrawal.sign_refused", withdrawal_id=str(withdrawal.id), reason=reason)
     if reason == "already_bound":
         raise SlotContested(withdrawal=str(withdrawal.id), sequence=attempt.sequence)
-    if reason == "slot_used" and stellar:
+    if reason == "slot_used" and on_stellar:
         await _look_again(means, tenant, withdrawal, _RETRY_S)
         return False
-    another_slot = (reason == "bad_binding" and stellar) or (reason == "slot_used" and not stellar)
+    another_slot = (reason == "bad_binding" and on_stellar) or (reason == "slot_used" and not on_stellar)
     async with means.db.unit_of_work(tenant) as uow:
         locked = await store.lock_withdrawal(uow, withdrawal.id)
         if locked is None or locked.state != withdrawal.state:
             return True
+        if not await attempt_store.is_reserved(uow, attempt):
+            return True
+        if locked.state == "broadcasting":
+            await evm.replacement_refused(uow, locked, attempt, reason)
+            return False
         if not another_slot and (commands := release(locked)):
             await ledger.post(uow, *commands)
         # A nonce that the signer's journal knows is spoken for, whatever our rows say; it is not tried again.
@@ -288,7 +232,11 @@ async def _send(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
                 return True
             if now.state == "signed":
                 await attempt_store.change_attempt(uow, now, "send")
-    submission = await _client(means, attempt.chain).submit(attempt.tx, attempt.tx_hash)
+    on_evm = namespace(attempt.chain) != STELLAR
+    if on_evm and await evm.stands_back(means, tenant, withdrawal, attempt):
+        return False
+    client = _client(means, attempt.chain)
+    submission = await client.submit(attempt.tx, attempt.tx_hash)
     answer = f"{submission.status.value} {submission.code}".strip()
     again_s = min(_SEND_AGAIN_S[submission.status] * 2 ** min(attempt.sends, 5), _SEND_AGAIN_MAX_S)
     _log.info("withdrawal.broadcast", withdrawal_id=str(withdrawal.id), tx=attempt.tx_hash, answer=answer)
@@ -297,7 +245,13 @@ async def _send(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
         if locked is not None and locked.state == withdrawal.state:
             await attempt_store.note_answer(uow, attempt, answer)
             await store.look_again(uow, withdrawal, again_s)
-    await fee_bumps.bump_if_stuck(means, tenant, withdrawal)
+    if not on_evm:
+        await fee_bumps.bump_if_stuck(means, tenant, withdrawal)
+        return False
+    # A first refusal may be about the price. One of a replacement is looked at in the next round: the node's quote may lag.
+    refused = submission.status is SubmissionStatus.REFUSED and attempt.alternative_of is None
+    if attempt.sends or refused:
+        return await evm.follow(means, client, tenant, withdrawal, attempt, submission)
     return False
 
 

@@ -15,10 +15,9 @@ import structlog
 from custody.chain_settings import STELLAR_RESERVE
 from custody.chains.address import STELLAR, namespace
 from custody.db.session import ReadSession, UnitOfWork
-from custody.identity.model import Principal
 from custody.kernel.assetid import ChainId, native
 from custody.kernel.errors import Refused, Unavailable
-from custody.kernel.ids import PrincipalId, TenantId, WithdrawalId, derived_uuid
+from custody.kernel.ids import TenantId, WithdrawalId, derived_uuid
 from custody.ledger import postings
 from custody.ledger import service as ledger
 from custody.settings import ChainSettings
@@ -27,27 +26,15 @@ from custody.wallets import service as wallets
 from custody.wallets.model import Vault
 from custody.withdrawals import attempt_store, channel_store, drafts, store
 from custody.withdrawals.model import Attempt, Memo, Withdrawal
-from custody.withdrawals.operations import Operation, build_operation
+from custody.withdrawals.operations import Operation, new_operation
 from custody.withdrawals.ports import Means
 from custody.withdrawals.refills import FEES
 from custody.withdrawals.slots_stellar import bump_due
 
-SYSTEM = "custody-worker"
-"""Who asks for what nobody asked for: fee bumps and refills. As any initiator it can approve nothing."""
 _BUMPED = ("payment", "return")
 """Kinds that are worth a higher fee; a refill is simply asked for again."""
 
 _log = structlog.get_logger(__name__)
-
-
-def system_principal(tenant: TenantId) -> Principal:
-    """The system itself as the one who asks."""
-    return Principal(
-        tenant=tenant,
-        id=PrincipalId(derived_uuid("principal", tenant, SYSTEM)),
-        subject=SYSTEM,
-        scopes=frozenset({"operate"}),
-    )
 
 
 async def bump_if_stuck(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> WithdrawalId | None:
@@ -131,7 +118,7 @@ async def _write(
     chain: ChainSettings,
 ) -> None:
     """The intent, valid no longer than what it is wrapped around. Raises PolicyDenies."""
-    principal = system_principal(uow.tenant)
+    principal = drafts.worker_principal(uow.tenant)
     source = await drafts.source(uow, principal, bump_id, payer, means.settings, means.clock)
     source = replace(source, expires_at=min(source.expires_at, attempt.max_time or source.expires_at))
     caps = replace(drafts.stellar_caps(chain), max_fee=chain.fee_bump_max_stroops)
@@ -144,4 +131,4 @@ async def _write(
         memo=Memo(type="hash", value=inner.digest.hex()),
         intent=intent,
     )
-    await drafts.begin(uow, build_operation(principal, source, payer, operation, means.clock), verdict)
+    await drafts.begin(uow, new_operation(principal, source, payer, operation, means.clock), verdict)

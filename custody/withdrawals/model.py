@@ -13,10 +13,32 @@ from custody.ledger.model import Command
 from custody.policy.model import Approver, Decision, Verdict
 
 MemoType = Literal["none", "id", "text", "hash"]
-Kind = Literal["payment", "return", "change_trust", "anchor", "memo_required", "refill", "fee_bump"]
+Kind = Literal[
+    "payment",
+    "return",
+    "refill",
+    "change_trust",
+    "anchor",
+    "memo_required",
+    "fee_bump",
+    "evm_cancel",
+    "evm_fill",
+]
 
 PAYING: tuple[Kind, ...] = ("payment", "return", "refill")
 """Kinds that hold money until it is paid; the others are operations of a vault on itself."""
+STUCK = (
+    "fee_over_cap",
+    "vault_lacks_gas",
+    "fee_cap_reached",
+    "too_many_replacements",
+    "replacement_refused",
+    "not_mined",
+    "nonce_gap",
+    "nonce_used_elsewhere",
+    "node_refuses",
+)
+"""Why a withdrawal can be stuck; docs/evm-sending.md says what to do about each."""
 UNPAID = ("rejected", "expired", "cancelled", "failed")
 """States in which a withdrawal has ended and its hold is released."""
 
@@ -66,7 +88,8 @@ class Withdrawal:
     """Our id, and the intent's request id."""
     kind: Kind
     """`payment` out of a wallet; `return` out of suspense; `refill` from one vault of ours to another; `change_trust`, `anchor`
-    or `memo_required` by a vault for itself; `fee_bump` by the fee account for another withdrawal."""
+    or `memo_required` by a vault for itself; `fee_bump` by the fee account for another withdrawal; `evm_cancel` and `evm_fill`,
+    which use a nonce up for nothing."""
     state: str
     """One of `transitions.WITHDRAWALS`."""
     wallet_id: WalletId | None
@@ -103,6 +126,10 @@ class Withdrawal:
     """Stellar: the channel that lends its sequence number; None where the vault uses its own."""
     into_id: VaultId | None = None
     """Vault of ours that a refill is for."""
+    target_id: WithdrawalId | None = None
+    """Withdrawal whose nonce an `evm_cancel` takes; none of any other kind."""
+    stuck_reason: str = ""
+    """Why it goes no further by itself and a person should look; empty while it moves. One of `STUCK`."""
 
     @property
     def sender_id(self) -> VaultId:
@@ -176,6 +203,14 @@ class Attempt:
     """Fee that the chain took, in atomic units of its own currency."""
     included_at: datetime | None
     """Time of that block."""
+    alternative_of: AttemptId | None = None
+    """First attempt on its nonce (EVM), of which this is an alternative: the chain takes one of them. None for the first."""
+    intent: bytes | None = None
+    """Canonical bytes of the replacement's own intent; None where the withdrawal's intent is signed."""
+    spends: int = 0
+    """EVM: wei that the vault must hold for it: value, all of its gas, and the fee of a layer below."""
+    watched_from: int | None = None
+    """EVM: newest block when it was first seen to be the next of its account, sent and not mined; none before."""
 
     @property
     def is_fee_bump(self) -> bool:
@@ -239,6 +274,8 @@ class Ending:
     """Those whose transaction is in a final block, succeeded or failed."""
     lapsed: tuple[tuple[Withdrawal, Attempt], ...]
     """Those whose transaction can no longer be included."""
+    overtaken: tuple[tuple[Withdrawal, Attempt], ...]
+    """Attempts whose nonce is final with another one's bytes; each with its withdrawal, which may be the other one's too."""
     strays: tuple[Stray, ...]
     """Transactions that nobody asked for, whose fee was paid all the same."""
     commands: tuple[Command, ...]

@@ -33,6 +33,7 @@ class Operation:
     intent: bytes
     amount: int = 0
     into_id: VaultId | None = None
+    target_id: WithdrawalId | None = None
 
 
 async def request_trustline(
@@ -68,7 +69,7 @@ async def request_trustline(
         intent=intents.build_trustline_intent(source, caps, asset=asset),
     )
     verdict = await drafts.allowed(uow, operation.intent)
-    return await drafts.begin(uow, build_operation(principal, source, vault, operation, clock), verdict)
+    return await drafts.begin(uow, new_operation(principal, source, vault, operation, clock), verdict)
 
 
 async def request_anchor(
@@ -105,7 +106,7 @@ async def request_anchor(
         intent=intents.build_anchor_intent(source, caps, seal_hash=seal_hash),
     )
     verdict = await drafts.allowed(uow, operation.intent)
-    return await drafts.begin(uow, build_operation(principal, source, vault, operation, clock), verdict)
+    return await drafts.begin(uow, new_operation(principal, source, vault, operation, clock), verdict)
 
 
 async def request_memo_required(
@@ -143,13 +144,13 @@ async def request_memo_required(
         intent=intents.build_memo_required_intent(source, caps),
     )
     verdict = await drafts.allowed(uow, operation.intent)
-    return await drafts.begin(uow, build_operation(principal, source, vault, operation, clock), verdict)
+    return await drafts.begin(uow, new_operation(principal, source, vault, operation, clock), verdict)
 
 
-def build_operation(
+def new_operation(
     principal: Principal, source: Source, vault: Vault, operation: Operation, clock: Clock
 ) -> Withdrawal:
-    """The new withdrawal that an operation of a vault is, in its first state."""
+    """The operation as a withdrawal in its first state: no wallet's money."""
     return Withdrawal(
         id=WithdrawalId(source.request_id),
         kind=operation.kind,
@@ -170,4 +171,5 @@ def build_operation(
         created_at=clock.now(),
         changed_at=clock.now(),
         into_id=operation.into_id,
+        target_id=operation.target_id,
     )

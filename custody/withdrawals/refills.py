@@ -23,7 +23,7 @@ from custody.wallets.model import Vault
 from custody.withdrawals import channel_store, drafts, store
 from custody.withdrawals.errors import NotRefillable, WithdrawalExistsDifferent
 from custody.withdrawals.model import NO_MEMO, PastRefill, Withdrawal
-from custody.withdrawals.operations import Operation, build_operation
+from custody.withdrawals.operations import Operation, new_operation
 from custody.withdrawals.transitions import WITHDRAWALS
 
 CHANNELS = "channels"
@@ -87,7 +87,7 @@ async def request_refill(
         amount=amount,
         into_id=into.id,
     )
-    return await drafts.begin(uow, build_operation(principal, source, vault, operation, clock), verdict)
+    return await drafts.begin(uow, new_operation(principal, source, vault, operation, clock), verdict)
 
 
 async def find_refills(

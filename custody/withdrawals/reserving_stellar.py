@@ -16,8 +16,10 @@ from custody.signing import intents
 from custody.signing.model import StellarSlot
 from custody.wallets.model import Vault
 from custody.withdrawals import attempt_store, channel_store, store
+from custody.withdrawals.attempt_slots import new_attempt
 from custody.withdrawals.model import Withdrawal
 from custody.withdrawals.ports import Means
+from custody.withdrawals.reservation import drop, hold_off, take
 from custody.withdrawals.slots import Wait
 from custody.withdrawals.slots_stellar import BumpSlot, Needless, StellarView, choose_bump, choose_stellar
 
@@ -53,7 +55,22 @@ async def ask(client: ChainClient, withdrawal: Withdrawal, sender: Vault) -> Ask
     )
 
 
-async def choose(
+async def reserve(uow: UnitOfWork, means: Means, withdrawal: Withdrawal, sender: Vault, asked: Asked) -> bool:
+    """Commit a slot for it, or have it wait. Returns whether it has one. The caller has locked the sender's slots, and it."""
+    chosen = await _choose(uow, means, withdrawal, sender, asked)
+    if isinstance(chosen, Needless):
+        await drop(uow, withdrawal, chosen.reason)
+        return False
+    if isinstance(chosen, Wait):
+        await hold_off(uow, withdrawal, chosen)
+        return False
+    number = len(await attempt_store.load_attempts(uow, withdrawal.id)) + 1
+    attempt = new_attempt(withdrawal, sender, number, chosen)
+    await take(uow, withdrawal, attempt, exclusive=isinstance(chosen, StellarSlot))
+    return True
+
+
+async def _choose(
     uow: UnitOfWork, means: Means, withdrawal: Withdrawal, sender: Vault, asked: Asked
 ) -> StellarSlot | BumpSlot | Needless | Wait:
     """What the attempt gets, or why it waits."""

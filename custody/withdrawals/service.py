@@ -46,14 +46,23 @@ from custody.withdrawals.model import (
     WithdrawalView,
 )
 from custody.withdrawals.moves import move, snapshot
+from custody.withdrawals.nonce_operations import request_cancel, request_fill
 from custody.withdrawals.operations import request_anchor, request_memo_required, request_trustline
 from custody.withdrawals.payments import draft_payment
 from custody.withdrawals.refills import find_refills, request_refill
-from custody.withdrawals.settlement import end, find_final, observe_transaction, orphan_above, release
+from custody.withdrawals.settlement import (
+    concede,
+    end,
+    find_final,
+    observe_transaction,
+    orphan_above,
+    release,
+)
 from custody.withdrawals.transitions import WITHDRAWALS
 
 __all__ = [
     "cancel",
+    "concede",
     "decide",
     "due",
     "end",
@@ -68,6 +77,8 @@ __all__ = [
     "orphan_above",
     "request",
     "request_anchor",
+    "request_cancel",
+    "request_fill",
     "request_memo_required",
     "request_refill",
     "request_trustline",
@@ -231,6 +242,11 @@ async def find_withdrawals(session: ReadSession, ids: Collection[WithdrawalId]) 
 async def list_attempts(session: ReadSession, ids: Collection[WithdrawalId]) -> list[Attempt]:
     """The attempts of some withdrawals, oldest first: one question for a whole page."""
     return await attempt_store.load_attempts_of(session, ids)
+
+
+async def list_ended_above(session: ReadSession, chain: ChainId, height: int) -> list[Attempt]:
+    """Transactions of ours that ended in blocks above a height: what is at stake when they are replaced."""
+    return await attempt_store.load_ended_above(session, chain, height)
 
 
 async def list_withdrawals(

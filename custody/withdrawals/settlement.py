@@ -12,15 +12,17 @@ from uuid import UUID
 from custody.audit import service as audit
 from custody.db.session import UnitOfWork
 from custody.events import outbox
+from custody.identity.model import Principal
 from custody.kernel.assetid import ChainId, native
 from custody.kernel.errors import InvariantViolated
-from custody.kernel.ids import VaultId, derived_uuid
+from custody.kernel.ids import VaultId, WithdrawalId, derived_uuid
 from custody.kernel.money import Amount
 from custody.ledger import postings
+from custody.ledger import service as ledger
 from custody.ledger.model import Command
 from custody.wallets import service as wallets
 from custody.withdrawals import attempt_store, channel_store, refills, store, stray_store
-from custody.withdrawals.errors import UnknownWithdrawal
+from custody.withdrawals.errors import NotOvertaken, UnknownWithdrawal
 from custody.withdrawals.model import PAYING, Attempt, Ending, OwnTransaction, Stray, Taken, Withdrawal
 from custody.withdrawals.moves import INGESTION, move
 from custody.withdrawals.transitions import ATTEMPTS
@@ -75,21 +77,25 @@ async def include(uow: UnitOfWork, withdrawal: Withdrawal, attempt: Attempt, see
 async def find_final(uow: UnitOfWork, chain: ChainId, height_final: int) -> Ending:
     """Every block of this chain up to this height is ingested and final: what that decides. Idempotent.
 
-    Finds what is included up to there, the Stellar attempts that can no longer be included, and the fees of strays. Call it after
+    Finds what is included up to there, the attempts that can no longer be (past their bound, or on a nonce that is used), and the
+    fees of strays. Call it after
     `observe_transaction` of the same blocks, post the commands together with all else that the height decides, then call `end`.
     Locks the withdrawals.
     """
     await store.raise_height(uow, chain, height_final)
     included = await _with_withdrawals(uow, await attempt_store.load_included(uow, chain, height_final))
     lapsed = await _with_withdrawals(uow, await attempt_store.load_lapsed(uow, chain, height_final))
+    overtaken = await _with_withdrawals(uow, await attempt_store.load_overtaken(uow, chain, height_final))
     strays = await stray_store.load_final(uow, chain, height_final)
     return Ending(
         included=tuple(included),
         lapsed=tuple(lapsed),
+        overtaken=tuple(overtaken),
         strays=tuple(strays),
         commands=(
             *(command for pair in included for command in _ending(*pair)),
             *(command for withdrawal, _ in lapsed for command in release(withdrawal)),
+            *(command for withdrawal in _left_unpaid(overtaken) for command in release(withdrawal)),
             *(command for stray in strays for command in _stray_fee(stray)),
         ),
     )
@@ -101,6 +107,11 @@ async def end(uow: UnitOfWork, ending: Ending) -> None:
         await _end(uow, withdrawal, attempt)
     for withdrawal, attempt in ending.lapsed:
         await _lapse(uow, withdrawal, attempt)
+    for _, attempt in ending.overtaken:
+        await _give_up(uow, attempt)
+    for withdrawal in _left_unpaid(ending.overtaken):
+        event = "lapse" if withdrawal.state == "broadcasting" else "refuse"
+        await move(uow, withdrawal, event, actor=INGESTION, reason="another transaction used its nonce")
     for stray in ending.strays:
         await _change_stray(uow, stray, "book")
 
@@ -115,6 +126,35 @@ async def orphan_above(uow: UnitOfWork, chain: ChainId, height: int) -> None:
         await move(uow, withdrawal, "orphan", actor=INGESTION, detail={"tx_hash": attempt.tx_hash})
     for stray in await stray_store.load_above(uow, chain, height):
         await _change_stray(uow, stray, "orphan")
+
+
+async def concede(
+    uow: UnitOfWork, principal: Principal, withdrawal_id: WithdrawalId, tx_hash: str
+) -> Withdrawal:
+    """A person states that a final transaction which is none of ours used this withdrawal's nonce and did not pay it.
+
+    The hold is released: nothing that was signed for it can be mined any more. Nothing but a person can know what a transaction
+    that we did not make was for; the same bytes may have been made from a copy of our books. Raises UnknownWithdrawal,
+    NotOvertaken. Locks the withdrawal.
+    """
+    withdrawal = await store.lock_withdrawal(uow, withdrawal_id)
+    if withdrawal is None:
+        raise UnknownWithdrawal(id=str(withdrawal_id))
+    newest = await attempt_store.load_open(uow, withdrawal_id)
+    stray = await stray_store.find(uow, withdrawal.asset.chain, tx_hash)
+    if withdrawal.state != "broadcasting" or newest is None or stray is None:
+        raise NotOvertaken(id=str(withdrawal_id), state=withdrawal.state)
+    rivals = await attempt_store.load_alternatives(uow, newest)
+    used = (stray.state, stray.vault_id, stray.sequence) == ("booked", newest.vault_id, newest.sequence)
+    unsettled = [each for each in rivals if each.state == "reserved" or each.withdrawal_id != withdrawal_id]
+    if not used or newest.max_ledger is not None or unsettled:
+        raise NotOvertaken(id=str(withdrawal_id), tx_hash=tx_hash)
+    if commands := release(withdrawal):
+        await ledger.post(uow, *commands)
+    for attempt in rivals:
+        await _give_up(uow, attempt)
+    reason = f"transaction {tx_hash} used its nonce"
+    return await move(uow, withdrawal, "lapse", actor=principal.subject, reason=reason)
 
 
 async def lock_hash(uow: UnitOfWork, chain: ChainId, tx_hash: str) -> None:
@@ -193,6 +233,22 @@ async def _lapse(uow: UnitOfWork, withdrawal: Withdrawal, attempt: Attempt) -> N
     await attempt_store.change_attempt(uow, attempt, "lapse", holds_slot=False)
     detail = {"tx_hash": attempt.tx_hash, "max_ledger": attempt.max_ledger}
     await move(uow, withdrawal, "lapse", actor=INGESTION, reason="lapsed", detail=detail)
+
+
+def _left_unpaid(overtaken: Sequence[tuple[Withdrawal, Attempt]]) -> list[Withdrawal]:
+    """Those of them that end with it: not the one whose other attempt was mined, which is `confirming`."""
+    ending = {
+        withdrawal.id: withdrawal
+        for withdrawal, _ in overtaken
+        if withdrawal.state in ("broadcasting", "signing")
+    }
+    return list(ending.values())
+
+
+async def _give_up(uow: UnitOfWork, attempt: Attempt) -> None:
+    """Its nonce is final with other bytes. Of one that was never signed, or whose bytes were never stored, none can count now."""
+    event = "refuse" if attempt.state == "reserved" else "lapse"
+    await attempt_store.change_attempt(uow, attempt, event, holds_slot=False)
 
 
 async def _with_withdrawals(uow: UnitOfWork, attempts: Sequence[Attempt]) -> list[tuple[Withdrawal, Attempt]]:

@@ -12,8 +12,10 @@ from custody.chains.ports import FeeQuote
 from custody.chains.stellar.results import UNPAID
 from custody.signing.model import FeeSlot, StellarSlot
 from custody.withdrawals.model import Attempt
-from custody.withdrawals.slots import SIGNER_SKEW_S, Wait
+from custody.withdrawals.slots import Wait
 
+SIGNER_SKEW_S = 5
+"""How far the signer's clock may be behind ours when it frees the slot of a lapsed transaction."""
 FEE_MIN = 100
 """Stroops for one operation. Source: Stellar protocol, base fee."""
 REPLACE_FACTOR = 10
@@ -99,7 +101,7 @@ def choose_bump(
         return Needless(reason="bounds passed")
     least = REPLACE_FACTOR * max(BUMP_UNITS * inner.fee_bid, *earlier_bids, 0)
     if least > max_fee:
-        return Wait(reason="fee_over_cap", look_in_s=30)
+        return Wait(reason="bump_over_cap", look_in_s=30)
     bid = min(max(least, BUMP_UNITS * quote.fee_stroops), max_fee)
     return BumpSlot(slot=FeeSlot(fee=bid), max_ledger=inner.max_ledger, max_time=inner.max_time)
 

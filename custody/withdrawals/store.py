@@ -19,6 +19,8 @@ from custody.withdrawals.transitions import WITHDRAWALS
 
 _IN_LINE = ("approved", "signing")
 """States in which a withdrawal wants a slot of its vault."""
+_FILL_AGAIN_S = 3600
+"""How long nobody is asked again to fill a gap after it was refused."""
 
 
 async def insert_withdrawal(uow: UnitOfWork, new: Withdrawal) -> None:
@@ -45,6 +47,7 @@ async def insert_withdrawal(uow: UnitOfWork, new: Withdrawal) -> None:
             initiator=new.initiator,
             principal_id=new.principal_id,
             reason=new.reason,
+            target_id=new.target_id,
             expires_at=new.expires_at,
             created_at=new.created_at,
             changed_at=new.changed_at,
@@ -124,6 +127,8 @@ async def change_state(
             state=WITHDRAWALS.target_of(event),
             changed_at=func.clock_timestamp(),
             next_step_at=_after(look_in_s),
+            stuck_since=None,
+            stuck_reason="",
             **values,
         )
         .returning(withdrawals)
@@ -148,6 +153,57 @@ async def look_again(uow: UnitOfWork, seen: Withdrawal, look_in_s: int | None) -
         )
         .values(next_step_at=_after(look_in_s))
     )
+
+
+async def mark_stuck(uow: UnitOfWork, seen: Withdrawal, reason: str) -> bool:
+    """Note why it goes no further, or with "" that it does again. Returns whether that is new; not in another state than seen."""
+    rows = await uow.conn.execute(
+        update(withdrawals)
+        .where(
+            withdrawals.c.tenant_id == uow.tenant,
+            withdrawals.c.id == seen.id,
+            withdrawals.c.state == seen.state,
+            withdrawals.c.stuck_reason != reason,
+        )
+        .values(stuck_reason=reason, stuck_since=func.clock_timestamp() if reason else None)
+        .returning(withdrawals.c.id)
+    )
+    return rows.one_or_none() is not None
+
+
+async def has_cancel_under_way(session: ReadSession, target_id: WithdrawalId) -> bool:
+    """Whether a cancel of this withdrawal's nonce is asked for and has no bytes yet."""
+    rows = await session.conn.execute(
+        select(withdrawals.c.id).where(
+            withdrawals.c.tenant_id == session.tenant,
+            withdrawals.c.target_id == target_id,
+            withdrawals.c.state.in_(("awaiting_approval", "approved", "signing")),
+        )
+    )
+    return rows.first() is not None
+
+
+async def has_fill_under_way(session: ReadSession, vault_id: VaultId) -> bool:
+    """Whether something is on its way that takes the vault's lowest free nonce, or such a thing was refused lately."""
+    lately = func.clock_timestamp() - timedelta(seconds=_FILL_AGAIN_S)
+    rows = await session.conn.execute(
+        select(withdrawals.c.id)
+        .where(
+            withdrawals.c.tenant_id == session.tenant,
+            withdrawals.c.vault_id == vault_id,
+            withdrawals.c.kind != "evm_cancel",
+            withdrawals.c.state.in_(_IN_LINE)
+            | (
+                (withdrawals.c.kind == "evm_fill")
+                & (
+                    (withdrawals.c.state == "awaiting_approval")
+                    | (withdrawals.c.state.in_(("rejected", "failed")) & (withdrawals.c.changed_at > lately))
+                )
+            ),
+        )
+        .limit(1)
+    )
+    return rows.one_or_none() is not None
 
 
 async def make_first_in_line_due(uow: UnitOfWork, sender_id: VaultId) -> None:
@@ -266,4 +322,6 @@ def _withdrawal(row: Row[Any]) -> Withdrawal:
         changed_at=row.changed_at,
         channel_id=None if row.channel_id is None else VaultId(row.channel_id),
         into_id=None if row.into_id is None else VaultId(row.into_id),
+        target_id=None if row.target_id is None else WithdrawalId(row.target_id),
+        stuck_reason=row.stuck_reason,
     )

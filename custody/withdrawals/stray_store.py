@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from custody.db.session import UnitOfWork
+from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.assetid import ChainId
 from custody.kernel.ids import VaultId
 from custody.withdrawals.model import OwnTransaction, Stray
@@ -43,6 +43,19 @@ async def observe(uow: UnitOfWork, vault_id: VaultId, seen: OwnTransaction) -> b
         .returning(strays.c.tx_hash)
     )
     return rows.one_or_none() is not None
+
+
+async def used_sequences(session: ReadSession, vault_id: VaultId, at_least: int) -> set[int]:
+    """Sequences or nonces of a vault, from `at_least` on, that strays in blocks have used."""
+    rows = await session.conn.execute(
+        select(strays.c.sequence).where(
+            strays.c.tenant_id == session.tenant,
+            strays.c.vault_id == vault_id,
+            strays.c.sequence >= at_least,
+            strays.c.state.in_(("observed", "booked")),
+        )
+    )
+    return set(rows.scalars())
 
 
 async def load_final(uow: UnitOfWork, chain: ChainId, height: int) -> list[Stray]:

@@ -1,7 +1,8 @@
 """Withdrawals, their attempts, what our vaults sent without our knowledge, and how far each chain was ingested.
 
 What the code promises the database enforces: one open attempt per withdrawal, one holder per sequence or nonce, one Stellar
-transaction in flight per sender, bytes that never change once stored. The triggers are in migrations 0004 and 0023.
+transaction in flight per sender, bytes that never change once stored. An EVM nonce may have alternatives beside its first
+attempt, on the same vault and nonce; of all of them one is mined. The triggers are in migrations 0004, 0021 and 0022.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
@@ -42,7 +44,18 @@ withdrawals = Table(
     # Order of arrival; pages go by it.
     Column("sequence", BigInteger, Identity(always=True), nullable=False),
     choice_column(
-        "kind", ("payment", "return", "change_trust", "anchor", "memo_required", "refill", "fee_bump")
+        "kind",
+        (
+            "payment",
+            "return",
+            "refill",
+            "change_trust",
+            "anchor",
+            "memo_required",
+            "fee_bump",
+            "evm_cancel",
+            "evm_fill",
+        ),
     ),
     state_column("state", WITHDRAWALS),
     # Wallet that pays; none for a return, which suspense pays, or an operation on a vault.
@@ -74,18 +87,25 @@ withdrawals = Table(
     utc_column("approved_at", nullable=True),
     # When a worker should look again; none while it waits for people or for the chain.
     utc_column("next_step_at", nullable=True),
+    # Withdrawal whose nonce an `evm_cancel` takes.
+    uuid_column("target_id", nullable=True),
+    # Since when, and why, it goes no further by itself; every move ends it.
+    utc_column("stuck_since", nullable=True),
+    text_column("stuck_reason", server_default=""),
     created_at(),
     utc_column("changed_at"),
     UniqueConstraint("tenant_id", "digest"),
     CheckConstraint(
         "(kind = 'payment' AND wallet_id IS NOT NULL AND amount > 0)"
         " OR (kind IN ('return', 'refill') AND wallet_id IS NULL AND amount > 0)"
-        " OR (kind IN ('change_trust', 'anchor', 'memo_required', 'fee_bump')"
+        " OR (kind IN ('change_trust', 'anchor', 'memo_required', 'fee_bump', 'evm_cancel', 'evm_fill')"
         " AND wallet_id IS NULL AND amount = 0)",
         name="kind_shape",
     ),
     CheckConstraint("(kind = 'refill') = (into_id IS NOT NULL)", name="refill_into_vault"),
     CheckConstraint("channel_id IS NULL OR kind IN ('payment', 'return')", name="channel_pays"),
+    CheckConstraint("(kind = 'evm_cancel') = (target_id IS NOT NULL)", name="cancel_has_target"),
+    CheckConstraint("(stuck_since IS NULL) = (stuck_reason = '')", name="stuck_with_reason"),
     CheckConstraint("octet_length(digest) = 32", name="digest_length"),
     CheckConstraint(
         "(state IN ('rejected', 'expired', 'cancelled', 'failed')) = (reason <> '')",
@@ -137,6 +157,28 @@ Index(
     withdrawals.c.memo,
     postgresql_where=withdrawals.c.kind == "fee_bump",
 )
+Index(
+    "uq_withdrawals_cancel",
+    withdrawals.c.tenant_id,
+    withdrawals.c.target_id,
+    unique=True,
+    postgresql_where=withdrawals.c.state.in_(("awaiting_approval", "approved", "signing"))
+    & withdrawals.c.target_id.is_not(None),
+)
+Index(
+    "uq_withdrawals_fill",
+    withdrawals.c.tenant_id,
+    withdrawals.c.vault_id,
+    unique=True,
+    postgresql_where=withdrawals.c.state.in_(("awaiting_approval", "approved", "signing"))
+    & (withdrawals.c.kind == "evm_fill"),
+)
+Index(
+    "ix_withdrawals_stuck",
+    withdrawals.c.tenant_id,
+    withdrawals.c.stuck_since,
+    postgresql_where=withdrawals.c.stuck_since.is_not(None),
+)
 
 OPEN_ATTEMPT = ("reserved", "signed", "broadcast", "included")
 """States of an attempt whose end is not known."""
@@ -175,6 +217,12 @@ attempts = Table(
     Column("succeeded", Boolean, nullable=True),
     amount_column("fee_paid", nullable=True),
     utc_column("included_at", nullable=True),
+    # EVM: the first attempt on the nonce, where this is an alternative to it; the replacement's own intent; wei that have to be
+    # there; and the node's head when it was first seen to be the next of its account.
+    uuid_column("alternative_of", nullable=True),
+    Column("intent", LargeBinary, nullable=True),
+    amount_column("spends", server_default="0"),
+    Column("watched_from", BigInteger, nullable=True),
     created_at(),
     utc_column("changed_at"),
     UniqueConstraint("tenant_id", "withdrawal_id", "number"),
@@ -193,6 +241,19 @@ attempts = Table(
     CheckConstraint("state <> 'confirmed' OR succeeded", name="confirmed_succeeded"),
     CheckConstraint("state <> 'failed' OR NOT succeeded", name="failed_did_not"),
     CheckConstraint("sequence >= 0 AND sends >= 0 AND number > 0", name="counts"),
+    CheckConstraint("intent IS NULL OR alternative_of IS NOT NULL", name="intent_of_alternative"),
+    CheckConstraint("alternative_of IS NULL OR max_ledger IS NULL", name="alternatives_on_evm"),
+    UniqueConstraint("tenant_id", "id", "vault_id", "sequence", name="uq_withdrawal_attempts_place"),
+    ForeignKeyConstraint(
+        ["tenant_id", "alternative_of", "vault_id", "sequence"],
+        [
+            "withdrawal_attempts.tenant_id",
+            "withdrawal_attempts.id",
+            "withdrawal_attempts.vault_id",
+            "withdrawal_attempts.sequence",
+        ],
+        name="fk_withdrawal_attempts_first",
+    ),
 )
 Index(
     "uq_withdrawal_attempts_slot",
@@ -200,14 +261,30 @@ Index(
     attempts.c.vault_id,
     attempts.c.sequence,
     unique=True,
-    postgresql_where=attempts.c.holds_slot,
+    postgresql_where=attempts.c.holds_slot & attempts.c.alternative_of.is_(None),
 )
 Index(
     "uq_withdrawal_attempts_open",
     attempts.c.tenant_id,
     attempts.c.withdrawal_id,
     unique=True,
-    postgresql_where=attempts.c.state.in_(OPEN_ATTEMPT),
+    postgresql_where=attempts.c.state.in_(OPEN_ATTEMPT) & attempts.c.alternative_of.is_(None),
+)
+Index(
+    "uq_withdrawal_attempts_reserved",
+    attempts.c.tenant_id,
+    attempts.c.alternative_of,
+    unique=True,
+    postgresql_where=(attempts.c.state == "reserved") & attempts.c.alternative_of.is_not(None),
+)
+Index(
+    "uq_withdrawal_attempts_mined",
+    attempts.c.tenant_id,
+    attempts.c.vault_id,
+    attempts.c.sequence,
+    unique=True,
+    postgresql_where=attempts.c.state.in_(("included", "confirmed", "failed"))
+    & attempts.c.max_ledger.is_(None),
 )
 Index(
     "uq_withdrawal_attempts_exclusive",

@@ -40,7 +40,7 @@ WITHDRAWALS = TransitionTable(
         Transition("confirming", "settle", "settled"),
         # The block is final and the transaction failed on chain: the hold is released, the fee is booked.
         Transition("confirming", "fail", "failed"),
-        # Our own ingestion passed the transaction's last possible block without seeing it.
+        # It can never be included: our own ingestion passed its last possible block without it, or its nonce is final otherwise.
         Transition("broadcasting", "lapse", "failed"),
     ),
 )
@@ -51,7 +51,7 @@ ATTEMPTS = TransitionTable(
     (
         # The signer returned the bytes, and they are stored.
         Transition("reserved", "sign", "signed"),
-        # The signer refused; no bytes exist for this slot.
+        # The signer refused, or the nonce is final with other bytes first: none of this attempt are kept.
         Transition("reserved", "refuse", "refused"),
         # The bytes may have reached the network: written before the answer is known, so an unknown answer needs no state.
         Transition("signed", "send", "broadcast"),
@@ -67,7 +67,7 @@ ATTEMPTS = TransitionTable(
         Transition("included", "fail", "failed"),
         # Proved absent before it was noted as sent.
         Transition("signed", "lapse", "lapsed"),
-        # Proved absent: our own chain passed its bound.
+        # Proved absent: our own chain passed its bound, or its nonce is final with other bytes.
         Transition("broadcast", "lapse", "lapsed"),
     ),
 )

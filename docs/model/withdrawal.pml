@@ -166,7 +166,7 @@ reserve:
        :: else
        fi;
 #else
-       /* = custody.withdrawals.slots:choose_evm */
+       /* = custody.withdrawals.evm_slots:choose_evm */
        m = NONE;
        do
        :: (holds_slot(1 - i) && slot[1 - i] == s) || (attempt[i] == refused && slot[i] == s) -> s++

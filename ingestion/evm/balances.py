@@ -2,7 +2,8 @@
 
 For ether the answer finds what shows nowhere else: what a contract sent inside a call where no traces are had, tips of a block,
 ether that a rollup mints. What no movement explains becomes one arrival without a source, placed by block and account.
-For tokens the answer finds contracts that lie: an arrival is believed only when `balanceOf` agrees with the events.
+For tokens the answer finds contracts that lie: an arrival is believed only when `balanceOf` agrees with the events. What came
+all the same stays among the movements, in doubt: the tenant's rule says whether it is refused or a person is asked.
 """
 
 from __future__ import annotations
@@ -76,6 +77,10 @@ def balance_place(block_hash: str, account: str) -> str:
     return f"balance:{block_hash}:{account}"
 
 
+_MONEY_CAME = frozenset(("token_fee_on_transfer", "token_rebasing"))
+"""Lies about how much, not about whether."""
+
+
 def _moved(facts: BlockFacts, ether: AssetId) -> Mapping[tuple[str, AssetId], int]:
     """What the block says that each holding changed by, fees of our own transactions included."""
     moved: dict[tuple[str, AssetId], int] = {}
@@ -127,9 +132,40 @@ def _distrust(facts: BlockFacts, reading: Reading, code: str, said: int) -> Bloc
     gone = facts.departures
     if found == "0":
         gone = tuple(each for each in gone if (each.account, each.asset) != about)
+    came = _doubted(facts, reading, code) if code in _MONEY_CAME else ()
     return replace(
         facts,
-        movements=tuple(each for each in facts.movements if (each.account, each.asset) != about),
+        movements=(*(each for each in facts.movements if (each.account, each.asset) != about), *came),
         departures=gone,
         notices=(*facts.notices, notice),
+    )
+
+
+def _doubted(facts: BlockFacts, reading: Reading, code: str) -> tuple[Movement, ...]:
+    """What the account has more of a token than its events explain, as one arrival in doubt; nothing where events name departures
+    that are not ours. It keeps the place and the source of a single event, so that it is the same after a reorganisation."""
+    account, asset = reading.account, reading.asset
+    if reading.before is None or reading.after is None or _taken(facts, account, asset):
+        return ()
+    about = (account, asset)
+    sent = sum(each.amount for each in facts.departures if (each.account, each.asset) == about)
+    amount = reading.after - reading.before + sent
+    said = [each for each in facts.movements if (each.account, each.asset) == about]
+    if amount <= 0:
+        return ()
+    if len(said) == 1:
+        return (replace(said[0], amount=amount, doubt=code),)
+    place = f"{balance_place(facts.ref.hash, account)}:{asset.reference.partition(':')[2]}"
+    return (
+        Movement(
+            tx_hash=place,
+            ordinal=0,
+            asset=asset,
+            source="",
+            account=account,
+            tag=None,
+            memo="",
+            amount=amount,
+            doubt=code,
+        ),
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from custody.chains.evm.abi import UPGRADED_TOPIC, topic_address
+from custody.kernel.assetid import AssetId
 from ingestion.model import Notice
 
 Listed = Callable[[frozenset[str]], Awaitable[Mapping[str, int]]]
@@ -32,6 +33,11 @@ class TokenState:
     """Implementation after the block below: the slot's word; empty where it was not asked."""
     code_after: str
     """Implementation after the block."""
+
+
+def contract_of(asset: AssetId) -> str:
+    """A token's contract in lower case; empty for ether."""
+    return asset.reference.partition(":")[2].lower()
 
 
 async def nothing_listed(_contracts: frozenset[str]) -> Mapping[str, int]:

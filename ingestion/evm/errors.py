@@ -23,13 +23,6 @@ class UnprovableBlock(Unusable):
     public = "A part of the block cannot be proved."
 
 
-class StateUnavailable(Unusable):
-    """The node no longer has the balances of this block, so that what calls sent cannot be seen: an archive node is needed."""
-
-    code = "ingestion_state_unavailable"
-    public = "The node no longer knows the balances of this block."
-
-
 class LogsOmitted(Unusable):
     """`eth_getLogs` did not name a log that the block's proved receipts hold: the provider leaves logs out."""
 

@@ -54,6 +54,7 @@ def prove_receipts(block: Mapping[str, Any], receipts: Sequence[Mapping[str, Any
             raise _forged(block, "receipts root")
         if reduce(or_, map(receipt_bloom, receipts), 0) != int(block["logsBloom"], 16):
             raise _forged(block, "logs bloom")
+        _prove_logs(block, receipts)
         _prove_gas(block, receipts)
     except Unknown as error:
         return [str(error)]
@@ -70,7 +71,7 @@ def may_hold(block: Mapping[str, Any], wanted: Iterable[int]) -> bool:
 
 
 def _prove_header(block: Mapping[str, Any]) -> None:
-    if header_hash(block) != _bytes(block["hash"]):
+    if _named(header_hash(block)) != block["hash"].lower():
         strange = strange_fields(block)
         if strange:
             raise Unknown(f"a header that may hold {', '.join(strange)[:200]}")
@@ -82,7 +83,7 @@ def _prove_transactions(block: Mapping[str, Any]) -> None:
     if ordered_root(encoded) != _bytes(block["transactionsRoot"]):
         raise _forged(block, "transactions root")
     for tx, raw in zip(block["transactions"], encoded, strict=True):
-        if keccak256(raw) != _bytes(tx["hash"]):
+        if _named(keccak256(raw)) != tx["hash"].lower():
             raise _forged(block, "transaction hash")
 
 
@@ -113,6 +114,21 @@ def _prove_order(block: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]]
         raise _forged(block, "receipts of another block")
 
 
+def _prove_logs(block: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]]) -> None:
+    """Logs name their receipt's transaction and are numbered without a gap: no hash says so, but the first decides whose
+    receipt is looked into, and the second is a part of a deposit's id."""
+    for receipt in receipts:
+        logs = receipt["logs"]
+        if not logs:
+            continue
+        name, first = receipt["transactionHash"].lower(), int(logs[0]["logIndex"], 16)
+        for place, log in enumerate(logs, first):
+            if log["transactionHash"].lower() != name:
+                raise _forged(block, "logs of another transaction")
+            if int(log["logIndex"], 16) != place:
+                raise _forged(block, "places of logs")
+
+
 def _prove_gas(block: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]]) -> None:
     """A receipt's own gas and price are under no hash, but follow from what is. Source: EIP-1559."""
     before = 0
@@ -135,6 +151,11 @@ def _prove_gas(block: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]]) 
 
 def _forged(block: Mapping[str, Any], what: str) -> ForgedBlock:
     return ForgedBlock(height=str(block.get("number"))[:20], block=str(block.get("hash"))[:66], what=what)
+
+
+def _named(digest: bytes) -> str:
+    """A hash as others write it. Names are compared as text: they become ids, for which the bytes alone do not stand."""
+    return "0x" + digest.hex()
 
 
 def _bytes(text: str) -> bytes:

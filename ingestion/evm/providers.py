@@ -6,14 +6,15 @@ credit hangs on it, and what the hash holds is proved (`prove`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import structlog
 
 from custody.chains.ports import Head
+from custody.kernel.assetid import AssetId
 from ingestion.evm.sources import RpcBlocks
 from ingestion.failover import Failover
-from ingestion.model import BlockRef
+from ingestion.model import BlockFacts, BlockRef
 
 _log = structlog.get_logger(__name__)
 
@@ -24,6 +25,16 @@ class EvmProviders(Failover[RpcBlocks]):
     async def tagged(self, tag: str, tip: BlockRef | None) -> Head | None:
         """The block of this tag by the provider that is read from; None where its chain does not hold `tip`."""
         return await self.ask_first(lambda source: source.tagged(tag, tip))
+
+    async def balances(self, block_hash: str, questions: Sequence[tuple[str, AssetId]]) -> list[int | None]:
+        """Each balance after a block, by the first provider that has its state. Raises StateUnavailable where none has."""
+        return await self.ask_first(lambda source: source.balances(block_hash, questions))
+
+    async def fetch_naming(
+        self, height: int, questions: Collection[tuple[str, AssetId]]
+    ) -> BlockFacts | None:
+        """One block as if it had named these accounts; see `RpcBlocks.fetch_naming`."""
+        return await self.ask_first(lambda source: source.fetch_naming(height, questions))
 
     async def witnesses(self, blocks: Mapping[str, int]) -> dict[str, frozenset[str]]:
         """Which providers name these hashes at these heights now. Who rests or does not answer names nothing."""

@@ -71,6 +71,11 @@ class Receipts:
         self._whole: bool | None = None
         self._bits: tuple[frozenset[str], list[int]] = (frozenset(), [])
 
+    @property
+    def are_whole(self) -> bool:
+        """Whether the node gives a block's receipts at once: then nothing that is asked depends on who is ours."""
+        return self._whole is True
+
     async def gather(self, blocks: Sequence[Block], newest: int) -> list[Gathered]:
         """The receipts of blocks that follow each other; `newest` is the chain's newest height. To be proved by the caller."""
         busy = [each for each in blocks if each["transactions"]]

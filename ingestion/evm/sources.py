@@ -6,36 +6,33 @@ What is asked, and why: `prove` (receipts), `inner` (traces), `balances` (what t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import structlog
 
 from custody.chains.errors import RpcRefused
 from custody.chains.evm.abi import parse_quantity
-from custody.chains.evm.address import checksum
 from custody.chains.evm.rpc import EvmRpc
 from custody.chains.jsonrpc import JsonRpc, require_dict, require_list
 from custody.chains.ports import Head
-from custody.kernel.assetid import ChainId
+from custody.kernel.assetid import AssetId, ChainId
 from custody.kernel.errors import CustodyError
 from ingestion.errors import InconsistentNode, NodeLacksTag, TagMissing
-from ingestion.evm import balances, contracts
-from ingestion.evm.encoding import DEPOSIT
-from ingestion.evm.errors import FeeUntold, ForgedBlock, NodeCannotTrace, UnprovableBlock
-from ingestion.evm.inner import DEBUG, TRACE, TRACER, InnerTransfer, of_frames, of_traces
+from ingestion.evm import contracts
+from ingestion.evm.ahead import Ahead
+from ingestion.evm.concerning import Concerning, GatheredBlock
+from ingestion.evm.errors import NodeCannotTrace, UnprovableBlock
+from ingestion.evm.inner import DEBUG, TRACE, TRACER, of_frames, of_traces
 from ingestion.evm.normalize import (
     BLOCK,
-    TokenTransfer,
     hinted_accounts,
     named_accounts,
-    normalize,
-    relevant_hashes,
     token_transfers,
 )
 from ingestion.evm.prove import prove_block, prove_receipts
-from ingestion.evm.receipts import Accounts, Gathered, Receipts, too_many
+from ingestion.evm.receipts import Accounts, Receipts, too_many
 from ingestion.evm.state import StateReader
 from ingestion.model import BlockFacts, BlockRef, Notice
 from ingestion.ports import Watch
@@ -66,23 +63,6 @@ class Means:
     """The tags that the finality rules name: the node must offer them."""
 
 
-@dataclass(slots=True, kw_only=True)
-class _Read:
-    """One block as it is gathered."""
-
-    block: dict[str, Any]
-    receipts: list[dict[str, Any]] | None
-    """All of them; None where none matters."""
-    gathered: Gathered | None
-    inner: list[InnerTransfer]
-    transfers: list[TokenTransfer]
-    notices: list[Notice]
-
-    @property
-    def logs(self) -> list[dict[str, Any]]:
-        return [log for each in self.receipts or [] for log in each.get("logs") or []]
-
-
 class RpcBlocks:
     """Blocks, as far as they concern us. A `ChainSource`."""
 
@@ -102,11 +82,18 @@ class RpcBlocks:
         self._rpc = rpc
         self._client = EvmRpc(chain, rpc, chain_id)
         self._watch = watch
-        self._listed = listed
         self._means = means or Means()
         self._state = StateReader(chain, rpc, refuse=self._means.unprovable_blocks == "refuse")
+        self._concerning = Concerning(
+            chain,
+            self._state,
+            listed,
+            wrapped_native=self._means.wrapped_native,
+            l1_fee=self._means.l1_fee,
+        )
         self._receipts = Receipts(chain, rpc, watch, accounts, sample_every=self._means.sample_every)
         self._newest = 0
+        self._ahead = Ahead(self._ask, BATCH_BLOCKS)
         self._unproved_last = ""
 
     @property
@@ -175,20 +162,40 @@ class RpcBlocks:
 
         Raises ForgedBlock, UnprovableBlock or StateUnavailable when what the node says may not be booked.
         """
-        reads = await self._blocks(first, min(last, first + BATCH_BLOCKS - 1))
-        if self._means.sample_every is not None and not self._newest:
-            await self.head()
-        found = await self._receipts.gather([each.block for each in reads], self._newest)
-        for each, gathered in zip(reads, found, strict=True):
-            each.receipts, each.gathered = gathered.receipts, gathered
-        await asyncio.to_thread(self._prove, reads)
-        await self._add_inner(reads)
-        for each in reads:
-            each.transfers = token_transfers(each.logs, self._means.wrapped_native)
+        last = min(last, first + BATCH_BLOCKS - 1)
+        reads = await self._asked_ahead(first, last) or await self._ask(first, last)
+        if len(reads) == BATCH_BLOCKS and self._receipts.are_whole:
+            self._ahead.ask(first + BATCH_BLOCKS)
+        await self._examine(reads)
         named = [self._named(each) for each in reads]
         everybody = frozenset[str]().union(*named)
         ours = await self._watch(everybody) if everybody else frozenset()
-        return [await self._facts(each, ours & names) for each, names in zip(reads, named, strict=True)]
+        return await self._concerning.read(reads, [ours & names for names in named])
+
+    async def fetch_naming(
+        self, height: int, questions: Collection[tuple[str, AssetId]]
+    ) -> BlockFacts | None:
+        """One block as `fetch` gives it had it named these accounts and moved these tokens for them; None where there is none.
+
+        Accounts that are ours. Raises like `fetch`."""
+        reads = await self._ask(height, height)
+        if not reads:
+            return None
+        await self._examine(reads)
+        ours = await self._watch(self._named(reads[0])) | {account for account, _ in questions}
+        (facts,) = await self._concerning.read(reads, [ours], also=questions)
+        return facts
+
+    async def balances(self, block_hash: str, questions: Sequence[tuple[str, AssetId]]) -> list[int | None]:
+        """Each balance after a block; None where a token's contract does not tell. Raises StateUnavailable."""
+        return await self._state.balances(block_hash, questions)
+
+    async def _examine(self, reads: Sequence[GatheredBlock]) -> None:
+        """Prove what was asked, and read of it what moved."""
+        await asyncio.to_thread(self._prove, reads)
+        for each in reads:
+            self._read_traces(each)
+            each.transfers = token_transfers(each.logs, self._means.wrapped_native)
 
     async def hashes(self, heights: Sequence[int]) -> dict[int, str]:
         """The hashes that the node's chain has at these heights now."""
@@ -201,10 +208,39 @@ class RpcBlocks:
 
     async def aclose(self) -> None:
         """Close the connections."""
+        await self._ahead.abandon()
         await self._rpc.aclose()
 
-    async def _blocks(self, first: int, last: int) -> list[_Read]:
-        reads: list[_Read] = []
+    async def _asked_ahead(self, first: int, last: int) -> list[GatheredBlock]:
+        """What was asked for before, from this height on; nothing where the node's chain has other blocks by now.
+
+        It has the last of them, so it has all."""
+        reads = (await self._ahead.take(first) or [])[: last - first + 1]
+        if reads:
+            newest = parse_quantity(BLOCK, reads[-1].block.get("number"))
+            known = await self.hashes([newest])
+            if known.get(newest) == _hash_of(reads[-1].block):
+                return reads
+        # What comes after it is as old, or was above the chain's end.
+        await self._ahead.abandon()
+        return []
+
+    async def _ask(self, first: int, last: int) -> list[GatheredBlock]:
+        """Blocks with their receipts and traces, as the node says them."""
+        reads = await self._blocks(first, last)
+        if self._means.sample_every is not None and not self._newest:
+            await self.head()
+        found = await self._receipts.gather([each.block for each in reads], self._newest)
+        for each, gathered in zip(reads, found, strict=True):
+            each.receipts, each.gathered = gathered.receipts, gathered
+        traced = [each for each in reads if each.block["transactions"] and self._is_traced(each.block)]
+        answers = await self._asked([self._trace_call(each.block) for each in traced])
+        for each, answer in zip(traced, answers, strict=True):
+            each.traces = require_list(self._trace_call(each.block)[0], answer)
+        return reads
+
+    async def _blocks(self, first: int, last: int) -> list[GatheredBlock]:
+        reads: list[GatheredBlock] = []
         for answer in await self._rpc.call_all(
             [(BLOCK, [hex(height), True]) for height in range(first, last + 1)]
         ):
@@ -213,10 +249,14 @@ class RpcBlocks:
             block = require_dict(BLOCK, answer)
             if parse_quantity(BLOCK, block.get("number")) != first + len(reads):
                 raise InconsistentNode(chain=self._chain, wanted=first + len(reads))
-            reads.append(_Read(block=block, receipts=None, gathered=None, inner=[], transfers=[], notices=[]))
+            reads.append(
+                GatheredBlock(
+                    block=block, receipts=None, gathered=None, traces=None, inner=[], transfers=[], notices=[]
+                )
+            )
         return reads
 
-    def _prove(self, reads: Sequence[_Read]) -> None:
+    def _prove(self, reads: Sequence[GatheredBlock]) -> None:
         """Raises ForgedBlock, and UnprovableBlock where the settings refuse what cannot be proved."""
         for each in reads:
             unproved = prove_block(each.block)
@@ -244,12 +284,10 @@ class RpcBlocks:
                     Notice(code="unproved_block", account="", asset="", reported="", found=parts)
                 )
 
-    async def _add_inner(self, reads: Sequence[_Read]) -> None:
-        traced = [each for each in reads if each.block["transactions"] and self._is_traced(each.block)]
-        answers = await self._asked([self._trace_call(each.block) for each in traced])
-        read = of_frames if self._means.inner_value == "debug" else of_traces
-        for each, answer in zip(traced, answers, strict=True):
-            each.inner = read(each.block, require_list(self._trace_call(each.block)[0], answer))
+    def _read_traces(self, read: GatheredBlock) -> None:
+        if read.traces is not None:
+            frames = of_frames if self._means.inner_value == "debug" else of_traces
+            read.inner = frames(read.block, read.traces)
 
     def _is_traced(self, block: Mapping[str, Any]) -> bool:
         height = parse_quantity(BLOCK, block.get("number"))
@@ -270,58 +308,9 @@ class RpcBlocks:
             raise InconsistentNode(chain=self._chain, reason="the node has its block no more")
         return answers
 
-    def _named(self, read: _Read) -> frozenset[str]:
+    def _named(self, read: GatheredBlock) -> frozenset[str]:
         named = named_accounts(read.block, read.transfers, read.inner)
         return named if self._is_traced(read.block) else named | hinted_accounts(read.block, read.logs)
-
-    async def _facts(self, read: _Read, ours: frozenset[str]) -> BlockFacts:
-        wanted = set(relevant_hashes(read.block, read.transfers, ours, read.inner)) if ours else set()
-        receipts = {
-            str(each["transactionHash"]).lower(): each
-            for each in read.receipts or []
-            if str(each["transactionHash"]).lower() in wanted
-        }
-        if len(receipts) != len(wanted):
-            raise ForgedBlock(block=read.block.get("hash"), what="a receipt is missing")
-        self._demand_whole_fees(read.block, receipts, ours)
-        facts = normalize(
-            self._chain, read.block, receipts, ours, inner=read.inner, wrapped=self._means.wrapped_native
-        )
-        facts = replace(facts, notices=tuple(read.notices))
-        if ours:
-            readings = await self._state.readings(read.block, balances.questions(self._chain, facts, ours))
-            facts = balances.compare(self._chain, facts, readings)
-        upgraded = contracts.upgraded(read.logs)
-        moved = {each.contract for each in read.transfers if each.tx_hash in wanted}
-        if upgraded or moved:
-            told = await self._state.tokens(
-                read.block, await self._listed(frozenset(upgraded) | moved), moved
-            )
-            facts = replace(facts, notices=(*facts.notices, *contracts.alarms(upgraded, told)))
-        for each in facts.notices[len(read.notices) :]:
-            _log.error(
-                f"ingestion.{each.code}",
-                chain=self._chain,
-                height=facts.ref.height,
-                account=each.account,
-                asset=each.asset,
-                reported=each.reported,
-                found=each.found,
-            )
-        return facts
-
-    def _demand_whole_fees(
-        self, block: Mapping[str, Any], receipts: Mapping[str, Mapping[str, Any]], ours: frozenset[str]
-    ) -> None:
-        """Raises FeeUntold where `l1_fee` is set and a receipt of our own transaction lacks it: no hash holds that field."""
-        if not self._means.l1_fee:
-            return
-        for tx in block["transactions"]:
-            receipt = receipts.get(str(tx["hash"]).lower())
-            if receipt is None or parse_quantity(BLOCK, tx.get("type") or "0x0") == DEPOSIT:
-                continue
-            if checksum(str(tx["from"])) in ours and receipt.get("l1Fee") is None:
-                raise FeeUntold(chain=self._chain, tx_hash=tx["hash"])
 
 
 def _hash_of(answer: Any) -> str:

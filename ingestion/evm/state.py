@@ -20,9 +20,9 @@ from custody.chains.evm.abi import (
 )
 from custody.chains.jsonrpc import JsonRpc
 from custody.kernel.assetid import AssetId, ChainId
+from ingestion.errors import StateUnavailable
 from ingestion.evm.balances import Reading
 from ingestion.evm.contracts import TokenState
-from ingestion.evm.errors import StateUnavailable
 
 CALL = "eth_call"
 BALANCE = "eth_getBalance"
@@ -56,16 +56,30 @@ class StateReader:
         self._refuse = refuse
 
     async def readings(
-        self, block: Mapping[str, Any], questions: Sequence[tuple[str, AssetId]]
-    ) -> list[Reading]:
-        """Each balance before and after the block. Raises StateUnavailable.
+        self, questions: Sequence[tuple[Mapping[str, Any], Sequence[tuple[str, AssetId]]]]
+    ) -> list[list[Reading]]:
+        """Each balance before and after its block, of several blocks. Raises StateUnavailable.
 
         A token whose call ran and failed tells nothing, and that is an answer. Any other refusal is the node's and is raised: the
         block is asked for again, for what was merely not told must not pass for a lie.
         """
-        places = [{"blockHash": block["parentHash"]}, {"blockHash": block["hash"]}]
-        asked = [_balance_call(account, asset, place) for account, asset in questions for place in places]
-        answers = await self._each(asked)
+        asked = [
+            [_balance_call(account, asset, place) for account, asset in of_block for place in _sides(block)]
+            for block, of_block in questions
+        ]
+        answers = await self._each_of(asked)
+        return [
+            self._read(block, of_block, calls, told)
+            for (block, of_block), calls, told in zip(questions, asked, answers, strict=True)
+        ]
+
+    def _read(
+        self,
+        block: Mapping[str, Any],
+        questions: Sequence[tuple[str, AssetId]],
+        asked: Sequence[tuple[str, Any]],
+        answers: Sequence[Any],
+    ) -> list[Reading]:
         if any(
             isinstance(answer, RpcRefused)
             for (method, _), answer in zip(asked, answers, strict=True)
@@ -84,40 +98,71 @@ class StateReader:
             for place, (account, asset) in enumerate(questions)
         ]
 
+    async def balances(self, block_hash: str, questions: Sequence[tuple[str, AssetId]]) -> list[int | None]:
+        """Each balance after one block; None where a token's contract does not tell. Raises StateUnavailable, like `readings`."""
+        asked = [_balance_call(account, asset, {"blockHash": block_hash}) for account, asset in questions]
+        answers = await self._each(asked)
+        for (method, _), answer in zip(asked, answers, strict=True):
+            if isinstance(answer, RpcRefused) and (method == BALANCE or not _ran_and_failed(answer)):
+                raise StateUnavailable(chain=self._chain, block=block_hash, reason=answer.rpc_message)
+        return [_amount(method, answer) for (method, _), answer in zip(asked, answers, strict=True)]
+
     async def tokens(
-        self, block: Mapping[str, Any], listed: Mapping[str, int], moved: set[str]
-    ) -> list[TokenState]:
-        """The state of listed contracts. Those that did not move for us are not asked: their event is enough."""
-        asked = sorted(set(listed) & moved)
-        places = [{"blockHash": block["parentHash"]}, {"blockHash": block["hash"]}]
-        calls: list[tuple[str, Any]] = []
-        for contract in asked:
-            calls.append((CALL, [{"to": contract, "data": DECIMALS_CALL, "gas": CALL_GAS}, places[1]]))
-            calls += [(SLOT, [contract, IMPLEMENTATION_SLOT, place]) for place in places]
-        answers = await self._each(calls)
-        told = {
-            contract: TokenState(
-                contract=contract,
-                listed_decimals=listed[contract],
-                decimals=_amount(CALL, answers[3 * place]),
-                code_before=_slot(answers[3 * place + 1]),
-                code_after=_slot(answers[3 * place + 2]),
-            )
-            for place, contract in enumerate(asked)
-        }
+        self, questions: Sequence[tuple[Mapping[str, Any], Mapping[str, int], set[str]]]
+    ) -> list[list[TokenState]]:
+        """The state of listed contracts after several blocks: block, contracts with decimals, and which of them moved for us.
+
+        Those that did not move are not asked: their event is enough."""
+        asked: list[list[tuple[str, Any]]] = []
+        for block, listed, moved in questions:
+            below, above = _sides(block)
+            calls: list[tuple[str, Any]] = []
+            for contract in sorted(set(listed) & moved):
+                calls.append((CALL, [{"to": contract, "data": DECIMALS_CALL, "gas": CALL_GAS}, above]))
+                calls += [(SLOT, [contract, IMPLEMENTATION_SLOT, place]) for place in (below, above)]
+            asked.append(calls)
+        answers = await self._each_of(asked)
         return [
-            told.get(contract)
-            or TokenState(
-                contract=contract, listed_decimals=decimals, decimals=None, code_before="", code_after=""
-            )
-            for contract, decimals in sorted(listed.items())
+            _states(listed, sorted(set(listed) & moved), told)
+            for (_, listed, moved), told in zip(questions, answers, strict=True)
         ]
+
+    async def _each_of(self, asked: Sequence[Sequence[tuple[str, Any]]]) -> list[list[Any]]:
+        """The answers to lists of calls, put together into as few requests as they fit in."""
+        answers = iter(await self._each([call for calls in asked for call in calls]))
+        return [[next(answers) for _ in calls] for calls in asked]
 
     async def _each(self, calls: Sequence[tuple[str, Any]]) -> list[Any]:
         answers: list[Any] = []
         for start in range(0, len(calls), BATCH):
             answers += await self._rpc.call_each(calls[start : start + BATCH])
         return answers
+
+
+def _sides(block: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """Before and after the block."""
+    return {"blockHash": block["parentHash"]}, {"blockHash": block["hash"]}
+
+
+def _states(listed: Mapping[str, int], asked: Sequence[str], answers: Sequence[Any]) -> list[TokenState]:
+    """`answers`: three for each contract that was asked, in order."""
+    told = {
+        contract: TokenState(
+            contract=contract,
+            listed_decimals=listed[contract],
+            decimals=_amount(CALL, answers[3 * place]),
+            code_before=_slot(answers[3 * place + 1]),
+            code_after=_slot(answers[3 * place + 2]),
+        )
+        for place, contract in enumerate(asked)
+    }
+    return [
+        told.get(contract)
+        or TokenState(
+            contract=contract, listed_decimals=decimals, decimals=None, code_before="", code_after=""
+        )
+        for contract, decimals in sorted(listed.items())
+    ]
 
 
 def _balance_call(account: str, asset: AssetId, place: Mapping[str, str]) -> tuple[str, Any]:

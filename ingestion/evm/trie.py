@@ -1,64 +1,90 @@
 """The root of an ordered list in a Merkle-Patricia trie: what a header says of its transactions, receipts and withdrawals. Pure.
 
-Only roots are built, from whole lists; nothing is looked up. Keys are the RLP of the index, none of which begins another one.
+Only roots are built, from whole lists; nothing is looked up. Keys are the RLP of the index, none of which begins another one: so
+the number of items alone tells the trie's shape, which is kept for the numbers seen lately.
 Source: the yellow paper, appendix C (hex-prefix), appendix D (trie) and section 4.3.2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from dataclasses import dataclass
+from functools import lru_cache
 
 from custody.chains.evm.address import keccak256
-from ingestion.evm.rlp import encode
-
-Node: TypeAlias = "bytes | list[Node]"
-Leaf: TypeAlias = tuple[tuple[int, ...], bytes]
+from ingestion.evm.rlp import encode, encode_bytes, encode_list
 
 EMPTY_ROOT = keccak256(encode(b""))
 """Root of a list without items."""
+_NOTHING = encode(b"")
+_SHAPES_KEPT = 256
+"""A few hundred kilobytes for blocks of a hundred transactions."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    place: int
+    """Which item it holds."""
+    path: bytes
+    """The rest of its key, encoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Branch:
+    path: bytes
+    """Nibbles that all below share, encoded: an extension above the branch. Empty for none."""
+    children: tuple[_Leaf | _Branch | None, ...]
+    """Sixteen."""
 
 
 def ordered_root(items: Sequence[bytes]) -> bytes:
     """Root of the trie that maps each item's place to the item."""
     if not items:
         return EMPTY_ROOT
-    leaves = sorted((_nibbles(encode(index)), item) for index, item in enumerate(items))
-    return keccak256(encode(_build(leaves, 0)))
+    return keccak256(_encoded(_shape(len(items)), items))
 
 
-def _build(leaves: Sequence[Leaf], depth: int) -> Node:
-    """The node over leaves that share their first `depth` nibbles."""
-    first = leaves[0][0]
-    if len(leaves) == 1:
-        return [_hex_prefix(first[depth:], leaf=True), leaves[0][1]]
-    last = leaves[-1][0]
+@lru_cache(maxsize=_SHAPES_KEPT)
+def _shape(count: int) -> _Leaf | _Branch:
+    """The trie of so many items."""
+    return _build(sorted((encode(place).hex(), place) for place in range(count)), 0)
+
+
+def _build(keys: Sequence[tuple[str, int]], depth: int) -> _Leaf | _Branch:
+    """The node over keys, in hex, that share their first `depth` nibbles."""
+    first, place = keys[0]
+    if len(keys) == 1:
+        return _Leaf(place, _hex_prefix(first[depth:], leaf=True))
+    last = keys[-1][0]
     shared = depth
     while first[shared] == last[shared]:
         shared += 1
-    if shared > depth:
-        return [_hex_prefix(first[depth:shared], leaf=False), _embed(_build(leaves, shared))]
-    branch: list[Node] = [b""] * 17
-    start = 0
-    for end in range(1, len(leaves) + 1):
-        if end == len(leaves) or leaves[end][0][depth] != leaves[start][0][depth]:
-            branch[leaves[start][0][depth]] = _embed(_build(leaves[start:end], depth + 1))
-            start = end
-    return branch
+    below: dict[str, list[tuple[str, int]]] = {}
+    for key in keys:
+        below.setdefault(key[0][shared], []).append(key)
+    children = [
+        _build(below[nibble], shared + 1) if nibble in below else None for nibble in "0123456789abcdef"
+    ]
+    path = _hex_prefix(first[depth:shared], leaf=False) if shared > depth else b""
+    return _Branch(path, tuple(children))
 
 
-def _embed(node: Node) -> Node:
+def _encoded(node: _Leaf | _Branch, items: Sequence[bytes]) -> bytes:
+    """The node in RLP."""
+    if isinstance(node, _Leaf):
+        return encode_list(node.path + encode_bytes(items[node.place]))
+    below = [_NOTHING if child is None else _reference(_encoded(child, items)) for child in node.children]
+    branch = encode_list(b"".join(below) + _NOTHING)
+    return encode_list(node.path + _reference(branch)) if node.path else branch
+
+
+def _reference(encoded: bytes) -> bytes:
     """A node inside its parent: itself when shorter than a hash, else its hash."""
-    encoded = encode(node)
-    return node if len(encoded) < 32 else keccak256(encoded)
+    return encoded if len(encoded) < 32 else b"\xa0" + keccak256(encoded)
 
 
-def _nibbles(key: bytes) -> tuple[int, ...]:
-    return tuple(half for byte in key for half in (byte >> 4, byte & 15))
-
-
-def _hex_prefix(path: tuple[int, ...], *, leaf: bool) -> bytes:
+def _hex_prefix(path: str, *, leaf: bool) -> bytes:
+    """Nibbles, in hex, and whether the node is a leaf, encoded."""
     odd = len(path) % 2
-    flag = 2 * leaf + odd
-    padded = (flag, *path) if odd else (flag, 0, *path)
-    return bytes(16 * padded[place] + padded[place + 1] for place in range(0, len(padded), 2))
+    flag = f"{2 * leaf + odd:x}"
+    return encode_bytes(bytes.fromhex(flag + path if odd else flag + "0" + path))

@@ -35,7 +35,7 @@ from signer.facts import (
 from signer.governance import adopt_due, change_policy, read_governance
 from signer.journal import Entry
 from signer.key_orders import (
-    FIRST_CHECKPOINT_KEY,
+    FIRST_STATEMENT_KEY,
     Warrant,
     as_request,
     change_state,
@@ -43,8 +43,8 @@ from signer.key_orders import (
     warrant_by_rule,
 )
 from signer.policy.document import parse_policy
+from signer.protocol.attestation import STATEMENT_VAULTS
 from signer.protocol.canonical import MalformedIntent
-from signer.protocol.checkpoint import VAULT as CHECKPOINTS
 from signer.protocol.governance import KeyCreate, KeyStateChange, is_governance
 from signer.protocol.messages import (
     ChangeKey,
@@ -234,9 +234,9 @@ class Replay:
                 raise EvidenceFault("the key is not the one that people approved")
             asked = ChangeKey(intent=fact.intent, approvals=fact.approvals)
             warrant = warrant_by_people(past, intent, digest, asked)
-        elif not fact.rule and fact.vault == CHECKPOINTS:
+        elif not fact.rule and fact.vault in STATEMENT_VAULTS:
             check_first_key(past.state, request)
-            warrant = FIRST_CHECKPOINT_KEY
+            warrant = FIRST_STATEMENT_KEY
         else:
             warrant = warrant_by_rule(past, request)
         if past.decided or warrant.approvals != fact.approvals:

@@ -19,6 +19,7 @@ from signer.protocol.intent import (
     EvmErc20Approve,
     EvmErc20Sweep,
     EvmErc20Transfer,
+    EvmFill,
     EvmIntent,
 )
 from signer.protocol.messages import EvmBinding
@@ -107,7 +108,7 @@ def _fields(intent: EvmIntent, binding: EvmBinding, effect: EvmCall | EvmCancel)
 def _call_of(effect: EvmCall | EvmCancel) -> tuple[str, int, bytes]:
     """Return to, value and data."""
     match effect:
-        case EvmCancel():
+        case EvmCancel() | EvmFill():
             return effect.source, 0, b""
         case EvmErc20Transfer() | EvmErc20Sweep():
             return effect.token, 0, ERC20_TRANSFER + _words(effect.destination, effect.amount)
@@ -196,7 +197,7 @@ def _check_fields(
 
 def _same_effect(to: str, value: int, data: bytes, effect: EvmCall | EvmCancel) -> bool:
     match effect:
-        case EvmCancel():
+        case EvmCancel() | EvmFill():
             return (to, value, data) == (_lower(effect.source), 0, b"")
         case EvmErc20Transfer() | EvmErc20Sweep():
             called = (ERC20_TRANSFER, _lower(effect.destination), effect.amount)

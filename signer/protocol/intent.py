@@ -10,6 +10,7 @@ from signer.protocol.intents.evm import (
     EvmErc20Approve,
     EvmErc20Sweep,
     EvmErc20Transfer,
+    EvmFill,
     EvmReplace,
     EvmSweep,
     EvmTransfer,
@@ -39,6 +40,7 @@ __all__ = [
     "EvmErc20Approve",
     "EvmErc20Sweep",
     "EvmErc20Transfer",
+    "EvmFill",
     "EvmIntent",
     "EvmMessage",
     "EvmReplace",
@@ -81,7 +83,7 @@ StellarOperation = (
 )
 """Becomes one operation of a transaction of its own."""
 StellarIntent = StellarOperation | StellarFeeBump
-EvmCall = EvmTransfer | EvmErc20Transfer | EvmSweep | EvmErc20Sweep | EvmErc20Approve
+EvmCall = EvmTransfer | EvmErc20Transfer | EvmSweep | EvmErc20Sweep | EvmErc20Approve | EvmFill
 """Says by itself what the transaction does."""
 EvmIntent = EvmCall | EvmReplace | EvmCancel
 MessageIntent = StellarMessage | EvmMessage

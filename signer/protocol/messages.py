@@ -7,10 +7,11 @@ is told apart by its "type", everything else by its place.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from signer.protocol.approvals import Approval
 from signer.protocol.key_backup import AdmitKey, ExportKeys, WrappedKeyList
+from signer.protocol.key_batches import AttestKeys, CreateKeys, KeyBatch
 from signer.protocol.policy_messages import PolicyChanged, PolicyDocument, PolicyView
 from signer.protocol.wire import dump_message, load_message
 
@@ -317,6 +318,8 @@ class Refused:
 Request = (
     Health
     | CreateKey
+    | CreateKeys
+    | AttestKeys
     | AdmitKey
     | ExportKeys
     | PublicKey
@@ -334,6 +337,7 @@ Response = (
     HealthView
     | KeyView
     | KeyList
+    | KeyBatch
     | WrappedKeyList
     | PolicyView
     | PolicyDocument
@@ -345,42 +349,8 @@ Response = (
     | Refused
 )
 
-_REQUESTS: Mapping[str, type[Any]] = {
-    shape.__name__: shape
-    for shape in (
-        Health,
-        CreateKey,
-        AdmitKey,
-        ExportKeys,
-        PublicKey,
-        ListKeys,
-        GetPolicy,
-        ChangeKey,
-        ChangePolicy,
-        GetPolicyDocument,
-        Explain,
-        Veto,
-        Sign,
-        SignCheckpoint,
-    )
-}
-_RESPONSES: Mapping[str, type[Any]] = {
-    shape.__name__: shape
-    for shape in (
-        HealthView,
-        KeyView,
-        KeyList,
-        WrappedKeyList,
-        PolicyView,
-        PolicyDocument,
-        PolicyChanged,
-        Explained,
-        Vetoed,
-        Signed,
-        SignedCheckpoint,
-        Refused,
-    )
-}
+_REQUESTS: Mapping[str, type[Any]] = {shape.__name__: shape for shape in get_args(Request)}
+_RESPONSES: Mapping[str, type[Any]] = {shape.__name__: shape for shape in get_args(Response)}
 
 
 def dump(message: Request | Response) -> bytes:

@@ -12,18 +12,23 @@ APP = "custody_app"
 CROSSED_BY_A_FUNCTION = {
     "api_keys": "find_api_key looks a secret up before the tenant is known",
     "bank_accounts": "find_bank_account names the tenant of a bank's callback",
-    "vaults": "find_vaults names the tenants of a block's addresses",
+    "deposit_keys": "find_vaults names them on chains where they have no vault yet",
+    "vaults": "find_vaults names the tenants of a block's addresses, list_vaults those of all accounts",
 }
 """Tables whose owner may read across tenants, through one SECURITY DEFINER function each; the application may not."""
 SHARED = {
     "alembic_version": "the schema's version",
     "approval_policies": "a copy of the one signer's policy",
     "assets": "assets are facts of chains",
+    "chain_halts": "a chain stops for all tenants",
     "ingestion_backfills": "ranges of a chain's blocks; they name accounts, nobody's money",
     "ingestion_blocks": "blocks are facts of chains",
     "ingestion_cursors": "one worker follows a chain for all tenants",
+    "ingestion_notices": "what a person should see of a chain's blocks",
+    "ingestion_notices_seen": "who has seen it",
     "ingestion_readings": "how blocks of a chain are read, for all tenants",
     "ingestion_reports": "what a chain's worker says of itself",
+    "ingestion_surveys": "how far the survey over a chain's accounts is",
     "ledger_chart": "the chart of accounts is the same for all",
     "tenants": "the list of tenants",
 }
@@ -33,9 +38,12 @@ HISTORY = {
     "approval_policies",
     "assets",
     "audit_entries",
+    "chain_rewinds",
     "exchange_reversals",
     "exchanges",
     "idempotency_keys",
+    "ingestion_notices",
+    "ingestion_notices_seen",
     "ledger_anchors",
     "ledger_archives",
     "ledger_batches",

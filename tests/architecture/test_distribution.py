@@ -31,11 +31,13 @@ CROSSING = {
     "find_api_key": "a secret is looked up before its tenant is known",
     "find_bank_account": "a bank's callback does not know the tenant",
     "find_vaults": "a block names addresses of any tenant",
+    "list_vaults": "a chain is surveyed for all tenants at once",
 }
 """Functions that ask all tenants at once, and why: distributed, each is one question to every shard."""
 CROSSING_KEYS = {
     "api_keys": "a secret is one principal's in the whole installation",
     "bank_accounts": "an account at a bank belongs to one tenant",
+    "deposit_keys": "an address on all EVM chains belongs to one tenant",
     "vaults": "an account on a chain belongs to one tenant",
 }
 """Tables with a unique key over all tenants, and why: distributed, the key's table stays on the coordinator beside the shards."""

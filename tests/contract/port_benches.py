@@ -247,12 +247,10 @@ def _chain_settings(chain: ChainId, url: str):
     return make_settings().chain(chain).model_copy(update={"rpc_url": url})
 
 
-def make_intent(
-    key: Key, chain: ChainId, *, valid_s: int = 3600, amount: int = 5, purpose: str = "omnibus"
-) -> bytes:
-    """A small payment, with an id of its own."""
+def make_source(key: Key, chain: ChainId, *, valid_s: int = 3600, purpose: str = "omnibus") -> Source:
+    """This key's vault, asking now."""
     now = int(time.time())
-    source = Source(
+    return Source(
         tenant=TenantId(1),
         purpose=purpose,
         key_id=key.key_id,
@@ -264,6 +262,13 @@ def make_intent(
         not_before=now - 60,
         expires_at=now + valid_s,
     )
+
+
+def make_intent(
+    key: Key, chain: ChainId, *, valid_s: int = 3600, amount: int = 5, purpose: str = "omnibus"
+) -> bytes:
+    """A small payment, with an id of its own."""
+    source = make_source(key, chain, valid_s=valid_s, purpose=purpose)
     stellar = StellarCaps(network_passphrase=PASSPHRASE, max_fee=10_000)
     evm = EvmCaps(chain_id=31337, gas_limit=21_000, max_fee_per_gas=10**11, max_priority_fee_per_gas=10**10)
     return intents.build_payment_intent(

@@ -80,6 +80,9 @@ async def test_next_sequence_of_a_chain_that_queues_counts_what_is_queued(bench:
     await bench.client.submit(signed.tx, signed.tx_hash)
     expected = sequence if bench.chain == STELLAR else sequence + 1
     assert await bench.client.next_sequence(bench.key.account) == expected
+    assert await bench.client.mined_sequence(bench.key.account) == sequence
+    await bench.close_block()
+    assert await bench.client.mined_sequence(bench.key.account) == sequence + 1
 
 
 async def test_one_transaction_per_stellar_source_is_queued(bench: ChainBench):

@@ -10,14 +10,20 @@ from dataclasses import replace
 import pytest
 
 from custody.kernel.assetid import ChainId
+from custody.kernel.ids import new_uuid
+from custody.signing import intents
 from custody.signing.errors import SignerRefused, SignerUndecided
+from custody.signing.intents import EvmCaps
+from custody.signing.model import EvmSlot
 from custody.withdrawals.ports import Signer
 from tests.contract.port_benches import (
     COOL_DOWN_S,
     FakeBench,
+    Key,
     RealBench,
     make_intent,
     make_slot,
+    make_source,
     move_slot,
     start_signer,
     veto,
@@ -152,3 +158,59 @@ async def test_bounds_beyond_the_intent_are_no_binding(bench):
     key = await bench.make_key(STELLAR)
     intent = make_intent(key, STELLAR, valid_s=300)
     assert await refused(bench.signer.sign(intent, approvals(intent), make_slot(STELLAR, 7))) == "bad_binding"
+
+
+def replacement(first: bytes) -> bytes:
+    """The same effect again, under the same caps."""
+    now = int(time.time())
+    return intents.build_replacement_intent(
+        first, request_id=new_uuid(), policy_version=1, not_before=now - 60, expires_at=now + 3600
+    )
+
+
+def cancel(key: Key, first: bytes) -> bytes:
+    """Nothing, on the nonce of the first."""
+    caps = EvmCaps(chain_id=31337, gas_limit=21_000, max_fee_per_gas=10**11, max_priority_fee_per_gas=10**10)
+    return intents.build_cancel_intent(make_source(key, EVM), caps, cancels=intents.digest(first))
+
+
+async def test_the_approvals_of_a_payment_stand_for_its_replacement_on_the_same_nonce(bench):
+    key = await bench.make_key(EVM)
+    first, slot = make_intent(key, EVM), make_slot(EVM, 7)
+    assert isinstance(slot, EvmSlot)
+    dearer = EvmSlot(nonce=7, max_fee_per_gas=2 * 10**10, max_priority_fee_per_gas=2 * 10**9)
+    again, given = replacement(first), approvals(first)
+    assert await refused(bench.signer.sign(again, given, dearer)) == "unknown_intent"
+    one = await bench.signer.sign(first, given, slot)
+    assert await refused(bench.signer.sign(again, given, slot)) == "underpriced"
+    assert await refused(bench.signer.sign(again, given, replace(dearer, nonce=8))) == "bad_binding"
+    assert await refused(bench.signer.sign(again, [], dearer)) == "quorum_missing"
+    two = await bench.signer.sign(again, given, dearer)
+    assert two.tx_hash != one.tx_hash
+    assert await bench.signer.sign(again, given, dearer) == two
+    assert await bench.signer.sign(first, given, slot) == one
+
+
+async def test_a_cancel_has_approvals_of_its_own_and_ends_replacements(bench):
+    key = await bench.make_key(EVM)
+    first = make_intent(key, EVM)
+    await bench.signer.sign(first, approvals(first), make_slot(EVM, 7))
+    dearer = EvmSlot(nonce=7, max_fee_per_gas=2 * 10**10, max_priority_fee_per_gas=2 * 10**9)
+    dearest = EvmSlot(nonce=7, max_fee_per_gas=4 * 10**10, max_priority_fee_per_gas=4 * 10**9)
+    asked = cancel(key, first)
+    assert await refused(bench.signer.sign(asked, [], dearer)) == "quorum_missing"
+    await bench.signer.sign(asked, approvals(asked), dearer)
+    assert await refused(bench.signer.sign(replacement(first), approvals(first), dearest)) == "cancelled"
+    more = cancel(key, first)
+    assert await refused(bench.signer.sign(more, approvals(more), dearer)) == "underpriced"
+    await bench.signer.sign(more, approvals(more), dearest)
+
+
+async def test_a_gap_is_filled_once(bench):
+    key = await bench.make_key(EVM)
+    caps = EvmCaps(chain_id=31337, gas_limit=21_000, max_fee_per_gas=10**11, max_priority_fee_per_gas=10**10)
+    fill = intents.build_fill_intent(make_source(key, EVM), caps)
+    signed = await bench.signer.sign(fill, approvals(fill), make_slot(EVM, 7))
+    assert await bench.signer.sign(fill, approvals(fill), make_slot(EVM, 7)) == signed
+    other = make_intent(key, EVM)
+    assert await refused(bench.signer.sign(other, approvals(other), make_slot(EVM, 7))) == "slot_used"

@@ -32,6 +32,9 @@ class FakeChain:
         self.included: list[OwnTransaction] = []
         self.answers: list[Submission] = []
         self.drops = False
+        self.floor = 0
+        self.price = 20
+        self.mines_from = 0
         self.fails_on_chain = False
         self.sent: list[bytes] = []
 
@@ -56,8 +59,22 @@ class FakeChain:
         expected = self.next[source] + (1 if self.stellar else 0)
         if number < expected or (self.stellar and number != expected):
             return Submission(status=SubmissionStatus.REFUSED, code="bad_sequence")
+        if not self.stellar and tx_hash not in self.pool and (refusal := self._outbid(tx, waiting)):
+            return refusal
         self.pool[tx_hash] = tx
         return Submission(status=SubmissionStatus.ACCEPTED)
+
+    def _outbid(self, tx: dict[str, Any], waiting: list[dict[str, Any]]) -> Submission | None:
+        """A node's pool: below the floor nothing enters; a nonce passes to who pays a tenth more, in both prices."""
+        if tx["slot"]["max_fee_per_gas"] < self.floor:
+            return Submission(status=SubmissionStatus.REFUSED, code="underpriced")
+        held = [each for each in waiting if _number(each) == _number(tx)]
+        prices = ("max_fee_per_gas", "max_priority_fee_per_gas")
+        if any(tx["slot"][name] * 10 < each["slot"][name] * 11 for each in held for name in prices):
+            return Submission(status=SubmissionStatus.REFUSED, code="replacement_underpriced")
+        for each in held:
+            self.pool = {name: one for name, one in self.pool.items() if one is not each}
+        return None
 
     async def next_sequence(self, account: str) -> int:
         self.faults.reach("before reserve")
@@ -69,6 +86,9 @@ class FakeChain:
             pending += 1
         return pending
 
+    async def mined_sequence(self, account: str) -> int:
+        return self.next[account] + (1 if self.stellar else 0)
+
     async def head(self) -> Head:
         return Head(height=self.height, hash=f"{self.height:064x}")
 
@@ -78,7 +98,11 @@ class FakeChain:
     async def fees(self) -> FeeQuote:
         if self.stellar:
             return FeeQuote(fee_stroops=FEE)
-        return FeeQuote(max_fee_per_gas_wei=20, max_priority_fee_per_gas_wei=1)
+        return FeeQuote(
+            max_fee_per_gas_wei=self.price,
+            max_priority_fee_per_gas_wei=1,
+            base_fee_per_gas_wei=(self.price - 1) // 2,
+        )
 
     async def verify_network(self) -> None:
         """Always the right one."""
@@ -95,7 +119,7 @@ class FakeChain:
             if self.stellar and self.height >= tx["slot"]["max_ledger"]:
                 continue
             expected = self.next[source] + (1 if self.stellar else 0)
-            if number != expected:
+            if number != expected or (not self.stellar and tx["slot"]["max_fee_per_gas"] < self.mines_from):
                 continue
             self.next[source] += 1
             taken.append(

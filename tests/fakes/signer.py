@@ -22,7 +22,7 @@ from custody.signing.errors import (
     SigningUnknown,
     refusal,
 )
-from custody.signing.model import SignedTransaction, SignerHealth, Slot, StellarSlot
+from custody.signing.model import EvmSlot, SignedTransaction, SignerHealth, Slot, StellarSlot
 from tests.fakes.faults import Faults
 
 
@@ -40,6 +40,8 @@ class FakeSigner:
         self.slots: dict[tuple[str, int], tuple[bytes, int]] = {}
         self.vetoed: set[bytes] = set()
         self.complete_at: dict[bytes, int] = {}
+        self.bound: dict[bytes, bytes] = {}
+        self.alternatives: dict[bytes, list[tuple[str, Slot]]] = {}
 
     async def health(self) -> SignerHealth:
         self._reach()
@@ -91,9 +93,13 @@ class FakeSigner:
 
     def _decide(self, intent: bytes, decisions: Sequence[Decision], slot: Slot) -> SignedTransaction:
         digest, fields, now = intents.digest(intent), intents.show(intent), int(self.clock.now().timestamp())
-        self._verify(intent, decisions)
-        verdict = evaluate(self.policy, intents.facts_of(intent), decisions)
-        used = self.slots.get(_slot_key(fields, slot))
+        judged = self._approved_already(fields) or intent
+        self._verify(judged, decisions)
+        verdict = evaluate(self.policy, intents.facts_of(judged), decisions)
+        named = bytes.fromhex(fields.get("replaces") or fields.get("cancels") or "")
+        if named:
+            self._join(named, fields, slot)
+        used = None if named else self.slots.get(_slot_key(fields, slot))
         refusals: list[tuple[Callable[[], bool], str]] = [
             (lambda: now >= int(fields["expires_at"]), "expired"),
             (lambda: now < int(fields["not_before"]), "not_yet"),
@@ -112,8 +118,46 @@ class FakeSigner:
         shown = hashlib.sha256(tx).hexdigest()
         signed = SignedTransaction(tx=tx, tx_hash=shown if isinstance(slot, StellarSlot) else f"0x{shown}")
         self.journal[digest] = (slot, signed)
-        self.slots[_slot_key(fields, slot)] = (digest, ends)
+        self.bound[digest] = intent
+        if named:
+            self.alternatives.setdefault(named, []).append((fields["kind"], slot))
+        else:
+            self.slots[_slot_key(fields, slot)] = (digest, ends)
         return signed
+
+    def _approved_already(self, fields: dict[str, str]) -> bytes | None:
+        """The first intent on the nonce, where what people approved then holds the replacement too."""
+        if fields["kind"] != "evm_replace":
+            return None
+        first = self.bound.get(bytes.fromhex(fields["replaces"]))
+        if first is None:
+            raise SignerRefused(reason="unknown_intent", text="")
+        held = intents.show(first)
+        within = all(
+            int(fields[name]) <= int(held[name]) for name in ("max_fee_per_gas", "max_priority_fee_per_gas")
+        )
+        return first if within else None
+
+    def _join(self, named: bytes, fields: dict[str, str], slot: Slot) -> None:
+        """An alternative stands on the nonce of the intent that it names, a tenth above all that stands there."""
+        first = self.journal.get(named)
+        if first is None:
+            raise SignerRefused(reason="unknown_intent", text="")
+        others = self.alternatives.get(named, [])
+        if not isinstance(slot, EvmSlot) or not isinstance(first[0], EvmSlot) or slot.nonce != first[0].nonce:
+            raise SignerRefused(reason="bad_binding", text="")
+        if len(others) >= 7:
+            raise SignerRefused(reason="too_many_alternatives", text="")
+        if fields["kind"] == "evm_replace" and any(kind == "evm_cancel" for kind, _ in others):
+            raise SignerRefused(reason="cancelled", text="")
+        for each in (first[0], *(place for _, place in others)):
+            assert isinstance(each, EvmSlot)
+            pairs = (
+                (slot.max_fee_per_gas, each.max_fee_per_gas),
+                (slot.max_priority_fee_per_gas, each.max_priority_fee_per_gas),
+            )
+            if any(new * 10 < old * 11 or new <= old for new, old in pairs):
+                raise SignerRefused(reason="underpriced", text="")
 
     def _cools_down(self, digest: bytes, cool_down_s: int, now: int) -> bool:
         return now < self.complete_at.setdefault(digest, now) + cool_down_s

@@ -95,6 +95,7 @@ SAMPLES: Mapping[str, Mapping[str, Any]] = {
         "amount": 10**18,
     },
     "evm_cancel": {**_GAS, "cancels": EARLIER},
+    "evm_fill": {**_GAS},
     "stellar_message": {"text": 'for "you" \\\\ me\\nnonce 7'},
     "evm_message": {"text": "nonce 7"},
 }

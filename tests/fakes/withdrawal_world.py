@@ -156,6 +156,8 @@ def make_policy(threshold: int = 2, version: int = 1) -> ApprovalPolicy:
                 ("stellar_change_trust", 2**63 - 1),
                 ("stellar_anchor", 0),
                 ("stellar_memo_required", 0),
+                ("evm_cancel", 0),
+                ("evm_fill", 0),
             )
         ),
     )

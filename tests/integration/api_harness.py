@@ -19,6 +19,7 @@ from custody.assets import service as assets
 from custody.bootstrap import App
 from custody.chains.registry import build_clients
 from custody.db.session import Database
+from custody.deposits import key_pool
 from custody.events.wakeup import Waker
 from custody.identity import service as identity
 from custody.kernel.assetid import AssetId, ChainId, parse_asset_id
@@ -126,11 +127,12 @@ class Harness:
 async def running(database: Database) -> AsyncIterator[Harness]:
     """The application with two furnished tenants."""
     settings = make_settings(database.url)
+    signer = FakeKeyMaker()
     app = App(
         settings=settings,
         db=database,
         clients={**build_clients(settings), STELLAR: ReadyReceivers(settings.chain(STELLAR))},
-        signer=FakeKeyMaker(),  # type: ignore[arg-type]  # the API asks it for keys only
+        signer=signer,  # type: ignore[arg-type]  # the API asks it for keys only
         waker=Waker("redis://127.0.0.1:1/0"),
         clock=SystemClock(),
     )
@@ -141,6 +143,8 @@ async def running(database: Database) -> AsyncIterator[Harness]:
             await assets.register(uow, asset, code, decimals)
     tenant = await furnish(database, "acme", 4200)
     other = await furnish(database, "rival", 4300)
+    for each in (tenant, other):
+        await key_pool.refill(database, signer, each.id, low_water=5, batch_size=5)
     transport = httpx.ASGITransport(asgi, raise_app_exceptions=True)
     async with (
         asyncio.TaskGroup() as group,

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from custody.assets import service as assets
+from custody.chains.address import EVM, namespace
 from custody.chains.jsonrpc import JsonRpc
 from custody.db.session import Database
-from custody.deposits import execution
+from custody.deposits import execution, key_pool
 from custody.deposits import service as deposits
 from custody.deposits.model import Deposit
+from custody.holdings import halts
+from custody.identity import service as identity
 from custody.identity.model import Principal
 from custody.kernel.assetid import AssetId, ChainId
 from custody.kernel.clock import SystemClock
@@ -82,7 +85,16 @@ class Desk:
     async def open_omnibus(self) -> Vault:
         return await execution.create_vault(self.db, self.keys, self.principal, self.chain, OMNIBUS_REQUEST)
 
+    async def fill_pool(self, low_water: int = 1, batch_size: int = 3) -> int:
+        """Have keys made ahead, as the worker would."""
+        return await key_pool.refill(
+            self.db, self.keys, self.tenant, low_water=low_water, batch_size=batch_size
+        )
+
     async def issue_address(self, wallet_id: WalletId, request_id: UUID | None = None) -> DepositAddress:
+        """An address; on EVM chains there is always a key for it."""
+        if namespace(self.chain) == EVM:
+            await self.fill_pool()
         return await execution.issue_address(
             self.db,
             self.keys,
@@ -138,6 +150,17 @@ def build_loop(
         metrics=metrics or Metrics(source.chain, SystemClock()),
         status=Status(),
     )
+
+
+async def decide_halt(db: Database, chain: ChainId, *, follow: bool, marks_spent: bool = False) -> None:
+    """A person has looked at the chain's halt and decided."""
+    async with db.unit_of_work(None) as uow:
+        halt = await halts.find_open(uow, chain)
+        assert halt is not None
+        tenants = await identity.list_tenants(uow)
+        await halts.decide(
+            uow, tenants, "olga", halt.id, follow=follow, marks_spent=marks_spent, note="looked"
+        )
 
 
 async def take_fence(db: Database, chain: ChainId) -> int:

@@ -122,8 +122,14 @@ async def test_an_unlisted_asset_waits_in_the_queue_without_decimals(api: Harnes
 
 
 async def test_rules_are_set_and_read(api: Harness) -> None:
-    rule = {"asset": XLM.text, "minimum": "1000", "dust": "10"}
-    made = await api.post("/v1/deposit-rules", rule, scope="operate")
+    asked = {"asset": XLM.text, "minimum": "1000", "dust": "10"}
+    marked = {**asked, "distrusted": "mark"}
+    made = await api.post("/v1/deposit-rules", marked, scope="operate")
+    assert (made.status_code, made.json()) == (200, marked)
+    bad = await api.post("/v1/deposit-rules", {**asked, "distrusted": "believe"}, scope="operate")
+    assert bad.status_code == 422
+    rule = {**asked, "distrusted": "refuse"}
+    made = await api.post("/v1/deposit-rules", asked, scope="operate")
     assert (made.status_code, made.json()) == (200, rule)
     assert (await api.get("/v1/deposit-rules")).json()["data"] == [rule]
     assert (await api.get("/v1/deposit-rules", tenant=api.other)).json()["data"] == []

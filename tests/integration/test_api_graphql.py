@@ -109,7 +109,8 @@ async def test_withdrawals_come_in_pages_with_a_fixed_number_of_statements(api: 
 
 
 async def test_customers_with_their_wallets_take_a_fixed_number_of_statements(api: Harness) -> None:
-    query = "query ($n: Int!) { customers(first: $n) { edges { node { wallets { balances { posted } addresses { id } } } } } }"
+    query = """query ($n: Int!) {
+      customers(first: $n) { edges { node { wallets { balances { posted } addresses { id } evmAccount } } } } }"""
     for number in range(5):
         made = (await api.post("/v1/customers", {"name": f"C{number}", "external_ref": f"c{number}"})).json()
         await api.post("/v1/wallets", {"customer_id": made["id"], "name": "main"})

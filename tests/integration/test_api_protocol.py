@@ -47,6 +47,7 @@ ROUTES = [
     ("GET", "/v1/customers", {"read"}),
     ("GET", "/v1/wallets/wal_1", {"read"}),
     ("GET", "/v1/vaults", {"read"}),
+    ("GET", "/v1/deposit-pool", {"read"}),
     ("GET", "/v1/assets", {"read"}),
     ("GET", "/v1/transfers", {"read"}),
     ("GET", "/v1/withdrawals", {"read"}),

@@ -81,6 +81,22 @@ def withdrawals(api: Harness) -> list[Case]:
         Case(path=f"/v1/withdrawals/wdr_{NOBODY}/cancel", body={}, status=404, code="unknown_withdrawal"),
         Case(path="/v1/withdrawals/wdr_1/cancel", body={}, status=422, code="malformed_id"),
         Case(path=f"/v1/withdrawals/wdr_{NOBODY}/cancel", body={"why": 1}, status=422, code="invalid_input"),
+        Case(
+            path=f"/v1/withdrawals/wdr_{NOBODY}/cancel-nonce", body={}, status=404, code="unknown_withdrawal"
+        ),
+        Case(
+            path=f"/v1/withdrawals/wdr_{NOBODY}/concede",
+            body={"tx_hash": f"0x{'ab' * 32}"},
+            status=404,
+            code="unknown_withdrawal",
+        ),
+        Case(
+            path=f"/v1/withdrawals/wdr_{NOBODY}/concede",
+            body={"tx_hash": f"0x{'AB' * 32}"},
+            status=422,
+            code="invalid_input",
+            pointer="/tx_hash",
+        ),
     ]
 
 

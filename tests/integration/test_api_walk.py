@@ -6,9 +6,11 @@ import base64
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
+import httpx
 import pytest
 
 from custody.db.session import Database
+from custody.deposits import key_pool
 from custody.kernel.assetid import ChainId
 from custody.signing import intents
 from ingestion import cursor
@@ -49,14 +51,47 @@ async def test_a_customer_gets_a_wallet_and_addresses_on_both_chains(api: Harnes
     assert {row["id"] for row in listed} == {stellar.json()["id"], evm.json()["id"]}
 
 
-async def test_an_address_asked_for_twice_under_one_key_is_one_address_and_one_hsm_key(api: Harness) -> None:
+async def test_a_wallet_has_one_evm_address_however_often_and_under_whatever_key_it_is_asked_for(
+    api: Harness,
+) -> None:
     path = f"/v1/wallets/{api.tenant.wallet}/addresses"
+    query = "query ($id: ID!) { node(id: $id) { ... on Wallet { evmAccount addresses { id address } } } }"
+    none = (await api.graphql(query, id=api.tenant.wallet))["data"]["node"]
+    assert none == {"evmAccount": None, "addresses": []}
     first = await api.post(path, {"chain": EVM}, key="same")
     second = await api.post(path, {"chain": EVM}, key="same")
     assert first.json() == second.json()
     assert second.headers["idempotency-replayed"] == "true"
-    assert api.app.signer.asked == 1
+    assert (await api.post(path, {"chain": EVM})).json() == first.json()
     assert len((await api.get(path)).json()["data"]) == 1
+    address = first.json()["address"]
+    told = (await api.graphql(query, id=api.tenant.wallet))["data"]["node"]
+    assert told == {"evmAccount": address, "addresses": [{"id": first.json()["id"], "address": address}]}
+
+
+async def test_an_empty_pool_is_said_shown_and_over_once_keys_are_there(api: Harness) -> None:
+    async def ask(name: str) -> httpx.Response:
+        wallet = await api.post("/v1/wallets", {"customer_id": api.tenant.customer, "name": name})
+        return await api.post(f"/v1/wallets/{wallet.json()['id']}/addresses", {"chain": EVM}, key=name)
+
+    answers = [await ask(f"w{number}") for number in range(6)]
+    assert [answer.status_code for answer in answers] == [201, 201, 201, 201, 201, 503]
+    problem = answers[-1].json()
+    assert (problem["code"], problem["retryable"]) == ("deposit_pool_empty", True)
+    shown = (await api.get("/v1/deposit-pool")).json()
+    assert shown == {
+        "free": 0, "taken": 5, "set_aside": 0, "low_water": 50, "asked": 0, "refusal": None
+    }  # fmt: skip
+    assert 'custody_deposit_keys_free{tenant="1"} 0.0' in (await api.http.get("/metrics")).text
+    await key_pool.refill(api.app.db, api.app.signer, api.tenant.id, low_water=1, batch_size=1)
+    listed = (await api.graphql("{ wallets(first: 10) { edges { node { id name } } } }"))["data"]["wallets"]
+    (late,) = [edge["node"]["id"] for edge in listed["edges"] if edge["node"]["name"] == "w5"]
+    # Nothing was kept of the refusal: the same key is carried out now.
+    again = await api.post(f"/v1/wallets/{late}/addresses", {"chain": EVM}, key="w5")
+    assert again.status_code == 201
+    assert 'custody_deposit_keys_free{tenant="1"} 0.0' in (await api.http.get("/metrics")).text
+    theirs = await api.get("/v1/deposit-pool", tenant=api.other)
+    assert (theirs.json()["free"], theirs.json()["taken"]) == (5, 0)
 
 
 async def test_an_operator_creates_a_vault(api: Harness) -> None:

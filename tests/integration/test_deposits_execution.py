@@ -73,15 +73,13 @@ async def test_a_request_that_died_around_the_key_is_taken_up_again(
 ) -> None:
     faults = Faults()
     desk = desk_of(database, tenant, EVM, MortalKeyMaker(faults))
-    ada = await desk.open_wallet("ada")
     faults.arm(point)
     with pytest.raises(Crash):
-        await desk.issue_address(ada)
-    address = await desk.issue_address(ada)
-    assert await desk.issue_address(ada) == address
+        await desk.open_omnibus()
+    vault = await desk.open_omnibus()
+    assert await desk.open_omnibus() == vault
     async with database.read(tenant) as session:
-        assert [vault.account for vault in await wallets.list_vaults(session)] == [address.account]
-        assert await wallets.attribute(session, address.vault_id, None) == ada
+        assert await wallets.list_vaults(session) == [vault]
 
 
 async def test_stellar_wallets_share_the_omnibus_account_and_each_has_its_tags(
@@ -122,8 +120,9 @@ async def test_a_request_id_means_one_thing_only(database: Database, tenant: Ten
     await desk.issue_address(ada, REQUEST)
     with pytest.raises(RequestExistsDifferent):
         await desk.issue_address(bob, REQUEST)
+    await execution.create_vault(database, desk.keys, desk.principal, EVM, REQUEST)
     with pytest.raises(RequestExistsDifferent):
-        await execution.create_vault(database, desk.keys, desk.principal, EVM, REQUEST)
+        await execution.create_vault(database, desk.keys, desk.principal, STELLAR, REQUEST)
 
 
 async def test_an_account_that_is_not_the_keys_own_is_refused(database: Database, tenant: TenantId) -> None:
@@ -142,9 +141,10 @@ async def test_what_is_missing_is_named_and_nothing_is_made(
     with pytest.raises(NoOmnibusVault):
         await desk.issue_address(ada)
     with pytest.raises(UnknownWallet):
-        await desk_of(database, tenant, EVM).issue_address(WalletId(REQUEST))
+        await execution.issue_address(database, desk.keys, desk.principal, WalletId(REQUEST), EVM, REQUEST)
+    theirs = desk_of(database, other_tenant, EVM)
     with pytest.raises(UnknownWallet):
-        await desk_of(database, other_tenant, EVM).issue_address(ada)
+        await execution.issue_address(database, desk.keys, theirs.principal, ada, EVM, REQUEST)
     with pytest.raises(UnsupportedChain):
         await execution.create_vault(database, desk.keys, desk.principal, ChainId("fiat"), REQUEST)
     assert desk.keys.asked == 0

@@ -29,6 +29,7 @@ from tests.integration.backfill_harness import (
     served,
     source,
 )
+from tests.integration.crash_harness import rows
 from tests.integration.ingestion_harness import (
     OMNIBUS_REQUEST,
     Desk,
@@ -38,7 +39,6 @@ from tests.integration.ingestion_harness import (
     take_fence,
 )
 from tests.integration.stellar_stage import CHAIN, XLM, desk
-from tests.integration.test_ingestion_crash import rows
 
 __all__ = ["desk", "served", "source"]
 

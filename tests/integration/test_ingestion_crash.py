@@ -4,102 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
-from sqlalchemy import event, text
 from stellar_sdk import IdMemo
 
-from custody.db.session import Database
 from custody.kernel.clock import FixedClock
-from custody.kernel.ids import TenantId
 from custody.settings import ChainSettings
 from devnet.stellar.outsider import Outsider
 from devnet.stellar.server import Served
-from ingestion import cursor
 from ingestion.health import Status
 from ingestion.lease import Lease
 from ingestion.main import run_worker
 from ingestion.metrics import Metrics
 from ingestion.stellar.sources import RpcLedgers
-from tests.fakes.faults import Crash
+from tests.integration.crash_harness import die_before_every_statement, rows
 from tests.integration.ingestion_harness import Desk, build_loop, catch_up, take_fence
 from tests.integration.stellar_stage import CHAIN, XLM, desk, served, source
 
 __all__ = ["desk", "served", "source"]
 
-WRITTEN = {
-    "ingestion_cursors": "chain, height, hash",
-    "ingestion_blocks": "chain, height, hash, canonical",
-    "deposits": "id, state, wallet_id, height, inclusion, amount",
-    "holding_states": "vault_id, asset, height, before, amount, differing_tx",
-    "account_states": "vault_id, height, sequence, spendable",
-    "holdings": "vault_id, asset, opening, opening_height",
-    "holding_breaks": "id, state",
-    "chain_heights": "chain, height_final, height_ingested",
-    "outbox": "type, object_id",
-    "audit_entries": "sequence, action, object_id",
-    "ledger_transfers": "id",
-}
-"""Every table that a block may touch, with the columns that do not depend on when it was written."""
-
 pytestmark = pytest.mark.stack
-
-
-class DyingDatabase:
-    """Raises Crash before the n-th statement of this database, as if the process had died there."""
-
-    def __init__(self, db: Database) -> None:
-        self._engine = db.engine.sync_engine
-        self.left = 0
-        event.listen(self._engine, "before_cursor_execute", self._before)
-
-    def close(self) -> None:
-        event.remove(self._engine, "before_cursor_execute", self._before)
-
-    def _before(self, *_: Any) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise Crash("statement")
-
-
-async def rows(db: Database, tenant: TenantId) -> dict[str, list[tuple[Any, ...]]]:
-    """All that was written, in a comparable order."""
-    found = {}
-    async with db.read(tenant) as session:
-        for table, columns in WRITTEN.items():
-            result = await session.conn.execute(text(f"SELECT {columns} FROM {table}"))
-            found[table] = sorted((tuple(map(str, row)) for row in result), key=repr)
-    return found
-
-
-async def die_before_every_statement(desk: Desk, source: RpcLedgers) -> int:
-    """Start the worker again and again. Each life gets one statement further than the one before; once one has committed
-    something, the next begins at the first statement again. Ends when a life reaches the tip; returns how many died."""
-    dying = DyingDatabase(desk.db)
-    crashes, further, before = 0, 1, await stands_at(desk)
-    try:
-        while True:
-            dying.left = further
-            try:
-                await catch_up(build_loop(desk.db, source, await take_fence(desk.db, CHAIN)))
-            except Crash:
-                crashes += 1
-            else:
-                return crashes
-            dying.left = 0
-            standing = await stands_at(desk)
-            further = further + 1 if standing == before else 1
-            before = standing
-    finally:
-        dying.close()
-
-
-async def stands_at(desk: Desk) -> tuple[int | None, int]:
-    """Where cursor and books stand."""
-    async with desk.db.read(None) as session:
-        position = await cursor.load(session, CHAIN)
-    return None if position is None else position.height, await desk.final_height()
 
 
 async def test_dying_before_any_statement_and_starting_again_leaves_each_deposit_booked_once(
@@ -118,7 +42,7 @@ async def test_dying_before_any_statement_and_starting_again_leaves_each_deposit
             outsider.pay(payer, vault.account, 11, memo=IdMemo(99))
 
     await asyncio.to_thread(pay)
-    crashes = await die_before_every_statement(desk, source)
+    crashes = await die_before_every_statement(desk, lambda fence: build_loop(desk.db, source, fence))
     assert crashes > 100
     after = await rows(desk.db, desk.tenant)
     await catch_up(build_loop(desk.db, source, await take_fence(desk.db, CHAIN)))

@@ -21,7 +21,14 @@ from ingestion.loop import Loop
 from ingestion.ports import ChainSource
 from tests.fakes.key_maker import FakeKeyMaker
 from tests.integration.evm_stage import CHAIN, ETH, evm_settings, node, outsider
-from tests.integration.ingestion_harness import OMNIBUS_REQUEST, Desk, build_loop, catch_up, take_fence
+from tests.integration.ingestion_harness import (
+    OMNIBUS_REQUEST,
+    Desk,
+    build_loop,
+    catch_up,
+    decide_halt,
+    take_fence,
+)
 
 __all__ = ["node", "outsider"]
 
@@ -109,25 +116,6 @@ async def test_a_reorganisation_before_finality_orphans_and_a_returning_transact
     assert await desk.owed(ada, ETH) == 7
 
 
-async def test_a_reorganisation_below_finality_mirrors_the_credit(
-    desk: Desk, source: ChainSource, outsider: Outsider
-) -> None:
-    loop = await start(desk, source)
-    ada = await desk.open_wallet("ada")
-    address = await desk.issue_address(ada)
-    await outsider.send_ether(address.address, 7)
-    await outsider.mine(CONFIRMATIONS)
-    await catch_up(loop)
-    assert await desk.owed(ada, ETH) == 7
-    await outsider.call("anvil_reorg", 3, [])
-    await catch_up(loop)
-    assert [each.state for each in await desk.deposits()] == ["reversed"]
-    assert await desk.owed(ada, ETH) == 0
-    await outsider.mine(5)
-    await catch_up(loop)
-    assert await desk.owed(ada, ETH) == 0
-
-
 async def test_a_chain_that_became_shorter_is_followed_back(
     desk: Desk, source: ChainSource, outsider: Outsider
 ) -> None:
@@ -142,6 +130,9 @@ async def test_a_chain_that_became_shorter_is_followed_back(
     await outsider.call("evm_revert", snapshot)
     await outsider.call("evm_increaseTime", 100)
     await outsider.send_ether(address.address, 5)
+    await catch_up(loop)
+    assert await desk.owed(ada, ETH) == 7
+    await decide_halt(desk.db, CHAIN, follow=True)
     await catch_up(loop)
     assert await desk.owed(ada, ETH) == 0
     await outsider.mine(CONFIRMATIONS)

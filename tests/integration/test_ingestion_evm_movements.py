@@ -14,7 +14,8 @@ from custody.kernel.assetid import AssetId
 from custody.kernel.ids import TenantId, WalletId
 from devnet.anvil import CHAIN_ID
 from devnet.evm import Outsider
-from ingestion.evm.errors import NodeCannotTrace, StateUnavailable
+from ingestion.errors import StateUnavailable
+from ingestion.evm.errors import NodeCannotTrace
 from ingestion.evm.normalize import INNER_ORDINAL
 from ingestion.evm.sources import Means, RpcBlocks
 from ingestion.evm.worker import build_source
@@ -88,7 +89,7 @@ async def test_ether_sent_inside_calls_is_credited_and_undone_payments_are_not(
 async def test_a_payment_that_names_its_receiver_nowhere_is_seen_by_traces_alone(
     desk: Desk, node: str, outsider: Outsider, way: str
 ) -> None:
-    """The limit of balances, as docs/evm-blocks.md says it: who is named nowhere in a block is not asked about."""
+    """The limit of balances, as docs/evm-blocks.md says it: who is named nowhere in a block is not asked about. The survey is."""
     loop, source = await start(desk, node, inner_value=way)
     ada, at_ada = (await customers(desk))["ada"]
     payer = await deploy(outsider, "Payer", value=1_000)

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.stack
 KEY = "0x" + "5a" * 32
 OTHER = "0x" + "6b" * 32
 RECEIVER = "0x" + "12" * 20
+TWO_LOGS = "0x" + "5f5fa0" * 2 + "5f5ff3"
+"""A creation that logs twice (PUSH0 PUSH0 LOG0), and leaves no code (PUSH0 PUSH0 RETURN)."""
 Block = dict[str, Any]
 FEES = {"maxFeePerGas": 10**10, "maxPriorityFeePerGas": 10**9}
 
@@ -37,7 +39,7 @@ def transactions(token: str) -> list[dict[str, Any]]:
         {**bare, "gasPrice": 10**10, "to": token, "data": mint, "accessList": listed, "type": 1},
         {**bare, **FEES, "to": token, "data": mint, "accessList": listed, "type": 2},
         {**bare, **FEES, "to": RECEIVER, "authorizationList": [delegation], "type": 4},
-        {**bare, **FEES, "data": "0x6001600c60003960016000f300", "type": 2},
+        {**bare, **FEES, "data": TWO_LOGS, "type": 2},
     ]
 
 
@@ -124,7 +126,71 @@ LIES: list[tuple[str, Callable[[Block], None], str]] = [
         "withdrawals root",
     ),
     ("no number", set_of_tx("value", "lots"), "unreadable: ValueError"),
+    (
+        "name of another case",
+        lambda block: block["transactions"][0].update(hash="0Y" + _digits(block)),
+        "transaction hash",
+    ),
+    (
+        "digits apart",
+        lambda block: block["transactions"][1].update(input=_apart(block)),
+        "unreadable: ValueError",
+    ),
 ]
+
+
+def _digits(block: Block) -> str:
+    return str(block["transactions"][0]["hash"][2:])
+
+
+def _apart(block: Block) -> str:
+    """The same bytes with a space between them."""
+    data = block["transactions"][1]["input"]
+    return str(data[:10] + "  " + data[10:])
+
+
+def of_log(**changes: Any) -> Callable[[list[Block]], None]:
+    """Alter the first log of the second receipt."""
+    return lambda receipts: receipts[1]["logs"][0].update(changes)
+
+
+def of_topic(change: Callable[[str], str]) -> Callable[[list[Block]], None]:
+    """Alter how its first topic is written."""
+
+    def alter(receipts: list[Block]) -> None:
+        topics = receipts[1]["logs"][0]["topics"]
+        topics[0] = change(topics[0])
+
+    return alter
+
+
+def second_place(receipts: list[Block]) -> None:
+    """Two logs in one receipt, the second under a number that is not its own."""
+    receipts[4]["logs"][1]["logIndex"] = "0x9"
+
+
+LIES_OF_RECEIPTS: list[tuple[str, Callable[[list[Block]], None], str]] = [
+    # What the receipts root does not hold, or holds in another spelling: each would hide a payment or give it a second name.
+    ("log of another transaction", of_log(transactionHash="0x" + "22" * 32), "logs of another transaction"),
+    ("place of a log", second_place, "places of logs"),
+    ("capital topic", of_topic(lambda topic: "0x" + topic[2:].upper()), "unreadable receipts: ValueError"),
+    ("capital prefix", of_topic(lambda topic: "0X" + topic[2:]), "unreadable receipts: ValueError"),
+    ("short topic", of_topic(lambda topic: topic[:-2]), "receipts root"),
+    ("no address", of_log(address="0x"), "receipts root"),
+]
+
+
+@pytest.mark.parametrize(
+    ("lie", "what"), [each[1:] for each in LIES_OF_RECEIPTS], ids=[each[0] for each in LIES_OF_RECEIPTS]
+)
+def test_altered_receipts_are_refused_by_name(
+    recorded: tuple[Block, list[Block]], lie: Callable[[list[Block]], None], what: str
+) -> None:
+    block, receipts = copy.deepcopy(recorded)
+    lie(receipts)
+    with pytest.raises(ForgedBlock) as caught:
+        prove_receipts(block, receipts)
+    assert caught.value.values["what"] == what
 
 
 @pytest.mark.parametrize(("lie", "what"), [each[1:] for each in LIES], ids=[each[0] for each in LIES])

@@ -24,7 +24,8 @@ from custody.settings import ChainSettings
 from custody.wallets.model import DepositAddress
 from devnet.anvil import CHAIN_ID
 from devnet.evm import Outsider
-from ingestion.evm.errors import FeeUntold, ForgedBlock, LogsOmitted, StateUnavailable, UnprovableBlock
+from ingestion.errors import StateUnavailable
+from ingestion.evm.errors import FeeUntold, ForgedBlock, LogsOmitted, UnprovableBlock
 from ingestion.evm.heads import hearing
 from ingestion.evm.providers import EvmProviders
 from ingestion.evm.worker import build_source

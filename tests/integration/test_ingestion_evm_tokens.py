@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,16 +10,21 @@ from structlog.testing import capture_logs
 
 from custody.chains.evm.address import checksum
 from custody.db.session import Database
+from custody.deposits import cases
+from custody.deposits.model import DepositCase, DepositRule, Reason
+from custody.holdings import service as holdings
 from custody.kernel.assetid import AssetId
 from custody.kernel.ids import TenantId
+from custody.wallets import service as wallets
 from devnet.evm import Outsider
+from ingestion import notices
 from tests.fakes.contracts import call_data, deploy, invoke
 from tests.fakes.key_maker import FakeKeyMaker
-from tests.integration.evm_stage import node, outsider
+from tests.integration.evm_stage import CHAIN, Run, node, outsider, run
 from tests.integration.ingestion_harness import Desk, catch_up
-from tests.integration.test_ingestion_evm_movements import CHAIN, customers, settle, start
+from tests.integration.test_ingestion_evm_movements import customers, settle, start
 
-__all__ = ["node", "outsider"]
+__all__ = ["node", "outsider", "run"]
 
 pytestmark = pytest.mark.stack
 
@@ -148,6 +154,137 @@ async def test_an_upgrade_and_other_decimals_of_a_listed_token_raise_an_alarm(
     assert _told(logs) == ["token_decimals_changed"]
     assert await desk.owed(ada, asset) == 30
     await source.aclose()
+
+
+async def test_notices_are_rows_and_an_alarm_lasts_until_somebody_has_seen_it(
+    desk: Desk, node: str, outsider: Outsider, run: Run
+) -> None:
+    loop, source = await start(desk, node)
+    _, at_ada = (await customers(desk))["ada"]
+    first, second = await deploy(outsider, "Token"), await deploy(outsider, "Token")
+    proxy = await deploy(outsider, "UpgradeableProxy", first)
+    await desk.list_asset(AssetId(CHAIN, f"erc20:{proxy}"), "PRX", 6)
+    fee = await deploy(outsider, "FeeToken")
+    await desk.list_asset(AssetId(CHAIN, f"erc20:{fee}"), "FEE", 6)
+    await catch_up(loop)
+    await invoke(outsider, proxy, "upgradeTo(address)", second)
+    await invoke(outsider, fee, "mint(address,uint256)", await outsider.address(), 1_000)
+    snapshot = await outsider.call("evm_snapshot")
+    await invoke(outsider, fee, PAY, at_ada, 500)
+    await catch_up(loop)
+    code, told, _ = await run("notices", "--chain", CHAIN, "--json")
+    rows = [json.loads(line) for line in told.splitlines()]
+    assert (code, [each["code"] for each in rows]) == (
+        0,
+        ["token_fee_on_transfer", "token_upgraded", "token_upgraded"],
+    )
+    assert (rows[0]["account"], rows[0]["reported"], rows[0]["found"]) == (at_ada, "500", "495")
+    _, told, _ = await run("status", "--json")
+    assert "token_upgraded" in [each["code"] for each in json.loads(told)["chains"][0]["alarms"]]
+    for each in rows[1:]:
+        assert (await run("seen", each["id"], "--chain", CHAIN, "--note", "meant so"))[0] == 0
+    assert (await run("seen", "ntc_" + "0" * 32, "--chain", CHAIN))[0] == 2
+    _, told, _ = await run("status", "--json")
+    assert "token_upgraded" not in [each["code"] for each in json.loads(told)["chains"][0]["alarms"]]
+    assert "token_fee_on_transfer" in (await run("notices", "--chain", CHAIN))[1]
+    # Read again they are the same; of a block that the chain has left they stay, and say so.
+    await outsider.call("evm_revert", snapshot)
+    await outsider.mine(6)
+    await catch_up(loop)
+    _, told, _ = await run("notices", "--chain", CHAIN, "--all", "--json")
+    found = [json.loads(line) for line in told.splitlines()]
+    assert [(each["code"], each["replaced"], each["note"]) for each in found] == [
+        ("token_fee_on_transfer", True, ""),
+        ("token_upgraded", False, "meant so"),
+        ("token_upgraded", False, "meant so"),
+    ]
+    await source.aclose()
+
+
+async def test_what_a_fee_token_really_brought_is_a_case_where_the_rule_marks_it(
+    desk: Desk, node: str, outsider: Outsider
+) -> None:
+    loop, source = await start(desk, node)
+    ada, at_ada = (await customers(desk))["ada"]
+    token = await deploy(outsider, "FeeToken")
+    asset = AssetId(CHAIN, f"erc20:{token}")
+    await desk.list_asset(asset, "FEE", 6)
+    async with desk.db.unit_of_work(desk.tenant) as uow:
+        await cases.set_rule(uow, "olga", asset, DepositRule(distrusted="mark"))
+    await catch_up(loop)
+    await invoke(outsider, token, "mint(address,uint256)", await outsider.address(), 1_000)
+    paid = await invoke(outsider, token, PAY, at_ada, 500)
+    await settle(loop, outsider)
+    (case,) = await _cases(desk)
+    (deposit,) = await desk.deposits()
+    assert (case.reason, case.state, case.amount) == (Reason.DISTRUSTED, "open", 495)
+    assert (deposit.state, deposit.transfer.tx_hash) == ("suspended", paid.tx_hash)
+    assert deposit.transfer.source == checksum(await outsider.address())
+    assert (await desk.owed(ada, asset), await desk.suspended(asset)) == (0, 495)
+    async with desk.db.unit_of_work(desk.tenant) as uow:
+        assert await holdings.count_breaks(uow, CHAIN) == 0
+        await cases.assign(uow, "olga", case.id, ada, "a fee of the token's own")
+    assert (await desk.owed(ada, asset), await outsider.token_balance(token, at_ada)) == (495, 495)
+    await source.aclose()
+
+
+async def test_refused_tokens_are_a_break_because_the_chain_holds_them(
+    desk: Desk, node: str, outsider: Outsider
+) -> None:
+    loop, source = await start(desk, node)
+    _, at_ada = (await customers(desk))["ada"]
+    token = await deploy(outsider, "FeeToken")
+    asset = AssetId(CHAIN, f"erc20:{token}")
+    await desk.list_asset(asset, "FEE", 6)
+    await invoke(outsider, token, "mint(address,uint256)", await outsider.address(), 1_000)
+    await invoke(outsider, token, PAY, at_ada, 500)
+    await settle(loop, outsider)
+    async with desk.db.read(desk.tenant) as session:
+        found = [each for _, each in await holdings.list_breaks(session)]
+    assert [(each.state, each.opened.asset, each.opened.difference) for each in found] == [
+        ("open", asset, -495)
+    ]
+    assert await _cases(desk) == []
+    await source.aclose()
+
+
+async def test_look_alikes_and_poisoned_addresses_stay_unlisted_and_unknown(
+    desk: Desk, node: str, outsider: Outsider
+) -> None:
+    """Who sends nothing, or a token of the same name, from an address that looks like a known one, becomes known by neither."""
+    loop, source = await start(desk, node)
+    ada, at_ada = (await customers(desk))["ada"]
+    real, alike = await deploy(outsider, "Token"), await deploy(outsider, "Token")
+    asset = AssetId(CHAIN, f"erc20:{real}")
+    await desk.list_asset(asset, "TKN", 6)
+    me = checksum(await outsider.address())
+    for token in (real, alike):
+        await invoke(outsider, token, "mint(address,uint256)", me, 1_000)
+        # Anybody may move nothing in anybody's name.
+        await invoke(outsider, token, "transferFrom(address,address,uint256)", at_ada, me, 0)
+        await invoke(outsider, token, PAY, at_ada, 0)
+    await invoke(outsider, alike, PAY, at_ada, 700)
+    await settle(loop, outsider)
+    (case,) = await _cases(desk)
+    assert (case.state, case.reason, case.asset) == (
+        "ignored",
+        Reason.UNSUPPORTED_ASSET,
+        AssetId(CHAIN, f"erc20:{alike}"),
+    )
+    assert [each.state for each in await desk.deposits()] == ["unlisted"]
+    assert await desk.owed(ada, asset) == 0
+    async with desk.db.read(desk.tenant) as session:
+        vaults = [each.id for each in await wallets.list_vaults(session)]
+        kept = await holdings.list_holdings(session, vaults)
+        assert await notices.list_notices(session, CHAIN) == []
+    assert all(each.state.asset.is_native for each in kept)
+    assert [each.state.amount for each in kept] == [0] * len(kept)
+    await source.aclose()
+
+
+async def _cases(desk: Desk) -> list[DepositCase]:
+    async with desk.db.read(desk.tenant) as session:
+        return await cases.list_cases(session)
 
 
 async def _queue(outsider: Outsider, sender: str, to: str, signature: str, *args: Any) -> None:

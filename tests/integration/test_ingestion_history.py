@@ -36,8 +36,8 @@ from tests.fakes.faults import Crash
 from tests.fakes.key_maker import FakeKeyMaker
 from tests.fakes.ledger_network import close_ledgers, open_metrics, open_reader, shown
 from tests.fakes.ledger_provider import metas_of
+from tests.integration.crash_harness import DyingDatabase, rows, stands_at
 from tests.integration.ingestion_harness import Desk, build_loop, catch_up, take_fence
-from tests.integration.test_ingestion_crash import DyingDatabase, rows, stands_at
 from tests.postgres import Cluster
 
 CHAIN = ChainId("stellar:devnet")

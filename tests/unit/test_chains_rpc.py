@@ -9,7 +9,7 @@ import pytest
 from stellar_sdk import Account, Asset, Keypair, TransactionBuilder, TransactionEnvelope, xdr
 
 from custody.chains.errors import RpcRefused, RpcUnreachable, RpcUnreadable, WrongNetwork
-from custody.chains.evm.rpc import MIN_TIP_WEI, EvmRpc
+from custody.chains.evm.rpc import EvmRpc
 from custody.chains.jsonrpc import JsonRpc
 from custody.chains.ports import Submission, SubmissionStatus
 from custody.chains.stellar.lookup import AbsentTransaction, StellarTransaction
@@ -138,31 +138,6 @@ async def test_a_stellar_submission_ends_in_one_of_four_ways(
 
 
 @pytest.mark.parametrize(
-    ("message", "known", "expected"),
-    [
-        ("already known", False, Submission(status=ACCEPTED)),
-        ("transaction already imported", False, Submission(status=ACCEPTED)),
-        ("nonce too low: next nonce 5, tx nonce 4", True, Submission(status=ACCEPTED)),
-        ("nonce too low", False, Submission(status=UNKNOWN, code="nonce_too_low")),
-        (
-            "insufficient funds for gas * price + value",
-            False,
-            Submission(status=REFUSED, code="insufficient_funds"),
-        ),
-        ("replacement transaction underpriced", False, Submission(status=REFUSED, code="underpriced")),
-        ("intrinsic gas too low", False, Submission(status=REFUSED, code="gas_too_low")),
-        ("the dog ate it", False, Submission(status=UNKNOWN, code="unknown_refusal")),
-    ],
-)
-async def test_an_evm_refusal_is_named_or_unknown(
-    node: RpcNode, evm: EvmRpc, message: str, known: bool, expected: Submission
-) -> None:
-    node.error("eth_sendRawTransaction", message)
-    node.result("eth_getTransactionByHash", {"hash": "0x00"} if known else None)
-    assert await evm.submit(b"tx", "0x00") == expected
-
-
-@pytest.mark.parametrize(
     ("raw", "error"),
     [
         (b"", RpcUnreachable),
@@ -243,14 +218,10 @@ async def test_an_account_that_does_not_exist_holds_nothing(node: RpcNode, stell
 
 
 async def test_fees_are_quoted_above_the_least_that_the_network_takes(
-    node: RpcNode, stellar: StellarRpc, evm: EvmRpc
+    node: RpcNode, stellar: StellarRpc
 ) -> None:
     node.result("getFeeStats", {"inclusionFee": {"p90": "1"}})
-    node.result("eth_feeHistory", {"baseFeePerGas": ["0xa", "0x14"], "reward": [["0x0"]]})
     assert (await stellar.fees()).fee_stroops == 100
-    quote = await evm.fees()
-    assert quote.max_priority_fee_per_gas_wei == MIN_TIP_WEI
-    assert quote.max_fee_per_gas_wei == 2 * 20 + MIN_TIP_WEI
 
 
 @pytest.mark.parametrize("value", ["31", 31, "0x", None, "0xzz", True])

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from typing import Any
 from uuid import UUID
 
 import pytest
+from rich.console import Console
 
+from cli.ingest import as_json, print_status
 from custody.kernel.assetid import ChainId
-from custody.kernel.clock import SystemClock
+from custody.kernel.clock import FixedClock, SystemClock
 from ingestion.backfill.model import EVERY_VAULT, Backfill
 from ingestion.metrics import Metrics
 from ingestion.overview import Overview, find_alarms
+from ingestion.progress import Progress
 from ingestion.report import PREFIX, Report, gauges_of
 
 CHAIN = ChainId("stellar:devnet")
@@ -104,6 +108,49 @@ def test_gauges_are_reported_by_their_short_names_and_counters_are_not() -> None
     found = gauges_of(metrics)
     assert (found["cursor_height"], found["head_height"], found["lag_blocks"]) == (7, 9, 2)
     assert not [name for name in found if "reorgs" in name]
+
+
+def test_the_time_until_the_head_counts_by_how_much_the_distance_shrinks() -> None:
+    progress = Progress()
+    assert (progress.blocks_per_s, progress.eta_s) == (None, None)
+    progress.stands_at(NOW, 100, 1_000)
+    assert (progress.blocks_per_s, progress.eta_s) == (None, None)
+    for second in range(1, 11):
+        # Ten blocks a second are booked, and the chain makes two.
+        progress.stands_at(NOW + timedelta(seconds=second), 100 + 10 * second, 1_000 + 2 * second)
+    assert (progress.blocks_per_s, progress.eta_s) == (10.0, 102.5)
+    progress.stands_at(NOW + timedelta(seconds=10.5), 1_020, 1_020)
+    assert progress.eta_s == 0.0
+
+
+def test_no_time_is_told_when_the_head_runs_away_and_the_pace_is_that_of_the_last_minute() -> None:
+    progress = Progress()
+    for second in range(200):
+        progress.stands_at(NOW + timedelta(seconds=second), min(second, 100), 1_000 + 2 * second)
+    assert (progress.blocks_per_s, progress.eta_s) == (0.0, None)
+    # A reorganisation: what was before says nothing.
+    progress.stands_at(NOW + timedelta(seconds=200), 90, 1_400)
+    assert progress.blocks_per_s is None
+
+
+def test_a_catch_up_is_shown_with_its_pace_and_its_end_by_the_worker_that_has_the_chain() -> None:
+    clock = FixedClock(NOW)
+    metrics = Metrics(CHAIN, clock)
+    assert gauges_of(metrics)["catch_up_seconds"] == -1
+    for second in range(3):
+        metrics.stands_at(100 + 20 * second, 1_000, NOW)
+        clock.advance(1)
+    seen = replace(WELL, head=1_000, height=140, report=replace(WORKER, gauges=gauges_of(metrics)))
+    assert (seen.blocks_per_s, seen.eta_s) == (20.0, 43)
+    shown = as_json(seen, [])
+    assert (shown["blocks_per_s"], shown["eta_s"]) == (20.0, 43)
+    console = Console(file=StringIO(), width=200)
+    print_status([seen], {CHAIN: ()}, console)
+    assert "860 (43 s)" in console.file.getvalue()  # type: ignore[attr-defined]
+    metrics.retried()
+    assert gauges_of(metrics)["catch_up_seconds"] == -1
+    gone = replace(seen, report=replace(seen.report or WORKER, age_s=60.0))
+    assert (gone.blocks_per_s, gone.eta_s) == (None, None)
 
 
 class Asked(dict[str, int]):

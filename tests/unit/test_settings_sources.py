@@ -176,3 +176,13 @@ def test_what_only_one_kind_has_is_refused_elsewhere(kind: dict[str, Any], forei
 def test_names_of_providers_hold_no_keys() -> None:
     urls = ("https://user:secret@one.example/v1/KEY", "https://one.example/v2", "http://two.example:8000")
     assert name_providers(urls) == ["one.example", "one.example #2", "two.example:8000"]
+
+
+def test_production_does_not_go_without_both_traces_and_survey() -> None:
+    """What a contract pays an account that no block names would never be seen."""
+    with pytest.raises(ValidationError, match="survey_questions_per_s = 0 without traces on eip155:1"):
+        whole({**EVM, "survey_questions_per_s": 0})
+    assert whole({**EVM, "survey_questions_per_s": 0, "inner_value": "debug"})
+    assert whole({**EVM, "survey_questions_per_s": 0}, environment="development")
+    with pytest.raises(ValidationError, match="none of the other"):
+        ChainSettings(**STELLAR, survey_period_s=5)

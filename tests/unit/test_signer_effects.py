@@ -73,6 +73,7 @@ EFFECTS = {
     "evm_erc20_approve": Effect(TOKEN, RECEIVER, 2**96 - 2, 2**96 - 2, GAS),
     "evm_replace": Effect("native", RECEIVER, 10**18, 0, GAS),
     "evm_cancel": Effect("native", SELF, 0, 0, GAS),
+    "evm_fill": Effect("native", SELF, 0, 0, GAS),
     "stellar_message": Effect("none", SELF, 0, 0, 0),
     "evm_message": Effect("none", SELF, 0, 0, 0),
 }

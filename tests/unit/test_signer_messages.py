@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from signer.protocol.approvals import Approval, RawSignature
 from signer.protocol.key_backup import AdmitKey, ExportKeys, WrappedKeyList, WrappedKeyView
+from signer.protocol.key_batches import BATCH_MAX, AttestedKey, AttestKeys, CreateKeys, KeyBatch
 from signer.protocol.messages import (
     PAGE_MAX,
     ChangePolicy,
@@ -69,6 +70,8 @@ EXPLAINED = Explained(
     intent_digest="",
 )
 
+ATTESTED = AttestedKey(key_id="0" * 32, vault="v" * 64, public_key=bytes(65), attestation=bytes(64))
+
 
 @pytest.mark.parametrize(
     "request_",
@@ -81,6 +84,9 @@ EXPLAINED = Explained(
             request_id="r", key_id="0" * 32, org="o", vault="v", curve="secp256k1", label="l",
             public_key=bytes(65), blob=bytes(72),
         ),
+        CreateKeys(request_id="r", org="o", vault="v", label="l", count=256),
+        AttestKeys(org="o", key_ids=("0" * 32, "1" * 32)),
+        AttestKeys(org="o", key_ids=()),
         ListKeys(org="o", start=50),
         ExportKeys(org="o", start=0),
         Veto(intent=b"x", approvals=(APPROVAL,)),
@@ -99,6 +105,7 @@ def test_requests_survive_the_round_trip(request_: Health) -> None:
     [
         KeyList(keys=(KEY, KEY), total=2),
         WrappedKeyList(keys=(WRAPPED,), passed=50, total=51),
+        KeyBatch(org="o", attester=bytes(32), keys=(ATTESTED, ATTESTED)),
         KEY,
         Signed(tx=bytes(range(256)), tx_hash="ab", intent_digest="cd"),
         Refused(code="no_rule", text="é"),
@@ -222,3 +229,6 @@ def test_the_longest_page_of_keys_fits_a_frame() -> None:
     )
     page = WrappedKeyList(keys=(wrapped,) * PAGE_MAX, passed=PAGE_MAX, total=10**6)
     assert len(dump(page)) < FRAME_MAX
+    batch = KeyBatch(org=name, attester=bytes(32), keys=(ATTESTED,) * BATCH_MAX)
+    assert len(dump(batch)) < FRAME_MAX
+    assert len(dump(AttestKeys(org=name, key_ids=("0" * 32,) * BATCH_MAX))) < FRAME_MAX

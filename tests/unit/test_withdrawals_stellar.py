@@ -96,7 +96,7 @@ def test_a_bump_bids_ten_times_what_waits_or_nothing(
     chosen = choose_bump(SENT, bids, FeeQuote(fee_stroops=quote), max_fee=cap, now=NOW)
     if fee is None:
         assert isinstance(chosen, Wait)
-        assert chosen.reason == "fee_over_cap"
+        assert chosen.reason == "bump_over_cap"
     else:
         assert chosen == BumpSlot(slot=FeeSlot(fee=fee), max_ledger=112, max_time=NOW + 60)
 

@@ -78,6 +78,10 @@ class StellarRpc:
             raise RpcUnreadable(method=method, account=account, reason="the account does not exist on chain")
         return entry.account.seq_num.sequence_number.int64 + 1
 
+    async def mined_sequence(self, account: str) -> int:
+        """The same: the network queues one transaction of an account at most, and counts none that is queued."""
+        return await self.next_sequence(account)
+
     async def head(self) -> Head:
         """The newest closed ledger."""
         method = "getLatestLedger"

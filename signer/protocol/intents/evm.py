@@ -112,6 +112,11 @@ class EvmCancel(EvmHeader):
     """Digest of the first intent on the nonce, 64 lower-case hex characters."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvmFill(EvmHeader):
+    """A transfer of nothing to itself on a nonce that nothing was signed for: what waits behind the gap can be mined."""
+
+
 _HEADER: Mapping[str, Parser] = {
     **EVM_HEADER,
     "chain_id": check.parse_integer(1, check.INT64_MAX),
@@ -197,4 +202,5 @@ KINDS: Mapping[str, Kind] = {
     "evm_cancel": Kind(
         shape=EvmCancel, parsers={**_HEADER, "cancels": check.parse_hex32}, check=_check_frame
     ),
+    "evm_fill": Kind(shape=EvmFill, parsers=_HEADER, check=_check_frame),
 }

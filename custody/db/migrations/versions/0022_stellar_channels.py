@@ -6,8 +6,8 @@ from alembic import op
 
 from custody.db.ddl import grant, tenant_isolation
 
-revision = "0023"
-down_revision = "0018"
+revision = "0022"
+down_revision = "0021"
 branch_labels = None
 depends_on = None
 
@@ -38,13 +38,14 @@ def kinds() -> None:
     op.execute("ALTER TABLE withdrawals DROP CONSTRAINT ck_withdrawals_kind_shape")
     op.execute(
         "ALTER TABLE withdrawals ADD CONSTRAINT ck_withdrawals_kind_known CHECK (kind IN "
-        "('payment', 'return', 'change_trust', 'anchor', 'memo_required', 'refill', 'fee_bump')) NOT VALID"
+        "('payment', 'return', 'refill', 'change_trust', 'anchor', 'memo_required', 'fee_bump', 'evm_cancel', 'evm_fill')) "
+        "NOT VALID"
     )
     op.execute(
         "ALTER TABLE withdrawals ADD CONSTRAINT ck_withdrawals_kind_shape CHECK ("
         "(kind = 'payment' AND wallet_id IS NOT NULL AND amount > 0) "
         "OR (kind IN ('return', 'refill') AND wallet_id IS NULL AND amount > 0) "
-        "OR (kind IN ('change_trust', 'anchor', 'memo_required', 'fee_bump') "
+        "OR (kind IN ('change_trust', 'anchor', 'memo_required', 'fee_bump', 'evm_cancel', 'evm_fill') "
         "AND wallet_id IS NULL AND amount = 0)) NOT VALID"
     )
     op.execute(
