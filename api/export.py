@@ -1,4 +1,4 @@
-"""Writes the documents that clients are generated from: `api/openapi.json` and `api/schema.graphql`.
+"""Writes the documents that clients are generated from: `api/openapi.json`, `api/schema.graphql` and `api/events.json`.
 
 `python -m api.export` writes them; `--check` writes nothing and fails when what is committed is not what the code says.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from api.graphql.schema import build_schema
 from api.main import create_routes
+from custody.events.schemas import build_document
 
 HERE = Path(__file__).parent
 
@@ -21,6 +22,7 @@ def documents() -> dict[Path, str]:
     openapi = json.dumps(create_routes().openapi(), indent=2, ensure_ascii=False, sort_keys=True)
     return {
         HERE / "openapi.json": openapi + "\n",
+        HERE / "events.json": json.dumps(build_document(), indent=2, ensure_ascii=False) + "\n",
         HERE / "schema.graphql": build_schema(introspection=True).as_str() + "\n",
     }
 
@@ -34,7 +36,7 @@ def stale() -> list[Path]:
 
 def main() -> int:
     """Write or check."""
-    parser = argparse.ArgumentParser(description="Write api/openapi.json and api/schema.graphql.")
+    parser = argparse.ArgumentParser(description="Write the published documents.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a document is stale")
     if parser.parse_args().check:
         old = stale()

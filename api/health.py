@@ -20,6 +20,7 @@ from custody.bootstrap import App
 from custody.db.session import Database
 from custody.identity import service as identity
 from custody.wallets import keys
+from custody.webhooks import service as webhooks
 
 router = APIRouter(include_in_schema=False)
 
@@ -56,6 +57,13 @@ async def metrics(request: Request) -> Response:
             await _observe_pools(app_of(request), measured)
     except (SQLAlchemyError, OSError, TimeoutError) as error:
         structlog.get_logger().warning("metrics.pools_skipped", reason=type(error).__name__)
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            found = await webhooks.figures(app_of(request).db)
+            now = app_of(request).clock.now()
+            measured.webhooks_observed(found, (now - (found.since or now)).total_seconds())
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        structlog.get_logger().warning("metrics.webhooks_skipped", reason=type(error).__name__)
     return Response(measured.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

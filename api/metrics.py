@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from custody.webhooks.model import WebhookFigures
+
 _LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
@@ -66,6 +68,32 @@ class Metrics:
             ["tenant"],
             registry=self.registry,
         )
+        self._measure_webhooks()
+
+    def _measure_webhooks(self) -> None:
+        """Set by whoever reads the figures, at each scrape."""
+        self._webhooks_waiting = Gauge(
+            "custody_webhook_deliveries_waiting",
+            "Deliveries that are not at an end, in all tenants.",
+            registry=self.registry,
+        )
+        self._webhooks_lag = Gauge(
+            "custody_webhook_lag_seconds",
+            "For how long the oldest delivery that is not at an end has been tried.",
+            registry=self.registry,
+        )
+        self._webhook_attempts = Gauge(
+            "custody_webhook_attempts",
+            "Attempts ever made, in all tenants, by how they ended.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._webhook_endpoints = Gauge(
+            "custody_webhook_endpoints",
+            "Endpoints by state: active, disabled by an operator, or disabled by what they answered.",
+            ["state"],
+            registry=self.registry,
+        )
 
     def request_observed(self, method: str, route: str, status: int, elapsed_s: float) -> None:
         """One request was answered."""
@@ -84,6 +112,16 @@ class Metrics:
             self._head.labels(chain).set(head_height)
         if cursor_height is not None and head_height is not None:
             self._lag.labels(chain).set(max(0, head_height - cursor_height))
+
+    def webhooks_observed(self, found: WebhookFigures, lag_s: float) -> None:
+        """How sending events stands in the whole installation."""
+        self._webhooks_waiting.set(found.waiting)
+        self._webhooks_lag.set(lag_s)
+        self._webhook_attempts.labels("delivered").set(found.delivered)
+        self._webhook_attempts.labels("failed").set(found.failed)
+        self._webhook_endpoints.labels("active").set(found.active)
+        self._webhook_endpoints.labels("switched_off").set(found.switched_off)
+        self._webhook_endpoints.labels("broken").set(found.broken)
 
     def pool_observed(self, tenant: int, free: int, *, refused: bool) -> None:
         """How many deposit keys a tenant has ready."""

@@ -24,6 +24,7 @@ COMMANDS = {
     "vaults": "vaults",
     "addresses": "addresses",
     "cases": "cases",
+    "webhooks": "webhooks",
     "recon": "recon",
     "audit": "audit",
     "ledger": "ledger",

@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from custody.chain_settings import STELLAR_NETWORKS, ChainSettings, LakeSettings, Section
+from custody.webhook_settings import WebhookSettings
 
 __all__ = ["STELLAR_NETWORKS", "ChainSettings", "LakeSettings", "Section", "Settings", "load"]
 
@@ -105,6 +106,7 @@ class Settings(BaseSettings):
     chains: tuple[ChainSettings, ...]
     rails: dict[str, RailSettings] = Field(default_factory=dict)
     """Rail id to its settings."""
+    webhooks: WebhookSettings | None = None
     deposit_pool: DepositPoolSettings = DepositPoolSettings()
     intent_valid_s: int = Field(ge=1)
     """How long approvers have from request to signature."""
@@ -165,6 +167,8 @@ class Settings(BaseSettings):
             deaf = [chain.id for chain in self.chains if chain.kind == "stellar" and not chain.silence_s]
             if deaf:
                 raise ValueError(f"not for production: silence_after_s = 0 on {', '.join(deaf)}")
+            if self.webhooks is not None and self.webhooks.development_only:
+                raise ValueError("not for production: webhooks over http, to loopback or to link-local")
         return self
 
     def chain(self, chain_id: str) -> ChainSettings:

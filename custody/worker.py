@@ -37,6 +37,10 @@ from custody.returns import service as returns
 from custody.seals import execution as sealing
 from custody.seals.ports import CheckpointSigner
 from custody.settings import load
+from custody.webhooks import service as webhooks
+from custody.webhooks.loop import Dispatcher
+from custody.webhooks.sealed import build_box
+from custody.webhooks.sender import Sender, SystemResolver
 from custody.withdrawals import execution
 from custody.withdrawals import service as withdrawals
 from custody.withdrawals.ports import Means
@@ -76,9 +80,10 @@ async def run(
     stop: asyncio.Event,
     checkpoints: CheckpointSigner | None = None,
     keys: KeyWorks | None = None,
+    dispatcher: Dispatcher | None = None,
 ) -> None:
     """Work until told to stop, then finish the rounds that are begun. Without `checkpoints` nothing is sealed, without `keys` no
-    channel is made and no deposit addresses are made ready."""
+    channel is made and no deposit addresses are made ready, without a `dispatcher` no webhook is sent."""
     async with asyncio.TaskGroup() as group:
         group.create_task(_repeat("policy", _POLICY_EVERY_S, stop, lambda: adopt_policy(means)))
         group.create_task(_repeat("sweep", means.settings.sweep_interval_s, stop, lambda: sweep(means)))
@@ -93,12 +98,23 @@ async def run(
         if keys is not None and any(chain.kind == "evm" for chain in means.settings.chains):
             group.create_task(_repeat("deposit keys", _FILL_EVERY_S, stop, lambda: fill_pools(means, keys)))
             group.create_task(_repeat("key check", _CHECK_EVERY_S, stop, lambda: check_pools(means.db, keys)))
+        if dispatcher is not None:
+            group.create_task(dispatcher.run(stop))
         group.create_task(_listen(means, stop))
 
 
 def build_means(app: App) -> Means:
     """What withdrawals are carried out with, from the process's services."""
     return Means(db=app.db, signer=app.signer, clients=app.clients, settings=app.settings, clock=app.clock)
+
+
+def build_dispatcher(app: App) -> Dispatcher | None:
+    """What sends webhooks, where they are configured."""
+    chosen = app.settings.webhooks
+    if chosen is None:
+        return None
+    sender = Sender(chosen, SystemResolver())
+    return Dispatcher(app.db, sender, build_box(chosen), app.clock, chosen.timeout_s)
 
 
 async def sweep(means: Means) -> None:
@@ -193,11 +209,11 @@ async def prepare_partitions(means: Means) -> None:
 
 
 async def relay_all(db: Database, waker: Waker) -> None:
-    """Wake whoever the outbox names, in every tenant."""
+    """Wake whoever the outbox names, and queue what endpoints want to hear, in every tenant."""
     async with db.read(None) as session:
         tenants = await list_tenants(session)
     for tenant in tenants:
-        while await relay(db, waker, tenant):
+        while await relay(db, waker, tenant, webhooks.fan_out):
             pass
 
 
@@ -282,7 +298,7 @@ async def _main() -> None:
         loop.add_signal_handler(number, stop.set)
     app = build(load())
     try:
-        await run(build_means(app), app.waker, stop, app.signer, app.signer)
+        await run(build_means(app), app.waker, stop, app.signer, app.signer, build_dispatcher(app))
     finally:
         await app.aclose()
 

@@ -70,6 +70,11 @@ class Places:
         """The key under which the sandbox bank signs its callbacks."""
         return self.state / "bank.secret"
 
+    @property
+    def webhook_key(self) -> Path:
+        """The key under which endpoints' secrets are sealed in the database."""
+        return self.state / "webhooks.key"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
@@ -97,6 +102,7 @@ def local_url(port: int) -> str:
 def write_product_config(places: Places, ends: Endpoints, api_port: int, intent_valid_s: int) -> None:
     """The TOML file that every product process reads. Limits fit test money and nothing else."""
     bank_secret = places.bank_secret.read_text(encoding="ascii").strip()
+    webhook_key = places.webhook_key.read_text(encoding="ascii").strip()
     lines = [
         "# Written by the local stack. Development only.",
         'environment = "development"',
@@ -108,6 +114,8 @@ def write_product_config(places: Places, ends: Endpoints, api_port: int, intent_
         *("", "[api]", f'host = "{HOST}"', f"port = {api_port}", "introspection = true"),
         *("", "[rails.sandbox]", 'kind = "sandbox"', f'base_url = "{ends.bank_url}"'),
         *(f'callback_secret = "{bank_secret}"', "timeout_s = 3"),
+        *("", "[webhooks]", f'secret_keys = ["{webhook_key}"]', "allow_http = true"),
+        'allowed_networks = ["127.0.0.0/8", "::1/128"]',
         *("", "[[chains]]", f'id = "{STELLAR_CHAIN}"', 'kind = "stellar"'),
         *(f'rpc_url = "{ends.stellar_rpc_url}"', f'network_passphrase = "{STELLAR_PASSPHRASE}"'),
         *("confirmations = 0", "poll_interval_s = 0.5", "max_fee_stroops = 100000", "audit_ledgers = true"),
@@ -119,6 +127,12 @@ def write_product_config(places: Places, ends: Endpoints, api_port: int, intent_
         *("tx_valid_s = 120", f'ws_url = "ws{ends.evm_rpc_url.removeprefix("http")}"'),
     ]
     write_private(places.config, "\n".join(lines) + "\n")
+
+
+def write_webhook_key(places: Places) -> None:
+    """Base64 of 32 random bytes. Kept when it exists."""
+    if not places.webhook_key.exists():
+        write_private(places.webhook_key, base64.b64encode(secrets.token_bytes(32)).decode())
 
 
 def write_bank_secret(places: Places) -> None:

@@ -27,6 +27,7 @@ from devnet.config import (
     local_url,
     write_bank_secret,
     write_product_config,
+    write_webhook_key,
 )
 from devnet.ports import choose_port
 from devnet.postgres import Postgres, create_cluster, delete_cluster
@@ -226,6 +227,7 @@ class Stack:
             config=self.places.config,
         )
         write_bank_secret(self.places)
+        write_webhook_key(self.places)
         create_approvers(self.places)
         write_product_config(self.places, ends, ports["api"], self._options.intent_valid_s)
         self._endpoints = ends

@@ -11,6 +11,7 @@ import pytest
 from custody.db.session import Database
 from custody.identity import service as identity
 from custody.kernel.ids import TenantId
+from tests.fakes.event_schemas import broken_promises
 from tests.postgres import Cluster, running_cluster
 
 ROOT = Path(__file__).parent.parent
@@ -65,6 +66,13 @@ async def tenant(database: Database) -> TenantId:
     """A fresh tenant."""
     async with database.unit_of_work(None) as uow:
         return await identity.create_tenant(uow, "acme")
+
+
+@pytest.fixture
+async def told_as_promised(database: Database, tenant: TenantId) -> AsyncIterator[None]:
+    """After the test: every event of the tenant holds what its published schema says, and nothing more."""
+    yield
+    assert await broken_promises(database, tenant) == []
 
 
 @pytest.fixture

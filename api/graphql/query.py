@@ -44,9 +44,11 @@ from api.graphql.parties import (
 from api.graphql.records import (
     AuditEvent,
     Chain,
+    Event,
     Liabilities,
     show_audit_event,
     show_chain,
+    show_event,
     show_liabilities,
 )
 from api.paging import parse_id_cursor, parse_number_cursor
@@ -54,6 +56,7 @@ from custody.assets import service as assets
 from custody.audit import service as audit
 from custody.deposits import cases
 from custody.deposits import service as deposits
+from custody.events import feed
 from custody.holdings import service as holdings
 from custody.kernel.assetid import parse_asset_id
 from custody.kernel.errors import NotFound
@@ -278,6 +281,16 @@ class Query:
         async with info.context.turn() as session:
             found = await audit.page(session, start, checked(first) + 1)
         return connect("audit", found, first, after, key=lambda row: row.sequence, show=show_audit_event)
+
+    @strawberry.field
+    async def events(
+        self, info: Ctx, types: list[str] | None = None, first: First = FIRST_DEFAULT, after: After = None
+    ) -> Connection[Event]:
+        """The feed, oldest first, of some types or of all. Whoever has read up to a sequence has missed nothing below it."""
+        start = parse_number_cursor("events", after) or 0
+        async with info.context.turn() as session:
+            found = await feed.page(session, after=start, types=types or (), limit=checked(first) + 1)
+        return connect("events", found, first, after, key=lambda row: row.position, show=show_event)
 
     @strawberry.field
     async def liabilities(self, info: Ctx) -> list[Liabilities] | None:

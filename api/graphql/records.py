@@ -9,6 +9,8 @@ import strawberry
 
 from api.chain_status import ChainStatus
 from custody.audit.model import AuditEntry
+from custody.events import model as events
+from custody.kernel.ids import show_id
 from custody.seals.publication import Published
 
 
@@ -23,6 +25,18 @@ class AuditEvent:
     object_id: str
     detail: str
     hash: str
+
+
+@strawberry.type
+class Event:
+    """A fact of the feed, as webhooks carry it. `data` is a JSON object; its fields by type are in `api/events.json`."""
+
+    id: str
+    type: str
+    sequence: str
+    timestamp: datetime
+    object_id: str
+    data: str
 
 
 @strawberry.type
@@ -57,6 +71,18 @@ def show_audit_event(entry: AuditEntry) -> AuditEvent:
         object_id=str(entry.object_id),
         detail=orjson.dumps(entry.detail, option=orjson.OPT_SORT_KEYS).decode(),
         hash=entry.hash.hex(),
+    )
+
+
+def show_event(event: events.Event) -> Event:
+    """One event of the feed."""
+    return Event(
+        id=show_id("evt", event.id),
+        type=event.type,
+        sequence=str(event.position),
+        timestamp=event.occurred_at,
+        object_id=str(event.object_id),
+        data=orjson.dumps(event.data, option=orjson.OPT_SORT_KEYS).decode(),
     )
 
 

@@ -14,6 +14,7 @@ from api.rest import (
     chains,
     customers,
     deposit_pool,
+    events,
     exchanges,
     payouts,
     proofs,
@@ -22,6 +23,8 @@ from api.rest import (
     transfers,
     vaults,
     wallets,
+    webhook_deliveries,
+    webhook_endpoints,
     withdrawals,
 )
 
@@ -45,5 +48,8 @@ for part in (
     audit,
     proofs,
     chains,
+    events,
+    webhook_endpoints,
+    webhook_deliveries,
 ):
     router.include_router(part.router)

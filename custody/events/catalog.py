@@ -62,5 +62,7 @@ EVENTS: dict[str, str | None] = {
     "receipt.credited": None,
     "receipt.suspended": None,
     "recon.break_found": None,
+    "webhook_endpoint.disabled": None,
+    "webhook_delivery.exhausted": None,
 }
 """Event name to the job it wakes, or None."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from custody.kernel.errors import InvariantViolated
+from custody.kernel.errors import InvalidInput, InvariantViolated
 
 
 class UnknownEvent(InvariantViolated):
@@ -10,3 +10,10 @@ class UnknownEvent(InvariantViolated):
 
     code = "unknown_event"
     public = "An event that is not in the catalog was emitted."
+
+
+class UnknownEventType(InvalidInput):
+    """A filter names no event that there is."""
+
+    code = "unknown_event_type"
+    public = "No such event type."

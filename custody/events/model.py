@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from custody.kernel.ids import EventId, TenantId
@@ -18,11 +19,15 @@ class Event:
     """Version 7, but order is by `sequence`."""
     sequence: int
     """Grows with every event of the installation; gaps are possible, order per object is not lost."""
+    position: int
+    """1, 2, 3 … of the tenant, given in the order of relaying: whoever has read up to one has missed nothing before it."""
     type: str
     """A name of `events.catalog`, such as `withdrawal.settled`."""
     object_id: UUID
     """What it is about."""
     data: dict[str, object]
     """A whole snapshot of what changed, in JSON values."""
+    occurred_at: datetime
+    """When it was written."""
     trace_id: str | None
     """Correlation id of the request or job that caused it."""

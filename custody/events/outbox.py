@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Row, func, insert, select, update
 
 from custody.db.session import ReadSession, UnitOfWork
 from custody.events.catalog import EVENTS
@@ -33,36 +34,61 @@ async def emit(uow: UnitOfWork, event_type: str, object_id: UUID, data: Mapping[
 
 
 async def take_unrelayed(uow: UnitOfWork, limit: int) -> list[Event]:
-    """The tenant's oldest events that nobody was woken for, locked and marked as relayed.
+    """The tenant's oldest events that nobody was told of, marked as relayed and placed in the tenant's feed.
 
-    Two relays never take the same row. A crash after the commit loses a wake-up, never work: the sweeper finds it.
+    One relay of a tenant at a time, so that places are given in order and never below one that was read. A crash after the commit
+    loses a wake-up, never work: the sweeper finds it.
     """
-    rows = await uow.conn.execute(
-        select(outbox)
-        .where(outbox.c.tenant_id == uow.tenant, outbox.c.relayed_at.is_(None))
-        .order_by(outbox.c.sequence)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
+    await uow.lock(f"relay/{uow.tenant}")
+    taken = (
+        select(outbox.c.id, func.row_number().over(order_by=outbox.c.sequence).label("n"))
+        .where(
+            outbox.c.tenant_id == uow.tenant,
+            outbox.c.id.in_(
+                select(outbox.c.id)
+                .where(outbox.c.tenant_id == uow.tenant, outbox.c.relayed_at.is_(None))
+                .order_by(outbox.c.sequence)
+                .limit(limit)
+                .scalar_subquery()
+            ),
+        )
+        .subquery()
     )
-    events = [
-        Event(
-            tenant=TenantId(row.tenant_id),
-            id=EventId(row.id),
-            sequence=row.sequence,
-            type=row.type,
-            object_id=row.object_id,
-            data=row.data,
-            trace_id=row.trace_id,
+    last = (
+        select(func.coalesce(func.max(outbox.c.position), 0))
+        .where(outbox.c.tenant_id == uow.tenant)
+        .scalar_subquery()
+    )
+    rows = await uow.conn.execute(
+        update(outbox)
+        .where(outbox.c.tenant_id == uow.tenant, outbox.c.id == taken.c.id)
+        .values(relayed_at=func.clock_timestamp(), position=last + taken.c.n)
+        .returning(outbox)
+    )
+    return sorted((_event(row) for row in rows), key=lambda event: event.position)
+
+
+async def load_feed(
+    session: ReadSession, *, after: int, types: Collection[str], up_to: int | None = None, limit: int
+) -> list[Event]:
+    """Relayed events behind a place of the tenant's feed, in order; of these types only, where any are named."""
+    query = select(outbox).where(outbox.c.tenant_id == session.tenant, outbox.c.position > after)
+    if up_to is not None:
+        query = query.where(outbox.c.position <= up_to)
+    if types:
+        query = query.where(outbox.c.type.in_(types))
+    rows = await session.conn.execute(query.order_by(outbox.c.position).limit(limit))
+    return [_event(row) for row in rows]
+
+
+async def load_events(session: ReadSession, ids: Collection[UUID]) -> dict[UUID, Event]:
+    """Relayed events by id."""
+    rows = await session.conn.execute(
+        select(outbox).where(
+            outbox.c.tenant_id == session.tenant, outbox.c.id.in_(ids), outbox.c.position.is_not(None)
         )
-        for row in rows
-    ]
-    if events:
-        await uow.conn.execute(
-            update(outbox)
-            .where(outbox.c.tenant_id == uow.tenant, outbox.c.id.in_([event.id for event in events]))
-            .values(relayed_at=func.clock_timestamp())
-        )
-    return events
+    )
+    return {row.id: _event(row) for row in rows}
 
 
 async def count_of(session: ReadSession, object_id: UUID) -> int:
@@ -73,3 +99,17 @@ async def count_of(session: ReadSession, object_id: UUID) -> int:
         .where(outbox.c.tenant_id == session.tenant, outbox.c.object_id == object_id)
     )
     return int(rows.scalar_one())
+
+
+def _event(row: Row[Any]) -> Event:
+    return Event(
+        tenant=TenantId(row.tenant_id),
+        id=EventId(row.id),
+        sequence=row.sequence,
+        position=row.position,
+        type=row.type,
+        object_id=row.object_id,
+        data=row.data,
+        occurred_at=row.created_at,
+        trace_id=row.trace_id,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Identity, Index, Table
+from sqlalchemy import BigInteger, CheckConstraint, Column, Identity, Index, Table
 from sqlalchemy.dialects.postgresql import JSONB
 
 from custody.db.base import metadata
@@ -20,12 +20,23 @@ outbox = Table(
     text_column("trace_id", nullable=True),
     created_at(),
     utc_column("relayed_at", nullable=True),
+    # Numbers in the order of relaying, without gaps: unlike `sequence`, none appears below one that was seen.
+    Column("position", BigInteger, nullable=True),
+    CheckConstraint("(position IS NULL) = (relayed_at IS NULL)", name="placed_when_relayed"),
     Index("ix_outbox_tenant_id_sequence", "tenant_id", "sequence"),
     Index("ix_outbox_object_id", "tenant_id", "object_id", "sequence"),
+    Index("uq_outbox_position", "tenant_id", "position", unique=True),
 )
 Index(
     "ix_outbox_unrelayed",
     outbox.c.tenant_id,
     outbox.c.sequence,
     postgresql_where=outbox.c.relayed_at.is_(None),
+)
+Index(
+    "ix_outbox_type",
+    outbox.c.tenant_id,
+    outbox.c.type,
+    outbox.c.position,
+    postgresql_where=outbox.c.position.is_not(None),
 )

@@ -12,10 +12,9 @@ from uuid import UUID
 
 from custody.kernel.assetid import AssetId, ChainId
 from custody.kernel.ids import TenantId
-from custody.policy.model import ApprovalPolicy, Approver, Decision, Facts, Word
-from custody.signing.errors import InvalidDecision, InvalidIntent
-from custody.signing.evidence import verify_signature
-from signer.protocol import approvals, canonical
+from custody.policy.model import Facts
+from custody.signing.errors import InvalidIntent
+from signer.protocol import canonical
 from signer.protocol.intent import (
     EvmCancel,
     EvmErc20Transfer,
@@ -348,29 +347,6 @@ def evm_spend(intent: bytes, price: int) -> int:
             return value.gas_limit * price
         case _:
             raise InvalidIntent(reason="not_evm", field="chain")
-
-
-def verify_decision(intent: bytes, policy: ApprovalPolicy, decision: Decision) -> Approver:
-    """The person who validly decided about this intent.
-
-    Raises InvalidDecision with a reason. The signer checks all of it again; here it keeps garbage from being recorded, since the
-    signer refuses a whole request for one approval that does not verify.
-    """
-    person = policy.approver(decision.approver)
-    if person is None:
-        raise InvalidDecision(reason="unknown_approver", approver=decision.approver)
-    key = person.key(decision.public_key)
-    if key is None:
-        raise InvalidDecision(reason="unknown_approver_key", approver=decision.approver)
-    if decision.word is Word.APPROVE and person.id == facts_of(intent).initiator:
-        raise InvalidDecision(reason="initiator_approved", approver=decision.approver)
-    message = approvals.approval_message(
-        decision=decision.word.value,
-        digest=digest(intent),
-        approver_set_version=policy.approver_set_version,
-    )
-    verify_signature(key, decision, message)
-    return person
 
 
 def _header(source: Source) -> _Header:

@@ -28,6 +28,7 @@ from custody.policy.evaluate import evaluate
 from custody.policy.model import Decision, Standing, Verdict
 from custody.settings import ChainSettings, Settings
 from custody.signing import intents
+from custody.signing.decisions import verify_decision
 from custody.signing.intents import Caps, EvmCaps
 from custody.wallets import service as wallets
 from custody.withdrawals import attempt_store, drafts, store
@@ -158,7 +159,7 @@ async def decide(uow: UnitOfWork, withdrawal_id: WithdrawalId, decision: Decisio
     """
     withdrawal = await _lock(uow, withdrawal_id)
     policy = await policies.at_version(uow, withdrawal.policy_version)
-    intents.verify_decision(withdrawal.intent, policy, decision)
+    verify_decision(withdrawal.intent, policy, decision)
     given = await approvals.list_for(uow, withdrawal.digest)
     earlier = next((each for each in given if each.approver == decision.approver), None)
     if earlier is not None and earlier.word is not decision.word:

@@ -2,7 +2,7 @@
 
 What the code promises the database enforces: one open attempt per withdrawal, one holder per sequence or nonce, one Stellar
 transaction in flight per sender, bytes that never change once stored. An EVM nonce may have alternatives beside its first
-attempt, on the same vault and nonce; of all of them one is mined. The triggers are in migrations 0004, 0021 and 0022.
+attempt, on the same vault and nonce; of all of them one is mined. The triggers are in migrations 0004, 0021 and 0023.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from custody.db.columns import (
     uuid_column,
     uuid_key,
 )
+from custody.withdrawals.model import KINDS
 from custody.withdrawals.transitions import ATTEMPTS, STRAYS, WITHDRAWALS
 
 withdrawals = Table(
@@ -43,20 +44,7 @@ withdrawals = Table(
     uuid_key(),
     # Order of arrival; pages go by it.
     Column("sequence", BigInteger, Identity(always=True), nullable=False),
-    choice_column(
-        "kind",
-        (
-            "payment",
-            "return",
-            "refill",
-            "change_trust",
-            "anchor",
-            "memo_required",
-            "fee_bump",
-            "evm_cancel",
-            "evm_fill",
-        ),
-    ),
+    choice_column("kind", KINDS),
     state_column("state", WITHDRAWALS),
     # Wallet that pays; none for a return, which suspense pays, or an operation on a vault.
     uuid_column("wallet_id", nullable=True),

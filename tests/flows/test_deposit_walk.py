@@ -18,6 +18,8 @@ from tests.fakes.key_maker import FakeKeyMaker
 from tests.flows.told import actions_on, events_of
 from tests.integration.ingestion_harness import Desk, build_loop, catch_up, open_ledgers, take_fence
 
+pytestmark = pytest.mark.usefixtures("told_as_promised")
+
 CHAIN = ChainId("stellar:devnet")
 XLM = native(CHAIN)
 

@@ -13,6 +13,8 @@ from custody.payouts.model import RailEvent, RailObservation
 from tests.fakes.fiat import NOW, Fiat, make_fiat
 from tests.flows.told import actions_on, events_of
 
+pytestmark = pytest.mark.usefixtures("told_as_promised")
+
 
 @pytest.fixture
 async def fiat(database: Database, tenant: TenantId) -> Fiat:

@@ -43,6 +43,7 @@ STELLAR = ChainId("stellar:devnet")
 EVM = ChainId("eip155:31337")
 FUNDS = 1_000_000_000
 CALLBACK_SECRET = "whsec_" + "c2FuZGJveC1jYWxsYmFjay1zZWNyZXQtMzItYnl0ZXM="
+WEBHOOK_KEY = "d2ViaG9va3Mtc2VhbC1zZWNyZXRzLXdpdGgtdGhpcy0="
 STRANGER = "GBRPYHIL2CI3FNQ4BXLFMNDLFJUNPU2HY3ZMFSHONUCEOASW7QC7OX2H"
 STRANGER_EVM = "0x52908400098527886E0F7030069857D2E4169EE7"
 APPROVERS = ("alice", "bob", "carol")
@@ -237,6 +238,7 @@ def make_settings(url: str) -> Settings:
         ),
         rails={"sandbox": {"kind": "sandbox", "base_url": _CLOSED, "callback_secret": CALLBACK_SECRET}},
         intent_valid_s=3600,
+        webhooks={"secret_keys": (WEBHOOK_KEY,), "allow_http": True, "allowed_networks": ("127.0.0.0/8",)},
     )
 
 

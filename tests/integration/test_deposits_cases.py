@@ -47,6 +47,8 @@ from tests.integration.test_deposits_service import (
     vault,
 )
 
+pytestmark = pytest.mark.usefixtures("told_as_promised")
+
 __all__ = ["vault"]
 
 USDC = parse_asset_id(f"stellar:devnet/USDC:{ACCOUNT}")

@@ -34,6 +34,8 @@ from custody.wallets import service as wallets
 from custody.wallets.errors import UnknownWallet
 from tests.fakes.ledger_invariants import broken_invariants
 
+pytestmark = pytest.mark.usefixtures("told_as_promised")
+
 XLM, EUR = parse_asset_id("stellar:devnet/native"), parse_asset_id("fiat/EUR")
 NOW = datetime(2026, 11, 22, 10, 15, tzinfo=UTC)
 FUNDS = 1_000

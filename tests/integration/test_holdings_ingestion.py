@@ -47,7 +47,7 @@ __all__ = ["desk", "outsider", "served", "source"]
 
 FUNDED = 10_000 * 10**7
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.usefixtures("told_as_promised")]
 
 
 @pytest.fixture

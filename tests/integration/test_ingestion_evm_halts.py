@@ -39,7 +39,7 @@ __all__ = ["node", "outsider", "run"]
 
 CONFIRMATIONS = 2
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.usefixtures("told_as_promised")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

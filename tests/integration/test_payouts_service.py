@@ -45,6 +45,8 @@ from custody.wallets.errors import UnknownWallet
 from devnet.bank.ibans import sandbox_iban
 from tests.fakes.fiat import EUR, NOW, Fiat, make_fiat
 
+pytestmark = pytest.mark.usefixtures("told_as_promised")
+
 LEASE = timedelta(seconds=20)
 
 

@@ -29,6 +29,8 @@ from devnet.bank.ibans import sandbox_iban
 from rails import intake
 from tests.fakes.fiat import EUR, NOW, Fiat, make_fiat, make_receipt
 
+pytestmark = pytest.mark.usefixtures("told_as_promised")
+
 
 @pytest.fixture
 async def fiat(database: Database, tenant: TenantId) -> Fiat:

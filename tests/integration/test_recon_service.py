@@ -43,6 +43,8 @@ from tests.fakes.bank_process import SECRET, BankProcess, CallbackListener, free
 from tests.fakes.fiat import EUR, NOW, Fiat, make_fiat
 from tests.fakes.recorded_chain import RecordedChain
 
+pytestmark = pytest.mark.usefixtures("told_as_promised")
+
 ETH = parse_asset_id("eip155:31337/native")
 XLM = parse_asset_id("stellar:devnet/native")
 QUICK = Patience(looks=3, pause_s=0)

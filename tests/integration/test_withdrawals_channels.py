@@ -29,6 +29,8 @@ from tests.integration.channel_stage import (
     open_stage,
 )
 
+pytestmark = pytest.mark.usefixtures("told_as_promised")
+
 BASE_FEE = 100
 
 

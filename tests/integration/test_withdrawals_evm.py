@@ -20,6 +20,8 @@ from tests.fakes.withdrawal_world import ETH, EVM, FUNDS, World
 from tests.flows.told import actions_on, events_of
 from tests.integration.test_withdrawals_execution import make_seen
 
+pytestmark = pytest.mark.usefixtures("told_as_promised")
+
 
 @pytest.fixture
 async def world(database: Database, tenant: TenantId) -> World:

@@ -19,6 +19,8 @@ from tests.fakes.faults import Crash
 from tests.fakes.withdrawal_world import ETH, EVM, FUNDS, VAULT, VAULT_ACCOUNT, World
 from tests.integration.test_withdrawals_execution import make_seen
 
+pytestmark = pytest.mark.usefixtures("told_as_promised")
+
 
 @pytest.fixture
 async def world(database: Database, tenant: TenantId) -> World:

@@ -27,6 +27,8 @@ from tests.fakes.withdrawal_world import (
     World,
 )
 
+pytestmark = pytest.mark.usefixtures("told_as_promised")
+
 POINTS = ("before reserve", "before sign", "after sign", "before submit", "after submit")
 PAID = (FUNDS - 1000, 0, FUNDS - 1100, 100)
 UNPAID = (FUNDS, 0, FUNDS, 0)

@@ -43,6 +43,8 @@ from tests.fakes.withdrawal_world import (
     make_decision,
 )
 
+pytestmark = pytest.mark.usefixtures("told_as_promised")
+
 
 @pytest.fixture
 async def world(database: Database, tenant: TenantId) -> World:

@@ -17,6 +17,8 @@ from tests.fakes.faults import Crash
 from tests.fakes.finality import lapse_due
 from tests.fakes.withdrawal_world import ETH, EVM, FUNDS, START, STELLAR, VAULT_ACCOUNT, World
 
+pytestmark = pytest.mark.usefixtures("told_as_promised")
+
 PATIENCE_S = 20
 
 

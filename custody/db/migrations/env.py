@@ -31,6 +31,7 @@ TABLE_MODULES = (
     "custody.receipts.tables",
     "custody.recon.tables",
     "custody.seals.tables",
+    "custody.webhooks.tables",
     "ingestion.tables",
 )
 """Every module that registers tables. By name, because custody does not import ingestion: the migrations only describe it."""

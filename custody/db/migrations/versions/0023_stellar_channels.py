@@ -6,8 +6,8 @@ from alembic import op
 
 from custody.db.ddl import grant, tenant_isolation
 
-revision = "0022"
-down_revision = "0021"
+revision = "0023"
+down_revision = "0022"
 branch_labels = None
 depends_on = None
 
