@@ -22,6 +22,9 @@ BUILT = {
     "stellar_memo_required",
     "evm_transfer",
     "evm_erc20_transfer",
+    "evm_replace",
+    "evm_cancel",
+    "evm_fill",
 }
 
 
