@@ -41,6 +41,7 @@ from custody.kernel.ids import (
 )
 from custody.kernel.money import format_units
 from custody.returns import service as returns
+from custody.returns.execution import look_up
 from custody.returns.service import RequestReturn
 from custody.withdrawals.model import NO_MEMO, Memo
 
@@ -179,8 +180,11 @@ def return_one(chosen: argparse.Namespace) -> Step:
             memo=_memo(chosen.memo),
             note=chosen.note,
         )
+        receiver = await look_up(app.db, app.clients, operator.tenant, asked.case_id, asked.destination)
         async with app.db.unit_of_work(operator.tenant) as uow:
-            case, _ = await returns.request(uow, operator, asked, settings=app.settings, clock=app.clock)
+            case, _ = await returns.request(
+                uow, operator, asked, settings=app.settings, clock=app.clock, receiver=receiver
+            )
             print(json.dumps(await _words(uow, case), indent=2))
         return 0
 

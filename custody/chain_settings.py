@@ -15,6 +15,8 @@ TRANSFER_GAS = 21_000
 """What a transfer of ether takes by itself. Source: yellow paper, appendix G."""
 STELLAR_SILENCE_S = 30
 """A Stellar network closes a ledger every five to six seconds; after so long without one something is wrong."""
+STELLAR_RESERVE = 10_000_000
+"""Stroops that an account without entries of its own must keep: two base reserves. Source: Stellar protocol, base reserve."""
 STELLAR_NETWORKS = {
     "stellar:pubnet": "Public Global Stellar Network ; September 2015",
     "stellar:testnet": "Test SDF Network ; September 2015",
@@ -148,6 +150,14 @@ class ChainSettings(Section):
     """EVM only: cap of the fee per gas. Source: EIP-1559."""
     max_priority_fee_per_gas_wei: int = Field(default=0, ge=0)
     """EVM only: cap of the tip per gas. Source: EIP-1559."""
+    channels: int = Field(default=0, ge=0, le=1000)
+    """Stellar only: how many channel accounts of each tenant pay side by side. 0 for none: one payment at a time."""
+    channel_balance_stroops: int = Field(default=0, ge=0)
+    """Stellar only: what a channel account holds when it is full, its reserve included."""
+    fee_bump_max_stroops: int = Field(default=0, ge=0)
+    """Stellar only: the most that one fee bump may cost. 0 for no fee bumps and no account that pays them."""
+    fee_account_balance_stroops: int = Field(default=0, ge=0)
+    """Stellar only: what the account that pays for fee bumps holds when it is full, its reserve included."""
     evm: EvmSending = EvmSending()
     """EVM only: fees, replacement, and how many transactions of a key may be under way."""
     tx_valid_s: int = Field(ge=10)
@@ -208,6 +218,10 @@ class ChainSettings(Section):
             self.lake,
             self.horizon_url,
             self.horizon_accepted,
+            self.channels,
+            self.channel_balance_stroops,
+            self.fee_bump_max_stroops,
+            self.fee_account_balance_stroops,
         )
         evm_optional = (
             self.preset,
@@ -233,6 +247,20 @@ class ChainSettings(Section):
             raise ValueError(f"chain {self.id} needs all limits of kind {self.kind} and none of the other")
         if self.evm.rollup == "arbitrum" and min(self.gas_limit_native, self.gas_limit_erc20) <= TRANSFER_GAS:
             raise ValueError(f"chain {self.id} counts the layer below as gas: its gas limits leave no room")
+        return self
+
+    @model_validator(mode="after")
+    def helpers_can_pay(self) -> ChainSettings:
+        """A channel or fee account must be able to pay a few times before it is filled up again."""
+        bump_max = self.fee_bump_max_stroops
+        for name, wanted, balance, fee_max in (
+            ("channel_balance_stroops", self.channels, self.channel_balance_stroops, self.max_fee_stroops),
+            ("fee_account_balance_stroops", bump_max, self.fee_account_balance_stroops, bump_max),
+        ):
+            if bool(wanted) != bool(balance) or (wanted and balance < STELLAR_RESERVE + 4 * fee_max):
+                raise ValueError(
+                    f"chain {self.id}: {name} must hold {STELLAR_RESERVE} stroops of reserve and four fees"
+                )
         return self
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ import contextlib
 import signal
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import structlog
@@ -20,9 +20,10 @@ from redis.exceptions import RedisError
 
 from custody import logs
 from custody.bootstrap import App, build
+from custody.channels import execution as channels
 from custody.db.session import Database
 from custody.deposits import key_check, key_pool
-from custody.deposits.ports import BatchMaker, KeyVoucher
+from custody.deposits.ports import BatchMaker, KeyMaker, KeyVoucher
 from custody.events.relay import relay
 from custody.events.trace import traced
 from custody.events.wakeup import QUEUE, Waker, dump_job, load_job, redis_settings
@@ -48,6 +49,8 @@ _log = structlog.get_logger(__name__)
 
 _POLICY_EVERY_S = 5.0
 """How often the signer is asked which policy is in force."""
+_CHANNELS_EVERY_S = 5.0
+"""How often it is seen to that channels are there and can pay."""
 _SEAL_EVERY_S = 60.0
 """How often what is booked is sealed. Each seal is one entry of the signer's journal."""
 _PUBLISH_EVERY = timedelta(hours=1)
@@ -67,21 +70,29 @@ _JOB_TIMEOUT_S = 120
 _JOBS_AT_ONCE = 16
 
 
+class KeyWorks(BatchMaker, KeyMaker, Protocol):
+    """Makes keys one by one and ahead of need."""
+
+
 async def run(
     means: Means,
     waker: Waker,
     stop: asyncio.Event,
     checkpoints: CheckpointSigner | None = None,
-    keys: BatchMaker | None = None,
+    keys: KeyWorks | None = None,
     dispatcher: Dispatcher | None = None,
 ) -> None:
     """Work until told to stop, then finish the rounds that are begun. Without `checkpoints` nothing is sealed, without `keys` no
-    deposit addresses are made ready, without a `dispatcher` no webhook is sent."""
+    channel is made and no deposit addresses are made ready, without a `dispatcher` no webhook is sent."""
     async with asyncio.TaskGroup() as group:
         group.create_task(_repeat("policy", _POLICY_EVERY_S, stop, lambda: adopt_policy(means)))
         group.create_task(_repeat("sweep", means.settings.sweep_interval_s, stop, lambda: sweep(means)))
         group.create_task(_repeat("partitions", _PREPARE_EVERY_S, stop, lambda: prepare_partitions(means)))
         group.create_task(_repeat("relay", _RELAY_EVERY_S, stop, lambda: relay_all(means.db, waker)))
+        if keys is not None:
+            group.create_task(
+                _repeat("channels", _CHANNELS_EVERY_S, stop, lambda: tend_channels(means, keys))
+            )
         if checkpoints is not None:
             group.create_task(_repeat("seal", _SEAL_EVERY_S, stop, lambda: seal_all(means.db, checkpoints)))
         if keys is not None and any(chain.kind == "evm" for chain in means.settings.chains):
@@ -122,6 +133,15 @@ async def sweep(means: Means) -> None:
             _log.error(
                 "withdrawal.stopped", withdrawal_id=str(failure.withdrawal_id), error=str(failure.error)
             )
+
+
+async def tend_channels(means: Means, keys: KeyMaker) -> None:
+    """See to channels and fee accounts, in every tenant."""
+    async with means.db.read(None) as session:
+        tenants = await list_tenants(session)
+    for tenant in tenants:
+        for refill in await channels.tend(means.db, keys, means.settings, means.clock, tenant):
+            _log.info("channels.refill", tenant=tenant, withdrawal_id=str(refill))
 
 
 async def seal_all(db: Database, signer: CheckpointSigner) -> None:

@@ -112,6 +112,15 @@ def late_bookings(chain: ChainId, booking: Booking, ending: Ending) -> list[Late
                     amount=-withdrawal.amount,
                 )
             )
+        if attempt.succeeded and withdrawal.into_id is not None:
+            found.append(
+                LateBooking(
+                    vault_id=withdrawal.into_id,
+                    asset=withdrawal.asset,
+                    height=height,
+                    amount=withdrawal.amount,
+                )
+            )
     found += [
         LateBooking(vault_id=stray.vault_id, asset=native(chain), height=stray.height, amount=-stray.fee_paid)
         for stray in ending.strays

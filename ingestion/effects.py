@@ -6,7 +6,7 @@ Here nothing is booked: that is done once a block is final, in `settling`. Tenan
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -17,7 +17,7 @@ from custody.deposits.model import Observation, ObservedTransfer
 from custody.holdings import service as holdings
 from custody.holdings.model import BlockPlace
 from custody.kernel.assetid import ChainId
-from custody.kernel.ids import TenantId
+from custody.kernel.ids import TenantId, VaultId
 from custody.wallets import keys
 from custody.wallets import service as wallets
 from custody.wallets.model import VaultRef
@@ -74,14 +74,14 @@ async def observe_block(uow: UnitOfWork, chain: ChainId, facts: BlockFacts) -> T
         ours = {account: ref for account, ref in refs.items() if ref.tenant == tenant}
         await keys.open_unclaimed(uow, chain, ours.values())
         bookings = Bookings(chain, facts, ours)
-        sent = await _observe_transactions(uow, chain, facts, ours, bookings)
+        sent, explained = await _observe_transactions(uow, chain, facts, ours, bookings)
         recorded, unlisted = await _observe_movements(uow, chain, facts, ours, bookings)
         await _record_state(uow, chain, facts, ours, bookings)
         tally += Tally(
             deposits=recorded,
             unlisted=unlisted,
             transactions=sent,
-            unexplained=_count_unexplained(chain, facts, ours),
+            unexplained=_count_unexplained(chain, facts, ours, explained),
         )
     return tally
 
@@ -133,8 +133,10 @@ async def _observe_transactions(
     facts: BlockFacts,
     ours: Mapping[str, VaultRef],
     bookings: Bookings,
-) -> int:
+) -> tuple[int, set[tuple[str, VaultId]]]:
+    """How many there were, and which vaults they took money from: a channel sends what another vault pays."""
     sent = [each for each in facts.transactions if each.account in ours]
+    explained = {(each.carrier_hash, ours[each.account].vault_id) for each in sent}
     for each in sent:
         taken = await withdrawals.observe_transaction(
             uow,
@@ -147,10 +149,13 @@ async def _observe_transactions(
                 fee_atomic=each.fee_atomic,
                 sequence=each.sequence,
                 occurred_at=facts.ref.closed_at,
+                outcome=each.outcome,
             ),
         )
         bookings.sent(each, taken)
-    return len(sent)
+        if taken is not None:
+            explained.add((each.carrier_hash, taken.vault_id))
+    return len(sent), explained
 
 
 async def _observe_movements(
@@ -163,9 +168,12 @@ async def _observe_movements(
     """How many arrivals were new, and how many were of unlisted assets."""
     recorded = 0
     unlisted: Counter[str] = Counter()
-    for each in facts.movements:
-        ref = ours.get(each.account)
-        if ref is None:
+    arrived = [(each, ref) for each in facts.movements if (ref := ours.get(each.account)) is not None]
+    own = await withdrawals.find_refills(uow, chain, {each.tx_hash for each, _ in arrived})
+    for each, ref in arrived:
+        if (each.tx_hash, ref.vault_id, each.asset, each.amount) in own:
+            # Our own money in another vault of ours: what moved it books it there.
+            bookings.arrived(each, Observation.RECORDED)
             continue
         outcome = await deposits.observe(
             uow,
@@ -214,11 +222,17 @@ async def _record_state(
     )
 
 
-def _count_unexplained(chain: ChainId, facts: BlockFacts, ours: Mapping[str, VaultRef]) -> int:
+def _count_unexplained(
+    chain: ChainId,
+    facts: BlockFacts,
+    ours: Mapping[str, VaultRef],
+    explained: Collection[tuple[str, VaultId]],
+) -> int:
     """Money that left a vault in somebody else's transaction is not booked: reconciliation shows it, and operators are told."""
-    sent = {(each.carrier_hash, each.account) for each in facts.transactions}
     strange = [
-        each for each in facts.departures if each.account in ours and (each.tx_hash, each.account) not in sent
+        each
+        for each in facts.departures
+        if each.account in ours and (each.tx_hash, ours[each.account].vault_id) not in explained
     ]
     for each in strange:
         _log.error(

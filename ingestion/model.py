@@ -69,6 +69,8 @@ class ChainTransaction:
     """What this account paid for it, in the chain's own currency; zero when somebody else paid."""
     sequence: int
     """Sequence number or nonce of the sender; zero for an account that only paid the fee."""
+    outcome: str = ""
+    """Why it failed, in the chain's words; empty when it did not, or the source does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,6 +45,7 @@ from custody.kernel.assetid import AssetId, parse_asset_id
 from custody.kernel.ids import CaseId, WalletId, WithdrawalId, new_uuid, parse_id, show_id
 from custody.kernel.money import parse_atomic
 from custody.returns import service as returns
+from custody.returns.execution import look_up
 from custody.returns.service import RequestReturn
 from custody.withdrawals.model import NO_MEMO, Memo
 
@@ -207,13 +208,17 @@ async def return_case(case_id: CasePath, body: ReturnIn, command: Operate) -> Re
     wanted = CaseId(parse_id("cas", case_id))
     withdrawal_id = WithdrawalId(new_uuid())
     memo = NO_MEMO if body.memo is None else Memo(type=body.memo.type, value=body.memo.value)
+    if (done := await command.recorded()) is not None:
+        return done
+    app, tenant = command.app, command.principal.tenant
+    receiver = await look_up(app.db, app.clients, tenant, wanted, body.destination)
 
     async def effect(uow: UnitOfWork) -> CaseOut:
         asked = RequestReturn(
             id=withdrawal_id, case_id=wanted, destination=body.destination, memo=memo, note=body.note
         )
         case, _ = await returns.request(
-            uow, command.principal, asked, settings=command.app.settings, clock=command.app.clock
+            uow, command.principal, asked, settings=app.settings, clock=app.clock, receiver=receiver
         )
         return await show_case(uow, case)
 

@@ -51,7 +51,9 @@ class VaultOut(Out):
 
     id: str = Field(examples=["vlt_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])
     chain: str = Field(examples=["stellar:devnet"])
-    purpose: str = Field(description="`omnibus`, or `deposit` for one wallet's own address.")
+    purpose: str = Field(
+        description="`omnibus`; `deposit` for one wallet's own address; `channels` and `fees` help Stellar payments."
+    )
     wallet_id: str | None
     key_id: str = Field(description="The key's id in the HSM, which it never leaves. Hexadecimal.")
     account: str = Field(description="The account or address that the key controls.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -36,10 +37,13 @@ from api.rest.shapes import (
 from api.strict_json import StrictRoute
 from custody.assets import service as assets
 from custody.chains import address as addresses
+from custody.chains.stellar.receivers import Receiver
 from custody.db.session import ReadSession, UnitOfWork
+from custody.kernel.assetid import ChainId, parse_asset_id
 from custody.kernel.errors import InvalidInput
 from custody.kernel.ids import WalletId, WithdrawalId, new_uuid, parse_id, show_id
 from custody.settings import Settings
+from custody.withdrawals import receivers
 from custody.withdrawals import service as withdrawals
 from custody.withdrawals.model import Attempt, Memo, RequestWithdrawal, Withdrawal
 
@@ -114,8 +118,9 @@ class WithdrawalOut(Out):
 
     id: str = Field(examples=["wdr_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])
     kind: str = Field(
-        description="`payment`; `return` of a suspended deposit; `change_trust` for a vault's trustline, `memo_required` for "
-        "its wish for memos; `anchor` for a checkpoint's hash on chain; `evm_cancel` and `evm_fill` use up a nonce for nothing."
+        description="`payment`; `return` of a suspended deposit; `refill` of a channel or fee account; `change_trust` for a "
+        "vault's trustline, `memo_required` for its wish for memos; `anchor` for a checkpoint's hash on chain; `fee_bump` for "
+        "a withdrawal that is stuck; `evm_cancel` and `evm_fill` use up a nonce for nothing."
     )
     state: str = Field(examples=["awaiting_approval"])
     wallet_id: str | None
@@ -146,6 +151,9 @@ async def request_withdrawal(body: WithdrawalIn, command: Write) -> Response:
     wallet_id = WalletId(parse_field_id("wal", body.wallet_id, "wallet_id"))
     withdrawal_id = WithdrawalId(new_uuid())
     settings = _with_window(command.app.settings, body.expires_in_s)
+    if (done := await command.recorded()) is not None:
+        return done
+    receiver = await look_up_receiver(command.app.clients, body.asset, body.destination)
 
     async def effect(uow: UnitOfWork) -> WithdrawalOut:
         asset = await load_asset(uow, body.asset)
@@ -161,7 +169,7 @@ async def request_withdrawal(body: WithdrawalIn, command: Write) -> Response:
             **({} if body.memo is None else {"memo": Memo(type=body.memo.type, value=body.memo.value)}),
         )
         made = await withdrawals.request(
-            uow, command.principal, wanted, settings=settings, clock=command.app.clock
+            uow, command.principal, wanted, settings=settings, clock=command.app.clock, receiver=receiver
         )
         return await show_withdrawal(uow, made)
 
@@ -270,6 +278,17 @@ async def show_withdrawal(session: ReadSession, found: Withdrawal) -> Withdrawal
         created_at=show_time(found.created_at),
         changed_at=show_time(found.changed_at),
     )
+
+
+async def look_up_receiver(
+    clients: Mapping[ChainId, object], asset: str, destination: str
+) -> Receiver | None:
+    """What the chain says of the receiver, before any transaction is open. What cannot be parsed the request itself refuses."""
+    try:
+        parsed = parse_asset_id(asset)
+    except InvalidInput:
+        return None
+    return await receivers.look_up(clients, parsed, destination)
 
 
 def show_attempt(attempt: Attempt) -> AttemptOut:

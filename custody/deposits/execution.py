@@ -31,11 +31,17 @@ _TRIES = 5
 
 
 async def create_vault(
-    db: Database, signer: KeyMaker, principal: Principal, chain: ChainId, request_id: UUID
+    db: Database,
+    signer: KeyMaker,
+    principal: Principal,
+    chain: ChainId,
+    request_id: UUID,
+    purpose: str = OMNIBUS,
 ) -> Vault:
-    """A new omnibus vault. Idempotent by request id; raises RequestExistsDifferent, UnsupportedChain and the signer's errors."""
+    """A new vault that is no wallet's own: omnibus unless told. Idempotent by request id; raises RequestExistsDifferent,
+    UnsupportedChain and the signer's errors."""
     addresses.curve_of(chain)
-    return await _make_omnibus(db, signer, principal, chain, request_id)
+    return await _make_vault(db, signer, principal, chain, purpose, request_id)
 
 
 def parse_address_memo(chain: ChainId, memo_type: str, value: str) -> AddressMemo:
@@ -146,15 +152,15 @@ class _Doubt(Exception):
         self.key = key
 
 
-async def _make_omnibus(
-    db: Database, signer: KeyMaker, principal: Principal, chain: ChainId, request_id: UUID
+async def _make_vault(
+    db: Database, signer: KeyMaker, principal: Principal, chain: ChainId, purpose: str, request_id: UUID
 ) -> Vault:
     vault_id = VaultId(derived_uuid("vault", principal.tenant, request_id))
     async with db.unit_of_work(principal.tenant) as uow:
         known = await store.insert_request(
-            uow, request_id, chain=chain, purpose=OMNIBUS, wallet_id=None, vault_id=vault_id
+            uow, request_id, chain=chain, purpose=purpose, wallet_id=None, vault_id=vault_id
         )
-        if known != (chain, OMNIBUS, None):
+        if known != (chain, purpose, None):
             raise RequestExistsDifferent(request_id=request_id)
         try:
             return await wallets.get_vault(uow, vault_id)
@@ -162,14 +168,14 @@ async def _make_omnibus(
             # Committed before the key is asked for: a key in the HSM can always be traced to who wanted it.
             pass
     key = await signer.create_key(
-        request_id=request_id, tenant=principal.tenant, purpose=OMNIBUS, chain=chain
+        request_id=request_id, tenant=principal.tenant, purpose=purpose, chain=chain
     )
     if addresses.account_of_key(chain, bytes.fromhex(key.public_key)) != key.account:
         raise KeyNotOurs(key_id=key.key_id, account=key.account)
     vault = Vault(
         id=vault_id,
         chain=chain,
-        purpose=OMNIBUS,
+        purpose=purpose,
         wallet_id=None,
         key_id=key.key_id,
         account=key.account,

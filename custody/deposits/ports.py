@@ -75,5 +75,5 @@ class KeyMaker(KeyVoucher, Protocol):
     """Makes keys; the same request makes the same key."""
 
     async def create_key(self, *, request_id: UUID, tenant: TenantId, purpose: str, chain: ChainId) -> NewKey:
-        """A key for vaults of this purpose (`omnibus`, `deposit`)."""
+        """A key for vaults of this purpose."""
         ...

@@ -53,6 +53,7 @@ _WITHDRAWAL: Fields = {
     "state": TEXT,
     "wallet_id": ID_OR_NULL,
     "vault_id": ID,
+    "channel_id": ID_OR_NULL,
     "asset": ASSET,
     "destination": TEXT,
     "memo_type": TEXT,

@@ -1,7 +1,6 @@
-"""What the ledger is told and what it answers.
+"""What the ledger is told and what it answers. The same command again, by the id that its caller chose, is carried out once.
 
-Money lies in accounts. A transfer debits one and credits another by the same amount; a hold reserves an amount for a transfer
-that is not certain yet. Commands carry an id that the caller chose: the same id and content again is carried out once.
+A transfer debits one account and credits another by the same amount; a hold reserves it for a transfer that is not certain yet.
 """
 
 from __future__ import annotations
@@ -74,6 +73,8 @@ class TransferCode(StrEnum):
     """From one wallet to another."""
     WITHDRAWAL = "withdrawal"
     """From a wallet out to the chain."""
+    VAULT_TRANSFER = "vault_transfer"
+    """From one vault of ours to another, on chain."""
     NETWORK_FEE = "network_fee"
     """What a chain charged for a transaction of ours."""
     PAYOUT = "payout"
@@ -101,12 +102,11 @@ class AccountKey:
 
     def id_for(self, tenant: TenantId) -> UUID:
         """The account's id, which follows from the key, so that no lookup is needed to post."""
-        known = self._known
-        if known is None or known[0] != tenant:
+        if self._known is None or self._known[0] != tenant:
             derived = derived_uuid("ledger.account", tenant, self.kind.value, self.owner, self.asset.text)
-            known = (tenant, derived)
-            object.__setattr__(self, "_known", known)  # no part of what the key says
-        return known[1]
+            object.__setattr__(self, "_known", (tenant, derived))  # no part of what the key says
+            return derived
+        return self._known[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

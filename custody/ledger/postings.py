@@ -177,6 +177,21 @@ def withdrawal_held(
     )
 
 
+def refill_held(
+    *, withdrawal_id: UUID, vault_id: UUID, into_vault_id: UUID, amount: Amount
+) -> tuple[Command, ...]:
+    """Reserve one vault's money for another vault of ours. It ends as any withdrawal's hold does."""
+    return _held(
+        withdrawal_id,
+        "withdrawal",
+        vault_account(into_vault_id, amount.asset),
+        vault_account(vault_id, amount.asset),
+        amount,
+        TransferCode.VAULT_TRANSFER,
+        None,
+    )
+
+
 def withdrawal_settled(*, withdrawal_id: UUID) -> tuple[Command, ...]:
     """The chain confirmed: what was held has left wallet and vault."""
     return _settled(withdrawal_id, "withdrawal")

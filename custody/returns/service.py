@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from custody.chains import address as addresses
 from custody.chains.errors import InvalidAddress
+from custody.chains.stellar.receivers import Receiver
 from custody.db.session import UnitOfWork
 from custody.deposits import cases
 from custody.deposits.model import DepositCase
@@ -45,9 +46,15 @@ class RequestReturn:
 
 
 async def request(
-    uow: UnitOfWork, principal: Principal, command: RequestReturn, *, settings: Settings, clock: Clock
+    uow: UnitOfWork,
+    principal: Principal,
+    command: RequestReturn,
+    *,
+    settings: Settings,
+    clock: Clock,
+    receiver: Receiver | None = None,
 ) -> tuple[DepositCase, Withdrawal]:
-    """Ask for a return of all of a case's money. Idempotent by the withdrawal's id.
+    """Ask for a return of all of a case's money. Idempotent by the withdrawal's id. `receiver` is what was looked up just before.
 
     Raises UnknownCase, CaseDecided, CaseNotBooked, NotTheSender, NoSender, BadNote and whatever a withdrawal raises. Locks the
     deposit, its case, the ledger accounts of suspense and vault.
@@ -67,7 +74,9 @@ async def request(
         amount=case.amount,
         memo=command.memo,
     )
-    made = await withdrawals.request(uow, principal, wanted, settings=settings, clock=clock)
+    made = await withdrawals.request(
+        uow, principal, wanted, settings=settings, clock=clock, receiver=receiver
+    )
     case = await cases.begin_return(uow, principal.subject, case, made.id, command.note)
     return case, made
 

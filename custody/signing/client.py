@@ -40,6 +40,8 @@ from custody.signing.evidence import build_approval, read_key
 from custody.signing.intents import digest, org_name
 from custody.signing.model import (
     CheckpointSignature,
+    EvmSlot,
+    FeeSlot,
     SignedTransaction,
     SignerHealth,
     SignerKey,
@@ -78,7 +80,7 @@ class SignerClient:
     async def create_key(
         self, *, request_id: UUID, tenant: TenantId, purpose: str, chain: ChainId
     ) -> SignerKey:
-        """Let a key be born in the HSM, for vaults of this purpose (`omnibus`, `deposit`). Idempotent by `request_id`.
+        """Let a key be born in the HSM, for vaults of this purpose. Idempotent by `request_id`.
 
         An automatic rule of the signer's policy for `key_create` has to allow it; otherwise SignerRefused.
         """
@@ -170,7 +172,7 @@ class SignerClient:
         )
         signed = await self._ask(request, messages.Signed)
         _check_digest(intent, signed.intent_digest)
-        shown = signed.tx_hash if isinstance(slot, StellarSlot) else f"0x{signed.tx_hash}"
+        shown = f"0x{signed.tx_hash}" if isinstance(slot, EvmSlot) else signed.tx_hash
         return SignedTransaction(tx=signed.tx, tx_hash=shown)
 
     async def checkpoint_key(self, *, request_id: UUID, tenant: TenantId) -> str:
@@ -264,6 +266,8 @@ def _binding(slot: Slot) -> messages.Binding:
             max_ledger=slot.max_ledger,
             fee=slot.fee,
         )
+    if isinstance(slot, FeeSlot):
+        return messages.FeeBinding(fee=slot.fee)
     return messages.EvmBinding(
         nonce=slot.nonce,
         max_fee_per_gas=slot.max_fee_per_gas,

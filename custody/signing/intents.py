@@ -12,10 +12,9 @@ from uuid import UUID
 
 from custody.kernel.assetid import AssetId, ChainId
 from custody.kernel.ids import TenantId
-from custody.policy.model import ApprovalPolicy, Approver, Decision, Facts, Word
-from custody.signing.errors import InvalidDecision, InvalidIntent
-from custody.signing.evidence import verify_signature
-from signer.protocol import approvals, canonical
+from custody.policy.model import Facts
+from custody.signing.errors import InvalidIntent
+from signer.protocol import canonical
 from signer.protocol.intent import (
     EvmCancel,
     EvmErc20Transfer,
@@ -27,6 +26,9 @@ from signer.protocol.intent import (
     MemoType,
     StellarAnchor,
     StellarChangeTrust,
+    StellarChannelPayment,
+    StellarCreateAccount,
+    StellarFeeBump,
     StellarIntent,
     StellarMemoRequired,
     StellarPayment,
@@ -114,6 +116,18 @@ class _Price(TypedDict):
     max_priority_fee_per_gas: int
 
 
+class _Payment(TypedDict):
+    """The fields that a Stellar payment has beyond the header, whoever lends the sequence number."""
+
+    network_id: str
+    max_fee: int
+    destination: str
+    memo_type: MemoType
+    memo: str
+    asset: str
+    amount: int
+
+
 def org_name(tenant: TenantId) -> str:
     """How intents and the signer's policy call a tenant."""
     return f"tenant-{tenant}"
@@ -128,22 +142,24 @@ def build_payment_intent(
     destination: str,
     memo_type: MemoType = "none",
     memo: str = "",
+    channel: str = "",
 ) -> bytes:
-    """The bytes of one payment. Raises InvalidIntent when a value is outside the protocol's range."""
+    """The bytes of one payment, on Stellar in a transaction of `channel` where one is given. Raises InvalidIntent when a value is
+    outside the protocol's range."""
     header = _header(source)
     if isinstance(caps, StellarCaps):
-        return _encode(
-            StellarPayment(
-                **header,
-                network_id=_network_id(caps),
-                max_fee=caps.max_fee,
-                destination=destination,
-                memo_type=memo_type,
-                memo=memo,
-                asset=asset.reference,
-                amount=amount,
-            )
-        )
+        payment: _Payment = {
+            "network_id": _network_id(caps),
+            "max_fee": caps.max_fee,
+            "destination": destination,
+            "memo_type": memo_type,
+            "memo": memo,
+            "asset": asset.reference,
+            "amount": amount,
+        }
+        if channel:
+            return _encode(StellarChannelPayment(**header, **payment, channel=channel))
+        return _encode(StellarPayment(**header, **payment))
     if memo_type != "none":
         raise InvalidIntent(reason="bad_memo", field="memo")
     price = _price(caps)
@@ -151,6 +167,31 @@ def build_payment_intent(
         return _encode(EvmTransfer(**header, **price, destination=destination, amount=amount))
     token = asset.reference.removeprefix(_ERC20)
     return _encode(EvmErc20Transfer(**header, **price, token=token, destination=destination, amount=amount))
+
+
+def build_create_account_intent(source: Source, caps: StellarCaps, *, amount: int, destination: str) -> bytes:
+    """The bytes of opening a Stellar account with native money. Raises InvalidIntent."""
+    return _encode(
+        StellarCreateAccount(
+            **_header(source),
+            network_id=_network_id(caps),
+            max_fee=caps.max_fee,
+            destination=destination,
+            amount=amount,
+        )
+    )
+
+
+def build_fee_bump_intent(source: Source, caps: StellarCaps, *, inner: bytes) -> bytes:
+    """The bytes of paying up to `caps.max_fee` for what was signed under the intent of this digest. Raises InvalidIntent.
+
+    Source: CAP-15.
+    """
+    return _encode(
+        StellarFeeBump(
+            **_header(source), network_id=_network_id(caps), max_fee=caps.max_fee, inner=inner.hex()
+        )
+    )
 
 
 def build_trustline_intent(source: Source, caps: StellarCaps, *, asset: AssetId) -> bytes:
@@ -250,12 +291,14 @@ def facts_of(intent: bytes) -> Facts:
     """What policy judges. Raises InvalidIntent."""
     value = _decode(intent)
     match value:
-        case StellarPayment():
+        case StellarPayment() | StellarChannelPayment():
             asset, destination, amount, fee_max = value.asset, value.destination, value.amount, value.max_fee
+        case StellarCreateAccount():
+            asset, destination, amount, fee_max = "native", value.destination, value.amount, value.max_fee
         case StellarChangeTrust():
             asset, destination = value.asset, value.asset.partition(":")[2]
             amount, fee_max = value.limit, value.max_fee
-        case StellarAnchor() | StellarMemoRequired():
+        case StellarAnchor() | StellarMemoRequired() | StellarFeeBump():
             asset, destination, amount, fee_max = "native", value.source, 0, value.max_fee
         case EvmCancel() | EvmFill():
             asset, destination, amount = "native", value.source, 0
@@ -304,29 +347,6 @@ def evm_spend(intent: bytes, price: int) -> int:
             return value.gas_limit * price
         case _:
             raise InvalidIntent(reason="not_evm", field="chain")
-
-
-def verify_decision(intent: bytes, policy: ApprovalPolicy, decision: Decision) -> Approver:
-    """The person who validly decided about this intent.
-
-    Raises InvalidDecision with a reason. The signer checks all of it again; here it keeps garbage from being recorded, since the
-    signer refuses a whole request for one approval that does not verify.
-    """
-    person = policy.approver(decision.approver)
-    if person is None:
-        raise InvalidDecision(reason="unknown_approver", approver=decision.approver)
-    key = person.key(decision.public_key)
-    if key is None:
-        raise InvalidDecision(reason="unknown_approver_key", approver=decision.approver)
-    if decision.word is Word.APPROVE and person.id == facts_of(intent).initiator:
-        raise InvalidDecision(reason="initiator_approved", approver=decision.approver)
-    message = approvals.approval_message(
-        decision=decision.word.value,
-        digest=digest(intent),
-        approver_set_version=policy.approver_set_version,
-    )
-    verify_signature(key, decision, message)
-    return person
 
 
 def _header(source: Source) -> _Header:

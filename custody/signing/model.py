@@ -89,7 +89,15 @@ class EvmSlot:
     """Wei per gas."""
 
 
-Slot = StellarSlot | EvmSlot
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeeSlot:
+    """What a Stellar fee bump needs beyond its intent: sequence and bounds are those of what it is wrapped around."""
+
+    fee: int
+    """Fee bid of the whole envelope in stroops."""
+
+
+Slot = StellarSlot | EvmSlot | FeeSlot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,9 @@ from custody.kernel.ids import AddressId, CustomerId, TenantId, VaultId, WalletI
 CUSTOMER_KINDS = ("customer", "treasury")
 """A customer of the tenant, or the tenant itself: its own money, out of which it pays fees and fills vaults."""
 
-VAULT_PURPOSES = ("omnibus", "deposit")
-"""Omnibus vaults hold many wallets' money and pay withdrawals; a deposit vault is one wallet's own address."""
+VAULT_PURPOSES = ("omnibus", "deposit", "channels", "fees")
+"""Omnibus vaults hold many wallets' money and pay withdrawals; a deposit vault is one wallet's own address. On Stellar, channels
+lend their sequence numbers to payments of the omnibus vault, and the fee account pays for fee bumps."""
 
 MAX_TAG = 2**64 - 1
 """Largest muxed id. Source: SEP-23."""
@@ -56,8 +57,8 @@ class Vault:
     purpose: str
     """One of VAULT_PURPOSES."""
     wallet_id: WalletId | None
-    """The wallet whose deposit vault this is. None for an omnibus vault, and for the account of a deposit key on a chain where
-    nobody may be credited yet."""
+    """The wallet whose deposit vault this is. None for every vault that is no deposit vault, and for the account of a deposit
+    key on a chain where nobody may be credited yet."""
     key_id: str
     """The key's CKA_ID in the HSM, 32 hexadecimal digits."""
     account: str

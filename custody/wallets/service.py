@@ -171,9 +171,11 @@ async def get_vault(session: ReadSession, vault_id: VaultId) -> Vault:
     return found
 
 
-async def list_vaults(session: ReadSession, chain: ChainId | None = None) -> list[Vault]:
-    """The tenant's vaults, on one chain or on all."""
-    return await store.load_vaults(session, chain, None)
+async def list_vaults(
+    session: ReadSession, chain: ChainId | None = None, purpose: str | None = None
+) -> list[Vault]:
+    """The tenant's vaults, on one chain or on all, for one purpose or for any; oldest first."""
+    return await store.load_vaults(session, chain, purpose)
 
 
 async def list_accounts(session: ReadSession, chain: ChainId, limit: int) -> list[str]:

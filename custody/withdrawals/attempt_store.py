@@ -20,7 +20,7 @@ IN_FLIGHT = ("reserved", "signed", "broadcast")
 
 
 async def insert_attempt(uow: UnitOfWork, new: Attempt, *, exclusive: bool) -> None:
-    """Reserve a slot. The database refuses a slot that is taken, and a second open attempt."""
+    """Reserve a slot; a fee bump takes none. The database refuses a slot that is taken, and a second open attempt."""
     await uow.conn.execute(
         insert(attempts).values(
             tenant_id=uow.tenant,
@@ -31,7 +31,7 @@ async def insert_attempt(uow: UnitOfWork, new: Attempt, *, exclusive: bool) -> N
             number=new.number,
             state=new.state,
             sequence=new.sequence,
-            holds_slot=True,
+            holds_slot=not new.is_fee_bump,
             exclusive=exclusive,
             max_ledger=new.max_ledger,
             max_time=new.max_time,
@@ -299,6 +299,7 @@ def inclusion(seen: OwnTransaction) -> dict[str, Any]:
         "succeeded": seen.succeeded,
         "fee_paid": seen.fee_atomic,
         "included_at": seen.occurred_at,
+        **({"last_answer": seen.outcome} if seen.outcome else {}),
     }
 
 

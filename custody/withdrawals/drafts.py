@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from uuid import UUID
 
 from custody.chains.errors import UnsupportedChain
 from custody.db.session import UnitOfWork
 from custody.identity.model import Principal
 from custody.kernel.assetid import AssetId
 from custody.kernel.clock import Clock
-from custody.kernel.ids import WithdrawalId
+from custody.kernel.ids import PrincipalId, TenantId, WithdrawalId
 from custody.policy import service as policies
 from custody.policy.errors import PolicyDenies
 from custody.policy.evaluate import evaluate
@@ -21,10 +22,15 @@ from custody.wallets.model import Vault
 from custody.withdrawals import store
 from custody.withdrawals.errors import UnsupportedAsset
 from custody.withdrawals.model import Withdrawal
-from custody.withdrawals.moves import announce, move
+from custody.withdrawals.moves import WORKER, announce, move
 
 CLOCK_SKEW_S = 60
 """An intent is valid from a little before it was made, for a signer whose clock is behind ours."""
+
+
+def worker_principal(tenant: TenantId) -> Principal:
+    """Who asks for what nobody asked for: the worker, under no credential. As any initiator it can approve nothing."""
+    return Principal(tenant=tenant, id=PrincipalId(UUID(int=0)), subject=WORKER, scopes=frozenset())
 
 
 async def begin(uow: UnitOfWork, new: Withdrawal, verdict: Verdict) -> Withdrawal:

@@ -105,3 +105,52 @@ class FeeOverCap(Unavailable):
     """The chain's present price is above what the intent allows; wait until it falls or the intent expires."""
 
     code = "fee_over_cap"
+
+
+class DestinationMissing(Refused):
+    """The account is not on chain, and opening it is not possible for this payment or not allowed by the policy."""
+
+    code = "destination_missing"
+    public = "The destination account does not exist."
+
+
+class BelowReserve(Refused):
+    """The payment would open the account and is smaller than what an account must hold."""
+
+    code = "below_reserve"
+    public = "A new account needs at least its reserve."
+
+
+class TrustlineMissing(Refused):
+    """The receiver has no trustline for the asset: the network would refuse the payment."""
+
+    code = "trustline_missing"
+    public = "The destination does not accept this asset."
+
+
+class TrustlineUnauthorized(Refused):
+    """The issuer does not let the receiver hold the asset."""
+
+    code = "trustline_unauthorized"
+    public = "The issuer has not authorised the destination for this asset."
+
+
+class DestinationFull(Refused):
+    """The payment is larger than what the receiver's trustline or account can still take."""
+
+    code = "destination_full"
+    public = "The destination cannot take this much."
+
+
+class MemoRequired(Refused):
+    """The receiver asks its senders for a memo. Source: SEP-29."""
+
+    code = "memo_required"
+    public = "The destination requires a memo."
+
+
+class NotRefillable(InvalidInput):
+    """Only channels and the account that pays for fee bumps are filled by the system."""
+
+    code = "not_refillable"
+    public = "This vault is not filled by the system."

@@ -13,6 +13,7 @@ import structlog
 from custody.audit import service as audit
 from custody.chains.ports import ChainClient, FeeQuote, Submission
 from custody.db.session import UnitOfWork
+from custody.kernel.assetid import native
 from custody.kernel.errors import Refused
 from custody.kernel.ids import TenantId, WithdrawalId, new_uuid
 from custody.policy import service as policies
@@ -20,8 +21,8 @@ from custody.signing import intents
 from custody.signing.model import EvmSlot
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault
-from custody.withdrawals import attempt_store, nonce_operations, store, stray_store
-from custody.withdrawals.drafts import CLOCK_SKEW_S
+from custody.withdrawals import attempt_store, drafts, nonce_operations, store, stray_store
+from custody.withdrawals.attempt_slots import new_attempt
 from custody.withdrawals.evm_slots import (
     EvmView,
     Pending,
@@ -32,9 +33,9 @@ from custody.withdrawals.evm_slots import (
     outbid,
 )
 from custody.withdrawals.model import Attempt, Withdrawal
-from custody.withdrawals.moves import WORKER, move
+from custody.withdrawals.moves import WORKER
 from custody.withdrawals.ports import Means
-from custody.withdrawals.reservation import flag, hold_off, new_attempt, take
+from custody.withdrawals.reservation import drop, flag, hold_off, take
 from custody.withdrawals.slots import Wait
 
 _log = structlog.get_logger(__name__)
@@ -57,13 +58,22 @@ class Asked:
     """Going price."""
 
 
+async def ask(client: ChainClient, vault: Vault) -> Asked:
+    """What the node says now. Network only."""
+    return Asked(
+        sequence=await client.next_sequence(vault.account),
+        holds=(await client.balance(vault.account, native(vault.chain), None)).amount,
+        quote=await client.fees(),
+    )
+
+
 async def reserve(uow: UnitOfWork, means: Means, withdrawal: Withdrawal, vault: Vault, asked: Asked) -> bool:
     """Commit a nonce for it, or have it wait. Returns whether it has one. The caller has locked the vault's slots, and it."""
     if withdrawal.kind == "evm_cancel":
         return await _reserve_cancel(uow, means, withdrawal, vault, asked)
     taken = await _taken(uow, vault, asked.sequence)
     if withdrawal.kind == "evm_fill" and not await _is_gap(uow, vault, lowest_free(asked.sequence, taken)):
-        await _drop(uow, withdrawal, "no gap is left")
+        await drop(uow, withdrawal, "no gap is left")
         return False
     chosen = choose_evm(
         EvmView(
@@ -95,7 +105,7 @@ async def _reserve_cancel(
     target = withdrawal.target_id and await store.load_withdrawal(uow, withdrawal.target_id)
     newest = target and await attempt_store.load_open(uow, target.id)
     if not target or not newest or target.state != "broadcasting":
-        await _drop(uow, withdrawal, "the nonce is used")
+        await drop(uow, withdrawal, "the nonce is used")
         return False
     alternatives = await attempt_store.load_alternatives(uow, newest)
     if any(each.state == "reserved" for each in alternatives):
@@ -207,7 +217,7 @@ async def _replace(
         withdrawal.intent,
         request_id=new_uuid(),
         policy_version=(await policies.current(uow)).version,
-        not_before=now - CLOCK_SKEW_S,
+        not_before=now - drafts.CLOCK_SKEW_S,
         expires_at=now + means.settings.intent_valid_s,
     )
     attempt = new_attempt(
@@ -238,7 +248,7 @@ async def _fill(means: Means, tenant: TenantId, vault: Vault) -> None:
                 return
             await nonce_operations.request_fill(
                 uow,
-                nonce_operations.worker_principal(tenant),
+                drafts.worker_principal(tenant),
                 WithdrawalId(new_uuid()),
                 vault.id,
                 settings=means.settings,
@@ -256,13 +266,6 @@ async def _taken(uow: UnitOfWork, vault: Vault, at_least: int) -> set[int]:
 
 async def _is_gap(uow: UnitOfWork, vault: Vault, nonce: int) -> bool:
     return await attempt_store.highest_in_flight(uow, vault.id) > nonce
-
-
-async def _drop(uow: UnitOfWork, withdrawal: Withdrawal, reason: str) -> None:
-    """What it was for has come about without it; it holds nothing."""
-    await move(
-        uow, withdrawal, "cancel" if withdrawal.state == "approved" else "refuse", actor=WORKER, reason=reason
-    )
 
 
 def _caps(withdrawal: Withdrawal) -> Prices:

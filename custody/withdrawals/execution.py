@@ -16,26 +16,24 @@ from sqlalchemy.exc import SQLAlchemyError
 from custody.approvals import service as approvals
 from custody.chains.address import STELLAR, namespace
 from custody.chains.errors import UnsupportedChain
-from custody.chains.ports import ChainClient, FeeQuote, SubmissionStatus
+from custody.chains.ports import ChainClient, SubmissionStatus
 from custody.db.session import UnitOfWork
-from custody.kernel.assetid import ChainId, native
+from custody.kernel.assetid import ChainId
 from custody.kernel.errors import CustodyError, InvariantViolated, Unavailable
 from custody.kernel.ids import TenantId, WithdrawalId
 from custody.ledger import service as ledger
-from custody.signing import intents
 from custody.signing.errors import SignerRefused
-from custody.signing.model import EvmSlot, SignedTransaction, Slot, StellarSlot
+from custody.signing.model import SignedTransaction
 from custody.wallets import service as wallets
-from custody.wallets.model import Vault
-from custody.withdrawals import attempt_store, store
+from custody.withdrawals import attempt_store, fee_bumps, store
 from custody.withdrawals import evm_execution as evm
+from custody.withdrawals import reserving_stellar as stellar
+from custody.withdrawals.attempt_slots import slot_of
 from custody.withdrawals.errors import SlotContested, UnknownWithdrawal
 from custody.withdrawals.model import Attempt, Withdrawal
 from custody.withdrawals.moves import WORKER, move
 from custody.withdrawals.ports import Means
-from custody.withdrawals.reservation import hold_off, new_attempt, take
 from custody.withdrawals.settlement import claim_stray, lock_hash, release
-from custody.withdrawals.slots import StellarView, Wait, choose_stellar
 
 _log = structlog.get_logger(__name__)
 
@@ -61,20 +59,6 @@ class Failure:
     """Which."""
     error: Exception
     """Why."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """What a node said about a vault just before a reservation."""
-
-    head: int
-    """Newest block."""
-    sequence: int
-    """Next sequence number or nonce."""
-    holds: int
-    """Atomic units of the chain's own currency."""
-    quote: FeeQuote
-    """Going price."""
 
 
 async def advance(means: Means, tenant: TenantId, withdrawal_id: WithdrawalId) -> str:
@@ -140,11 +124,17 @@ async def _step(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
 async def _reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bool:
     """Commit a slot. Asks signer and chain first: a slot is not taken while nobody could sign or send."""
     async with means.db.read(tenant) as session:
-        vault = await wallets.get_vault(session, withdrawal.vault_id)
+        sender = await wallets.get_vault(session, withdrawal.sender_id)
+        on_stellar = namespace(sender.chain) == STELLAR
+        its_turn = not on_stellar or await stellar.is_its_turn(session, withdrawal)
+    if not its_turn:
+        await _look_again(means, tenant, withdrawal, stellar.TURN_S)
+        return False
     await means.signer.health()
-    asked = await _ask(_client(means, vault.chain), vault)
+    client = _client(means, sender.chain)
+    asked = await (stellar.ask(client, withdrawal, sender) if on_stellar else evm.ask(client, sender))
     async with means.db.unit_of_work(tenant) as uow:
-        await uow.lock(f"slots/{tenant}/{vault.id}")
+        await uow.lock(f"slots/{tenant}/{sender.id}")
         locked = await store.lock_withdrawal(uow, withdrawal.id)
         if locked is None or locked.state != withdrawal.state:
             return True
@@ -153,55 +143,9 @@ async def _reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bo
         if means.clock.now() >= locked.expires_at:
             await _close(uow, locked)
             return False
-        if namespace(vault.chain) != STELLAR:
-            seen = evm.Asked(sequence=asked.sequence, holds=asked.holds, quote=asked.quote)
-            return await evm.reserve(uow, means, locked, vault, seen)
-        chosen = await _choose_stellar(uow, means, locked, vault, asked)
-        return await _write_slot(uow, locked, vault, chosen)
-
-
-async def _ask(client: ChainClient, vault: Vault) -> _Asked:
-    """What the node says now. Network only."""
-    return _Asked(
-        head=(await client.head()).height,
-        sequence=await client.next_sequence(vault.account),
-        holds=(await client.balance(vault.account, native(vault.chain), None)).amount,
-        quote=await client.fees(),
-    )
-
-
-async def _choose_stellar(
-    uow: UnitOfWork, means: Means, withdrawal: Withdrawal, vault: Vault, asked: _Asked
-) -> Slot | Wait:
-    if await store.first_in_line(uow, vault.id) != withdrawal.id:
-        return Wait(reason="not_its_turn", look_in_s=5)
-    chain = means.settings.chain(vault.chain)
-    view = StellarView(
-        next_sequence=asked.sequence,
-        head=asked.head,
-        own_height=await store.load_height(uow, vault.chain),
-        in_flight=await attempt_store.count_in_flight(uow, vault.id),
-        taken=await attempt_store.taken_slots(uow, vault.id, asked.sequence),
-        released_until=await attempt_store.released_until(uow, vault.id, asked.sequence),
-        quote=asked.quote,
-    )
-    return choose_stellar(
-        view,
-        max_fee=intents.price_caps(withdrawal.intent)[0],
-        now=int(means.clock.now().timestamp()),
-        expires_at=int(withdrawal.expires_at.timestamp()),
-        valid_s=chain.tx_valid_s,
-        valid_ledgers=chain.tx_valid_ledgers,
-    )
-
-
-async def _write_slot(uow: UnitOfWork, withdrawal: Withdrawal, vault: Vault, chosen: Slot | Wait) -> bool:
-    if isinstance(chosen, Wait):
-        await hold_off(uow, withdrawal, chosen)
-        return False
-    number = len(await attempt_store.load_attempts(uow, withdrawal.id)) + 1
-    await take(uow, withdrawal, new_attempt(withdrawal, vault, number, chosen), exclusive=True)
-    return True
+        if isinstance(asked, stellar.Asked):
+            return await stellar.reserve(uow, means, locked, sender, asked)
+        return await evm.reserve(uow, means, locked, sender, asked)
 
 
 async def _close(uow: UnitOfWork, withdrawal: Withdrawal) -> None:
@@ -219,7 +163,7 @@ async def _sign(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
     async with means.db.read(tenant) as session:
         decisions = await approvals.list_for(session, withdrawal.digest)
     try:
-        signed = await means.signer.sign(attempt.intent or withdrawal.intent, decisions, _slot(attempt))
+        signed = await means.signer.sign(attempt.intent or withdrawal.intent, decisions, slot_of(attempt))
     except SignerRefused as refusal:
         return await _refused(means, tenant, withdrawal, attempt, refusal.reason)
     async with means.db.unit_of_work(tenant) as uow:
@@ -248,14 +192,14 @@ async def _refused(
 
     The signer answers with the bytes whenever it has signed this request before, so a refusal proves that it has not.
     """
-    stellar = namespace(attempt.chain) == STELLAR
+    on_stellar = namespace(attempt.chain) == STELLAR
     _log.warning("withdrawal.sign_refused", withdrawal_id=str(withdrawal.id), reason=reason)
     if reason == "already_bound":
         raise SlotContested(withdrawal=str(withdrawal.id), sequence=attempt.sequence)
-    if reason == "slot_used" and stellar:
+    if reason == "slot_used" and on_stellar:
         await _look_again(means, tenant, withdrawal, _RETRY_S)
         return False
-    another_slot = (reason == "bad_binding" and stellar) or (reason == "slot_used" and not stellar)
+    another_slot = (reason == "bad_binding" and on_stellar) or (reason == "slot_used" and not on_stellar)
     async with means.db.unit_of_work(tenant) as uow:
         locked = await store.lock_withdrawal(uow, withdrawal.id)
         if locked is None or locked.state != withdrawal.state:
@@ -301,9 +245,12 @@ async def _send(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
         if locked is not None and locked.state == withdrawal.state:
             await attempt_store.note_answer(uow, attempt, answer)
             await store.look_again(uow, withdrawal, again_s)
+    if not on_evm:
+        await fee_bumps.bump_if_stuck(means, tenant, withdrawal)
+        return False
     # A first refusal may be about the price. One of a replacement is looked at in the next round: the node's quote may lag.
     refused = submission.status is SubmissionStatus.REFUSED and attempt.alternative_of is None
-    if on_evm and (attempt.sends or refused):
+    if attempt.sends or refused:
         return await evm.follow(means, client, tenant, withdrawal, attempt, submission)
     return False
 
@@ -350,18 +297,3 @@ def _given(attempt: Attempt | None) -> Attempt:
     if attempt is None:
         raise InvariantViolated("a withdrawal in flight has no open attempt")
     return attempt
-
-
-def _slot(attempt: Attempt) -> Slot:
-    if attempt.max_ledger is None or attempt.max_time is None:
-        return EvmSlot(
-            nonce=attempt.sequence,
-            max_fee_per_gas=attempt.fee_bid,
-            max_priority_fee_per_gas=attempt.priority_fee,
-        )
-    return StellarSlot(
-        sequence=attempt.sequence,
-        max_time=attempt.max_time,
-        max_ledger=attempt.max_ledger,
-        fee=attempt.fee_bid,
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, get_args
 
 from custody.kernel.assetid import AssetId, ChainId
 from custody.kernel.ids import AttemptId, PrincipalId, VaultId, WalletId, WithdrawalId
@@ -13,9 +13,21 @@ from custody.ledger.model import Command
 from custody.policy.model import Approver, Decision, Verdict
 
 MemoType = Literal["none", "id", "text", "hash"]
-Kind = Literal["payment", "return", "change_trust", "anchor", "memo_required", "evm_cancel", "evm_fill"]
+Kind = Literal[
+    "payment",
+    "return",
+    "refill",
+    "change_trust",
+    "anchor",
+    "memo_required",
+    "fee_bump",
+    "evm_cancel",
+    "evm_fill",
+]
 
-PAYING: tuple[Kind, ...] = ("payment", "return")
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""All of them."""
+PAYING: tuple[Kind, ...] = ("payment", "return", "refill")
 """Kinds that hold money until it is paid; the others are operations of a vault on itself."""
 STUCK = (
     "fee_over_cap",
@@ -77,14 +89,15 @@ class Withdrawal:
     id: WithdrawalId
     """Our id, and the intent's request id."""
     kind: Kind
-    """`payment` out of a wallet; `return` out of suspense; `change_trust`, `anchor` or `memo_required` by a vault
-    for itself; `evm_cancel` and `evm_fill`, which use a nonce up for nothing."""
+    """`payment` out of a wallet; `return` out of suspense; `refill` from one vault of ours to another; `change_trust`, `anchor`
+    or `memo_required` by a vault for itself; `fee_bump` by the fee account for another withdrawal; `evm_cancel` and `evm_fill`,
+    which use a nonce up for nothing."""
     state: str
     """One of `transitions.WITHDRAWALS`."""
     wallet_id: WalletId | None
     """Wallet that pays; none for a return or an operation on a vault."""
     vault_id: VaultId
-    """Vault whose key signs."""
+    """Vault whose money moves and whose key signs."""
     asset: AssetId
     """What is paid, what the trustline is for, or the native asset of the chain that an anchor is written to."""
     destination: str
@@ -111,10 +124,33 @@ class Withdrawal:
     """When it was asked for."""
     changed_at: datetime
     """When its state last changed."""
+    channel_id: VaultId | None = None
+    """Stellar: the channel that lends its sequence number; None where the vault uses its own."""
+    into_id: VaultId | None = None
+    """Vault of ours that a refill is for."""
     target_id: WithdrawalId | None = None
     """Withdrawal whose nonce an `evm_cancel` takes; none of any other kind."""
     stuck_reason: str = ""
     """Why it goes no further by itself and a person should look; empty while it moves. One of `STUCK`."""
+
+    @property
+    def sender_id(self) -> VaultId:
+        """The vault whose sequence or nonce the transaction uses and that pays its fee."""
+        return self.vault_id if self.channel_id is None else self.channel_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastRefill:
+    """What was once asked for to fill a vault of ours."""
+
+    is_open: bool
+    """Whether it may still arrive."""
+    paid: bool
+    """Whether it arrived."""
+    opens: bool
+    """Whether it was to make the account that it fills."""
+    changed_at: datetime
+    """When its state last changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +172,7 @@ class Attempt:
     withdrawal_id: WithdrawalId
     """What it carries out."""
     vault_id: VaultId
-    """Vault that signs."""
+    """Vault whose sequence or nonce it uses and that pays its fee: the withdrawal's own, or its channel."""
     chain: ChainId
     """Chain that it is for."""
     number: int
@@ -144,7 +180,7 @@ class Attempt:
     state: str
     """One of `transitions.ATTEMPTS`."""
     sequence: int
-    """Stellar sequence number or EVM nonce."""
+    """Stellar sequence number or EVM nonce; 0 of a fee bump, which has none of its own."""
     max_ledger: int | None
     """First Stellar ledger in which it can no longer apply; none on EVM, where nothing lapses."""
     max_time: int | None
@@ -160,7 +196,7 @@ class Attempt:
     sends: int
     """How often the bytes were sent."""
     last_answer: str
-    """What the node said last; for operators only, never a proof."""
+    """What the node said last, for operators only and never a proof; once it has failed in a block, the chain's word for why."""
     height: int | None
     """Block that holds it."""
     succeeded: bool | None
@@ -177,6 +213,11 @@ class Attempt:
     """EVM: wei that the vault must hold for it: value, all of its gas, and the fee of a layer below."""
     watched_from: int | None = None
     """EVM: newest block when it was first seen to be the next of its account, sent and not mined; none before."""
+
+    @property
+    def is_fee_bump(self) -> bool:
+        """Whether it is a Stellar fee bump, which lives and ends with what it is wrapped around."""
+        return self.sequence == 0 and self.max_ledger is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +240,8 @@ class OwnTransaction:
     """Stellar sequence number or EVM nonce."""
     occurred_at: datetime
     """Time of the block."""
+    outcome: str = ""
+    """Why its effect did not take place, in the chain's words (`op_no_trust`); empty where it did, or nothing is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

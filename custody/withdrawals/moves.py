@@ -20,8 +20,8 @@ INGESTION = "ingestion"
 
 _WORK_FOLLOWS = frozenset({"approve", "reserve", "sign", "orphan", "reject"})
 """Events after which a worker has something to do at once: reserve, sign, send, send again, tell the signer of a veto."""
-_FREES_THE_VAULT = frozenset({"refuse", "include", "lapse", "settle", "fail"})
-"""Events after which the next withdrawal may have its turn."""
+_FREES_THE_SENDER = frozenset({"refuse", "include", "lapse", "settle", "fail"})
+"""Events after which the next withdrawal of the vault or channel may have its turn."""
 
 
 async def move(
@@ -39,8 +39,8 @@ async def move(
         values["approved_at"] = func.clock_timestamp()
     look_in_s = 0 if event in _WORK_FOLLOWS else None
     moved = await store.change_state(uow, withdrawal, event, look_in_s=look_in_s, **values)
-    if event in _FREES_THE_VAULT:
-        await store.make_first_in_line_due(uow, moved.vault_id)
+    if event in _FREES_THE_SENDER:
+        await store.make_first_in_line_due(uow, moved.sender_id)
     await outbox.emit(uow, f"withdrawal.{moved.state}", moved.id, snapshot(moved))
     await audit.record(
         uow,
@@ -68,6 +68,7 @@ def snapshot(withdrawal: Withdrawal) -> dict[str, object]:
         "state": withdrawal.state,
         "wallet_id": None if withdrawal.wallet_id is None else str(withdrawal.wallet_id),
         "vault_id": str(withdrawal.vault_id),
+        "channel_id": None if withdrawal.channel_id is None else str(withdrawal.channel_id),
         "asset": withdrawal.asset.text,
         "destination": withdrawal.destination,
         "memo_type": withdrawal.memo.type,

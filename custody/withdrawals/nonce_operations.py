@@ -5,8 +5,6 @@ Each is an intent of its own, under policy: a rule that asks nobody lets it thro
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from custody.assets import service as assets
 from custody.chains.address import EVM, namespace
 from custody.chains.errors import UnsupportedChain
@@ -14,7 +12,7 @@ from custody.db.session import UnitOfWork
 from custody.identity.model import Principal
 from custody.kernel.assetid import native
 from custody.kernel.clock import Clock
-from custody.kernel.ids import PrincipalId, TenantId, VaultId, WithdrawalId
+from custody.kernel.ids import VaultId, WithdrawalId
 from custody.settings import ChainSettings, Settings
 from custody.signing import intents
 from custody.signing.intents import EvmCaps
@@ -24,13 +22,7 @@ from custody.withdrawals import attempt_store, drafts, store
 from custody.withdrawals.errors import NonceNotPending, UnknownWithdrawal, WithdrawalExistsDifferent
 from custody.withdrawals.evm_slots import bumped
 from custody.withdrawals.model import NO_MEMO, Attempt, Kind, Withdrawal
-from custody.withdrawals.moves import WORKER
 from custody.withdrawals.operations import Operation, new_operation
-
-
-def worker_principal(tenant: TenantId) -> Principal:
-    """Who asks for what nobody asked for: the worker, under no credential."""
-    return Principal(tenant=tenant, id=PrincipalId(UUID(int=0)), subject=WORKER, scopes=frozenset())
 
 
 async def request_cancel(

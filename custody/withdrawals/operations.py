@@ -31,6 +31,8 @@ class Operation:
     destination: str
     memo: Memo
     intent: bytes
+    amount: int = 0
+    into_id: VaultId | None = None
     target_id: WithdrawalId | None = None
 
 
@@ -148,7 +150,7 @@ async def request_memo_required(
 def new_operation(
     principal: Principal, source: Source, vault: Vault, operation: Operation, clock: Clock
 ) -> Withdrawal:
-    """The operation as a withdrawal in its first state: nobody's money, and no amount."""
+    """The operation as a withdrawal in its first state: no wallet's money."""
     return Withdrawal(
         id=WithdrawalId(source.request_id),
         kind=operation.kind,
@@ -158,7 +160,7 @@ def new_operation(
         asset=operation.asset,
         destination=operation.destination,
         memo=operation.memo,
-        amount=0,
+        amount=operation.amount,
         intent=operation.intent,
         digest=intents.digest(operation.intent),
         policy_version=source.policy_version,
@@ -168,5 +170,6 @@ def new_operation(
         expires_at=drafts.moment(source.expires_at),
         created_at=clock.now(),
         changed_at=clock.now(),
+        into_id=operation.into_id,
         target_id=operation.target_id,
     )

@@ -1,4 +1,4 @@
-"""How a slot is taken: the attempt's row, committed before anything is signed. And how a withdrawal waits for one."""
+"""How a slot is taken: the attempt's row, committed before anything is signed. And how one waits, or is dropped."""
 
 from __future__ import annotations
 
@@ -7,54 +7,12 @@ import structlog
 from custody.audit import service as audit
 from custody.db.session import UnitOfWork
 from custody.events import outbox
-from custody.kernel.ids import AttemptId, new_uuid
-from custody.signing.model import EvmSlot, Slot, StellarSlot
-from custody.wallets.model import Vault
 from custody.withdrawals import attempt_store, store
 from custody.withdrawals.model import STUCK, Attempt, Withdrawal
 from custody.withdrawals.moves import WORKER, move, snapshot
 from custody.withdrawals.slots import Wait
-from custody.withdrawals.transitions import ATTEMPTS
 
 _log = structlog.get_logger(__name__)
-
-
-def new_attempt(
-    withdrawal: Withdrawal,
-    vault: Vault,
-    number: int,
-    slot: Slot,
-    *,
-    alternative_of: AttemptId | None = None,
-    intent: bytes | None = None,
-    spends: int = 0,
-) -> Attempt:
-    """An attempt in its first state. `spends`: EVM, wei that the vault must hold for it."""
-    stellar = slot if isinstance(slot, StellarSlot) else None
-    return Attempt(
-        id=AttemptId(new_uuid()),
-        withdrawal_id=withdrawal.id,
-        vault_id=vault.id,
-        chain=vault.chain,
-        number=number,
-        state=ATTEMPTS.initial,
-        sequence=slot.nonce if isinstance(slot, EvmSlot) else slot.sequence,
-        max_ledger=None if stellar is None else stellar.max_ledger,
-        max_time=None if stellar is None else stellar.max_time,
-        fee_bid=slot.max_fee_per_gas if isinstance(slot, EvmSlot) else slot.fee,
-        priority_fee=slot.max_priority_fee_per_gas if isinstance(slot, EvmSlot) else 0,
-        tx=None,
-        tx_hash=None,
-        sends=0,
-        last_answer="",
-        height=None,
-        succeeded=None,
-        fee_paid=None,
-        included_at=None,
-        alternative_of=alternative_of,
-        intent=intent,
-        spends=spends,
-    )
 
 
 async def take(uow: UnitOfWork, withdrawal: Withdrawal, attempt: Attempt, *, exclusive: bool) -> None:
@@ -69,6 +27,12 @@ async def hold_off(uow: UnitOfWork, withdrawal: Withdrawal, wait: Wait) -> None:
     _log.info("withdrawal.waits", withdrawal_id=str(withdrawal.id), reason=wait.reason)
     await flag(uow, withdrawal, wait.reason if wait.reason in STUCK else "")
     await store.look_again(uow, withdrawal, wait.look_in_s)
+
+
+async def drop(uow: UnitOfWork, withdrawal: Withdrawal, reason: str) -> None:
+    """What it was for has come about, or ended, without it: taken back. It holds nothing and has no attempt."""
+    event = "cancel" if withdrawal.state == "approved" else "refuse"
+    await move(uow, withdrawal, event, actor=WORKER, reason=reason)
 
 
 async def flag(uow: UnitOfWork, withdrawal: Withdrawal, reason: str) -> None:

@@ -13,6 +13,7 @@ from custody.approvals import service as approvals
 from custody.approvals.errors import DecisionExistsDifferent
 from custody.assets import service as assets
 from custody.audit import service as audit
+from custody.chains.stellar.receivers import Receiver
 from custody.db.session import ReadSession, UnitOfWork
 from custody.events import outbox
 from custody.identity.model import Principal
@@ -27,6 +28,7 @@ from custody.policy.evaluate import evaluate
 from custody.policy.model import Decision, Standing, Verdict
 from custody.settings import ChainSettings, Settings
 from custody.signing import intents
+from custody.signing.decisions import verify_decision
 from custody.signing.intents import Caps, EvmCaps
 from custody.wallets import service as wallets
 from custody.withdrawals import attempt_store, drafts, store
@@ -47,6 +49,8 @@ from custody.withdrawals.model import (
 from custody.withdrawals.moves import move, snapshot
 from custody.withdrawals.nonce_operations import request_cancel, request_fill
 from custody.withdrawals.operations import request_anchor, request_memo_required, request_trustline
+from custody.withdrawals.payments import draft_payment
+from custody.withdrawals.refills import find_refills, request_refill
 from custody.withdrawals.settlement import (
     concede,
     end,
@@ -65,6 +69,7 @@ __all__ = [
     "end",
     "expire_due",
     "find_final",
+    "find_refills",
     "find_withdrawals",
     "get",
     "list_attempts",
@@ -76,6 +81,7 @@ __all__ = [
     "request_cancel",
     "request_fill",
     "request_memo_required",
+    "request_refill",
     "request_trustline",
     "view",
 ]
@@ -88,12 +94,14 @@ async def request(
     *,
     settings: Settings,
     clock: Clock,
+    receiver: Receiver | None = None,
 ) -> Withdrawal:
-    """Hold the money and write the intent that approvers sign.
+    """Hold the money and write the intent that approvers sign. `receiver` is what `receivers.look_up` said just before.
 
     Idempotent by id; raises WithdrawalExistsDifferent for other content. Raises InvalidAddress, InvalidMemo, MemoNotAllowed,
     UnknownAsset, UnsupportedAsset, AmountNotPositive, AmountTooLarge, UnknownWallet, NoOmnibusVault, DestinationIsOurs,
-    PolicyUnknown, PolicyDenies, InsufficientFunds. Locks the ledger accounts of wallet (or suspense) and vault.
+    what `receivers.opens_account` raises, PolicyUnknown, PolicyDenies, InsufficientFunds. Locks the ledger accounts of wallet (or
+    suspense) and vault.
     """
     await uow.lock(f"withdrawal/{uow.tenant}/{command.id}")
     destination = check_destination(command.asset, command.destination, command.memo)
@@ -108,16 +116,8 @@ async def request(
     vault = await wallets.omnibus(uow, command.asset.chain)
     await _refuse_own_vault(uow, command.asset.chain, destination.account)
     source = await drafts.source(uow, principal, command.id, vault, settings, clock)
-    intent = intents.build_payment_intent(
-        source,
-        _caps(chain, command.asset),
-        asset=command.asset,
-        amount=command.amount,
-        destination=destination.address,
-        memo_type=command.memo.type,
-        memo=command.memo.value,
-    )
-    verdict = await drafts.allowed(uow, intent)
+    draft = await draft_payment(uow, command, destination, source, _caps(chain, command.asset), receiver)
+    intent, verdict = draft.intent, draft.verdict
     await ledger.post(
         uow,
         *postings.withdrawal_held(
@@ -146,6 +146,7 @@ async def request(
         expires_at=drafts.moment(source.expires_at),
         created_at=clock.now(),
         changed_at=clock.now(),
+        channel_id=draft.channel_id,
     )
     return await drafts.begin(uow, new, verdict)
 
@@ -158,7 +159,7 @@ async def decide(uow: UnitOfWork, withdrawal_id: WithdrawalId, decision: Decisio
     """
     withdrawal = await _lock(uow, withdrawal_id)
     policy = await policies.at_version(uow, withdrawal.policy_version)
-    intents.verify_decision(withdrawal.intent, policy, decision)
+    verify_decision(withdrawal.intent, policy, decision)
     given = await approvals.list_for(uow, withdrawal.digest)
     earlier = next((each for each in given if each.approver == decision.approver), None)
     if earlier is not None and earlier.word is not decision.word:

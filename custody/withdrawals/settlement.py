@@ -21,11 +21,13 @@ from custody.ledger import postings
 from custody.ledger import service as ledger
 from custody.ledger.model import Command
 from custody.wallets import service as wallets
-from custody.withdrawals import attempt_store, store, stray_store
+from custody.withdrawals import attempt_store, channel_store, refills, store, stray_store
 from custody.withdrawals.errors import NotOvertaken, UnknownWithdrawal
 from custody.withdrawals.model import PAYING, Attempt, Ending, OwnTransaction, Stray, Taken, Withdrawal
 from custody.withdrawals.moves import INGESTION, move
 from custody.withdrawals.transitions import ATTEMPTS
+
+_SEQUENCE_SHIFT = 32
 
 
 async def observe_transaction(uow: UnitOfWork, seen: OwnTransaction) -> Taken | None:
@@ -39,8 +41,9 @@ async def observe_transaction(uow: UnitOfWork, seen: OwnTransaction) -> Taken | 
     await lock_hash(uow, seen.chain, seen.tx_hash)
     found = await attempt_store.find_by_hash(uow, seen.chain, seen.tx_hash)
     if found is None:
-        await _observe_stray(uow, seen)
+        await channel_store.raise_sequence(uow, await _observe_stray(uow, seen), seen.sequence)
         return None
+    await channel_store.raise_sequence(uow, found.vault_id, seen.sequence)
     withdrawal = await _lock(uow, found)
     attempt = await attempt_store.find_by_hash(uow, seen.chain, seen.tx_hash) or found
     if attempt.state in ATTEMPTS.sources("include"):
@@ -204,9 +207,26 @@ async def _end(uow: UnitOfWork, withdrawal: Withdrawal, attempt: Attempt) -> Non
     if attempt.succeeded:
         await attempt_store.change_attempt(uow, attempt, "confirm")
         await move(uow, withdrawal, "settle", actor=INGESTION, detail=detail)
+        await _open_channel(uow, withdrawal, attempt)
     else:
         await attempt_store.change_attempt(uow, attempt, "fail")
-        await move(uow, withdrawal, "fail", actor=INGESTION, reason="failed on chain", detail=detail)
+        reason = f"failed on chain: {attempt.last_answer}" if attempt.last_answer else "failed on chain"
+        await move(uow, withdrawal, "fail", actor=INGESTION, reason=reason, detail=detail)
+
+
+async def _open_channel(uow: UnitOfWork, withdrawal: Withdrawal, attempt: Attempt) -> None:
+    """A channel whose account was made by this transaction may serve. Source: CAP-19, a new account's sequence number is the
+    ledger's number in the upper 32 bits."""
+    if withdrawal.into_id is None or attempt.height is None or not refills.opens_account(withdrawal):
+        return
+    if (await wallets.get_vault(uow, withdrawal.into_id)).purpose == refills.CHANNELS:
+        await channel_store.open_channel(
+            uow,
+            withdrawal.into_id,
+            attempt.chain,
+            sequence=attempt.height << _SEQUENCE_SHIFT,
+            height=attempt.height,
+        )
 
 
 async def _lapse(uow: UnitOfWork, withdrawal: Withdrawal, attempt: Attempt) -> None:
@@ -236,13 +256,14 @@ async def _with_withdrawals(uow: UnitOfWork, attempts: Sequence[Attempt]) -> lis
     return [(await _lock(uow, attempt), attempt) for attempt in attempts]
 
 
-async def _observe_stray(uow: UnitOfWork, seen: OwnTransaction) -> None:
+async def _observe_stray(uow: UnitOfWork, seen: OwnTransaction) -> VaultId:
+    """Keep it, tell of it once, and return the vault that sent it."""
     refs = await wallets.find_vaults(uow, seen.chain, [seen.account])
     vault = next((ref.vault_id for ref in refs if ref.tenant == uow.tenant), None)
     if vault is None:
         raise InvariantViolated("the sender is no vault of this tenant", account=seen.account)
     if not await stray_store.observe(uow, vault, seen):
-        return
+        return vault
     detail = {
         "chain": str(seen.chain),
         "tx_hash": seen.tx_hash,
@@ -252,6 +273,7 @@ async def _observe_stray(uow: UnitOfWork, seen: OwnTransaction) -> None:
     }
     await outbox.emit(uow, "vault.unknown_transaction", vault, detail)
     await audit.record(uow, INGESTION, "vault.unknown_transaction", vault, detail)
+    return vault
 
 
 async def _change_stray(uow: UnitOfWork, stray: Stray, event: str) -> None:

@@ -33,6 +33,8 @@ async def insert_withdrawal(uow: UnitOfWork, new: Withdrawal) -> None:
             state=new.state,
             wallet_id=new.wallet_id,
             vault_id=new.vault_id,
+            channel_id=new.channel_id,
+            into_id=new.into_id,
             chain=new.asset.chain,
             asset=new.asset.text,
             destination=new.destination,
@@ -204,13 +206,13 @@ async def has_fill_under_way(session: ReadSession, vault_id: VaultId) -> bool:
     return rows.one_or_none() is not None
 
 
-async def make_first_in_line_due(uow: UnitOfWork, vault_id: VaultId) -> None:
-    """A vault may be free: whoever has waited longest for it is due now.
+async def make_first_in_line_due(uow: UnitOfWork, sender_id: VaultId) -> None:
+    """A sender may be free: whoever has waited longest for it is due now.
 
     Never waits: the caller holds other withdrawals, and whoever holds that row may wait for one of them. A row that somebody is
     working on is looked at again soon anyway.
     """
-    following = await first_in_line(uow, vault_id)
+    following = await first_in_line(uow, sender_id)
     free = (
         select(withdrawals.c.id)
         .where(
@@ -256,13 +258,13 @@ async def load_overdue(session: ReadSession, now: datetime, limit: int) -> list[
     return [WithdrawalId(found) for found in rows.scalars()]
 
 
-async def first_in_line(session: ReadSession, vault_id: VaultId) -> WithdrawalId | None:
-    """The withdrawal that has waited longest for a slot of this vault; one in `signing` lost its slot and comes first."""
+async def first_in_line(session: ReadSession, sender_id: VaultId) -> WithdrawalId | None:
+    """The withdrawal that has waited longest for a slot of this sender; one in `signing` lost its slot and comes first."""
     rows = await session.conn.execute(
         select(withdrawals.c.id)
         .where(
             withdrawals.c.tenant_id == session.tenant,
-            withdrawals.c.vault_id == vault_id,
+            func.coalesce(withdrawals.c.channel_id, withdrawals.c.vault_id) == sender_id,
             withdrawals.c.state.in_(_IN_LINE),
         )
         .order_by(withdrawals.c.approved_at, withdrawals.c.id)
@@ -318,6 +320,8 @@ def _withdrawal(row: Row[Any]) -> Withdrawal:
         expires_at=row.expires_at,
         created_at=row.created_at,
         changed_at=row.changed_at,
+        channel_id=None if row.channel_id is None else VaultId(row.channel_id),
+        into_id=None if row.into_id is None else VaultId(row.into_id),
         target_id=None if row.target_id is None else WithdrawalId(row.target_id),
         stuck_reason=row.stuck_reason,
     )

@@ -1,8 +1,8 @@
 """Withdrawals, their attempts, what our vaults sent without our knowledge, and how far each chain was ingested.
 
 What the code promises the database enforces: one open attempt per withdrawal, one holder per sequence or nonce, one Stellar
-transaction in flight per vault, bytes that never change once stored. An EVM nonce may have alternatives beside its first attempt,
-on the same vault and nonce; of all of them one is mined. The triggers are in migrations 0004 and 0022.
+transaction in flight per sender, bytes that never change once stored. An EVM nonce may have alternatives beside its first
+attempt, on the same vault and nonce; of all of them one is mined. The triggers are in migrations 0004, 0021 and 0023.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     UniqueConstraint,
+    func,
 )
 
 from custody.db.base import metadata
@@ -33,6 +34,7 @@ from custody.db.columns import (
     uuid_column,
     uuid_key,
 )
+from custody.withdrawals.model import KINDS
 from custody.withdrawals.transitions import ATTEMPTS, STRAYS, WITHDRAWALS
 
 withdrawals = Table(
@@ -42,14 +44,16 @@ withdrawals = Table(
     uuid_key(),
     # Order of arrival; pages go by it.
     Column("sequence", BigInteger, Identity(always=True), nullable=False),
-    choice_column(
-        "kind", ("payment", "return", "change_trust", "anchor", "memo_required", "evm_cancel", "evm_fill")
-    ),
+    choice_column("kind", KINDS),
     state_column("state", WITHDRAWALS),
     # Wallet that pays; none for a return, which suspense pays, or an operation on a vault.
     uuid_column("wallet_id", nullable=True),
-    # Vault whose key signs.
+    # Vault whose money moves and whose key signs.
     uuid_column("vault_id"),
+    # Stellar: channel that lends its sequence number; none where the vault uses its own.
+    uuid_column("channel_id", nullable=True),
+    # Vault of ours that a refill is for.
+    uuid_column("into_id", nullable=True),
     text_column("chain"),
     text_column("asset"),
     text_column("destination"),
@@ -81,11 +85,13 @@ withdrawals = Table(
     UniqueConstraint("tenant_id", "digest"),
     CheckConstraint(
         "(kind = 'payment' AND wallet_id IS NOT NULL AND amount > 0)"
-        " OR (kind = 'return' AND wallet_id IS NULL AND amount > 0)"
-        " OR (kind IN ('change_trust', 'anchor', 'memo_required', 'evm_cancel', 'evm_fill')"
+        " OR (kind IN ('return', 'refill') AND wallet_id IS NULL AND amount > 0)"
+        " OR (kind IN ('change_trust', 'anchor', 'memo_required', 'fee_bump', 'evm_cancel', 'evm_fill')"
         " AND wallet_id IS NULL AND amount = 0)",
         name="kind_shape",
     ),
+    CheckConstraint("(kind = 'refill') = (into_id IS NOT NULL)", name="refill_into_vault"),
+    CheckConstraint("channel_id IS NULL OR kind IN ('payment', 'return')", name="channel_pays"),
     CheckConstraint("(kind = 'evm_cancel') = (target_id IS NOT NULL)", name="cancel_has_target"),
     CheckConstraint("(stuck_since IS NULL) = (stuck_reason = '')", name="stuck_with_reason"),
     CheckConstraint("octet_length(digest) = 32", name="digest_length"),
@@ -115,9 +121,29 @@ Index(
 Index(
     "ix_withdrawals_turn",
     withdrawals.c.tenant_id,
-    withdrawals.c.vault_id,
+    func.coalesce(withdrawals.c.channel_id, withdrawals.c.vault_id),
     withdrawals.c.approved_at,
     postgresql_where=withdrawals.c.state.in_(("approved", "signing")),
+)
+Index(
+    "ix_withdrawals_channel",
+    withdrawals.c.tenant_id,
+    withdrawals.c.channel_id,
+    postgresql_where=withdrawals.c.channel_id.is_not(None)
+    & withdrawals.c.state.in_(("awaiting_approval", "approved", "signing", "broadcasting")),
+)
+Index(
+    "ix_withdrawals_into",
+    withdrawals.c.tenant_id,
+    withdrawals.c.into_id,
+    withdrawals.c.sequence,
+    postgresql_where=withdrawals.c.into_id.is_not(None),
+)
+Index(
+    "ix_withdrawals_bump",
+    withdrawals.c.tenant_id,
+    withdrawals.c.memo,
+    postgresql_where=withdrawals.c.kind == "fee_bump",
 )
 Index(
     "uq_withdrawals_cancel",
@@ -160,7 +186,7 @@ attempts = Table(
     Column("sequence", BigInteger, nullable=False),
     # Whether the slot is taken: false only with proof that nothing of ours can ever use it.
     Column("holds_slot", Boolean, nullable=False),
-    # Whether the vault waits for this attempt before it makes another (Stellar).
+    # Whether its vault waits for this attempt before it makes another (Stellar): the lease of a channel.
     Column("exclusive", Boolean, nullable=False),
     # First Stellar ledger, and unix second, in which it can no longer apply.
     Column("max_ledger", BigInteger, nullable=True),
@@ -195,7 +221,11 @@ attempts = Table(
         "(height IS NOT NULL AND succeeded IS NOT NULL AND fee_paid IS NOT NULL AND included_at IS NOT NULL)",
         name="facts_once_included",
     ),
-    CheckConstraint("holds_slot OR state IN ('refused', 'lapsed')", name="slot_held_while_usable"),
+    # A fee bump uses no sequence but that of what it is wrapped around.
+    CheckConstraint(
+        "holds_slot OR state IN ('refused', 'lapsed') OR (sequence = 0 AND max_ledger IS NOT NULL)",
+        name="slot_held_while_usable",
+    ),
     CheckConstraint("state <> 'confirmed' OR succeeded", name="confirmed_succeeded"),
     CheckConstraint("state <> 'failed' OR NOT succeeded", name="failed_did_not"),
     CheckConstraint("sequence >= 0 AND sends >= 0 AND number > 0", name="counts"),
@@ -283,6 +313,21 @@ strays = Table(
     utc_column("occurred_at"),
     created_at(),
     utc_column("changed_at"),
+)
+
+channels = Table(
+    "stellar_channels",
+    metadata,
+    tenant_column(),
+    # The vault that lends its sequence number; a row once its account is on chain.
+    uuid_column("vault_id", primary_key=True),
+    text_column("chain"),
+    # Sequence number of its last transaction, by our own ingestion.
+    Column("sequence", BigInteger, nullable=False),
+    Column("opened_height", BigInteger, nullable=False),
+    created_at(),
+    CheckConstraint("sequence > 0", name="sequence_positive"),
+    Index("ix_stellar_channels_chain", "tenant_id", "chain"),
 )
 
 chain_heights = Table(

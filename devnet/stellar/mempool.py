@@ -81,10 +81,10 @@ class Mempool:
         self._arrivals += 1
         self._waiting[frame.source] = Waiting(frame=frame, from_ledger=from_ledger, arrived=self._arrivals)
 
-    def select(self, layer: Layer, moment: Moment) -> list[Frame]:
-        """The valid transactions for the next ledger, best bid first, within its capacity.
+    def select(self, layer: Layer, moment: Moment, *, least_bid: int = 0) -> list[Frame]:
+        """The valid transactions for the next ledger, best bid first, within its capacity, that bid enough per operation.
 
-        What is no longer valid leaves the queue; what does not fit or is delayed stays.
+        What is no longer valid leaves the queue; what does not fit, is too cheap or is delayed stays.
         """
         due = [w for w in self._waiting.values() if w.from_ledger <= moment.ledger]
         due.sort(key=lambda w: (-(w.frame.bid // w.frame.fee_units), w.arrived))
@@ -93,10 +93,10 @@ class Mempool:
         room = MAX_OPERATIONS
         for waiting in due:
             frame = waiting.frame
-            if len(frame.tx.operations) > room:
-                continue
             if refusal(frame, layer, moment, owed=owed[frame.fee_source]) is not None:
                 self._leave(frame, moment.ledger)
+                continue
+            if len(frame.tx.operations) > room or frame.bid < least_bid * frame.fee_units:
                 continue
             owed[frame.fee_source] += frame.bid
             room -= len(frame.tx.operations)

@@ -34,6 +34,8 @@ class Faults:
     """getLedgers answers whose newest ledger names a wrong parent, under a header hash that fits it."""
     latency_ms: int = 0
     """Time every RPC answer is held back."""
+    surge_fee: int = 0
+    """Congestion: what bids fewer stroops per operation waits in the queue, and the fee statistics say so. 0 for none."""
     keep_ledgers: int = 0
     """Retention of the RPC: it gives only so many of the newest ledgers. 0 for all."""
     horizon_without_meta: bool = False

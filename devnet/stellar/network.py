@@ -111,7 +111,7 @@ class LocalNetwork:
         with self._lock:
             moment = self._next_moment()
             view = Layer(self._state, moment.ledger)
-            frames = self._pool.select(view, moment)
+            frames = self._pool.select(view, moment, least_bid=self.misbehaviour.faults.surge_fee)
             payment = self._friendbot.next_payment(view)
             if payment is not None:
                 frames.append(payment)

@@ -188,9 +188,15 @@ class RpcMethods:
         ]
         return {
             "sorobanInclusionFee": _distribution([], len(ledgers)),
-            "inclusionFee": _distribution(paid, len(ledgers)),
+            "inclusionFee": _distribution(_in_surge(paid, self._network), len(ledgers)),
             "latestLedger": latest,
         }
+
+
+def _in_surge(paid: list[int], network: LocalNetwork) -> list[int]:
+    """What was paid, or would have been where congestion is ordered."""
+    least = network.misbehaviour.faults.surge_fee
+    return [max(fee, least) for fee in paid] if paid else [least] * bool(least)
 
 
 def _ledger_info(record: LedgerRecord) -> Params:

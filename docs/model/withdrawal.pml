@@ -1,6 +1,6 @@
 /* A withdrawal from request to settlement, with everything that may go wrong in between, for the model checker spin.
  *
- * Modelled: two withdrawals out of one vault. A requester who cancels at any moment, approvers who approve or veto, a clock, a sweeper.
+ * Modelled: two withdrawals out of one vault or channel. A requester who cancels at any moment, approvers who approve or veto, a clock, a sweeper.
  * Two workers, which may stop between any two lines and forget, or go on much later with what they remember. A signer that journals
  * before it signs, and whose answers may be lost. A network that includes sent bytes whenever it likes, or never, and to which anybody
  * may send again what was sent once. A chain whose newest block may be replaced (EVM), or whose transactions have a last possible ledger
@@ -159,7 +159,7 @@ reserve:
     :: (closed[i] && state[i] == signing && nothing_out(i)) -> state[i] = failed; hold[i] = released
     :: (!closed[i] && (state[i] == approved || state[i] == signing) && nothing_out(i) && attempts[i] < ATTEMPTS) ->
 #ifdef STELLAR
-       /* = custody.withdrawals.slots:choose_stellar */
+       /* = custody.withdrawals.slots_stellar:choose_stellar */
        m = cursor + VALID;
        if
        :: (in_flight(1 - i) || (holds_slot(1 - i) && slot[1 - i] == s)) -> goto again

@@ -10,8 +10,9 @@ import hashlib
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 
-from stellar_sdk import StrKey
+from stellar_sdk import StrKey, xdr
 
+from custody.chains.stellar.results import name_result
 from custody.kernel.assetid import AssetId, ChainId, sep41
 from ingestion.errors import UnprovedTransaction, UnreadableLedger
 from ingestion.model import BlockFacts, BlockRef, ChainTransaction, Departure, Discrepancy, Movement
@@ -95,7 +96,7 @@ def _normalize(
         tx_hash = scanned.hash.hex()
         movements.extend(_arrivals(chain, tx_hash, events, ours))
         departures.extend(_departures(chain, tx_hash, events, ours))
-        transactions.extend(each for each in _transactions(scanned, sender, events) if each.account in ours)
+        transactions.extend(_transactions(ledger, scanned, sender, events, ours))
     passed = demand_unbroken_entries(ledger, concerned, None if audit else ours)
     return BlockFacts(
         ref=block_ref(ledger),
@@ -192,22 +193,37 @@ def _departures(
             )
 
 
+def _outcome(ledger: ScannedLedger, scanned: ScannedTransaction) -> str:
+    """Why a transaction failed: its operation's own word."""
+    pair = xdr.TransactionResultPair.from_xdr_bytes(ledger.data[slice(*scanned.result)])
+    return name_result(pair.result)
+
+
 def _transactions(
-    scanned: ScannedTransaction, sender: Sender, events: list[TokenEvent]
+    ledger: ScannedLedger,
+    scanned: ScannedTransaction,
+    sender: Sender,
+    events: list[TokenEvent],
+    ours: frozenset[str],
 ) -> Iterator[ChainTransaction]:
-    """The transaction from the view of who sent it, and from that of who paid for it where that is somebody else."""
+    """The transaction from the view of who sent it, and from that of who paid for it where that is somebody else: ours only."""
+    if ours.isdisjoint((sender.account, sender.fee_account)):
+        return
     fee = sum(event.amount for event in events if event.kind == "fee")
+    outcome = "" if scanned.succeeded else _outcome(ledger, scanned)
     carrier = scanned.hash.hex()
     paid_by_sender = sender.fee_account == sender.account
-    yield ChainTransaction(
-        tx_hash=sender.tx_hash,
-        carrier_hash=carrier,
-        account=sender.account,
-        succeeded=scanned.succeeded,
-        fee_atomic=fee if paid_by_sender else 0,
-        sequence=sender.sequence,
-    )
-    if not paid_by_sender:
+    if sender.account in ours:
+        yield ChainTransaction(
+            tx_hash=sender.tx_hash,
+            carrier_hash=carrier,
+            account=sender.account,
+            succeeded=scanned.succeeded,
+            fee_atomic=fee if paid_by_sender else 0,
+            sequence=sender.sequence,
+            outcome=outcome,
+        )
+    if not paid_by_sender and sender.fee_account in ours:
         yield ChainTransaction(
             tx_hash=carrier,
             carrier_hash=carrier,
@@ -215,4 +231,5 @@ def _transactions(
             succeeded=scanned.succeeded,
             fee_atomic=fee,
             sequence=0,
+            outcome=outcome,
         )

@@ -15,6 +15,7 @@ from custody.kernel.clock import Clock
 from custody.policy.evaluate import evaluate
 from custody.policy.model import ApprovalPolicy, Decision, Standing, Word
 from custody.signing import intents
+from custody.signing.decisions import verify_decision
 from custody.signing.errors import (
     InvalidDecision,
     SignerRefused,
@@ -165,7 +166,7 @@ class FakeSigner:
     def _verify(self, intent: bytes, decisions: Sequence[Decision]) -> None:
         for each in decisions:
             try:
-                intents.verify_decision(intent, self.policy, each)
+                verify_decision(intent, self.policy, each)
             except InvalidDecision as error:
                 raise SignerRefused(reason=str(error.values["reason"]), text="") from error
 

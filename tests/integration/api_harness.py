@@ -34,6 +34,7 @@ from custody.settings import Settings
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault
 from tests.fakes.key_maker import FakeKeyMaker
+from tests.fakes.ready_receivers import ReadyReceivers
 
 XLM = parse_asset_id("stellar:devnet/native")
 ETH = parse_asset_id("eip155:31337/native")
@@ -131,7 +132,7 @@ async def running(database: Database) -> AsyncIterator[Harness]:
     app = App(
         settings=settings,
         db=database,
-        clients=build_clients(settings),
+        clients={**build_clients(settings), STELLAR: ReadyReceivers(settings.chain(STELLAR))},
         signer=signer,  # type: ignore[arg-type]  # the API asks it for keys only
         waker=Waker("redis://127.0.0.1:1/0"),
         clock=SystemClock(),

@@ -132,9 +132,8 @@ async def test_a_reorganisation_takes_what_was_suspended_back(
     assert len(await open_cases(desk)) == 1
     await outsider.call("anvil_reorg", 2, [])
     await settle(outsider, loop)
-    assert [each.state for each in await desk.deposits()] == [
-        "suspended"
-    ]  # it was final: a person has to look
+    # It was final: a person has to look.
+    assert [each.state for each in await desk.deposits()] == ["suspended"]
     await decide_halt(desk.db, CHAIN, follow=True)
     await settle(outsider, loop)
     assert [each.state for each in await desk.deposits()] == ["reversed"]

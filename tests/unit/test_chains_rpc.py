@@ -115,7 +115,7 @@ def result_xdr(code: xdr.TransactionResultCode) -> str:
         ),
         (
             {"status": "ERROR", "errorResultXdr": result_xdr(xdr.TransactionResultCode.txINSUFFICIENT_FEE)},
-            Submission(status=REFUSED, code="txINSUFFICIENT_FEE"),
+            Submission(status=TRY_LATER, code="txINSUFFICIENT_FEE"),
         ),
         (
             # A used sequence may have been used by this very transaction.

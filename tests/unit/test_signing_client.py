@@ -14,6 +14,7 @@ from custody.kernel.assetid import ChainId
 from custody.kernel.ids import TenantId, new_uuid
 from custody.signing import intents
 from custody.signing.client import SignerClient
+from custody.signing.decisions import verify_decision
 from custody.signing.errors import (
     InvalidDecision,
     InvalidIntent,
@@ -205,6 +206,6 @@ def test_decision_that_does_not_verify_is_refused(change: str):
     }[change]
     word = type(good.word).REJECT if change == "word" else good.word
     with pytest.raises(InvalidDecision):
-        intents.verify_decision(intent, make_policy(), type(good)(word=word, **(values | changed)))
+        verify_decision(intent, make_policy(), type(good)(word=word, **(values | changed)))
     if change not in {"initiator"}:
-        assert intents.verify_decision(intent, make_policy(), good).id == "alice"
+        assert verify_decision(intent, make_policy(), good).id == "alice"

@@ -14,6 +14,9 @@ from signer.protocol.intent import MessageIntent
 VECTORS = sorted((Path(__file__).parent.parent / "golden" / "intents").glob("*.json"))
 BUILT = {
     "stellar_payment",
+    "stellar_channel_payment",
+    "stellar_create_account",
+    "stellar_fee_bump",
     "stellar_change_trust",
     "stellar_anchor",
     "stellar_memo_required",

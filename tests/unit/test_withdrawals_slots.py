@@ -8,7 +8,8 @@ import pytest
 
 from custody.chains.ports import FeeQuote
 from custody.signing.model import StellarSlot
-from custody.withdrawals.slots import StellarView, Wait, choose_stellar
+from custody.withdrawals.slots import Wait
+from custody.withdrawals.slots_stellar import StellarView, choose_stellar
 
 NOW = 1_000_000
 

@@ -14,7 +14,7 @@ from stellar_sdk import Asset, Keypair, xdr
 from custody.chains.errors import RpcRefused, RpcUnreachable, RpcUnreadable, UnsupportedChain, WrongNetwork
 from custody.chains.jsonrpc import JsonRpc, require_dict, require_int, require_list, require_str
 from custody.chains.ports import ChainBalance, FeeQuote, Head, Submission, SubmissionStatus
-from custody.chains.stellar import tokens
+from custody.chains.stellar import receivers, results, tokens
 from custody.chains.stellar.lookup import AbsentTransaction, StellarTransaction, read_transaction
 from custody.kernel.assetid import AssetId, ChainId
 
@@ -51,8 +51,9 @@ class StellarRpc:
     async def submit(self, tx: bytes, tx_hash: str) -> Submission:
         """Hand a signed envelope to the node. `tx_hash` is the network's hash of it, lower-case hex.
 
-        ERROR is the node's judgement and final for these bytes, except that a sequence that is already used may mean that this
-        very transaction was applied before: that one is UNKNOWN, and only our own ingestion answers it.
+        ERROR is the node's judgement and final for these bytes, with two exceptions. A sequence that is used already may be so
+        because this very transaction was applied: UNKNOWN, and only our own ingestion answers it. What depends on how the ledger
+        stands now (`results.MAY_PASS`) is TRY_LATER.
         """
         method = "sendTransaction"
         try:
@@ -119,6 +120,28 @@ class StellarRpc:
         entry, _, _ = await self._entry(_data_key(account, MEMO_REQUIRED))
         return entry is not None and entry.data is not None and entry.data.data_value.data_value == b"1"
 
+    async def receiver(self, account: str, asset: AssetId) -> receivers.Receiver:
+        """How the account stands towards a payment of this asset, at the node's newest ledger: one question to the node."""
+        method = "getLedgerEntries"
+        keys = {"account": _account_key(account), "data": _data_key(account, MEMO_REQUIRED)}
+        own_issue = asset.reference.partition(":")[2] == account
+        if not asset.is_native and not own_issue:
+            keys["line"] = _trustline_key(account, asset)
+        names = {key.to_xdr(): name for name, key in keys.items()}
+        answer = require_dict(method, await self._rpc.call(method, {"keys": list(names)}))
+        height = require_int(method, answer.get("latestLedger"))
+        found = {}
+        for each in require_list(method, answer.get("entries") or []):
+            row = require_dict(method, each)
+            name = names.get(require_str(method, row.get("key")))
+            if name is None:
+                raise RpcUnreadable(method=method, reason="an entry that was not asked for")
+            try:
+                found[name] = xdr.LedgerEntryData.from_xdr(require_str(method, row.get("xdr")))
+            except (ValueError, EOFError) as error:
+                raise RpcUnreadable(method=method, reason="an entry that does not decode") from error
+        return receivers.read_receiver(found, needs_line="line" in keys, height=height)
+
     async def fees(self) -> FeeQuote:
         """The 90th percentile of what classic transactions bid lately, at least the protocol's minimum."""
         method = "getFeeStats"
@@ -169,26 +192,14 @@ def _submission(answer: dict[str, Any]) -> Submission:
         case "TRY_AGAIN_LATER":
             return Submission(status=SubmissionStatus.TRY_LATER)
         case "ERROR":
-            code = _result_code(answer.get("errorResultXdr"))
-            if code in (_BAD_SEQUENCE, _UNDECODED):
+            code = results.read_result(answer.get("errorResultXdr"))
+            if code in results.PROVES_NOTHING:
                 return Submission(status=SubmissionStatus.UNKNOWN, code=code)
+            if code in results.MAY_PASS:
+                return Submission(status=SubmissionStatus.TRY_LATER, code=code)
             return Submission(status=SubmissionStatus.REFUSED, code=code)
         case _:
             return Submission(status=SubmissionStatus.UNKNOWN, code="unknown_status")
-
-
-_BAD_SEQUENCE = "txBAD_SEQ"
-_UNDECODED = "undecoded_result"
-
-
-def _result_code(text: object) -> str:
-    """The protocol's name of a transaction result, as in `txBAD_AUTH`."""
-    if not isinstance(text, str):
-        return _UNDECODED
-    try:
-        return xdr.TransactionResult.from_xdr(text).result.code.name
-    except (ValueError, EOFError):
-        return _UNDECODED
 
 
 def _account_key(account: str) -> xdr.LedgerKey:

@@ -1,0 +1,32 @@
+"""Whether an approver's word about an intent is that person's own, and may be said."""
+
+from __future__ import annotations
+
+from custody.policy.model import ApprovalPolicy, Approver, Decision, Word
+from custody.signing.errors import InvalidDecision
+from custody.signing.evidence import verify_signature
+from custody.signing.intents import digest, facts_of
+from signer.protocol import approvals
+
+
+def verify_decision(intent: bytes, policy: ApprovalPolicy, decision: Decision) -> Approver:
+    """The person who validly decided about this intent.
+
+    Raises InvalidDecision with a reason. The signer checks all of it again; here it keeps garbage from being recorded, since the
+    signer refuses a whole request for one approval that does not verify.
+    """
+    person = policy.approver(decision.approver)
+    if person is None:
+        raise InvalidDecision(reason="unknown_approver", approver=decision.approver)
+    key = person.key(decision.public_key)
+    if key is None:
+        raise InvalidDecision(reason="unknown_approver_key", approver=decision.approver)
+    if decision.word is Word.APPROVE and person.id == facts_of(intent).initiator:
+        raise InvalidDecision(reason="initiator_approved", approver=decision.approver)
+    message = approvals.approval_message(
+        decision=decision.word.value,
+        digest=digest(intent),
+        approver_set_version=policy.approver_set_version,
+    )
+    verify_signature(key, decision, message)
+    return person
