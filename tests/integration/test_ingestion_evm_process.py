@@ -104,7 +104,7 @@ agreement_from = "{LARGE}"
         assert await desk.owed(ada, ETH) == 0, "the second provider names another block"
         heads = f"heads_heard/{site.url.removeprefix('http://')}"
         code, gauges = None, {"credits_waiting": 0, heads: 0}
-        while not (gauges["credits_waiting"] and gauges[heads]):
+        while not (gauges.get("credits_waiting") and gauges.get(heads)):
             await outsider.mine()
             code, seen = await status(site.file)
             gauges = seen["worker"]["gauges"]

@@ -201,7 +201,8 @@ BEGIN
     END LOOP;
   END IF;
   IF c_target IS NOT NULL THEN
-    SELECT jsonb_object_agg(x.id::text, x.n) INTO a_map FROM unnest(a_id) WITH ORDINALITY AS x(id, n);
+    -- Empty, not null, where no account was named: what was booked meanwhile must be found missing in it below.
+    SELECT coalesce(jsonb_object_agg(x.id::text, x.n), '{}') INTO a_map FROM unnest(a_id) WITH ORDINALITY AS x(id, n);
   END IF;
 
   IF c_kind && ARRAY['hold', 'post_hold', 'void_hold', 'expire_hold'] THEN
