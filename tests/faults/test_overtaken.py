@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 
@@ -29,6 +30,7 @@ from tests.faults.plan import DUE, VAULT, WALLETS, movement, prepare
 ANNA, BERT, CARL, DORA = WALLETS[:4]
 MADE = derived_uuid("made")
 _GATE = text("SELECT pg_advisory_xact_lock(hashtextextended('ledger_post', CAST(:tenant AS integer)))")
+_AT_TABLE = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'ledger_transfers'::regclass"
 _WAITING = text(
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 )
@@ -142,3 +144,42 @@ async def test_an_account_opened_while_a_batch_waits_for_its_turn_has_its_limits
     outcomes = await batch
     await channel.close()
     assert [outcome.result.value for outcome in outcomes] == ["insufficient_funds", "applied"]
+
+
+async def test_an_end_that_names_no_account_finds_the_hold_that_was_booked_while_it_waited(
+    database: Database, tenant: TenantId, admin_dsn: str
+) -> None:
+    """It finds no hold, waits at the table behind somebody who waits for the hold's maker, and then finds one on accounts that it
+    has not read."""
+    made = movement(Hold, MADE, ANNA, VAULT, 1)
+    async with database.unit_of_work(tenant) as uow:
+        await service.submit(uow, [[movement(Transfer, new_uuid(), VAULT, ANNA, 5)]])
+
+    archiver, watcher = await asyncpg.connect(admin_dsn), await asyncpg.connect(admin_dsn)
+
+    async def pause_writers() -> None:
+        async with archiver.transaction():
+            await archiver.execute("LOCK TABLE ONLY ledger_transfers IN SHARE MODE")
+
+    async def wait_at_table(sessions: int) -> None:
+        async with asyncio.timeout(30):
+            while await watcher.fetchval(_AT_TABLE) < sessions:
+                pass
+
+    async def ending() -> list[Outcome]:
+        async with database.unit_of_work(tenant) as uow:
+            return await service.submit(uow, [[PostHold(id=new_uuid(), hold_id=MADE)]])
+
+    async with database.unit_of_work(tenant) as maker:
+        await service.post(maker, made)
+        pausing = asyncio.ensure_future(pause_writers())
+        await wait_at_table(1)
+        end = asyncio.ensure_future(ending())
+        await wait_at_table(2)
+    await pausing
+    await archiver.close()
+    await watcher.close()
+    (outcome,) = await end
+    assert outcome.result.value == "applied"
+    async with database.read(tenant) as session:
+        assert await broken_invariants(session) == []
