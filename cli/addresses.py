@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 
 from cli.cases import operator_of
+from cli.one_tenant import run_for_tenant
 from cli.platform import run_on_platform
-from custody import bootstrap, settings
 from custody.bootstrap import App
 from custody.deposits import key_check, key_pool
-from custody.identity import service as identity
 from custody.kernel.ids import TenantId
 from custody.wallets import keys
 
@@ -44,17 +42,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 async def _run(chosen: argparse.Namespace) -> int:
-    """Take the step for a tenant that exists; 2 when there is none such."""
-    app = bootstrap.build(settings.load())
-    try:
-        async with app.db.read(None) as session:
-            if chosen.tenant not in await identity.list_tenants(session):
-                print(f"there is no tenant {chosen.tenant}", file=sys.stderr)
-                return 2
-        code: int = await chosen.step(app, TenantId(chosen.tenant), chosen)
+    async def step(app: App, tenant: TenantId) -> int:
+        code: int = await chosen.step(app, tenant, chosen)
         return code
-    finally:
-        await app.aclose()
+
+    return await run_for_tenant(chosen.tenant, step)
 
 
 async def _status(app: App, tenant: TenantId, _: argparse.Namespace) -> int:

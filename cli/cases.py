@@ -8,15 +8,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from cli.figures import figures_console
+from cli.one_tenant import run_for_tenant
 from cli.platform import run_on_platform
-from custody import bootstrap, settings
 from custody.assets import service as assets
 from custody.bootstrap import App
 from custody.chains.stellar.memo import show_words
@@ -25,7 +25,6 @@ from custody.deposits import cases
 from custody.deposits import service as deposits
 from custody.deposits.model import DepositCase, Reason
 from custody.deposits.transitions import DEPOSIT_CASES
-from custody.identity import service as identity
 from custody.identity.model import Principal
 from custody.kernel.assetid import AssetId
 from custody.kernel.ids import (
@@ -88,17 +87,9 @@ def _verb(
     return parser
 
 
-async def _run(tenant: int, step: Step) -> int:
+def _run(tenant: int, step: Step) -> Coroutine[Any, Any, int]:
     """Carry a step out for one tenant; 2 when there is none of that number."""
-    app = bootstrap.build(settings.load())
-    try:
-        async with app.db.read(None) as session:
-            if tenant not in await identity.list_tenants(session):
-                print(f"there is no tenant {tenant}", file=sys.stderr)
-                return 2
-        return await step(app, operator_of(TenantId(tenant)))
-    finally:
-        await app.aclose()
+    return run_for_tenant(tenant, lambda app, known: step(app, operator_of(known)))
 
 
 def operator_subject() -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+from collections.abc import Coroutine
+from typing import Any
 
 from cli.cases import operator_of
+from cli.one_tenant import run_for_tenant
 from cli.platform import run_on_platform
-from custody import bootstrap, settings
 from custody.bootstrap import App
 from custody.chains.stellar.rpc import StellarRpc
-from custody.identity import service as identity
 from custody.kernel.errors import Unavailable
 from custody.kernel.ids import TenantId, VaultId, WithdrawalId, new_uuid, parse_id, show_id
 from custody.wallets import service as wallets
@@ -32,18 +32,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         verb.add_argument("--tenant", type=int, required=True, help="the tenant's number")
 
 
-async def _run(chosen: argparse.Namespace, vault: str | None) -> int:
+def _run(chosen: argparse.Namespace, vault: str | None) -> Coroutine[Any, Any, int]:
     """List, or ask for one; 2 when there is no such tenant."""
-    app = bootstrap.build(settings.load())
-    try:
-        async with app.db.read(None) as session:
-            if chosen.tenant not in await identity.list_tenants(session):
-                print(f"there is no tenant {chosen.tenant}", file=sys.stderr)
-                return 2
-        tenant = TenantId(chosen.tenant)
-        return await (_list(app, tenant) if vault is None else _ask(app, tenant, vault))
-    finally:
-        await app.aclose()
+    return run_for_tenant(
+        chosen.tenant, lambda app, tenant: _list(app, tenant) if vault is None else _ask(app, tenant, vault)
+    )
 
 
 async def _list(app: App, tenant: TenantId) -> int:

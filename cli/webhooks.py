@@ -6,11 +6,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Coroutine
+from typing import Any
 
+from cli.one_tenant import run_for_tenant
 from cli.platform import run_on_platform
-from custody import bootstrap, settings
 from custody.bootstrap import App
-from custody.identity import service as identity
 from custody.kernel.errors import CustodyError
 from custody.kernel.ids import TenantId, parse_id, show_id
 from custody.webhooks import execution
@@ -36,21 +37,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         verb.add_argument("--tenant", type=int, required=True, help="the tenant's number")
 
 
-async def _run(chosen: argparse.Namespace, endpoint: str | None) -> int:
+def _run(chosen: argparse.Namespace, endpoint: str | None) -> Coroutine[Any, Any, int]:
     """List, or test one; 2 when there is no such tenant."""
-    app = bootstrap.build(settings.load())
-    try:
-        async with app.db.read(None) as session:
-            if chosen.tenant not in await identity.list_tenants(session):
-                print(f"there is no tenant {chosen.tenant}", file=sys.stderr)
-                return 2
-        tenant = TenantId(chosen.tenant)
-        return await (_list(app, tenant) if endpoint is None else _test(app, tenant, endpoint))
-    except CustodyError as error:
-        print(str(error), file=sys.stderr)
-        return 1
-    finally:
-        await app.aclose()
+    return run_for_tenant(
+        chosen.tenant,
+        lambda app, tenant: _list(app, tenant) if endpoint is None else _try(app, tenant, endpoint),
+    )
 
 
 async def _list(app: App, tenant: TenantId) -> int:
@@ -62,6 +54,14 @@ async def _list(app: App, tenant: TenantId) -> int:
         if each.state != "deleted":
             print(json.dumps(_shown(each)))
     return 0
+
+
+async def _try(app: App, tenant: TenantId, text: str) -> int:
+    try:
+        return await _test(app, tenant, text)
+    except CustodyError as error:
+        print(str(error), file=sys.stderr)
+        return 1
 
 
 async def _test(app: App, tenant: TenantId, text: str) -> int:

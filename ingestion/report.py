@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from custody.db.session import Database, ReadSession, UnitOfWork
 from custody.kernel.assetid import ChainId
+from ingestion.beside import beside
 from ingestion.health import Status
 from ingestion.lease import this_process
 from ingestion.metrics import Metrics
@@ -57,15 +58,8 @@ async def reporting(
     db: Database, chain: ChainId, fence: int, metrics: Metrics, status: Status, stop: asyncio.Event
 ) -> AsyncIterator[None]:
     """Meanwhile, report once a second, until `stop`. A database that is away is waited for; the loop tells of it."""
-    task = asyncio.create_task(_report(db, chain, fence, metrics, status, stop))
-    task.add_done_callback(lambda _: stop.set())
-    try:
+    async with beside(_report(db, chain, fence, metrics, status, stop), stop):
         yield
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-        if not task.cancelled():
-            task.result()
 
 
 async def write(uow: UnitOfWork, chain: ChainId, fence: int, metrics: Metrics, status: Status) -> None:

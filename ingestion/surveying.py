@@ -14,6 +14,7 @@ from custody.kernel.assetid import ChainId
 from custody.kernel.errors import Unavailable
 from custody.settings import ChainSettings
 from ingestion.backoff import backoff
+from ingestion.beside import beside
 from ingestion.errors import ChainHalted, FenceLost
 from ingestion.evm import worker as evm
 from ingestion.finality import terms_of
@@ -38,15 +39,8 @@ async def surveying(
     if settings.kind != "evm" or settings.survey_questions_per_s == 0:
         yield
         return
-    task = asyncio.create_task(_survey(db, settings, fence, metrics, stop))
-    task.add_done_callback(lambda _: stop.set())
-    try:
+    async with beside(_survey(db, settings, fence, metrics, stop), stop):
         yield
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-        if not task.cancelled():
-            task.result()
 
 
 async def _survey(

@@ -17,6 +17,7 @@ from custody.kernel.errors import InvariantViolated, Unavailable
 from ingestion.backfill import service
 from ingestion.backfill.model import Backfill
 from ingestion.backfill.run import fill
+from ingestion.beside import beside
 from ingestion.effects import Tally
 from ingestion.errors import BackfillTaken, FenceLost
 from ingestion.pause import pause
@@ -39,15 +40,8 @@ async def filling(
 ) -> AsyncIterator[None]:
     """Meanwhile, fill in what registrations asked for; `caution`: what is left to the live loop to book. What ends this
     unexpectedly sets `stop` and is raised at the end."""
-    task = asyncio.create_task(drain(db, chain, open_source, caution, stop))
-    task.add_done_callback(lambda _: stop.set())
-    try:
+    async with beside(drain(db, chain, open_source, caution, stop), stop):
         yield
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-        if not task.cancelled():
-            task.result()
 
 
 async def drain(

@@ -17,6 +17,7 @@ from websockets.exceptions import WebSocketException
 
 from custody.kernel.assetid import ChainId
 from ingestion.backoff import backoff
+from ingestion.beside import beside
 from ingestion.metrics import Metrics
 from ingestion.news import GAP_S, News
 from ingestion.pause import pause
@@ -41,15 +42,8 @@ async def hearing(
         yield None
         return
     news = News()
-    task = asyncio.create_task(_listen(url, chain, news, metrics, stop))
-    task.add_done_callback(lambda _: stop.set())
-    try:
+    async with beside(_listen(url, chain, news, metrics, stop), stop):
         yield news
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-        if not task.cancelled():
-            task.result()
 
 
 async def _listen(url: str, chain: ChainId, news: News, metrics: Metrics, stop: asyncio.Event) -> None:
