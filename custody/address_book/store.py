@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, Select, func, insert, or_, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from custody.address_book.model import Entry, Receiver, Restriction, Scope
@@ -144,7 +145,7 @@ async def load_in_force(session: ReadSession, objects: Mapping[Scope, UUID]) -> 
     """Of each of these the newest row that counts already."""
     rows = await session.conn.execute(
         _about(objects, session)
-        .distinct(restrictions.c.scope, restrictions.c.object_id)
+        .ext(distinct_on(restrictions.c.scope, restrictions.c.object_id))
         .where(restrictions.c.counts_from <= func.clock_timestamp())
         .order_by(restrictions.c.scope, restrictions.c.object_id, restrictions.c.sequence.desc())
     )
@@ -155,7 +156,7 @@ async def load_restrictions(session: ReadSession) -> list[Restriction]:
     """The newest row about each vault and wallet, whether it counts yet or not."""
     rows = await session.conn.execute(
         select(restrictions)
-        .distinct(restrictions.c.scope, restrictions.c.object_id)
+        .ext(distinct_on(restrictions.c.scope, restrictions.c.object_id))
         .where(restrictions.c.tenant_id == session.tenant)
         .order_by(restrictions.c.scope, restrictions.c.object_id, restrictions.c.sequence.desc())
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Row, func, insert, select
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.assetid import AssetId
@@ -25,7 +26,7 @@ async def load_rules(session: ReadSession) -> list[CoolDownRule]:
     """The rows in force: the last of each asset and threshold, by asset and threshold."""
     rows = await session.conn.execute(
         select(cool_down_rules)
-        .distinct(cool_down_rules.c.asset, cool_down_rules.c.amount_min)
+        .ext(distinct_on(cool_down_rules.c.asset, cool_down_rules.c.amount_min))
         .where(cool_down_rules.c.tenant_id == session.tenant)
         .order_by(cool_down_rules.c.asset, cool_down_rules.c.amount_min, cool_down_rules.c.sequence.desc())
     )
@@ -36,7 +37,7 @@ async def load_cool_down_s(session: ReadSession, asset: AssetId, amount: int) ->
     """The longest wait that a rule in force demands of this payment; 0 when none does."""
     last = (
         select(cool_down_rules.c.seconds)
-        .distinct(cool_down_rules.c.asset, cool_down_rules.c.amount_min)
+        .ext(distinct_on(cool_down_rules.c.asset, cool_down_rules.c.amount_min))
         .where(
             cool_down_rules.c.tenant_id == session.tenant,
             cool_down_rules.c.asset.in_((ANY, asset.text)),
