@@ -1,4 +1,4 @@
-"""An outside screener: what it knows, a fake that asks it directly, and an HTTP server that serves it as docs/withdrawals.md says.
+"""An outside screener: what it knows, a fake that asks it directly, and an HTTP server that serves it (docs/withdrawals.md).
 
 Both ways pass `tests/contract/test_screener.py`.
 """

@@ -1,4 +1,4 @@
-"""From request to the key: screening, cool-downs, schedules. Whom it stops, who can stop it, and the crash between every two steps."""
+"""From request to the key: screening, cool-downs, schedules. Who can stop it, and the crash between every two steps."""
 
 from __future__ import annotations
 
