@@ -51,14 +51,12 @@ async def find_refusal(session: ReadSession, question: Question) -> ListEntry | 
 
 async def judge(uow: UnitOfWork, withdrawal_id: WithdrawalId, question: Question) -> Answer:
     """What the list says of the receiver, kept with the list's version. It always knows."""
-    refusal = await find_refusal(uow, question)
+    version, refusal = await store.load_judgement(uow, addresses.namespace(question.chain), question.account)
     answer = Answer(
         finding=Finding.CLEAR if refusal is None else Finding.HIT,
         detail="" if refusal is None else f"row {refusal.sequence}: {refusal.source}",
     )
-    await store.insert_result(
-        uow, withdrawal_id, LIST, question, answer, list_version=await store.load_version(uow)
-    )
+    await store.insert_result(uow, withdrawal_id, LIST, question, answer, list_version=version)
     return answer
 
 

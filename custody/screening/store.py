@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select
+from sqlalchemy import ColumnElement, Row, func, insert, select
 
 from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.ids import WithdrawalId
@@ -25,11 +25,7 @@ async def load_last(session: ReadSession, namespace: str, account: str) -> ListE
     """The row about an account that is in force."""
     rows = await session.conn.execute(
         select(refused_addresses)
-        .where(
-            refused_addresses.c.tenant_id == session.tenant,
-            refused_addresses.c.namespace == namespace,
-            refused_addresses.c.account == account,
-        )
+        .where(*_about(session, namespace, account))
         .order_by(refused_addresses.c.sequence.desc())
         .limit(1)
     )
@@ -37,14 +33,23 @@ async def load_last(session: ReadSession, namespace: str, account: str) -> ListE
     return None if row is None else _entry(row)
 
 
-async def load_version(session: ReadSession) -> int:
-    """The highest sequence of the list; 0 while it is empty."""
+async def load_judgement(session: ReadSession, namespace: str, account: str) -> tuple[int, ListEntry | None]:
+    """The list's version (its highest sequence, 0 while it is empty) and the row that refuses the account now, if any."""
     rows = await session.conn.execute(
-        select(func.coalesce(func.max(refused_addresses.c.sequence), 0)).where(
-            refused_addresses.c.tenant_id == session.tenant
+        select(
+            select(func.coalesce(func.max(refused_addresses.c.sequence), 0))
+            .where(refused_addresses.c.tenant_id == session.tenant)
+            .scalar_subquery(),
+            select(refused_addresses.c.word)
+            .where(*_about(session, namespace, account))
+            .order_by(refused_addresses.c.sequence.desc())
+            .limit(1)
+            .scalar_subquery(),
         )
     )
-    return int(rows.scalar_one())
+    version, word = rows.one()
+    refuses = word == "refused"
+    return int(version), await load_last(session, namespace, account) if refuses else None
 
 
 async def load_entries(session: ReadSession, after: int, limit: int) -> list[ListEntry]:
@@ -90,6 +95,14 @@ async def load_results(session: ReadSession, ids: Collection[WithdrawalId]) -> l
         .order_by(screenings.c.sequence)
     )
     return [_result(row) for row in rows]
+
+
+def _about(session: ReadSession, namespace: str, account: str) -> tuple[ColumnElement[bool], ...]:
+    return (
+        refused_addresses.c.tenant_id == session.tenant,
+        refused_addresses.c.namespace == namespace,
+        refused_addresses.c.account == account,
+    )
 
 
 def _entry(row: Row[Any]) -> ListEntry:

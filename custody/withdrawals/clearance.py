@@ -51,13 +51,14 @@ async def ask(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bool:
     if withdrawal.state == "requested" or means.screener is None:
         async with means.db.unit_of_work(tenant) as uow:
             locked = await store.lock_withdrawal(uow, withdrawal.id)
-            if locked is not None and locked.state == withdrawal.state:
-                if locked.state == "requested":
-                    await screen(uow, locked, asks_outside=means.screener is not None)
-                else:
-                    # It was asked for while there was an outside screener. The list had nothing against it.
-                    await _clear(uow, locked)
-        return True
+            if locked is None or locked.state != withdrawal.state:
+                return True
+            if locked.state == "requested":
+                await screen(uow, locked, asks_outside=means.screener is not None)
+                return True
+            # It was asked for while somebody outside was to be asked. That this worker knows nobody clears nothing.
+            await _wait(uow, means, locked)
+            return False
     question = question_about(withdrawal)
     answer = await means.screener.screen(question)
     async with means.db.unit_of_work(tenant) as uow:
@@ -119,6 +120,6 @@ async def _wait(uow: UnitOfWork, means: Means, withdrawal: Withdrawal) -> None:
     """Ask again, less and less often; tell operators once it lasts."""
     age_s = await cooling_store.load_age_s(uow, withdrawal)
     limits = means.settings.screening
-    if limits is not None and age_s >= limits.stuck_after_s:
+    if limits is None or age_s >= limits.stuck_after_s:
         await flag(uow, withdrawal, "screening_unknown")
-    await store.look_again(uow, withdrawal, min(max(_ASK_AGAIN_MIN_S, int(age_s)), _ASK_AGAIN_MAX_S))
+    await store.look_again(uow, withdrawal, min(max(_ASK_AGAIN_MIN_S, age_s), _ASK_AGAIN_MAX_S))

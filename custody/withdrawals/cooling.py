@@ -108,5 +108,5 @@ async def has_cooled(uow: UnitOfWork, seen: Withdrawal) -> bool:
     """Whether the wait is over; if not, a worker looks again when it is."""
     left_s = await cooling_store.load_left_s(uow, seen)
     if left_s > 0:
-        await store.look_again(uow, seen, ceil(left_s))
+        await store.look_again(uow, seen, left_s)
     return left_s <= 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select
+from sqlalchemy import BigInteger, Row, cast, func, insert, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from custody.db.session import ReadSession, UnitOfWork
@@ -50,24 +51,22 @@ async def load_cool_down_s(session: ReadSession, asset: AssetId, amount: int) ->
     return int(rows.scalar_one())
 
 
-async def load_left_s(session: ReadSession, withdrawal: Withdrawal) -> float:
-    """Seconds until it has cooled down; negative when it has."""
-    left = func.extract("epoch", withdrawals.c.cool_until - func.clock_timestamp())
-    return await _of(session, withdrawal, left)
+async def load_left_s(session: ReadSession, withdrawal: Withdrawal) -> int:
+    """Seconds until it has cooled down, begun ones counted; 0 or less when it has."""
+    return await _whole_s(session, withdrawal, withdrawals.c.cool_until - func.clock_timestamp())
 
 
-async def load_age_s(session: ReadSession, withdrawal: Withdrawal) -> float:
-    """Seconds since its state last changed."""
-    age = func.extract("epoch", func.clock_timestamp() - withdrawals.c.changed_at)
-    return await _of(session, withdrawal, age)
+async def load_age_s(session: ReadSession, withdrawal: Withdrawal) -> int:
+    """Seconds since its state last changed, the one that has begun counted."""
+    return await _whole_s(session, withdrawal, func.clock_timestamp() - withdrawals.c.changed_at)
 
 
-async def _of(session: ReadSession, withdrawal: Withdrawal, value: Any) -> float:
+async def _whole_s(session: ReadSession, withdrawal: Withdrawal, span: Any) -> int:
+    whole = cast(func.ceil(func.extract("epoch", func.coalesce(span, timedelta(0)))), BigInteger)
     rows = await session.conn.execute(
-        select(value).where(withdrawals.c.tenant_id == session.tenant, withdrawals.c.id == withdrawal.id)
+        select(whole).where(withdrawals.c.tenant_id == session.tenant, withdrawals.c.id == withdrawal.id)
     )
-    found = rows.scalar_one()
-    return 0.0 if found is None else float(found)
+    return int(rows.scalar_one())
 
 
 def _rule(row: Row[Any]) -> CoolDownRule:

@@ -15,6 +15,7 @@ from custody.approvals import service as approvals
 from custody.approvals.errors import DecisionExistsDifferent
 from custody.assets import service as assets
 from custody.audit import service as audit
+from custody.chains.address import Destination
 from custody.chains.stellar.receivers import Receiver
 from custody.db.session import ReadSession, UnitOfWork
 from custody.events import outbox
@@ -34,6 +35,7 @@ from custody.signing import intents
 from custody.signing.decisions import verify_decision
 from custody.signing.intents import Caps, EvmCaps
 from custody.wallets import service as wallets
+from custody.wallets.model import Vault
 from custody.withdrawals import attempt_store, clearance, cooling, drafts, store
 from custody.withdrawals.checks import check_amount, check_destination
 from custody.withdrawals.errors import (
@@ -122,13 +124,7 @@ async def request(
         await wallets.get_wallet(uow, command.wallet_id)
     vault = await wallets.omnibus(uow, command.asset.chain)
     await _refuse_own_vault(uow, command.asset.chain, destination.account)
-    receives = BookReceiver(
-        chain=command.asset.chain,
-        address=destination.address,
-        memo_type=command.memo.type,
-        memo=command.memo.value,
-    )
-    await address_book.demand_listed(uow, receives, vault_id=vault.id, wallet_id=command.wallet_id)
+    await _demand_listed(uow, command, destination, vault)
     source = await drafts.source(uow, principal, command.id, vault, settings, clock)
     source = await cooling.schedule(uow, command, source, settings, clock)
     draft = await draft_payment(uow, command, destination, source, _caps(chain, command.asset), receiver)
@@ -293,6 +289,18 @@ async def _refuse_own_vault(uow: UnitOfWork, chain: ChainId, account: str) -> No
     refs = await wallets.find_vaults(uow, chain, [account])
     if any(ref.tenant == uow.tenant for ref in refs):
         raise DestinationIsOurs(account=account)
+
+
+async def _demand_listed(
+    uow: UnitOfWork, command: RequestWithdrawal, destination: Destination, vault: Vault
+) -> None:
+    receiver = BookReceiver(
+        chain=command.asset.chain,
+        address=destination.address,
+        memo_type=command.memo.type,
+        memo=command.memo.value,
+    )
+    await address_book.demand_listed(uow, receiver, vault_id=vault.id, wallet_id=command.wallet_id)
 
 
 def _caps(chain: ChainSettings, asset: AssetId) -> Caps:

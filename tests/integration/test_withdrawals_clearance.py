@@ -227,7 +227,13 @@ async def test_its_hit_blocks_and_releases(screened: World, desk: ScreeningDesk)
     assert await screened.money() == FREE
 
 
-async def test_it_is_not_told_of_what_the_list_refuses(screened: World, desk: ScreeningDesk):
+async def test_only_its_word_clears_and_it_is_not_told_of_what_the_list_refuses(
+    screened: World, desk: ScreeningDesk
+):
+    made = await screened.request()
+    screened.means = replace(screened.means, screener=None, settings=make_settings())
+    assert await screened.advance(made) == "screening"
+    assert (await screened.view(made)).withdrawal.stuck_reason == "screening_unknown"
     await refuse(screened)
     assert (await screened.request()).state == "blocked"
     assert desk.asked == 0
