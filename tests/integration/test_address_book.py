@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -159,6 +159,9 @@ async def test_bad_entries_are_refused_and_the_database_sees_two_people(world: W
                 await uow.conn.execute(text(words + values), {"tenant": world.tenant, "entry": entry.id})
 
 
+Command = Callable[..., Awaitable[list[dict[str, object]]]]
+
+
 @pytest.fixture
 async def api(database: Database) -> AsyncIterator[Harness]:
     async with running(database) as harness:
@@ -208,35 +211,8 @@ async def test_the_book_over_rest_graphql_and_the_command(
         late = await api.post("/v1/withdrawals", wanted | {"execute_after": moment})
         assert (late.status_code, late.json()["code"]) == (422, code)
 
-    await api.post("/v1/cool-down-rules", {"asset": "*", "seconds": 60, "note": "policy 7"})
-    assert [rule["seconds"] for rule in await command("cool-down", "list")] == [60]
-    await command("cool-down", "set", "stellar:devnet/native", "90", "--from-amount", "5")
-    assert len((await api.get("/v1/cool-down-rules")).json()["data"]) == 2
-    listed = {"chain": "stellar:devnet", "address": STRANGER, "source": "sanctions"}
-    assert (await api.post("/v1/refused-addresses", listed)).json()["word"] == "refused"
-    assert (await api.post("/v1/withdrawals", wanted)).json()["state"] == "blocked"
-    await command("refused", "withdraw", "stellar:devnet", STRANGER, "--source", "sanctions of today")
-    assert [row["word"] for row in (await api.get("/v1/refused-addresses")).json()["data"]] == [
-        "refused", "withdrawn",
-    ]  # fmt: skip
-    assert [row["word"] for row in await command("refused", "list")] == ["refused", "withdrawn"]
-
-    detail = (await api.get(f"/v1/withdrawals/{asked.json()['id']}")).json()
-    assert [(each["screener"], each["finding"]) for each in detail["screenings"]] == [("list", "clear")]
-    answer = await api.graphql(
-        "query($id: ID!) { withdrawal(id: $id) { state executeAfter coolUntil screenings { screener finding listVersion } } "
-        "addressBook(first: 5) { edges { node { id state confirmedBy } } } "
-        "addressBookRestrictions { scope objectId addressBookOnly } }",
-        id=asked.json()["id"],
-    )
-    shown = answer["data"]
-    assert shown["withdrawal"]["screenings"] == [{"screener": "list", "finding": "clear", "listVersion": "0"}]
-    assert (shown["withdrawal"]["state"], shown["withdrawal"]["coolUntil"]) == ("awaiting_approval", None)
-    assert datetime.fromisoformat(shown["withdrawal"]["executeAfter"]) == in_time
-    assert [edge["node"]["id"] for edge in shown["addressBook"]["edges"]] == [made["id"]]
-    assert shown["addressBookRestrictions"] == [
-        {"scope": "vault", "objectId": api.tenant.vault, "addressBookOnly": True}
-    ]
+    await wait_and_refuse(api, command, wanted)
+    await read_back(api, asked.json()["id"], made["id"], in_time)
     (proposed,) = await command("address-book", "propose", "eip155:31337", OUTSIDE[EVM], "--label", "cold")
     assert (await api.post(f"{book}/entries/{proposed['entry']}/confirm", None)).json()[
         "state"
@@ -251,3 +227,39 @@ async def test_the_book_over_rest_graphql_and_the_command(
     page = (await api.get(f"{book}/entries", limit="1")).json()
     assert ([row["state"] for row in page["data"]], bool(page["next_cursor"])) == (["removed"], True)
     assert (await api.get(f"{book}/restrictions")).json()["data"][0]["object_id"] == api.tenant.vault
+
+
+async def wait_and_refuse(api: Harness, command: Command, wanted: dict[str, str]) -> None:
+    """Rules of cool-downs, and the list of refused addresses."""
+    await api.post("/v1/cool-down-rules", {"asset": "*", "seconds": 60, "note": "policy 7"})
+    assert [rule["seconds"] for rule in await command("cool-down", "list")] == [60]
+    await command("cool-down", "set", "stellar:devnet/native", "90", "--from-amount", "5")
+    assert len((await api.get("/v1/cool-down-rules")).json()["data"]) == 2
+    listed = {"chain": "stellar:devnet", "address": STRANGER, "source": "sanctions"}
+    assert (await api.post("/v1/refused-addresses", listed)).json()["word"] == "refused"
+    assert (await api.post("/v1/withdrawals", wanted)).json()["state"] == "blocked"
+    await command("refused", "withdraw", "stellar:devnet", STRANGER, "--source", "sanctions of today")
+    assert [row["word"] for row in (await api.get("/v1/refused-addresses")).json()["data"]] == [
+        "refused", "withdrawn",
+    ]  # fmt: skip
+    assert [row["word"] for row in await command("refused", "list")] == ["refused", "withdrawn"]
+
+
+async def read_back(api: Harness, withdrawal_id: str, entry_id: str, in_time: datetime) -> None:
+    """What a custody app sees of it."""
+    detail = (await api.get(f"/v1/withdrawals/{withdrawal_id}")).json()
+    assert [(each["screener"], each["finding"]) for each in detail["screenings"]] == [("list", "clear")]
+    answer = await api.graphql(
+        "query($id: ID!) { withdrawal(id: $id) { state executeAfter coolUntil screenings { screener finding listVersion } } "
+        "addressBook(first: 5) { edges { node { id state confirmedBy } } } "
+        "addressBookRestrictions { scope objectId addressBookOnly } }",
+        id=withdrawal_id,
+    )
+    shown = answer["data"]
+    assert shown["withdrawal"]["screenings"] == [{"screener": "list", "finding": "clear", "listVersion": "0"}]
+    assert (shown["withdrawal"]["state"], shown["withdrawal"]["coolUntil"]) == ("awaiting_approval", None)
+    assert datetime.fromisoformat(shown["withdrawal"]["executeAfter"]) == in_time
+    assert [edge["node"]["id"] for edge in shown["addressBook"]["edges"]] == [entry_id]
+    assert shown["addressBookRestrictions"] == [
+        {"scope": "vault", "objectId": api.tenant.vault, "addressBookOnly": True}
+    ]
