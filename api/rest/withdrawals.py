@@ -49,6 +49,7 @@ from custody.settings import Settings
 from custody.withdrawals import receivers
 from custody.withdrawals import service as withdrawals
 from custody.withdrawals.model import NO_MEMO, Attempt, Memo, RequestWithdrawal, Withdrawal
+from custody.withdrawals.transitions import WITHDRAWALS
 
 router = APIRouter(prefix="/v1/withdrawals", tags=["withdrawals"], route_class=StrictRoute)
 
@@ -130,7 +131,7 @@ class WithdrawalOut(Out):
         "vault's trustline, `memo_required` for its wish for memos; `anchor` for a checkpoint's hash on chain; `fee_bump` for "
         "a withdrawal that is stuck; `evm_cancel` and `evm_fill` use up a nonce for nothing."
     )
-    state: str = Field(examples=["awaiting_approval"])
+    state: str = Field(description=f"One of {', '.join(WITHDRAWALS.states)}.", examples=["awaiting_approval"])
     wallet_id: str | None
     vault_id: str
     amount: AmountOut
