@@ -13,7 +13,7 @@ from custody.kernel.ids import TenantId, derived_uuid
 from custody.ledger import service as ledger
 from custody.policy import service as policies
 from custody.policy.evaluate import evaluate
-from custody.policy.model import Standing
+from custody.policy.model import Standing, Verdict
 from custody.screening import service as screening
 from custody.screening.model import Finding, Question
 from custody.signing import intents
@@ -30,20 +30,24 @@ _ASK_AGAIN_MIN_S = 2
 _ASK_AGAIN_MAX_S = 60
 
 
-async def begin(uow: UnitOfWork, new: Withdrawal, *, asks_outside: bool) -> Withdrawal:
-    """Write a new payment and tell of it; have the list judge its receiver at once, and go on as far as that allows."""
+async def begin(uow: UnitOfWork, new: Withdrawal, verdict: Verdict, *, asks_outside: bool) -> Withdrawal:
+    """Write a new payment and tell of it; have the list judge its receiver at once, and go on as far as that allows.
+
+    `verdict` is how the policy stands before anybody has decided."""
     await store.insert_withdrawal(uow, new)
     await announce(uow, new, new.initiator)
-    return await screen(uow, new, asks_outside=asks_outside)
+    return await screen(uow, new, verdict, asks_outside=asks_outside)
 
 
-async def screen(uow: UnitOfWork, withdrawal: Withdrawal, *, asks_outside: bool) -> Withdrawal:
+async def screen(
+    uow: UnitOfWork, withdrawal: Withdrawal, verdict: Verdict, *, asks_outside: bool
+) -> Withdrawal:
     """From `requested` on: blocked by the list, cleared by it, or still to be asked about outside."""
     moved = await move(uow, withdrawal, "screen", actor=SCREENING)
     answer = await screening.judge(uow, moved.id, question_about(moved))
     if answer.finding is Finding.HIT:
         return await _block(uow, moved, f"refused by the list, {answer.detail}")
-    return moved if asks_outside else await _clear(uow, moved)
+    return moved if asks_outside else await _clear(uow, moved, verdict)
 
 
 async def ask(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bool:
@@ -54,7 +58,8 @@ async def ask(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bool:
             if locked is None or locked.state != withdrawal.state:
                 return True
             if locked.state == "requested":
-                await screen(uow, locked, asks_outside=means.screener is not None)
+                verdict = await _undecided(uow, locked)
+                await screen(uow, locked, verdict, asks_outside=means.screener is not None)
                 return True
             # It was asked for while somebody outside was to be asked. That this worker knows nobody clears nothing.
             await _wait(uow, means, locked)
@@ -68,7 +73,7 @@ async def ask(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bool:
         await screening.record(uow, locked.id, means.screener.name, question, answer)
         match answer.finding:
             case Finding.CLEAR:
-                await _clear(uow, locked)
+                await _clear(uow, locked, await _undecided(uow, locked))
             case Finding.HIT:
                 await _block(uow, locked, f"refused by {means.screener.name}")
             case Finding.UNKNOWN:
@@ -100,11 +105,15 @@ def question_about(withdrawal: Withdrawal) -> Question:
     )
 
 
-async def _clear(uow: UnitOfWork, withdrawal: Withdrawal) -> Withdrawal:
+async def _undecided(uow: UnitOfWork, withdrawal: Withdrawal) -> Verdict:
+    """How the intent's policy stands towards it before anybody has decided."""
+    policy = await policies.at_version(uow, withdrawal.policy_version)
+    return evaluate(policy, intents.facts_of(withdrawal.intent), ())
+
+
+async def _clear(uow: UnitOfWork, withdrawal: Withdrawal, verdict: Verdict) -> Withdrawal:
     """Approvers are asked now; approved at once when the policy asks nobody."""
     cleared = await move(uow, withdrawal, "clear", actor=SCREENING)
-    policy = await policies.at_version(uow, cleared.policy_version)
-    verdict = evaluate(policy, intents.facts_of(cleared.intent), ())
     if verdict.standing is Standing.APPROVED:
         return await cooling.approve(uow, cleared, actor="policy", rule=verdict.rule)
     return cleared

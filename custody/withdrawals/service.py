@@ -160,7 +160,7 @@ async def request(
         channel_id=draft.channel_id,
         execute_after=command.execute_after,
     )
-    return await clearance.begin(uow, new, asks_outside=settings.screening is not None)
+    return await clearance.begin(uow, new, draft.verdict, asks_outside=settings.screening is not None)
 
 
 async def decide(uow: UnitOfWork, withdrawal_id: WithdrawalId, decision: Decision) -> Withdrawal:

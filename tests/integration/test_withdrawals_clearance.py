@@ -219,6 +219,14 @@ async def test_an_outside_screener_is_asked_until_it_knows(screened: World, desk
     assert await screened.money() == PAID
 
 
+async def test_a_row_that_was_left_in_requested_is_carried_on(screened: World, desk: ScreeningDesk):
+    made = await screened.request()
+    async with screened.db.unit_of_work(screened.tenant) as uow:
+        await uow.conn.execute(text("UPDATE withdrawals SET state = 'requested'"))
+    assert await screened.advance(made) == "awaiting_approval"
+    assert desk.asked == 1
+
+
 async def test_its_hit_blocks_and_releases(screened: World, desk: ScreeningDesk):
     desk.hits.add(OUTSIDE[STELLAR])
     made = await screened.request()
