@@ -168,7 +168,7 @@ def return_one(chosen: argparse.Namespace) -> Step:
             id=WithdrawalId(new_uuid()),
             case_id=_id(chosen),
             destination=chosen.to,
-            memo=_memo(chosen.memo),
+            memo=parse_memo(chosen.memo),
             note=chosen.note,
         )
         receiver = await look_up(app.db, app.clients, operator.tenant, asked.case_id, asked.destination)
@@ -215,7 +215,7 @@ def _id(chosen: argparse.Namespace) -> CaseId:
     return CaseId(parse_id("cas", chosen.case))
 
 
-def _memo(text: str | None) -> Memo:
+def parse_memo(text: str | None) -> Memo:
     """A memo as it is typed: TYPE:VALUE. The withdrawal checks the value."""
     if text is None:
         return NO_MEMO

@@ -11,6 +11,8 @@ from custody.db.session import Database
 from custody.events.wakeup import Waker
 from custody.kernel.assetid import ChainId
 from custody.kernel.clock import Clock, SystemClock
+from custody.screening.ports import Screener
+from custody.screening.provider import build_screener
 from custody.settings import Settings
 from custody.signing.client import SignerClient
 
@@ -31,12 +33,16 @@ class App:
     """Wake-ups for the worker, best effort."""
     clock: Clock
     """The present."""
+    screener: Screener | None = None
+    """Whom to ask about receivers, where somebody is configured."""
 
     async def aclose(self) -> None:
         """Let every connection go."""
         await self.waker.close()
         for client in self.clients.values():
             await client.aclose()
+        if self.screener is not None:
+            await self.screener.aclose()
         await self.db.close()
 
 
@@ -49,4 +55,5 @@ def build(settings: Settings) -> App:
         signer=SignerClient(str(settings.signer.socket), timeout_s=settings.signer.timeout_s),
         waker=Waker(settings.redis.url.get_secret_value()),
         clock=SystemClock(),
+        screener=None if settings.screening is None else build_screener(settings.screening),
     )

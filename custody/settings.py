@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from custody.chain_settings import STELLAR_NETWORKS, ChainSettings, LakeSettings, Section
+from custody.screening_settings import ScreeningSettings
 from custody.webhook_settings import WebhookSettings
 
 __all__ = ["STELLAR_NETWORKS", "ChainSettings", "LakeSettings", "Section", "Settings", "load"]
@@ -107,7 +108,10 @@ class Settings(BaseSettings):
     rails: dict[str, RailSettings] = Field(default_factory=dict)
     """Rail id to its settings."""
     webhooks: WebhookSettings | None = None
+    screening: ScreeningSettings | None = None
     deposit_pool: DepositPoolSettings = DepositPoolSettings()
+    address_book_wait_s: int = Field(default=86_400, ge=0)
+    """How long a confirmed entry of the address book, and a restriction that is lifted, waits before it counts."""
     intent_valid_s: int = Field(ge=1)
     """How long approvers have from request to signature."""
     sweep_interval_s: float = Field(default=1.0, gt=0)
@@ -167,6 +171,8 @@ class Settings(BaseSettings):
             deaf = [chain.id for chain in self.chains if chain.kind == "stellar" and not chain.silence_s]
             if deaf:
                 raise ValueError(f"not for production: silence_after_s = 0 on {', '.join(deaf)}")
+            if self.screening is not None and not _is_private(self.screening.url):
+                raise ValueError("not for production: plain http to the screener")
             if self.webhooks is not None and self.webhooks.development_only:
                 raise ValueError("not for production: webhooks over http, to loopback or to link-local")
         return self

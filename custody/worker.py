@@ -105,7 +105,14 @@ async def run(
 
 def build_means(app: App) -> Means:
     """What withdrawals are carried out with, from the process's services."""
-    return Means(db=app.db, signer=app.signer, clients=app.clients, settings=app.settings, clock=app.clock)
+    return Means(
+        db=app.db,
+        signer=app.signer,
+        clients=app.clients,
+        settings=app.settings,
+        clock=app.clock,
+        screener=app.screener,
+    )
 
 
 def build_dispatcher(app: App) -> Dispatcher | None:

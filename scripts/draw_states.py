@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 from custody.kernel.transitions import TransitionTable
+from scripts.draw_lifecycle import PICTURE
+from scripts.draw_lifecycle import draw as draw_lifecycle
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "states.md"
@@ -70,15 +72,21 @@ def section(context: str, table: TransitionTable, reasons: dict[tuple[str, str, 
 
 
 def main(argv: list[str]) -> int:
-    """Write the page, or say that the committed one is stale."""
-    page = draw()
+    """Write the page and the picture of a withdrawal's life, or say which of the committed ones is stale."""
+    stale = [
+        file for file, content in ((PAGE, draw()), (PICTURE, draw_lifecycle())) if _differs(file, content)
+    ]
     if "--check" in argv:
-        if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page:
-            print("docs/states.md is stale: run `make states`", file=sys.stderr)
-            return 1
-        return 0
-    PAGE.write_text(page, encoding="utf-8")
+        for file in stale:
+            print(f"docs/{file.name} is stale: run `make states`", file=sys.stderr)
+        return 1 if stale else 0
+    PAGE.write_text(draw(), encoding="utf-8")
+    PICTURE.write_text(draw_lifecycle(), encoding="utf-8")
     return 0
+
+
+def _differs(file: Path, content: str) -> bool:
+    return not file.exists() or file.read_text(encoding="utf-8") != content
 
 
 if __name__ == "__main__":

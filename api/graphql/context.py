@@ -28,6 +28,8 @@ from custody.kernel.ids import CustomerId, DepositId, WalletId, WithdrawalId
 from custody.ledger import history
 from custody.ledger.model import AccountKind, Balance
 from custody.policy.model import Decision
+from custody.screening import service as screening
+from custody.screening.model import Result
 from custody.wallets import keys
 from custody.wallets import service as wallets
 from custody.wallets.model import Customer, DepositAddress, DepositKey, Wallet
@@ -75,6 +77,7 @@ class Context:
         self.decisions: DataLoader[bytes, list[Decision]] = DataLoader(self._load_decisions)
         self.cases: DataLoader[DepositId, DepositCase | None] = DataLoader(self._load_cases)
         self.deposits_by_id: DataLoader[DepositId, Deposit] = DataLoader(self._load_deposits)
+        self.screenings: DataLoader[WithdrawalId, list[Result]] = DataLoader(self._load_screenings)
         self.attempts: DataLoader[WithdrawalId, list[Attempt]] = DataLoader(self._load_attempts)
 
     @asynccontextmanager
@@ -145,6 +148,11 @@ class Context:
         async with self.turn():
             found = {row.id: row for row in await deposits.find_deposits(self._session, ids)}
         return [found[each] for each in ids]
+
+    async def _load_screenings(self, ids: list[WithdrawalId]) -> list[list[Result]]:
+        async with self.turn():
+            found = await screening.list_results(self._session, ids)
+        return [[row for row in found if row.withdrawal_id == each] for each in ids]
 
     async def _load_attempts(self, ids: list[WithdrawalId]) -> list[list[Attempt]]:
         async with self.turn():

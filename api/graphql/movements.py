@@ -10,6 +10,7 @@ from strawberry.types import Info
 
 from api.graphql.cases import Case, show_case
 from api.graphql.context import Context
+from api.graphql.outgoing import Screening, show_screening
 from api.graphql.parties import Money, Node, Wallet, find_wallet, show_money
 from api.rest.approvals import show_base64url
 from custody.assets.model import Asset
@@ -119,6 +120,8 @@ class Withdrawal(Node):
     stuck: str | None
     initiator: str
     expires_at: datetime
+    execute_after: datetime | None
+    cool_until: datetime | None
     created_at: datetime
     changed_at: datetime
     model: strawberry.Private[WithdrawalModel]
@@ -149,6 +152,13 @@ class Withdrawal(Node):
             )
             for each in found
         ]
+
+    @strawberry.field
+    async def screenings(self, info: Info[Context, None]) -> list[Screening]:
+        """What was said about the receiver, oldest first; nothing for an operation on a vault."""
+        found = await info.context.screenings.load(self.model.id)
+        info.context.budget.spend(len(found))
+        return [show_screening(each) for each in found]
 
     @strawberry.field
     async def attempts(self, info: Info[Context, None]) -> list[Attempt]:
@@ -237,6 +247,8 @@ def show_withdrawal(asset: Asset, found: WithdrawalModel) -> Withdrawal:
         stuck=found.stuck_reason or None,
         initiator=found.initiator,
         expires_at=found.expires_at,
+        execute_after=found.execute_after,
+        cool_until=found.cool_until,
         created_at=found.created_at,
         changed_at=found.changed_at,
         model=found,

@@ -32,6 +32,7 @@ from api.graphql.movements import (
     show_transfer,
     show_withdrawal,
 )
+from api.graphql.outgoing import OutgoingQuery
 from api.graphql.parties import (
     Asset,
     Customer,
@@ -78,7 +79,7 @@ Ctx = Info[Context, None]
 
 
 @strawberry.type
-class Query:
+class Query(OutgoingQuery):
     """Everything that a custody app reads."""
 
     @strawberry.field

@@ -146,7 +146,10 @@ async def list_approvals(
     after = parse_id_cursor(f"approvals-{state}", cursor)
     async with caller.read() as session:
         rows = await withdrawals.list_withdrawals(
-            session, None if after is None else WithdrawalId(after), limit + 1, states=(WITHDRAWALS.initial,)
+            session,
+            None if after is None else WithdrawalId(after),
+            limit + 1,
+            states=WITHDRAWALS.sources("approve"),
         )
         page = page_of(rows, limit)
         shown = [show_approval(await withdrawals.view(session, row.id)) for row in page.rows]

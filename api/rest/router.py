@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from api.rest import (
+    address_book,
     approvals,
     assets,
     audit,
@@ -12,6 +13,7 @@ from api.rest import (
     bulk_transfers,
     cases,
     chains,
+    cool_down_rules,
     customers,
     deposit_pool,
     events,
@@ -20,6 +22,7 @@ from api.rest import (
     proofs,
     rails,
     receipts,
+    refused_addresses,
     transfers,
     vaults,
     wallets,
@@ -41,6 +44,9 @@ for part in (
     exchanges,
     withdrawals,
     approvals,
+    address_book,
+    refused_addresses,
+    cool_down_rules,
     payouts,
     bank_accounts,
     receipts,

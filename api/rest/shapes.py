@@ -6,6 +6,7 @@ the asset's id and decimals, so that no client's float ever touches money.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
@@ -21,6 +22,7 @@ from custody.assets.model import Asset
 from custody.chains.errors import UnsupportedChain
 from custody.db.session import ReadSession
 from custody.kernel.assetid import ChainId, parse_asset_id, parse_chain_id
+from custody.kernel.errors import InvalidInput
 from custody.kernel.ids import parse_id
 from custody.kernel.money import Amount, format_units, parse_positive
 
@@ -77,6 +79,15 @@ AtomicText = Annotated[
     ),
 ]
 ShownId = Annotated[str, Field(max_length=40)]
+Moment = Annotated[str, Field(max_length=40, description="RFC 3339, with its offset from UTC.")]
+_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?(Z|[+-]\d{2}:\d{2})")
+
+
+class MalformedMoment(InvalidInput):
+    """The text is no RFC 3339 date and time with an offset."""
+
+    code = "malformed_moment"
+    public = "A moment is written as RFC 3339, with its offset from UTC."
 
 
 class AmountOut(Out):
@@ -129,6 +140,17 @@ def parse_field_id(prefix: str, text: str, field: str) -> UUID:
     """A shown id in a field of the body. Raises MalformedId at that field."""
     with at(f"/{field}"):
         return parse_id(prefix, text)
+
+
+def parse_moment(text: str, field: str) -> datetime:
+    """A moment in a field of the body, in UTC. Raises MalformedMoment at that field."""
+    with at(f"/{field}"):
+        if not _MOMENT.fullmatch(text):
+            raise MalformedMoment
+        try:
+            return datetime.fromisoformat(text).astimezone(UTC)
+        except (ValueError, OverflowError) as error:
+            raise MalformedMoment from error
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -25,11 +25,13 @@ from api.rest.shapes import (
     Empty,
     In,
     Limit,
+    Moment,
     Out,
     PageOut,
     ShownId,
     load_asset,
     parse_field_id,
+    parse_moment,
     parse_money,
     show_amount,
     show_time,
@@ -42,10 +44,12 @@ from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.assetid import ChainId, parse_asset_id
 from custody.kernel.errors import InvalidInput
 from custody.kernel.ids import WalletId, WithdrawalId, new_uuid, parse_id, show_id
+from custody.screening.model import Result
 from custody.settings import Settings
 from custody.withdrawals import receivers
 from custody.withdrawals import service as withdrawals
-from custody.withdrawals.model import Attempt, Memo, RequestWithdrawal, Withdrawal
+from custody.withdrawals.model import NO_MEMO, Attempt, Memo, RequestWithdrawal, Withdrawal
+from custody.withdrawals.transitions import WITHDRAWALS
 
 router = APIRouter(prefix="/v1/withdrawals", tags=["withdrawals"], route_class=StrictRoute)
 
@@ -90,6 +94,11 @@ class WithdrawalIn(In):
         description="How long approvers have; at most, and without it, what is configured.",
         examples=[3600],
     )
+    execute_after: Moment | None = Field(
+        default=None,
+        description="Before when it is not carried out, with its offset from UTC. The approvers' window has to reach beyond it.",
+        examples=["2026-12-01T09:00:00Z"],
+    )
 
 
 class ConcedeIn(In):
@@ -122,7 +131,7 @@ class WithdrawalOut(Out):
         "vault's trustline, `memo_required` for its wish for memos; `anchor` for a checkpoint's hash on chain; `fee_bump` for "
         "a withdrawal that is stuck; `evm_cancel` and `evm_fill` use up a nonce for nothing."
     )
-    state: str = Field(examples=["awaiting_approval"])
+    state: str = Field(description=f"One of {', '.join(WITHDRAWALS.states)}.", examples=["awaiting_approval"])
     wallet_id: str | None
     vault_id: str
     amount: AmountOut
@@ -135,14 +144,32 @@ class WithdrawalOut(Out):
         examples=[None],
     )
     expires_at: str
+    execute_after: str | None = Field(description="Before when it is not carried out, as it was asked for.")
+    cool_until: str | None = Field(
+        description="Until when it cools, or cooled, down once approved; null where nothing had it wait."
+    )
     created_at: str
     changed_at: str
 
 
+class ScreeningOut(Out):
+    """What somebody said about the receiver."""
+
+    screener: str = Field(
+        description="`list` for the tenant's own list, or the outside screener's name.", examples=["list"]
+    )
+    finding: str = Field(description="`clear`, `hit` or `unknown`.", examples=["clear"])
+    detail: str
+    list_version: int | None = Field(description="Which rows of the list were known.")
+    reference: str = Field(description="Ours; the same however often the screener is asked.")
+    created_at: str
+
+
 class WithdrawalDetail(WithdrawalOut):
-    """A withdrawal with its attempts."""
+    """A withdrawal with its attempts and what was said about its receiver."""
 
     attempts: list[AttemptOut]
+    screenings: list[ScreeningOut]
 
 
 @router.post("", status_code=201, response_model=WithdrawalOut, responses=COMMAND_PROBLEMS)
@@ -151,6 +178,7 @@ async def request_withdrawal(body: WithdrawalIn, command: Write) -> Response:
     wallet_id = WalletId(parse_field_id("wal", body.wallet_id, "wallet_id"))
     withdrawal_id = WithdrawalId(new_uuid())
     settings = _with_window(command.app.settings, body.expires_in_s)
+    execute_after = None if body.execute_after is None else parse_moment(body.execute_after, "execute_after")
     if (done := await command.recorded()) is not None:
         return done
     receiver = await look_up_receiver(command.app.clients, body.asset, body.destination)
@@ -166,7 +194,8 @@ async def request_withdrawal(body: WithdrawalIn, command: Write) -> Response:
             asset=asset.id,
             destination=body.destination,
             amount=amount.atomic,
-            **({} if body.memo is None else {"memo": Memo(type=body.memo.type, value=body.memo.value)}),
+            memo=NO_MEMO if body.memo is None else Memo(type=body.memo.type, value=body.memo.value),
+            execute_after=execute_after,
         )
         made = await withdrawals.request(
             uow, command.principal, wanted, settings=settings, clock=command.app.clock, receiver=receiver
@@ -199,7 +228,11 @@ async def get_withdrawal(withdrawal_id: WithdrawalPath, caller: Reader) -> Withd
     async with caller.read() as session:
         view = await withdrawals.view(session, WithdrawalId(parse_id("wdr", withdrawal_id)))
         shown = await show_withdrawal(session, view.withdrawal)
-    return WithdrawalDetail(**shown.__dict__, attempts=[show_attempt(attempt) for attempt in view.attempts])
+    return WithdrawalDetail(
+        **shown.__dict__,
+        attempts=[show_attempt(attempt) for attempt in view.attempts],
+        screenings=[show_screening(result) for result in view.screenings],
+    )
 
 
 @router.post(
@@ -275,6 +308,8 @@ async def show_withdrawal(session: ReadSession, found: Withdrawal) -> Withdrawal
         reason=found.reason or None,
         stuck=found.stuck_reason or None,
         expires_at=show_time(found.expires_at),
+        execute_after=None if found.execute_after is None else show_time(found.execute_after),
+        cool_until=None if found.cool_until is None else show_time(found.cool_until),
         created_at=show_time(found.created_at),
         changed_at=show_time(found.changed_at),
     )
@@ -300,6 +335,18 @@ def show_attempt(attempt: Attempt) -> AttemptOut:
         tx_hash=attempt.tx_hash,
         height=attempt.height,
         fee_atomic=None if attempt.fee_paid is None else str(attempt.fee_paid),
+    )
+
+
+def show_screening(result: Result) -> ScreeningOut:
+    """What was said about a receiver, as responses carry it."""
+    return ScreeningOut(
+        screener=result.screener,
+        finding=result.finding.value,
+        detail=result.detail,
+        list_version=result.list_version,
+        reference=str(result.reference),
+        created_at=show_time(result.created_at),
     )
 
 

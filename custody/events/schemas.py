@@ -20,6 +20,7 @@ TEXT_OR_NULL: Mapping[str, Any] = {"type": ["string", "null"]}
 COUNT: Mapping[str, Any] = {"type": "integer", "minimum": 0}
 WHOLE: Mapping[str, Any] = {"type": "integer"}
 MOMENT: Mapping[str, Any] = {"type": "string", "format": "date-time"}
+MOMENT_OR_NULL: Mapping[str, Any] = {"type": ["string", "null"], "format": "date-time"}
 ATOMIC: Mapping[str, Any] = {"type": "string", "pattern": "^-?(0|[1-9][0-9]*)$"}
 ATOMIC_OR_NULL: Mapping[str, Any] = {"type": ["string", "null"], "pattern": "^-?(0|[1-9][0-9]*)$"}
 ASSET: Mapping[str, Any] = {"type": "string", "examples": ["stellar:devnet/native"]}
@@ -62,6 +63,8 @@ _WITHDRAWAL: Fields = {
     "digest": TEXT,
     "reason": TEXT,
     "expires_at": MOMENT,
+    "execute_after": MOMENT_OR_NULL,
+    "cool_until": MOMENT_OR_NULL,
 }
 
 OF_OBJECT: Mapping[str, Fields] = {
@@ -105,9 +108,26 @@ OF_OBJECT: Mapping[str, Fields] = {
         "rate_source": TEXT,
         "quoted_at": MOMENT,
         "rounding": TEXT,
-        "reversed_at": {"type": ["string", "null"], "format": "date-time"},
+        "reversed_at": MOMENT_OR_NULL,
     },
     "withdrawal": _WITHDRAWAL,
+    "address_entry": {
+        "chain": TEXT,
+        "address": TEXT,
+        "memo_type": TEXT,
+        "memo": TEXT,
+        "label": TEXT,
+        "state": TEXT,
+        "counts_from": MOMENT_OR_NULL,
+        "actor": TEXT,
+    },
+    "address_restriction": {
+        "scope": TEXT,
+        "owner_id": ID,
+        "enabled": {"type": "boolean"},
+        "counts_from": MOMENT,
+        "actor": TEXT,
+    },
     "vault": {"chain": TEXT, "tx_hash": TEXT, "height": COUNT, "sequence": COUNT, "fee": ATOMIC},
     "holding": _BREAK,
     "chain": {

@@ -11,9 +11,9 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.assetid import AssetId, ChainId, parse_asset_id
 from custody.kernel.ids import VaultId, WithdrawalId
-from custody.withdrawals.tables import attempts, channels, withdrawals
+from custody.withdrawals.tables import BEFORE_THE_KEY, attempts, channels, withdrawals
 
-_WAITING = ("awaiting_approval", "approved", "signing", "broadcasting")
+_WAITING = (*BEFORE_THE_KEY, "signing", "broadcasting")
 """States in which a withdrawal uses its channel, or will."""
 
 

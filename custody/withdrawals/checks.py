@@ -6,7 +6,7 @@ import re
 
 from custody.chains import address
 from custody.chains.address import EVM, STELLAR, Destination
-from custody.kernel.assetid import AssetId
+from custody.kernel.assetid import AssetId, ChainId
 from custody.kernel.money import MAX_ATOMIC, AmountNotPositive, AmountTooLarge
 from custody.withdrawals.errors import InvalidMemo, MemoNotAllowed, NotATrustline, UnsupportedAsset
 from custody.withdrawals.model import NO_MEMO, Memo
@@ -29,12 +29,16 @@ def check_destination(asset: AssetId, text: str, memo: Memo) -> Destination:
     Raises UnsupportedAsset (also for tokens of Stellar contracts, which no intent pays yet), InvalidAddress, InvalidMemo,
     MemoNotAllowed (EVM chains know no memo, and an M address carries the receiver's tag already). Source: SEP-23, SEP-29, EIP-55.
     """
-    kind = address.namespace(asset.chain)
-    if kind not in {STELLAR, EVM} or asset.contract is not None:
+    if address.namespace(asset.chain) not in {STELLAR, EVM} or asset.contract is not None:
         raise UnsupportedAsset(asset=asset.text)
-    destination = address.parse(asset.chain, text)
+    return check_receiver(asset.chain, text, memo)
+
+
+def check_receiver(chain: ChainId, text: str, memo: Memo) -> Destination:
+    """The same of any asset of a chain. Raises UnsupportedChain, InvalidAddress, InvalidMemo, MemoNotAllowed."""
+    destination = address.parse(chain, text)
     check_memo(memo)
-    if memo != NO_MEMO and (kind == EVM or destination.tag is not None):
+    if memo != NO_MEMO and (address.namespace(chain) == EVM or destination.tag is not None):
         raise MemoNotAllowed(destination=text, memo_type=memo.type)
     return destination
 

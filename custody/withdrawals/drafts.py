@@ -34,12 +34,15 @@ def worker_principal(tenant: TenantId) -> Principal:
 
 
 async def begin(uow: UnitOfWork, new: Withdrawal, verdict: Verdict) -> Withdrawal:
-    """Write a new withdrawal and tell of it; approved at once when the policy asks nobody."""
+    """Write a new operation that pays nobody outside, and tell of it; approved at once when the policy asks nobody.
+
+    What pays somebody outside begins in `clearance`."""
     await store.insert_withdrawal(uow, new)
     await announce(uow, new, new.initiator)
+    exempt = await move(uow, new, "exempt", actor=new.initiator)
     if verdict.standing is Standing.APPROVED:
-        return await move(uow, new, "approve", actor="policy", detail={"rule": verdict.rule})
-    return new
+        return await move(uow, exempt, "approve", actor="policy", detail={"rule": verdict.rule})
+    return exempt
 
 
 async def allowed(uow: UnitOfWork, intent: bytes) -> Verdict:

@@ -154,3 +154,24 @@ class NotRefillable(InvalidInput):
 
     code = "not_refillable"
     public = "This vault is not filled by the system."
+
+
+class DecisionTooEarly(Conflict):
+    """The receiver is still being looked into; approvers are asked afterwards."""
+
+    code = "decision_too_early"
+    public = "The withdrawal is still being screened; decide when it awaits approval."
+
+
+class WindowTooShort(InvalidInput):
+    """The intent's window closes before the schedule or the cool-down lets it be carried out."""
+
+    code = "window_too_short"
+    public = "The window closes before the withdrawal could be carried out."
+
+
+class BadCoolDownRule(InvalidInput):
+    """A cool-down is 0 seconds to a year; a rule for every asset has no threshold; a note has up to 500 characters."""
+
+    code = "bad_cool_down_rule"
+    public = "The cool-down rule is not valid."

@@ -25,7 +25,7 @@ from custody.ledger import service as ledger
 from custody.signing.errors import SignerRefused
 from custody.signing.model import SignedTransaction
 from custody.wallets import service as wallets
-from custody.withdrawals import attempt_store, fee_bumps, store
+from custody.withdrawals import attempt_store, clearance, cooling, fee_bumps, store
 from custody.withdrawals import evm_execution as evm
 from custody.withdrawals import reserving_stellar as stellar
 from custody.withdrawals.attempt_slots import slot_of
@@ -34,6 +34,7 @@ from custody.withdrawals.model import Attempt, Withdrawal
 from custody.withdrawals.moves import WORKER, move
 from custody.withdrawals.ports import Means
 from custody.withdrawals.settlement import claim_stray, lock_hash, release
+from custody.withdrawals.transitions import WITHDRAWALS
 
 _log = structlog.get_logger(__name__)
 
@@ -104,7 +105,9 @@ async def advance_due(means: Means, tenant: TenantId, *, limit: int = 100, at_on
 async def _step(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt: Attempt | None) -> bool:
     """One step. Returns whether another may follow at once."""
     match withdrawal.state:
-        case "approved":
+        case "requested" | "screening":
+            return await clearance.ask(means, tenant, withdrawal)
+        case "approved" | "cooling_down":
             return await _reserve(means, tenant, withdrawal)
         case "signing" if attempt is None:
             return await _reserve(means, tenant, withdrawal)
@@ -123,6 +126,10 @@ async def _step(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
 
 async def _reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bool:
     """Commit a slot. Asks signer and chain first: a slot is not taken while nobody could sign or send."""
+    if withdrawal.state == "cooling_down":
+        async with means.db.unit_of_work(tenant) as uow:
+            if not await cooling.has_cooled(uow, withdrawal):
+                return False
     async with means.db.read(tenant) as session:
         sender = await wallets.get_vault(session, withdrawal.sender_id)
         on_stellar = namespace(sender.chain) == STELLAR
@@ -143,14 +150,16 @@ async def _reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bo
         if means.clock.now() >= locked.expires_at:
             await _close(uow, locked)
             return False
+        if not await clearance.still_clear(uow, locked):
+            return False
         if isinstance(asked, stellar.Asked):
             return await stellar.reserve(uow, means, locked, sender, asked)
         return await evm.reserve(uow, means, locked, sender, asked)
 
 
 async def _close(uow: UnitOfWork, withdrawal: Withdrawal) -> None:
-    """The window has closed without a slot. From `approved` the sweeper expires it; in `signing` every slot was refused."""
-    if withdrawal.state == "approved":
+    """The window has closed without a slot. Before `signing` the sweeper expires it; in `signing` every slot was refused."""
+    if withdrawal.state in WITHDRAWALS.sources("expire"):
         await store.look_again(uow, withdrawal, _RETRY_S)
         return
     if commands := release(withdrawal):

@@ -11,6 +11,7 @@ from custody.kernel.ids import AttemptId, PrincipalId, VaultId, WalletId, Withdr
 from custody.kernel.money import Amount
 from custody.ledger.model import Command
 from custody.policy.model import Approver, Decision, Verdict
+from custody.screening.model import Result
 
 MemoType = Literal["none", "id", "text", "hash"]
 Kind = Literal[
@@ -29,7 +30,10 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 """All of them."""
 PAYING: tuple[Kind, ...] = ("payment", "return", "refill")
 """Kinds that hold money until it is paid; the others are operations of a vault on itself."""
+OUTSIDE: tuple[Kind, ...] = ("payment", "return")
+"""Kinds that pay somebody outside: screened, held to the address book, and cooled down."""
 STUCK = (
+    "screening_unknown",
     "fee_over_cap",
     "vault_lacks_gas",
     "fee_cap_reached",
@@ -40,8 +44,8 @@ STUCK = (
     "nonce_used_elsewhere",
     "node_refuses",
 )
-"""Why a withdrawal can be stuck; docs/evm-sending.md says what to do about each."""
-UNPAID = ("rejected", "expired", "cancelled", "failed")
+"""Why a withdrawal can be stuck; docs/evm-sending.md and docs/withdrawals.md say what to do about each."""
+UNPAID = ("blocked", "rejected", "expired", "cancelled", "failed")
 """States in which a withdrawal has ended and its hold is released."""
 
 
@@ -75,6 +79,8 @@ class RequestWithdrawal:
     """Atomic units that the receiver gets; fees are the tenant's."""
     memo: Memo = NO_MEMO
     """Stellar only."""
+    execute_after: datetime | None = None
+    """Before when it must not be carried out; None for as soon as it is approved."""
 
     @property
     def kind(self) -> Kind:
@@ -132,6 +138,12 @@ class Withdrawal:
     """Withdrawal whose nonce an `evm_cancel` takes; none of any other kind."""
     stuck_reason: str = ""
     """Why it goes no further by itself and a person should look; empty while it moves. One of `STUCK`."""
+    execute_after: datetime | None = None
+    """Before when it must not be carried out, as it was asked for; the intent's window opens then."""
+    approved_at: datetime | None = None
+    """When the quorum was there."""
+    cool_until: datetime | None = None
+    """Until when it cooled, or cools, down; None where nothing had it wait."""
 
     @property
     def sender_id(self) -> VaultId:
@@ -302,3 +314,5 @@ class WithdrawalView:
     """Every field of the intent as text."""
     attempts: tuple[Attempt, ...]
     """Attempts, oldest first."""
+    screenings: tuple[Result, ...]
+    """What was said about the receiver, oldest first."""

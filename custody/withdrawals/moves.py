@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func
@@ -18,8 +19,8 @@ WORKER = "worker"
 INGESTION = "ingestion"
 """Actor of what the chain showed."""
 
-_WORK_FOLLOWS = frozenset({"approve", "reserve", "sign", "orphan", "reject"})
-"""Events after which a worker has something to do at once: reserve, sign, send, send again, tell the signer of a veto."""
+_WORK_FOLLOWS = frozenset({"screen", "approve", "reserve", "sign", "orphan", "reject"})
+"""Events after which a worker has something to do at once: ask, reserve, sign, send, send again, tell the signer of a veto."""
 _FREES_THE_SENDER = frozenset({"refuse", "include", "lapse", "settle", "fail"})
 """Events after which the next withdrawal of the vault or channel may have its turn."""
 
@@ -32,12 +33,18 @@ async def move(
     actor: str,
     reason: str = "",
     detail: Mapping[str, object] | None = None,
+    look_in_s: int | None = None,
+    **facts: Any,
 ) -> Withdrawal:
-    """Make one legal move. Raises IllegalTransition when somebody else was quicker."""
-    values: dict[str, Any] = {"reason": reason}
+    """Make one legal move. `look_in_s` for a worker that is needed later; `facts` are columns that are known with the move.
+
+    Raises IllegalTransition when somebody else was quicker.
+    """
+    values: dict[str, Any] = {"reason": reason, **facts}
     if event == "approve":
         values["approved_at"] = func.clock_timestamp()
-    look_in_s = 0 if event in _WORK_FOLLOWS else None
+    if event in _WORK_FOLLOWS:
+        look_in_s = 0
     moved = await store.change_state(uow, withdrawal, event, look_in_s=look_in_s, **values)
     if event in _FREES_THE_SENDER:
         await store.make_first_in_line_due(uow, moved.sender_id)
@@ -77,4 +84,10 @@ def snapshot(withdrawal: Withdrawal) -> dict[str, object]:
         "digest": withdrawal.digest.hex(),
         "reason": withdrawal.reason,
         "expires_at": withdrawal.expires_at.isoformat(),
+        "execute_after": _iso(withdrawal.execute_after),
+        "cool_until": _iso(withdrawal.cool_until),
     }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()

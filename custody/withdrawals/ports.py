@@ -13,6 +13,7 @@ from custody.db.session import Database
 from custody.kernel.assetid import ChainId
 from custody.kernel.clock import Clock
 from custody.policy.model import ApprovalPolicy, Decision
+from custody.screening.ports import Screener
 from custody.settings import Settings
 from custody.signing.model import SignedTransaction, SignerHealth, Slot
 
@@ -51,3 +52,5 @@ class Means:
     """Validity and limits per chain."""
     clock: Clock
     """For time bounds of transactions."""
+    screener: Screener | None = None
+    """Whom to ask about receivers beside the tenant's list; None where nobody is configured."""

@@ -11,6 +11,7 @@ from custody.withdrawals import attempt_store, store
 from custody.withdrawals.model import STUCK, Attempt, Withdrawal
 from custody.withdrawals.moves import WORKER, move, snapshot
 from custody.withdrawals.slots import Wait
+from custody.withdrawals.transitions import WITHDRAWALS
 
 _log = structlog.get_logger(__name__)
 
@@ -18,7 +19,7 @@ _log = structlog.get_logger(__name__)
 async def take(uow: UnitOfWork, withdrawal: Withdrawal, attempt: Attempt, *, exclusive: bool) -> None:
     """Commit the attempt's slot; the first one moves its withdrawal to `signing`."""
     await attempt_store.insert_attempt(uow, attempt, exclusive=exclusive)
-    if withdrawal.state == "approved":
+    if withdrawal.state in WITHDRAWALS.sources("reserve"):
         await move(uow, withdrawal, "reserve", actor=WORKER, detail={"sequence": attempt.sequence})
 
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
+from custody.address_book import service as address_book
+from custody.address_book.model import Receiver as BookReceiver
 from custody.approvals import service as approvals
 from custody.approvals.errors import DecisionExistsDifferent
 from custody.assets import service as assets
 from custody.audit import service as audit
+from custody.chains.address import Destination
 from custody.chains.stellar.receivers import Receiver
 from custody.db.session import ReadSession, UnitOfWork
 from custody.events import outbox
@@ -26,15 +29,18 @@ from custody.ledger import service as ledger
 from custody.policy import service as policies
 from custody.policy.evaluate import evaluate
 from custody.policy.model import Decision, Standing, Verdict
+from custody.screening import service as screening
 from custody.settings import ChainSettings, Settings
 from custody.signing import intents
 from custody.signing.decisions import verify_decision
 from custody.signing.intents import Caps, EvmCaps
 from custody.wallets import service as wallets
-from custody.withdrawals import attempt_store, drafts, store
+from custody.wallets.model import Vault
+from custody.withdrawals import attempt_store, clearance, cooling, drafts, store
 from custody.withdrawals.checks import check_amount, check_destination
 from custody.withdrawals.errors import (
     CancelTooLate,
+    DecisionTooEarly,
     DecisionTooLate,
     DestinationIsOurs,
     UnknownWithdrawal,
@@ -86,6 +92,8 @@ __all__ = [
     "view",
 ]
 
+_BEFORE_APPROVERS = ("requested", "screening")
+
 
 async def request(
     uow: UnitOfWork,
@@ -100,6 +108,7 @@ async def request(
 
     Idempotent by id; raises WithdrawalExistsDifferent for other content. Raises InvalidAddress, InvalidMemo, MemoNotAllowed,
     UnknownAsset, UnsupportedAsset, AmountNotPositive, AmountTooLarge, UnknownWallet, NoOmnibusVault, DestinationIsOurs,
+    DestinationNotListed, WindowTooShort,
     what `receivers.opens_account` raises, PolicyUnknown, PolicyDenies, InsufficientFunds. Locks the ledger accounts of wallet (or
     suspense) and vault.
     """
@@ -115,9 +124,11 @@ async def request(
         await wallets.get_wallet(uow, command.wallet_id)
     vault = await wallets.omnibus(uow, command.asset.chain)
     await _refuse_own_vault(uow, command.asset.chain, destination.account)
+    await _demand_listed(uow, command, destination, vault)
     source = await drafts.source(uow, principal, command.id, vault, settings, clock)
+    source = await cooling.schedule(uow, command, source, settings, clock)
     draft = await draft_payment(uow, command, destination, source, _caps(chain, command.asset), receiver)
-    intent, verdict = draft.intent, draft.verdict
+    intent = draft.intent
     await ledger.post(
         uow,
         *postings.withdrawal_held(
@@ -147,15 +158,16 @@ async def request(
         created_at=clock.now(),
         changed_at=clock.now(),
         channel_id=draft.channel_id,
+        execute_after=command.execute_after,
     )
-    return await drafts.begin(uow, new, verdict)
+    return await clearance.begin(uow, new, draft.verdict, asks_outside=settings.screening is not None)
 
 
 async def decide(uow: UnitOfWork, withdrawal_id: WithdrawalId, decision: Decision) -> Withdrawal:
     """Record one approver's signed word, and move on when the policy says so.
 
     The same word again gets the same answer, also after the withdrawal has moved on. Raises InvalidDecision (signature, key,
-    person), DecisionExistsDifferent, DecisionTooLate, UnknownWithdrawal. Locks the withdrawal.
+    person), DecisionExistsDifferent, DecisionTooEarly, DecisionTooLate, UnknownWithdrawal. Locks the withdrawal.
     """
     withdrawal = await _lock(uow, withdrawal_id)
     policy = await policies.at_version(uow, withdrawal.policy_version)
@@ -166,6 +178,8 @@ async def decide(uow: UnitOfWork, withdrawal_id: WithdrawalId, decision: Decisio
         raise DecisionExistsDifferent(approver=decision.approver, decided=earlier.word.value)
     if earlier is not None:
         return withdrawal
+    if withdrawal.state in _BEFORE_APPROVERS:
+        raise DecisionTooEarly(state=withdrawal.state)
     if withdrawal.state not in WITHDRAWALS.sources("reject"):
         raise DecisionTooLate(state=withdrawal.state)
     await approvals.record(uow, withdrawal.digest, decision)
@@ -177,7 +191,7 @@ async def decide(uow: UnitOfWork, withdrawal_id: WithdrawalId, decision: Decisio
     if verdict.standing is Standing.REJECTED:
         return await move(uow, withdrawal, "reject", actor=actor, reason=f"rejected by {decision.approver}")
     if verdict.standing is Standing.APPROVED and withdrawal.state in WITHDRAWALS.sources("approve"):
-        return await move(uow, withdrawal, "approve", actor=actor, detail={"rule": verdict.rule})
+        return await cooling.approve(uow, withdrawal, actor=actor, rule=verdict.rule)
     return withdrawal
 
 
@@ -232,6 +246,7 @@ async def view(session: ReadSession, withdrawal_id: WithdrawalId) -> WithdrawalV
         approvers=policy.approvers,
         fields=intents.show(withdrawal.intent),
         attempts=tuple(await attempt_store.load_attempts(session, withdrawal_id)),
+        screenings=tuple(await screening.list_results(session, [withdrawal_id])),
     )
 
 
@@ -265,7 +280,7 @@ async def list_withdrawals(
 def _same(earlier: Withdrawal, command: RequestWithdrawal, destination: str) -> Withdrawal:
     asked = (command.kind, command.wallet_id, command.asset, destination, command.memo, command.amount)
     kept = (earlier.kind, earlier.wallet_id, earlier.asset, earlier.destination, earlier.memo, earlier.amount)
-    if asked != kept:
+    if asked != kept or command.execute_after != earlier.execute_after:
         raise WithdrawalExistsDifferent(id=str(command.id))
     return earlier
 
@@ -274,6 +289,18 @@ async def _refuse_own_vault(uow: UnitOfWork, chain: ChainId, account: str) -> No
     refs = await wallets.find_vaults(uow, chain, [account])
     if any(ref.tenant == uow.tenant for ref in refs):
         raise DestinationIsOurs(account=account)
+
+
+async def _demand_listed(
+    uow: UnitOfWork, command: RequestWithdrawal, destination: Destination, vault: Vault
+) -> None:
+    receiver = BookReceiver(
+        chain=command.asset.chain,
+        address=destination.address,
+        memo_type=command.memo.type,
+        memo=command.memo.value,
+    )
+    await address_book.demand_listed(uow, receiver, vault_id=vault.id, wallet_id=command.wallet_id)
 
 
 def _caps(chain: ChainSettings, asset: AssetId) -> Caps:

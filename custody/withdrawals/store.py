@@ -19,6 +19,10 @@ from custody.withdrawals.transitions import WITHDRAWALS
 
 _IN_LINE = ("approved", "signing")
 """States in which a withdrawal wants a slot of its vault."""
+_WANTS_SLOT = withdrawals.c.state.in_(_IN_LINE) | (
+    (withdrawals.c.state == "cooling_down") & (withdrawals.c.cool_until <= func.clock_timestamp())
+)
+"""The same, with those that have cooled down. By the database's clock, which wrote the time."""
 _FILL_AGAIN_S = 3600
 """How long nobody is asked again to fill a gap after it was refused."""
 
@@ -48,6 +52,7 @@ async def insert_withdrawal(uow: UnitOfWork, new: Withdrawal) -> None:
             principal_id=new.principal_id,
             reason=new.reason,
             target_id=new.target_id,
+            execute_after=new.execute_after,
             expires_at=new.expires_at,
             created_at=new.created_at,
             changed_at=new.changed_at,
@@ -218,7 +223,7 @@ async def make_first_in_line_due(uow: UnitOfWork, sender_id: VaultId) -> None:
         .where(
             withdrawals.c.tenant_id == uow.tenant,
             withdrawals.c.id == following,
-            withdrawals.c.state.in_(_IN_LINE),
+            _WANTS_SLOT,
         )
         .with_for_update(skip_locked=True)
     )
@@ -265,7 +270,8 @@ async def first_in_line(session: ReadSession, sender_id: VaultId) -> WithdrawalI
         .where(
             withdrawals.c.tenant_id == session.tenant,
             func.coalesce(withdrawals.c.channel_id, withdrawals.c.vault_id) == sender_id,
-            withdrawals.c.state.in_(_IN_LINE),
+            withdrawals.c.state.in_((*_IN_LINE, "cooling_down")),
+            _WANTS_SLOT,
         )
         .order_by(withdrawals.c.approved_at, withdrawals.c.id)
         .limit(1)
@@ -324,4 +330,7 @@ def _withdrawal(row: Row[Any]) -> Withdrawal:
         into_id=None if row.into_id is None else VaultId(row.into_id),
         target_id=None if row.target_id is None else WithdrawalId(row.target_id),
         stuck_reason=row.stuck_reason,
+        execute_after=row.execute_after,
+        approved_at=row.approved_at,
+        cool_until=row.cool_until,
     )

@@ -2,7 +2,7 @@
 
 What the code promises the database enforces: one open attempt per withdrawal, one holder per sequence or nonce, one Stellar
 transaction in flight per sender, bytes that never change once stored. An EVM nonce may have alternatives beside its first
-attempt, on the same vault and nonce; of all of them one is mined. The triggers are in migrations 0004, 0021 and 0023.
+attempt, on the same vault and nonce; of all of them one is mined. The triggers are in migrations 0004, 0021, 0023 and 0024.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ from custody.db.columns import (
 )
 from custody.withdrawals.model import KINDS
 from custody.withdrawals.transitions import ATTEMPTS, STRAYS, WITHDRAWALS
+
+BEFORE_THE_KEY = ("requested", "screening", "awaiting_approval", "approved", "cooling_down")
+"""States in which no key can have been touched."""
 
 withdrawals = Table(
     "withdrawals",
@@ -73,6 +76,9 @@ withdrawals = Table(
     utc_column("expires_at"),
     # When the quorum was there: the order in which a vault serves.
     utc_column("approved_at", nullable=True),
+    # Before when it must not be carried out, as asked for; and until when it cools down.
+    utc_column("execute_after", nullable=True),
+    utc_column("cool_until", nullable=True),
     # When a worker should look again; none while it waits for people or for the chain.
     utc_column("next_step_at", nullable=True),
     # Withdrawal whose nonce an `evm_cancel` takes.
@@ -96,13 +102,15 @@ withdrawals = Table(
     CheckConstraint("(stuck_since IS NULL) = (stuck_reason = '')", name="stuck_with_reason"),
     CheckConstraint("octet_length(digest) = 32", name="digest_length"),
     CheckConstraint(
-        "(state IN ('rejected', 'expired', 'cancelled', 'failed')) = (reason <> '')",
+        "(state IN ('blocked', 'rejected', 'expired', 'cancelled', 'failed')) = (reason <> '')",
         name="reason_when_unpaid",
     ),
     CheckConstraint(
-        "approved_at IS NOT NULL OR state IN ('awaiting_approval', 'rejected', 'expired', 'cancelled')",
+        "approved_at IS NOT NULL OR state IN ('requested', 'screening', 'awaiting_approval',"
+        " 'blocked', 'rejected', 'expired', 'cancelled')",
         name="approved_before_signing",
     ),
+    CheckConstraint("state <> 'cooling_down' OR cool_until IS NOT NULL", name="cools_until"),
     Index("ix_withdrawals_sequence", "tenant_id", "sequence"),
     Index("ix_withdrawals_wallet", "tenant_id", "wallet_id", "sequence"),
 )
@@ -116,21 +124,21 @@ Index(
     "ix_withdrawals_window",
     withdrawals.c.tenant_id,
     withdrawals.c.expires_at,
-    postgresql_where=withdrawals.c.state.in_(("awaiting_approval", "approved")),
+    postgresql_where=withdrawals.c.state.in_(BEFORE_THE_KEY),
 )
 Index(
     "ix_withdrawals_turn",
     withdrawals.c.tenant_id,
     func.coalesce(withdrawals.c.channel_id, withdrawals.c.vault_id),
     withdrawals.c.approved_at,
-    postgresql_where=withdrawals.c.state.in_(("approved", "signing")),
+    postgresql_where=withdrawals.c.state.in_(("approved", "cooling_down", "signing")),
 )
 Index(
     "ix_withdrawals_channel",
     withdrawals.c.tenant_id,
     withdrawals.c.channel_id,
     postgresql_where=withdrawals.c.channel_id.is_not(None)
-    & withdrawals.c.state.in_(("awaiting_approval", "approved", "signing", "broadcasting")),
+    & withdrawals.c.state.in_((*BEFORE_THE_KEY, "signing", "broadcasting")),
 )
 Index(
     "ix_withdrawals_into",
@@ -337,4 +345,24 @@ chain_heights = Table(
     text_column("chain", primary_key=True),
     # Highest final block that our own ingestion has told us of.
     Column("height", BigInteger, nullable=False),
+)
+
+cool_down_rules = Table(
+    "cool_down_rules",
+    metadata,
+    tenant_column(),
+    # The last row of an asset and threshold is in force.
+    Column("sequence", BigInteger, Identity(always=True), primary_key=True),
+    # An asset, or `*` for every one.
+    text_column("asset"),
+    # Atomic units from which on it holds; 0 for every amount.
+    amount_column("amount_min"),
+    # How long an approved withdrawal waits; 0 takes the rule back.
+    Column("seconds", Integer, nullable=False),
+    text_column("actor"),
+    text_column("note"),
+    created_at(),
+    CheckConstraint("seconds BETWEEN 0 AND 31536000", name="seconds_sane"),
+    CheckConstraint("amount_min >= 0 AND (asset <> '*' OR amount_min = 0)", name="threshold_of_an_asset"),
+    Index("ix_cool_down_rules_asset", "tenant_id", "asset", "amount_min", "sequence"),
 )

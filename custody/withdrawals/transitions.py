@@ -10,24 +10,54 @@ from custody.kernel.transitions import Transition, TransitionTable
 
 WITHDRAWALS = TransitionTable(
     "withdrawal",
-    "awaiting_approval",
+    "requested",
     (
+        # It pays somebody outside: the money is held, and the receiver is looked into.
+        Transition("requested", "screen", "screening"),
+        # An operation of a vault on itself, or between vaults of ours: there is no receiver outside who could be looked into.
+        Transition("requested", "exempt", "awaiting_approval"),
+        # The tenant's list does not name the receiver, and the outside screener, where there is one, has nothing against it.
+        Transition("screening", "clear", "awaiting_approval"),
+        # The tenant's list names the receiver, or the outside screener does: the hold is released.
+        Transition("screening", "block", "blocked"),
         # The policy's quorum has signed the digest.
         Transition("awaiting_approval", "approve", "approved"),
+        # A cool-down or a schedule says that it is not carried out yet.
+        Transition("approved", "cool", "cooling_down"),
+        # The list is looked at once more before a slot is reserved: it names the receiver now.
+        Transition("approved", "block", "blocked"),
+        # The same after a cool-down.
+        Transition("cooling_down", "block", "blocked"),
         # One approver's veto is enough.
         Transition("awaiting_approval", "reject", "rejected"),
         # A veto still counts after the quorum, until a key is touched.
         Transition("approved", "reject", "rejected"),
+        # That is what the cool-down is for.
+        Transition("cooling_down", "reject", "rejected"),
+        # The intent's window has closed before the request was screened.
+        Transition("requested", "expire", "expired"),
+        # Nobody knew about the receiver until the window closed.
+        Transition("screening", "expire", "expired"),
         # The intent's window has closed before the quorum was there.
         Transition("awaiting_approval", "expire", "expired"),
         # The quorum was there, but the window closed before a slot could be reserved.
         Transition("approved", "expire", "expired"),
+        # The same after a cool-down: its sender was busy until the window closed.
+        Transition("cooling_down", "expire", "expired"),
         # The requester takes it back.
+        Transition("requested", "cancel", "cancelled"),
+        # While the receiver is looked into: what the screener still says is not listened to.
+        Transition("screening", "cancel", "cancelled"),
+        # While approvers think.
         Transition("awaiting_approval", "cancel", "cancelled"),
         # Still possible: no slot is reserved, so nothing was sent to the signer.
         Transition("approved", "cancel", "cancelled"),
+        # The same during a cool-down or before a scheduled time.
+        Transition("cooling_down", "cancel", "cancelled"),
         # A sequence or nonce is reserved in a committed row; from here on the key may be touched at any moment.
         Transition("approved", "reserve", "signing"),
+        # The wait is over: the same from there, without a way back.
+        Transition("cooling_down", "reserve", "signing"),
         # The signed bytes are stored; they may now be sent, and be sent again.
         Transition("signing", "sign", "broadcasting"),
         # The signer refused for good, so that no signed bytes exist nor can come to exist.

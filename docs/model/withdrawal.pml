@@ -1,6 +1,7 @@
 /* A withdrawal from request to settlement, with everything that may go wrong in between, for the model checker spin.
  *
- * Modelled: two withdrawals out of one vault or channel. A requester who cancels at any moment, approvers who approve or veto, a clock, a sweeper.
+ * Modelled: two withdrawals out of one vault or channel. A requester who cancels at any moment, a screener who clears or blocks, approvers
+ * who approve or veto, a cool-down or none, a clock, a sweeper.
  * Two workers, which may stop between any two lines and forget, or go on much later with what they remember. A signer that journals
  * before it signs, and whose answers may be lost. A network that includes sent bytes whenever it likes, or never, and to which anybody
  * may send again what was sent once. A chain whose newest block may be replaced (EVM), or whose transactions have a last possible ledger
@@ -31,13 +32,13 @@
 #define BURIED 1                /* the newest block may be replaced */
 #endif
 
-mtype:state = { awaiting, approved, signing, broadcasting, confirming, settled, failed, rejected, expired, cancelled }
+mtype:state = { screening, blocked, awaiting, approved, cooling, signing, broadcasting, confirming, settled, failed, rejected, expired, cancelled }
 mtype:hold = { held, released, posted }
 mtype:attempt = { idle, reserved, stored, included, done, refused, lapsed }
 mtype:answer = { nothing, bytes, slot_used, already_bound, denied }
 
 /* Postgres: each withdrawal, its hold, its newest attempt; what ingestion has booked. */
-mtype:state state[2] = awaiting;
+mtype:state state[2] = screening;
 mtype:hold hold[2] = held;
 mtype:attempt attempt[2] = idle;
 byte slot[2] = NONE;            /* sequence or nonce */
@@ -66,7 +67,9 @@ bool sent[2];
 #define booked(i) (kept[1] == i || kept[2] == i || kept[3] == i || kept[4] == i)
 #define buried(i) ((kept[1] == i && cursor >= 1 + BURIED) || (kept[2] == i && cursor >= 2 + BURIED) || \
                    (kept[3] == i && cursor >= 3 + BURIED) || (kept[4] == i && cursor >= 4 + BURIED))
-#define open(i) (state[i] == awaiting || state[i] == approved)
+#define ready(i) (state[i] == approved || state[i] == cooling)
+#define asked(i) (state[i] == awaiting || ready(i))
+#define open(i) (state[i] == screening || asked(i))
 #define nothing_out(i) (attempt[i] == idle || attempt[i] == refused)
 #define holds_slot(i) (attempt[i] == reserved || attempt[i] == stored || attempt[i] == included || attempt[i] == done)
 #define in_flight(i) (attempt[i] == reserved || attempt[i] == stored || attempt[i] == included)
@@ -81,8 +84,16 @@ ltl safe { [] once }
 ltl safe { [] (once && honest(0) && honest(1)) }
 #endif
 
-/* = custody.withdrawals.service:cancel (cancel)
- * = custody.withdrawals.service:decide (approve, reject)
+/* The request is one transaction; where the tenant's list knows and nobody else is asked, it goes on to approvers or is blocked within it.
+ * An operation of a vault on itself begins where approvers are asked. A cool-down only delays, so that its end needs no event.
+ * = custody.withdrawals.clearance:begin
+ * = custody.withdrawals.clearance:screen (screen)
+ * = custody.withdrawals.drafts:begin (exempt)
+ * = custody.withdrawals.clearance:ask (clear, block)
+ * = custody.withdrawals.clearance:still_clear (block)
+ * = custody.withdrawals.service:cancel (cancel)
+ * = custody.withdrawals.service:decide (reject)
+ * = custody.withdrawals.cooling:approve (approve, cool)
  * = custody.withdrawals.service:expire_due (expire)
  */
 #ifdef BAD_CANCEL
@@ -92,8 +103,11 @@ ltl safe { [] (once && honest(0) && honest(1)) }
 #endif
 #define PEOPLE(i) \
   :: atomic { cancellable(i) -> state[i] = cancelled; hold[i] = released } \
+  :: atomic { (state[i] == screening) -> state[i] = awaiting } \
+  :: atomic { (state[i] == screening || ready(i)) -> state[i] = blocked; hold[i] = released } \
   :: atomic { (state[i] == awaiting) -> quorum[i] = true; state[i] = approved } \
-  :: atomic { open(i) -> veto[i] = true; state[i] = rejected; hold[i] = released } \
+  :: atomic { (state[i] == awaiting) -> quorum[i] = true; state[i] = cooling } \
+  :: atomic { asked(i) -> veto[i] = true; state[i] = rejected; hold[i] = released } \
   :: atomic { !closed[i] -> closed[i] = true } \
   :: atomic { (open(i) && closed[i]) -> state[i] = expired; hold[i] = released }
 
@@ -132,7 +146,7 @@ inline sign(i, s, m, answer) {
 /* A worker: it looks, does one step, and forgets. What it has looked at may be old when it acts; an answer may never reach it. To stop
  * before a step is to take it later, or never. */
 #define DUE(w) \
-  :: atomic { (state[w] == approved || (state[w] == signing && nothing_out(w))) -> i = w; s = next; goto reserve } \
+  :: atomic { (ready(w) || (state[w] == signing && nothing_out(w))) -> i = w; s = next; goto reserve } \
   :: atomic { (state[w] == signing && attempt[w] == reserved) -> i = w; s = slot[w]; m = last[w]; n = attempts[w]; goto ask } \
   :: atomic { (state[w] == broadcasting && !sent[w]) -> i = w; goto send }
 #ifdef HOSTILE
@@ -157,7 +171,7 @@ reserve:
   atomic {
     if
     :: (closed[i] && state[i] == signing && nothing_out(i)) -> state[i] = failed; hold[i] = released
-    :: (!closed[i] && (state[i] == approved || state[i] == signing) && nothing_out(i) && attempts[i] < ATTEMPTS) ->
+    :: (!closed[i] && (ready(i) || state[i] == signing) && nothing_out(i) && attempts[i] < ATTEMPTS) ->
 #ifdef STELLAR
        /* = custody.withdrawals.slots_stellar:choose_stellar */
        m = cursor + VALID;

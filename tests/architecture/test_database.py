@@ -34,11 +34,15 @@ SHARED = {
 }
 """Tables without tenant, and why."""
 HISTORY = {
+    "address_book_entries",
+    "address_book_restrictions",
+    "address_book_words",
     "approvals",
     "approval_policies",
     "assets",
     "audit_entries",
     "chain_rewinds",
+    "cool_down_rules",
     "exchange_reversals",
     "exchanges",
     "idempotency_keys",
@@ -59,6 +63,8 @@ HISTORY = {
     "receipts",
     "recon_breaks",
     "recon_runs",
+    "refused_addresses",
+    "screenings",
 }
 """Tables in which nothing may ever change or vanish."""
 TABLES = """

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 from sqlalchemy import event
 
+from custody.address_book import service as address_book
 from custody.db.session import Database
 from custody.deposits import service as deposits
 from custody.events.relay import relay
@@ -19,9 +20,11 @@ from custody.kernel.ids import TenantId
 from custody.ledger import history, postings
 from custody.ledger import service as ledger
 from custody.ledger.model import AccountKind
+from custody.screening import service as screening
 from custody.seals import disclosure, execution, publication, service
 from custody.signing.checkpoints import message_of
 from custody.wallets import service as wallets
+from custody.withdrawals import cooling
 from custody.withdrawals import service as withdrawals
 from tests.architecture.statements import find_untenanted
 from tests.fakes.checkpoint_desk import CheckpointDesk
@@ -209,6 +212,13 @@ async def walk(world: World, desk: CheckpointDesk) -> None:
         await wallets.list_addresses(uow, WALLET)
         await wallets.list_vaults(uow, STELLAR)
         await wallets.find_vaults(uow, STELLAR, [VAULT_ACCOUNT[STELLAR]])
+        await screening.refuse(uow, "olga", STELLAR, VAULT_ACCOUNT[STELLAR], source="test")
+        await screening.list_entries(uow)
+        await cooling.set_rule(uow, "olga", "*", amount_min=0, seconds=60)
+        await cooling.has_cooled(uow, held)
+        await address_book.restrict(uow, "olga", "wallet", WALLET, enabled=True, wait_s=0)
+        await address_book.list_entries(uow)
+        await address_book.list_restrictions(uow)
     async with world.db.read(world.tenant) as session:
         await ledger.statement(session, account, 0, 10)
         await ledger.balance_at(session, account, far)

@@ -64,11 +64,13 @@ def test_only_the_applications_edges_know_web_frameworks(graph: grimp.ImportGrap
             assert users <= {"api", "devnet"}, framework
 
 
-def test_only_chains_and_the_sender_of_webhooks_speak_http_for_the_domain(graph: grimp.ImportGraph) -> None:
+def test_only_chains_the_screener_and_the_sender_of_webhooks_speak_http_for_the_domain(
+    graph: grimp.ImportGraph,
+) -> None:
     users = graph.find_modules_that_directly_import("httpx")
     assert {
         name for name in users if name.startswith("custody.") and not name.startswith("custody.chains.")
-    } == {"custody.webhooks.sender"}
+    } == {"custody.screening.provider", "custody.webhooks.sender"}
 
 
 def is_standard(name: str) -> bool:

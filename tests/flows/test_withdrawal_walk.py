@@ -49,7 +49,9 @@ async def test_a_withdrawal_is_paid_once(world: World, asset: AssetId, chain: Ch
     assert fees > 0
     assert vault == FUNDS - 1000 - fees
     told = await events_of(world.db, world.tenant, asked.id)
-    wanted = ["requested", "approved", "signing", "broadcasting", "confirming", "settled"]
+    wanted = [
+        "requested", "screening", "awaiting_approval", "approved", "signing", "broadcasting", "confirming", "settled",
+    ]  # fmt: skip
     assert [name.removeprefix("withdrawal.") for name in told if name != "withdrawal.decided"] == wanted
     assert (await actions_on(world.db, world.tenant, asked.id))[0] == "withdrawal.request"
 

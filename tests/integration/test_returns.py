@@ -22,6 +22,7 @@ from custody.policy.model import Word
 from custody.returns import service as returns
 from custody.returns.errors import NoSender, NotTheSender
 from custody.returns.service import RequestReturn
+from custody.screening import service as screening
 from custody.wallets.model import VaultRef
 from custody.withdrawals import service as withdrawals
 from custody.withdrawals.model import NO_MEMO, Memo, Withdrawal
@@ -136,6 +137,17 @@ async def test_a_return_that_ends_unpaid_opens_its_case_again(world: World, end:
     async with world.db.unit_of_work(world.tenant) as uow:
         await cases.assign(uow, "ops", case.id, WALLET)
     assert (await world.money())[0] == FUNDS + 500
+
+
+async def test_a_return_to_a_refused_sender_is_blocked_and_its_case_opens_again(world: World) -> None:
+    case = await suspend(world)
+    async with world.db.unit_of_work(world.tenant) as uow:
+        await screening.refuse(uow, "ops", STELLAR, SENDER, source="sanctions")
+    assert (await ask(world, case)).state == "blocked"
+    assert (await suspense(world)).pending_out == 0
+    async with world.db.unit_of_work(world.tenant) as uow:
+        assert await returns.reopen_unpaid(uow) == 1
+    assert (await case_now(world, case)).state == "open"
 
 
 async def test_asking_again_need_not_wait_for_the_sweep(world: World) -> None:

@@ -25,6 +25,8 @@ TABLE_MODULES = (
     "custody.policy.tables",
     "custody.approvals.tables",
     "custody.banking.tables",
+    "custody.screening.tables",
+    "custody.address_book.tables",
     "custody.deposits.tables",
     "custody.withdrawals.tables",
     "custody.payouts.tables",
