@@ -18,6 +18,7 @@ from fastapi import FastAPI
 
 from api import errors, health
 from api.edge import Edge
+from api.gate import Gate
 from api.graphql import endpoint as graphql_endpoint
 from api.graphql.schema import build_schema
 from api.metrics import Metrics
@@ -39,6 +40,7 @@ def create_app(app: bootstrap.App) -> FastAPI:
     metrics = Metrics()
     api.state.custody = app
     api.state.metrics = metrics
+    api.state.gate = Gate(app)
     api.state.poster = build_poster(app)
     api.state.rails = build_rails(app.settings.rails)
     api.state.graphql = build_schema(introspection=app.settings.api.introspection)
@@ -99,6 +101,7 @@ async def serve(chosen: settings.Settings) -> None:
     app = bootstrap.build(chosen)
     api = create_app(app)
     poster: Poster = api.state.poster
+    gate: Gate = api.state.gate
     server = Server(
         uvicorn.Config(
             api,
@@ -115,8 +118,10 @@ async def serve(chosen: settings.Settings) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(poster.run())
+            group.create_task(gate.upkeep.run())
             await server.serve()
             poster.stop()
+            gate.upkeep.stop()
     finally:
         await api.state.rails.aclose()
         await app.aclose()

@@ -81,7 +81,7 @@ _REPLAYED = {
 _EXAMPLES = {
     400: KeyMissing(),
     401: InvalidApiKey(),
-    403: MissingScope(scope="write"),
+    403: MissingScope(permission="transfers:request"),
     404: UnknownWithdrawal(),
     409: CancelTooLate(state="broadcasting"),
     413: BodyTooLarge(bytes_max=1_048_576),
