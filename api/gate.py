@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from custody.bootstrap import App
+from custody.identity import clients, people, step_up
 from custody.identity import service as identity
 from custody.identity.cache import PrincipalCache
-from custody.identity.errors import MissingScope
+from custody.identity.errors import InvalidApiKey, MissingScope
+from custody.identity.keysets import Keysets
 from custody.identity.model import Kind, Principal
 from custody.identity.roles import ADMINISTRATIVE, UNATTENDED
 from custody.identity.upkeep import Upkeep
+
+_JWT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
+_ACCESS_TOKEN = re.compile(r"(at|cu)_[A-Za-z0-9_-]{43}")
 
 
 class Gate:
@@ -20,6 +26,7 @@ class Gate:
         """Nothing is asked before the first request."""
         self._app = app
         self.cache = PrincipalCache(time.monotonic)
+        self.keysets = Keysets(time.monotonic)
         self.upkeep = Upkeep(app.db, app.clock.now)
 
     async def identify(self, credential: str) -> Principal:
@@ -39,8 +46,17 @@ class Gate:
         """Ask more of whoever wants an administrative permission. Raises MissingScope, StepUpRequired."""
         if ADMINISTRATIVE.isdisjoint(any_of):
             return
-        if principal.kind is not Kind.PERSON and UNATTENDED not in principal.permissions:
+        if principal.kind is Kind.PERSON:
+            await step_up.demand(self._app.db, principal, self._app.clock.now())
+        elif UNATTENDED not in principal.permissions:
             raise MissingScope(permission=UNATTENDED)
 
     async def _look_up(self, credential: str) -> Principal:
+        if _ACCESS_TOKEN.fullmatch(credential):
+            found = await clients.identify(self._app.db, credential)
+            if found is None:
+                raise InvalidApiKey
+            return found
+        if _JWT.fullmatch(credential):
+            return await people.identify(self._app.db, self.keysets, credential)
         return await identity.authenticate(self._app.db, credential)

@@ -55,6 +55,17 @@ class SignerSettings(Section):
     """After so long without an answer, the outcome is unknown."""
 
 
+class TlsSettings(Section):
+    """TLS of the API itself, and whom it asks for a certificate."""
+
+    certificate: Path
+    """PEM: the server's certificate and what leads to its root."""
+    key: Path
+    """PEM: its private key."""
+    client_ca: Path | None = None
+    """PEM: who vouches for clients. With it, whoever has no certificate of theirs does not get as far as HTTP."""
+
+
 class ApiSettings(Section):
     """Where the API listens."""
 
@@ -66,6 +77,10 @@ class ApiSettings(Section):
     """Larger requests are refused with 413."""
     introspection: bool = False
     """Whether GraphQL describes itself to strangers."""
+    public_url: str = "http://127.0.0.1"
+    """What clients call this server, without a slash at the end: part of what they sign for a token."""
+    tls: TlsSettings | None = None
+    """Without it the API speaks plain HTTP and belongs behind something that does not."""
 
 
 class RailSettings(Section):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from api.rest import (
+    api_keys,
     approvals,
     assets,
     audit,
@@ -12,14 +13,18 @@ from api.rest import (
     bulk_transfers,
     cases,
     chains,
+    customer_tokens,
     customers,
     deposit_pool,
     events,
     exchanges,
+    members,
+    oauth,
     payouts,
     proofs,
     rails,
     receipts,
+    step_up,
     transfers,
     vaults,
     wallets,
@@ -51,5 +56,10 @@ for part in (
     events,
     webhook_endpoints,
     webhook_deliveries,
+    api_keys,
+    members,
+    oauth,
+    step_up,
+    customer_tokens,
 ):
     router.include_router(part.router)

@@ -117,6 +117,34 @@ class PasskeyTaken(Conflict):
     public = "This passkey is registered already."
 
 
+class UnknownIssuer(NotFound):
+    """No such issuer that this tenant trusts."""
+
+    code = "unknown_issuer"
+    public = "No such identity provider."
+
+
+class IssuerTaken(Conflict):
+    """Two tenants cannot trust one issuer for one audience: a token would name both."""
+
+    code = "issuer_taken"
+    public = "This issuer is trusted for this audience already."
+
+
+class MalformedIssuer(InvalidInput):
+    """An issuer without https, audience or subject claim."""
+
+    code = "malformed_issuer"
+    public = "An identity provider needs https addresses, an audience and the claim that names people."
+
+
+class ClientRefused(Unauthenticated):
+    """A client's signed request for a token does not count. Source: RFC 6749 s.5.2, `invalid_client`."""
+
+    code = "invalid_client"
+    public = "The client's assertion was not accepted."
+
+
 class KeyNotActive(Conflict):
     """A key that is revoked or expired cannot be rotated."""
 
