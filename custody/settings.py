@@ -83,6 +83,17 @@ class ApiSettings(Section):
     """Without it the API speaks plain HTTP and belongs behind something that does not."""
 
 
+class PeerTlsSettings(Section):
+    """How we are known to a bank that asks for a certificate, and how we know it."""
+
+    ca: Path
+    """PEM: who vouches for the bank. Nobody else is believed."""
+    certificate: Path
+    """PEM: our certificate."""
+    key: Path
+    """PEM: its private key."""
+
+
 class RailSettings(Section):
     """One rail to a bank or provider."""
 
@@ -94,6 +105,8 @@ class RailSettings(Section):
     """Standard Webhooks secret (`whsec_…`) under which it signs callbacks."""
     timeout_s: int = Field(default=5, ge=1, le=120)
     """After so long without an answer, the outcome is unknown."""
+    tls: PeerTlsSettings | None = None
+    """Without it, TLS by the system's roots where `base_url` says https."""
 
 
 class DepositPoolSettings(Section):
