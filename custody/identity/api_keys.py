@@ -13,7 +13,7 @@ from custody.events import outbox
 from custody.identity import service, store
 from custody.identity.errors import BadLifetime, KeyNotActive, NotGrantable, UnknownApiKey
 from custody.identity.model import ApiKey, IssuedKey, Principal
-from custody.kernel.ids import PrincipalId
+from custody.kernel.ids import PrincipalId, new_uuid
 
 LIFETIME_MAX = timedelta(days=366)
 """Longest life of a key that is given one."""
@@ -37,12 +37,42 @@ async def issue(
     Raises UnknownScope, UnknownRole, MalformedSubject, NotGrantable, BadLifetime.
     """
     refuse_self(principal, subject)
+    return await _issue(uow, principal.subject, key_id, subject, scopes, roles, lifetime, now)
+
+
+async def issue_by_operator(
+    uow: UnitOfWork,
+    operator: str,
+    *,
+    subject: str,
+    scopes: Collection[str],
+    roles: Collection[str],
+    lifetime: timedelta | None,
+    now: datetime,
+) -> IssuedKey:
+    """A key by whoever holds the installation's configuration: how a tenant's first administrator comes to one.
+
+    Raises UnknownScope, UnknownRole, MalformedSubject, BadLifetime.
+    """
+    return await _issue(uow, operator, PrincipalId(new_uuid()), subject, scopes, roles, lifetime, now)
+
+
+async def _issue(
+    uow: UnitOfWork,
+    actor: str,
+    key_id: PrincipalId,
+    subject: str,
+    scopes: Collection[str],
+    roles: Collection[str],
+    lifetime: timedelta | None,
+    now: datetime,
+) -> IssuedKey:
     expires_at = None if lifetime is None else now + within(lifetime, LIFETIME_MAX)
     issued = await service.issue_api_key(
         uow, subject, scopes, roles=roles, expires_at=expires_at, key_id=key_id
     )
     grant = Grant(kind="api_key", subject=subject, scopes=scopes, roles=roles, expires_at=expires_at)
-    await tell(uow, principal.subject, "issue", "granted", key_id, grant)
+    await tell(uow, actor, "issue", "granted", key_id, grant)
     return issued
 
 

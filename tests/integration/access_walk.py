@@ -159,7 +159,7 @@ def names_objects(body: object) -> bool:
         return any(map(names_objects, body))
     if not isinstance(body, dict):
         return False
-    return any((name.endswith("_id") and value) or names_objects(value) for name, value in body.items())
+    return any(name.endswith(_ID_FIELDS) or names_objects(value) for name, value in body.items())
 
 
 def _foreign(api: Harness, body: Any) -> Any:
