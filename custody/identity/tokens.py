@@ -102,11 +102,12 @@ def verify(
             leeway=LEEWAY,
             options={"require": ["exp", "iat", "iss", "aud", "sub"]},
         )
-    except jwt.PyJWTError as error:
+        lives_s = int(claims["exp"]) - int(claims["iat"])
+    except (jwt.PyJWTError, ArithmeticError, TypeError, ValueError) as error:
         raise InvalidToken(reason=_REASONS.get(type(error), "malformed")) from error
-    if claims["exp"] - claims["iat"] > lifetime_max.total_seconds():
+    if lives_s > lifetime_max.total_seconds():
         raise InvalidToken(reason="lives_too_long")
-    return claims
+    return {**claims, "exp": int(claims["exp"])}
 
 
 _REASONS: Mapping[type[Exception], str] = {

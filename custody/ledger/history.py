@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -76,7 +76,20 @@ def _statements(row: str, sides: str) -> _Statements:
 
 
 _OF_TENANT = _statements(_ROW, _SIDES)
-_OF_CUSTOMER = _statements(_ROW_OF_CUSTOMER, _SIDES_OF_CUSTOMER)
+_OF_CUSTOMER = replace(
+    _statements(_ROW_OF_CUSTOMER, _SIDES_OF_CUSTOMER),
+    # Along its own wallets' histories: among all transfers of the tenant, one customer's are far apart.
+    page=text(
+        _ROW_OF_CUSTOMER  # noqa: S608 - constants of this file
+        + " FROM (SELECT DISTINCT e.tenant_id, e.batch_id, e.leaf, e.booked_at FROM ledger_accounts o, LATERAL"
+        + f" ledger_transfers_before(o.tenant_id, o.id, {_PLACE}, 'transfer', :code, CAST(:limit AS integer)) AS e"
+        + " WHERE o.tenant_id = :tenant AND o.kind = 'wallet' AND o.owner = ANY(own_wallets())) AS e"
+        + " JOIN ledger_transfers t ON t.tenant_id = e.tenant_id AND t.batch_id = e.batch_id AND t.leaf = e.leaf"
+        + " AND t.booked_at = e.booked_at"
+        + _SIDES_OF_CUSTOMER
+        + " ORDER BY t.batch_id DESC, t.leaf DESC LIMIT :limit"
+    ),
+)
 _AMOUNTS = text(
     "SELECT t.id, t.posted, s.id AS asset"
     " FROM ledger_commands m JOIN ledger_transfers t ON t.tenant_id = m.tenant_id AND t.batch_id = m.batch_id"

@@ -19,13 +19,16 @@ from tests.integration.api_harness import FUNDS, STRANGER, XLM, Harness, fund, r
 from tests.postgres import Cluster
 
 SEEN_BY_CUSTOMERS = {
-    "customers", "deposit_addresses", "deposit_keys", "deposits", "ledger_accounts", "ledger_commands", "ledger_transfers",
-    "wallets", "withdrawal_attempts", "withdrawals",
+    "customers", "deposit_addresses", "deposit_keys", "deposits", "ledger_accounts", "ledger_batches",
+    "ledger_commands", "ledger_transfers", "wallets", "withdrawal_attempts", "withdrawals",
 }  # fmt: skip
 """Tables that are opened to customers, each row by row. No other may ever show one a row."""
 TABLES = """
 SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'
  WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace AND NOT c.relispartition ORDER BY 1
+"""
+STATEMENTS = """
+SELECT count(*) FROM ledger_accounts a, LATERAL ledger_statement(a.tenant_id, a.id, 0, 100) AS e
 """
 EVERYTHING = """{
   customers { edges { node { id name } } }
@@ -174,7 +177,9 @@ async def test_no_other_table_shows_a_customer_anything_and_none_takes_a_row(sta
         for name in (await session.conn.execute(text(TABLES))).scalars().all():
             if (await session.conn.execute(text(f"SELECT count(*) FROM {name}"))).scalar_one():
                 seen.add(name)
+        lines = (await session.conn.execute(text(STATEMENTS))).scalar_one()
     assert seen <= SEEN_BY_CUSTOMERS
+    assert lines >= 4
     assert {"customers", "wallets", "ledger_accounts", "ledger_transfers", "withdrawals"} <= seen
     with pytest.raises(DBAPIError, match="row-level security"):
         await write_as(database, stage.api.tenant.id, customer)

@@ -165,6 +165,8 @@ ATTACKS: list[tuple[str, Any, str]] = [
     ("name is no text", lambda p: p.token("ada", preferred_username=7), "subject"),
     ("name that intents cannot carry", lambda p: p.token("ada lovelace\n"), "subject"),
     ("critical extension", lambda p: p.token("ada", header={"crit": ["exp"], "exp": 1}), "malformed|critical_extension"),
+    ("ends in words", lambda p: p.token("ada", exp="tomorrow"), "malformed"),
+    ("ends nowhere", lambda p: p.token("ada", exp=float("inf")), "malformed"),
     ("too long", lambda p: p.token("ada", note="x" * 9000), "API key"),
 ]  # fmt: skip
 

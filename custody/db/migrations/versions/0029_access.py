@@ -297,6 +297,14 @@ def customers_view() -> None:
     )
     for name in ("current_customer()", "customer_tenant()"):
         function_for_app(name)
+    op.execute(
+        """
+        CREATE FUNCTION own_wallets() RETURNS uuid[] LANGUAGE sql STABLE
+        AS $$ SELECT array(SELECT w.id FROM wallets w
+                            WHERE w.tenant_id = customer_tenant() AND w.customer_id = current_customer()) $$
+        """
+    )
+    function_for_app("own_wallets()")
     wallets = "(SELECT w.id FROM wallets w WHERE w.tenant_id = (SELECT customer_tenant()))"
     accounts = "(SELECT a.id FROM ledger_accounts a WHERE a.tenant_id = (SELECT customer_tenant()))"
     for table, rule in {
@@ -310,6 +318,8 @@ def customers_view() -> None:
         "(SELECT w.id FROM withdrawals w WHERE w.tenant_id = (SELECT customer_tenant()))",
         "ledger_accounts": f"kind = 'wallet' AND owner IN {wallets}",
         "ledger_transfers": f"(debit_account IN {accounts} OR credit_account IN {accounts})",
+        "ledger_batches": "EXISTS (SELECT FROM ledger_transfers t WHERE t.tenant_id = ledger_batches.tenant_id "
+        "AND t.batch_id = ledger_batches.id AND t.booked_at = ledger_batches.booked_at)",
         "ledger_commands": "EXISTS (SELECT FROM ledger_transfers t WHERE t.tenant_id = ledger_commands.tenant_id "
         "AND t.batch_id = ledger_commands.batch_id AND t.leaf = ledger_commands.leaf "
         "AND t.booked_at = ledger_commands.booked_at)",
