@@ -77,7 +77,7 @@ class ApiSettings(Section):
     """Larger requests are refused with 413."""
     introspection: bool = False
     """Whether GraphQL describes itself to strangers."""
-    public_url: str = "http://127.0.0.1"
+    public_url: str = Field(default="http://127.0.0.1", pattern=r"^https?://\S*[^/\s]$")
     """What clients call this server, without a slash at the end: part of what they sign for a token."""
     tls: TlsSettings | None = None
     """Without it the API speaks plain HTTP and belongs behind something that does not."""

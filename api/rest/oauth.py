@@ -27,6 +27,7 @@ from api.rest.shapes import (
     Limit,
     Out,
     PageOut,
+    problems,
     show_time,
 )
 from api.strict_json import StrictRoute
@@ -121,13 +122,19 @@ _FORM = {
 }
 
 
+_TOKEN_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    **{status: told for status, told in problems(413).items() if status in (413, 500, 503)},
+    400: {"model": OAuthErrorOut, "description": "No token."},
+    401: {"model": OAuthErrorOut, "description": "No token: the client is not known by what it signed."},
+}
+"""Refusals are OAuth's; what fails before or behind them is a problem as everywhere."""
+
+
 @router.post(
     ENDPOINT,
     response_model=TokenOut,
     openapi_extra=_FORM,
-    responses={
-        status: {"model": OAuthErrorOut, "description": "No token."} for status in (400, 401, 500, 503)
-    },
+    responses=_TOKEN_PROBLEMS,
 )
 async def issue_token(request: Request) -> Response:
     """Exchange a signed request for an access token (client credentials with `private_key_jwt`)."""
