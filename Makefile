@@ -2,7 +2,7 @@
 PYTHON_BIN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test redteam model lint bench walk states lock clean
+.PHONY: help setup demo test redteam model lint bench walk states access lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,9 @@ bench-%: setup
 
 states: setup  ## draw docs/states.md again from the transition tables
 	@$(PYTHON_BIN) -m scripts.draw_states
+
+access: setup  ## write the table of who may do what (tests/golden/access_matrix.txt) anew, to be reviewed
+	@CUSTODY_WRITE_ACCESS=1 $(PYTHON_BIN) -m pytest -q tests/integration/test_api_access.py -k table
 
 lock:  ## resolve the requirement lock files again
 	@scripts/lock

@@ -1,12 +1,12 @@
-"""Who is asking, and whether their key allows it. Nothing is parsed or looked up before both are known.
+"""Who is asking, and whether their roles allow it. Nothing is parsed or looked up before both are known.
 
-`Authorization: Bearer <api key>`; the key is hashed and compared by `custody.identity`. Scopes: `read` sees, `write` acts on
-customers' money, `approve` records approvers' decisions, `operate` sets up assets, vaults and bank accounts.
+`Authorization: Bearer …` carries an API key, an access token of ours, or a JWT of the tenant's identity provider;
+`custody.identity` says whose it is. Every route names the permission it needs; `custody/identity/roles.py` says who has it.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated
@@ -15,16 +15,22 @@ import structlog
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from api.deps import app_of
+from api.deps import app_of, gate_of
 from custody.bootstrap import App
 from custody.db.session import ReadSession
 from custody.identity import service as identity
-from custody.identity.errors import InvalidApiKey, MissingScope
+from custody.identity.errors import InvalidApiKey
 from custody.identity.model import Principal
 
 _BEARER = HTTPBearer(
-    auto_error=False, scheme_name="apiKey", description="An API key of this tenant, as `custody` issued it."
+    auto_error=False,
+    scheme_name="apiKey",
+    description="An API key of this tenant, an access token of `POST /oauth/token`, a customer's token, or a JWT of the tenant's "
+    "identity provider.",
 )
+
+CREDENTIAL_MAX = 8192
+"""Longest bearer credential: JWTs with many claims have a few thousand characters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,18 +44,22 @@ class Caller:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[ReadSession]:
-        """One snapshot of this caller's tenant."""
-        async with self.app.db.read(self.principal.tenant) as session:
+        """One snapshot of this caller's tenant; of one customer's rows alone, where the caller is that customer."""
+        async with self.app.db.read(self.principal.tenant, self.principal.customer) as session:
             yield session
 
 
 async def authenticate(
     request: Request, credential: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
 ) -> Principal:
-    """The principal behind the bearer token. Raises InvalidApiKey."""
-    if credential is None or not credential.credentials.isascii() or len(credential.credentials) > 512:
+    """The principal behind the bearer token. Raises InvalidApiKey, InvalidToken."""
+    if (
+        credential is None
+        or not credential.credentials.isascii()
+        or len(credential.credentials) > CREDENTIAL_MAX
+    ):
         raise InvalidApiKey
-    principal = await identity.authenticate(app_of(request).db, credential.credentials)
+    principal = await gate_of(request).identify(credential.credentials)
     structlog.contextvars.bind_contextvars(tenant=int(principal.tenant), principal=str(principal.id))
     return principal
 
@@ -57,16 +67,19 @@ async def authenticate(
 Authenticated = Annotated[Principal, Depends(authenticate)]
 
 
-def requires(*any_of: str) -> Callable[[Request, Principal], Awaitable[Caller]]:
-    """A dependency that lets callers through whose key has one of these scopes. Raises MissingScope."""
+class requires:  # noqa: N801 - read at its uses as a verb
+    """A dependency that lets callers through who have one of these permissions. Raises MissingScope, StepUpRequired."""
 
-    async def authorize(request: Request, principal: Authenticated) -> Caller:
-        if principal.scopes.isdisjoint(any_of):
-            raise MissingScope(scope=" or ".join(any_of))
+    def __init__(self, *any_of: str) -> None:
+        """Each a permission of `custody/identity/roles.py`."""
+        self.any_of = any_of
+
+    async def __call__(self, request: Request, principal: Authenticated) -> Caller:
+        """The caller, if they may."""
+        identity.demand(principal, *self.any_of)
+        await gate_of(request).confirm(principal, self.any_of)
         return Caller(app=app_of(request), principal=principal)
-
-    return authorize
 
 
 Reader = Annotated[Caller, Depends(requires("read"))]
-ApprovalReader = Annotated[Caller, Depends(requires("read", "approve"))]
+ApprovalReader = Annotated[Caller, Depends(requires("approvals:read"))]

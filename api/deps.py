@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import Request
 
+from api.gate import Gate
 from api.metrics import Metrics
 from custody.bootstrap import App
 from custody.kernel.errors import InvariantViolated
@@ -16,6 +17,14 @@ def app_of(request: Request) -> App:
     found = request.app.state.custody
     if not isinstance(found, App):
         raise InvariantViolated("the API was started without its services")
+    return found
+
+
+def gate_of(request: Request) -> Gate:
+    """This process's door."""
+    found = request.app.state.gate
+    if not isinstance(found, Gate):
+        raise InvariantViolated("the API was started without its gate")
     return found
 
 

@@ -24,7 +24,6 @@ from custody.db.session import UnitOfWork
 from custody.events.trace import current_trace
 from custody.idempotency import service as idempotency
 from custody.idempotency.model import Replay
-from custody.identity.model import Principal
 from custody.kernel.ids import derived_uuid
 
 REPLAYED_HEADER = "Idempotency-Replayed"
@@ -112,15 +111,18 @@ class Command(Caller):
         return _answer(replay.status, replay.body, replayed=True)
 
 
-def commands(scope: str) -> Callable[[Request, Principal, str], Awaitable[Command]]:
-    """A dependency for endpoints that change something: authenticated, with this scope, under a key."""
-    authorize = requires(scope)
+class commands:  # noqa: N801 - beside `requires`
+    """A dependency for endpoints that change something: authenticated, with one of these permissions, under a key."""
 
-    async def command(request: Request, principal: Authenticated, key: IdempotencyKey) -> Command:
-        caller = await authorize(request, principal)
+    def __init__(self, *any_of: str) -> None:
+        """Each a permission of `custody/identity/roles.py`."""
+        self.any_of = any_of
+        self._authorize = requires(*any_of)
+
+    async def __call__(self, request: Request, principal: Authenticated, key: IdempotencyKey) -> Command:
+        """The command, if they may."""
+        caller = await self._authorize(request, principal)
         return Command(app=caller.app, principal=caller.principal, key=key, request=request)
-
-    return command
 
 
 Write = Annotated[Command, Depends(commands("write"))]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import ssl
 import sys
 from collections.abc import Iterator
 from secrets import SystemRandom
@@ -18,6 +19,7 @@ from fastapi import FastAPI
 
 from api import errors, health
 from api.edge import Edge
+from api.gate import Gate
 from api.graphql import endpoint as graphql_endpoint
 from api.graphql.schema import build_schema
 from api.metrics import Metrics
@@ -39,6 +41,7 @@ def create_app(app: bootstrap.App) -> FastAPI:
     metrics = Metrics()
     api.state.custody = app
     api.state.metrics = metrics
+    api.state.gate = Gate(app)
     api.state.poster = build_poster(app)
     api.state.rails = build_rails(app.settings.rails)
     api.state.graphql = build_schema(introspection=app.settings.api.introspection)
@@ -94,29 +97,42 @@ class Server(uvicorn.Server):
         yield
 
 
+def build_server(api: FastAPI, chosen: settings.ApiSettings) -> uvicorn.Config:
+    """How the application is served: over TLS where a certificate is configured, and then only to whom `client_ca` vouches for,
+    where one is."""
+    tls = chosen.tls
+    asks = tls is not None and tls.client_ca is not None
+    return uvicorn.Config(
+        api,
+        host=chosen.host,
+        port=chosen.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=10,
+        h11_max_incomplete_event_size=16 * 1024,
+        ssl_certfile=None if tls is None else tls.certificate,
+        ssl_keyfile=None if tls is None else tls.key,
+        ssl_ca_certs=None if tls is None or tls.client_ca is None else str(tls.client_ca),
+        ssl_cert_reqs=ssl.CERT_REQUIRED if asks else ssl.CERT_NONE,
+    )
+
+
 async def serve(chosen: settings.Settings) -> None:
     """Serve until told to stop, then let every connection go."""
     app = bootstrap.build(chosen)
     api = create_app(app)
     poster: Poster = api.state.poster
-    server = Server(
-        uvicorn.Config(
-            api,
-            host=chosen.api.host,
-            port=chosen.api.port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=15,
-            timeout_graceful_shutdown=10,
-            h11_max_incomplete_event_size=16 * 1024,
-        )
-    )
+    gate: Gate = api.state.gate
+    server = Server(build_server(api, chosen.api))
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(poster.run())
+            group.create_task(gate.upkeep.run())
             await server.serve()
             poster.stop()
+            gate.upkeep.stop()
     finally:
         await api.state.rails.aclose()
         await app.aclose()

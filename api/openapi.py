@@ -59,7 +59,7 @@ def build_document(api: FastAPI) -> dict[str, Any]:
         for operation in path.values():
             told = operation["responses"]
             for status in list(told):
-                if int(status) >= 400:
+                if int(status) >= 400 and _is_problem(told[status]):
                     name = f"Problem{status}"
                     responses.setdefault(name, _problem_response(int(status), told[status]["description"]))
                     told[status] = {"$ref": f"#/components/responses/{name}"}
@@ -81,7 +81,7 @@ _REPLAYED = {
 _EXAMPLES = {
     400: KeyMissing(),
     401: InvalidApiKey(),
-    403: MissingScope(scope="write"),
+    403: MissingScope(permission="transfers:request"),
     404: UnknownWithdrawal(),
     409: CancelTooLate(state="broadcasting"),
     413: BodyTooLarge(bytes_max=1_048_576),
@@ -97,6 +97,12 @@ def _problem_response(status: int, description: str) -> dict[str, Any]:
     example = neutral_problem(trace_id) if error is None else problem_of(error, trace_id)
     content = {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example.model_dump()}
     return {"description": description, "content": {PROBLEM_MEDIA_TYPE: content}}
+
+
+def _is_problem(told: dict[str, Any]) -> bool:
+    """Whether a refusal is one of ours; the token endpoint's are OAuth's."""
+    schema = told.get("content", {}).get("application/json", {}).get("schema", {})
+    return not str(schema.get("$ref", "")).endswith("/OAuthErrorOut")
 
 
 def _has_key(operation: dict[str, Any]) -> bool:

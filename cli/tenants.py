@@ -8,13 +8,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from datetime import timedelta
 from pathlib import Path
 
+from cli import people
 from cli.platform import run_on_platform
 from custody import bootstrap, settings
-from custody.audit import service as audit
+from custody.identity import api_keys
 from custody.identity import service as identity
 from custody.identity.model import SCOPES
+from custody.identity.roles import ROLES
 from custody.kernel.errors import CustodyError
 from custody.kernel.ids import TenantId, show_id
 
@@ -33,14 +36,22 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     key.add_argument("--tenant", type=int, required=True, help="the tenant's number")
     key.add_argument("--subject", required=True, help="the person or machine that the key speaks for")
     key.add_argument(
-        "--scope", choices=SCOPES, action="append", required=True, help="may be given several times"
+        "--role", choices=tuple(ROLES), action="append", default=[], help="may be given several times"
     )
+    key.add_argument(
+        "--scope", choices=SCOPES, action="append", default=[], help="old name of a group of roles; the same"
+    )
+    key.add_argument("--days", type=int, help="after how many days it ends; without it, never")
     key.add_argument("--out", type=Path, required=True, help="file for the secret; must not exist")
     key.set_defaults(
         run=lambda chosen: run_on_platform(
-            issue_key(TenantId(chosen.tenant), chosen.subject, chosen.scope, chosen.out), "tenants"
+            issue_key(
+                TenantId(chosen.tenant), chosen.subject, chosen.scope, chosen.role, chosen.days, chosen.out
+            ),
+            "tenants",
         )
     )
+    people.add_verbs(verbs)
 
 
 async def create_tenant(name: str) -> int:
@@ -67,7 +78,9 @@ async def list_tenants() -> int:
     return 0
 
 
-async def issue_key(tenant: TenantId, subject: str, scopes: list[str], out: Path) -> int:
+async def issue_key(
+    tenant: TenantId, subject: str, scopes: list[str], roles: list[str], days: int | None, out: Path
+) -> int:
     """Write a new key's secret to `out` (mode 0600) and print the key's id. 2 when the file exists or the tenant does not."""
     app = bootstrap.build(settings.load())
     try:
@@ -75,9 +88,15 @@ async def issue_key(tenant: TenantId, subject: str, scopes: list[str], out: Path
             if tenant not in await identity.list_tenants(uow):
                 print(f"there is no tenant {tenant}")
                 return 2
-            issued = await identity.issue_api_key(uow, subject, scopes)
-            granted = {"subject": subject, "scopes": sorted(set(scopes))}
-            await audit.record(uow, f"operator:uid-{os.getuid()}", "api_key.issue", issued.id, granted)
+            issued = await api_keys.issue_by_operator(
+                uow,
+                f"operator:uid-{os.getuid()}",
+                subject=subject,
+                scopes=scopes,
+                roles=roles,
+                lifetime=None if days is None else timedelta(days=days),
+                now=app.clock.now(),
+            )
             # Inside the transaction: a file that cannot be written must leave no key behind.
             write_secret(out, issued.secret)
     except (OSError, CustodyError) as error:

@@ -56,6 +56,17 @@ class SignerSettings(Section):
     """After so long without an answer, the outcome is unknown."""
 
 
+class TlsSettings(Section):
+    """TLS of the API itself, and whom it asks for a certificate."""
+
+    certificate: Path
+    """PEM: the server's certificate and what leads to its root."""
+    key: Path
+    """PEM: its private key."""
+    client_ca: Path | None = None
+    """PEM: who vouches for clients. With it, whoever has no certificate of theirs does not get as far as HTTP."""
+
+
 class ApiSettings(Section):
     """Where the API listens."""
 
@@ -67,6 +78,21 @@ class ApiSettings(Section):
     """Larger requests are refused with 413."""
     introspection: bool = False
     """Whether GraphQL describes itself to strangers."""
+    public_url: str = Field(default="http://127.0.0.1", pattern=r"^https?://\S*[^/\s]$")
+    """What clients call this server, without a slash at the end: part of what they sign for a token."""
+    tls: TlsSettings | None = None
+    """Without it the API speaks plain HTTP and belongs behind something that does not."""
+
+
+class PeerTlsSettings(Section):
+    """How we are known to a bank that asks for a certificate, and how we know it."""
+
+    ca: Path
+    """PEM: who vouches for the bank. Nobody else is believed."""
+    certificate: Path
+    """PEM: our certificate."""
+    key: Path
+    """PEM: its private key."""
 
 
 class RailSettings(Section):
@@ -80,6 +106,8 @@ class RailSettings(Section):
     """Standard Webhooks secret (`whsec_…`) under which it signs callbacks."""
     timeout_s: int = Field(default=5, ge=1, le=120)
     """After so long without an answer, the outcome is unknown."""
+    tls: PeerTlsSettings | None = None
+    """Without it, TLS by the system's roots where `base_url` says https."""
 
 
 class DepositPoolSettings(Section):

@@ -9,6 +9,7 @@ from custody.banking.model import BankStatement
 from custody.settings import RailSettings
 from rails.base import Rail, UnknownRail
 from rails.sandbox.adapter import SandboxRail
+from rails.tls import build_context
 
 
 class RailRegistry:
@@ -51,5 +52,6 @@ def build_rails(settings: Mapping[str, RailSettings]) -> RailRegistry:
                     base_url=chosen.base_url,
                     callback_secret=chosen.callback_secret.get_secret_value(),
                     timeout_s=chosen.timeout_s,
+                    tls=None if chosen.tls is None else build_context(chosen.tls),
                 )
     return RailRegistry(built)

@@ -112,7 +112,7 @@ class Cluster:
         return self.server.dsn(user, APP_PASSWORD if user == "custody_app" else None, database)
 
     async def create(self, *, unused: bool = False) -> str:
-        """A migrated database without a row of any test; its name. `unused`: nor did it ever hold one, so its pages are new too."""
+        """A migrated database without a row of any test; its name. `unused`: it never held one, so its pages are new too."""
         if self._free and not unused:
             return self._free.pop()
         name = f"test_{next(_numbers)}"

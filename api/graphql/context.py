@@ -65,7 +65,9 @@ class Context:
         self.heads = heads
         self.budget = Budget()
         # Typed as what it stands for: nothing but `execute` is asked of it.
-        self._session = ReadSession(cast(AsyncConnection, _Steady(session.conn)), session.tenant)
+        self._session = ReadSession(
+            cast(AsyncConnection, _Steady(session.conn)), session.tenant, session.customer
+        )
         self._turn = asyncio.Lock()
         self._assets: dict[AssetId, Asset] | None = None
         self.wallets: DataLoader[WalletId, Wallet | None] = DataLoader(self._load_wallets)

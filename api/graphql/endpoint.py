@@ -11,13 +11,13 @@ from typing import Annotated, Any
 import orjson
 import strawberry
 import structlog
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from graphql import GraphQLError
 from pydantic import Field
 from starlette.responses import Response
 from strawberry.schema.exceptions import CannotGetOperationTypeError
 
-from api.auth import Reader
+from api.auth import Caller, requires
 from api.chain_status import ask_heads
 from api.errors import detail_of, trace_id_of
 from api.graphql.context import Context
@@ -27,6 +27,7 @@ from custody.kernel.errors import CustodyError, InvalidInput, InvariantViolated
 
 router = APIRouter(tags=["graphql"], route_class=StrictRoute)
 
+Reader = Annotated[Caller, Depends(requires("graphql:query"))]
 GRAPHQL_MEDIA_TYPE = "application/graphql-response+json"
 
 _EXAMPLE = "{ chains { chain cursorHeight lagBlocks } }"

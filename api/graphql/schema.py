@@ -16,6 +16,7 @@ from strawberry.extensions import (
 from strawberry.schema.config import StrawberryConfig
 
 from api.graphql import cases, connections, holdings, movements, parties, query, records
+from api.graphql.access import guard
 from api.graphql.cases import Case
 from api.graphql.descriptions import describe
 from api.graphql.limits import SelectionLimiter
@@ -46,9 +47,11 @@ def build_schema(*, introspection: bool) -> strawberry.Schema:
     ]
     if not introspection:
         limits.append(DisableIntrospection)
-    return Schema(
+    schema = Schema(
         query=Query,
         types=[Customer, Wallet, DepositAddress, Deposit, Case, Transfer, Withdrawal, Payout],
         extensions=limits,
         config=StrawberryConfig(disable_field_suggestions=not introspection),
     )
+    guard(schema._schema)
+    return schema

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Depends, Path
 from pydantic import Field
 from starlette.responses import Response
 
-from api.auth import Reader
+from api.auth import Caller, requires
 from api.errors import at
-from api.idempotency import Operate
+from api.idempotency import Command, commands
 from api.paging import next_cursor, page_of, parse_number_cursor, show_cursor
 from api.rest.shapes import (
     COMMAND_PROBLEMS,
@@ -37,6 +37,8 @@ from custody.withdrawals.checks import check_receiver
 from custody.withdrawals.model import NO_MEMO, Memo
 
 router = APIRouter(prefix="/v1/address-book", tags=["address-book"], route_class=StrictRoute)
+Reader = Annotated[Caller, Depends(requires("address_book:read"))]
+Operate = Annotated[Command, Depends(commands("address_book:write"))]
 
 EntryPath = Annotated[str, Path(max_length=40, examples=["abe_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import base64
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 from pydantic import Field
 from starlette.responses import Response
 
-from api.auth import ApprovalReader
-from api.idempotency import Approve
+from api.auth import Caller, requires
+from api.idempotency import Command, commands
 from api.paging import next_cursor, page_of, parse_id_cursor, show_cursor
 from api.rest.shapes import (
     COMMAND_PROBLEMS,
@@ -37,6 +37,9 @@ from custody.withdrawals.model import WithdrawalView
 from custody.withdrawals.transitions import WITHDRAWALS
 
 router = APIRouter(prefix="/v1/approvals", tags=["approvals"], route_class=StrictRoute)
+
+ApprovalReader = Annotated[Caller, Depends(requires("approvals:read"))]
+Approve = Annotated[Command, Depends(commands("approvals:decide"))]
 
 ApprovalPath = Annotated[str, Path(max_length=40, examples=["wdr_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
 _HEX_KEY = r"^(?:[0-9a-f]{2}){32,512}$"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
 from pydantic import Field
 from starlette.responses import Response
 
-from api.auth import Reader
+from api.auth import Caller, requires
 from api.errors import at
-from api.idempotency import Operate
+from api.idempotency import Command, commands
 from api.rest.shapes import COMMAND_PROBLEMS, READ_PROBLEMS, AssetText, In, Out, PageOut
 from api.strict_json import StrictRoute
 from custody.assets import service as assets
@@ -20,6 +22,9 @@ from custody.kernel.assetid import parse_asset_id
 from custody.kernel.ids import derived_uuid
 
 router = APIRouter(prefix="/v1/assets", tags=["assets"], route_class=StrictRoute)
+
+Reader = Annotated[Caller, Depends(requires("assets:read"))]
+Operate = Annotated[Command, Depends(commands("assets:write"))]
 
 
 class AssetIn(In):

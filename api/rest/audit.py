@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from api.auth import Reader
+from api.auth import Caller, requires
 from api.paging import next_cursor, page_of, parse_number_cursor, show_cursor
 from api.rest.shapes import LIMIT_DEFAULT, READ_PROBLEMS, Cursor, Limit, Out, PageOut, show_time
 from api.strict_json import StrictRoute
@@ -15,6 +15,8 @@ from custody.audit import service as audit
 from custody.audit.model import AuditEntry
 
 router = APIRouter(prefix="/v1/audit-events", tags=["audit"], route_class=StrictRoute)
+
+Reader = Annotated[Caller, Depends(requires("audit:read"))]
 
 
 class AuditEventOut(Out):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
 from pydantic import Field
 from starlette.responses import Response
 
-from api.auth import Reader
+from api.auth import Caller, requires
 from api.deps import rails_of
 from api.errors import at
-from api.idempotency import Operate
+from api.idempotency import Command, commands
 from api.rest.shapes import COMMAND_PROBLEMS, READ_PROBLEMS, AssetText, In, Out, PageOut, load_asset
 from api.strict_json import StrictRoute
 from custody.banking import service as banking
@@ -19,6 +21,9 @@ from custody.kernel.errors import InvalidInput
 from custody.kernel.ids import show_id
 
 router = APIRouter(prefix="/v1/bank-accounts", tags=["bank accounts"], route_class=StrictRoute)
+
+Reader = Annotated[Caller, Depends(requires("bank_accounts:read"))]
+Operate = Annotated[Command, Depends(commands("bank_accounts:write"))]
 
 
 class UnknownRail(InvalidInput):

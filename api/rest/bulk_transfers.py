@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from pydantic import Field
 from starlette.responses import Response
 
 from api.deps import poster_of
 from api.errors import at
-from api.idempotency import Write
+from api.idempotency import Command, commands
 from api.rest.shapes import (
     COMMAND_PROBLEMS,
     In,
@@ -33,6 +33,8 @@ from custody.transfers.bulk import BulkAnswer, BulkTransfer
 from custody.transfers.model import RequestTransfer
 
 router = APIRouter(prefix="/v1/transfers", tags=["transfers"], route_class=StrictRoute)
+
+Write = Annotated[Command, Depends(commands("transfers:bulk"))]
 
 TRANSFERS_MAX = 5000
 """In one request. Larger imports are several requests, each with a key of its own."""

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 from pydantic import Field
 from starlette.responses import Response
 
-from api.auth import Reader
+from api.auth import Caller, requires
 from api.errors import at
-from api.idempotency import Operate
+from api.idempotency import Command, commands
 from api.paging import next_cursor, page_of, parse_id_cursor, show_cursor
 from api.rest.shapes import (
     COMMAND_PROBLEMS,
@@ -50,6 +50,10 @@ from custody.returns.service import RequestReturn
 from custody.withdrawals.model import NO_MEMO, Memo
 
 router = APIRouter(prefix="/v1", tags=["cases"], route_class=StrictRoute)
+
+Reader = Annotated[Caller, Depends(requires("cases:read"))]
+Operate = Annotated[Command, Depends(commands("cases:decide"))]
+SetRule = Annotated[Command, Depends(commands("cases:rules"))]
 
 CasePath = Annotated[str, Path(max_length=40, examples=["cas_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
 CaseState = Literal["open", "ignored", "assigned", "returning", "returned", "dismissed", "listed", "orphaned"]
@@ -245,7 +249,7 @@ async def list_rules(caller: Reader) -> PageOut[RuleOut]:
 
 
 @router.post("/deposit-rules", status_code=200, response_model=RuleOut, responses=COMMAND_PROBLEMS)
-async def set_rule(body: RuleIn, command: Operate) -> Response:
+async def set_rule(body: RuleIn, command: SetRule) -> Response:
     """Say what is taken as a deposit of an asset from now on. What is booked already stays as it is."""
     with at("/minimum"):
         minimum = parse_atomic(body.minimum)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from api.auth import Reader
+from api.auth import Caller, requires
 from api.chain_status import ChainStatus, chain_statuses
 from api.rest.shapes import READ_PROBLEMS, Out, PageOut
 from api.strict_json import StrictRoute
 
 router = APIRouter(prefix="/v1/chains", tags=["chains"], route_class=StrictRoute)
+
+Reader = Annotated[Caller, Depends(requires("chains:read"))]
 
 
 class ChainOut(Out):

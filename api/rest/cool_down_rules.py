@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
 from pydantic import Field
 from starlette.responses import Response
 
-from api.auth import Reader
+from api.auth import Caller, requires
 from api.errors import at
-from api.idempotency import Operate
+from api.idempotency import Command, commands
 from api.rest.shapes import (
     COMMAND_PROBLEMS,
     READ_PROBLEMS,
@@ -26,6 +28,8 @@ from custody.withdrawals import cooling
 from custody.withdrawals.cooling_model import ANY, CoolDownRule
 
 router = APIRouter(prefix="/v1/cool-down-rules", tags=["withdrawals"], route_class=StrictRoute)
+Reader = Annotated[Caller, Depends(requires("withdrawals:read"))]
+Operate = Annotated[Command, Depends(commands("cool_down_rules:write"))]
 
 
 class CoolDownRuleIn(In):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Depends, Path
 from pydantic import Field
 from starlette.responses import Response
 
-from api.auth import Reader
-from api.idempotency import Write
+from api.auth import Caller, requires
+from api.idempotency import Command, commands
 from api.paging import next_cursor, page_of, parse_id_cursor, show_cursor
 from api.rest.shapes import COMMAND_PROBLEMS, LIMIT_DEFAULT, READ_PROBLEMS, Cursor, In, Limit, Out, PageOut
 from api.strict_json import StrictRoute
@@ -19,6 +19,9 @@ from custody.wallets import service as wallets
 from custody.wallets.model import Customer
 
 router = APIRouter(prefix="/v1/customers", tags=["customers"], route_class=StrictRoute)
+
+Reader = Annotated[Caller, Depends(requires("customers:read"))]
+Write = Annotated[Command, Depends(commands("customers:write"))]
 
 CustomerPath = Annotated[str, Path(max_length=40, examples=["cus_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from api.auth import Reader
+from api.auth import Caller, requires
 from api.rest.shapes import READ_PROBLEMS, Out
 from api.strict_json import StrictRoute
 from custody.wallets import keys
 
 router = APIRouter(prefix="/v1/deposit-pool", tags=["wallets"], route_class=StrictRoute)
+
+Reader = Annotated[Caller, Depends(requires("vaults:read"))]
 
 
 class DepositPoolOut(Out):

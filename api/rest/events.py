@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
-from api.auth import Reader
+from api.auth import Caller, requires
 from api.errors import at
 from api.paging import next_cursor, page_of, parse_number_cursor, show_cursor
 from api.rest.shapes import LIMIT_DEFAULT, READ_PROBLEMS, Cursor, Limit, Out, PageOut, show_time
@@ -17,6 +17,8 @@ from custody.events.model import Event
 from custody.kernel.ids import show_id
 
 router = APIRouter(prefix="/v1/events", tags=["webhooks"], route_class=StrictRoute)
+
+Reader = Annotated[Caller, Depends(requires("events:read"))]
 
 _SEQUENCE_MAX = 2**63 - 1
 

@@ -6,13 +6,13 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Depends, Path
 from pydantic import Field
 from starlette.responses import Response
 
-from api.auth import Reader
+from api.auth import Caller, requires
 from api.errors import at
-from api.idempotency import Operate
+from api.idempotency import Command, commands
 from api.paging import next_cursor, page_of, parse_id_cursor, show_cursor
 from api.rest.shapes import (
     COMMAND_PROBLEMS,
@@ -44,6 +44,9 @@ from custody.kernel.ids import ExchangeId, WalletId, new_uuid, parse_id, show_id
 from custody.kernel.money import parse_positive
 
 router = APIRouter(prefix="/v1/exchanges", tags=["exchanges"], route_class=StrictRoute)
+
+Reader = Annotated[Caller, Depends(requires("exchanges:read"))]
+Operate = Annotated[Command, Depends(commands("exchanges:write"))]
 
 ExchangePath = Annotated[str, Path(max_length=40, examples=["exc_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Depends, Path
 from pydantic import Field
 from starlette.responses import Response
 
-from api.auth import Reader
-from api.idempotency import Write
+from api.auth import Caller, requires
+from api.idempotency import Command, commands
 from api.paging import next_cursor, page_of, parse_number_cursor, show_cursor
 from api.rest.shapes import (
     COMMAND_PROBLEMS,
@@ -39,6 +39,10 @@ from custody.payouts import service as payouts
 from custody.payouts.model import Payout, RequestPayout
 
 router = APIRouter(prefix="/v1/payouts", tags=["payouts"], route_class=StrictRoute)
+
+Reader = Annotated[Caller, Depends(requires("payouts:read"))]
+Write = Annotated[Command, Depends(commands("payouts:request"))]
+Cancel = Annotated[Command, Depends(commands("payouts:cancel"))]
 
 PayoutPath = Annotated[str, Path(max_length=40, examples=["pay_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
 
@@ -128,7 +132,7 @@ async def get_payout(payout_id: PayoutPath, caller: Reader) -> PayoutOut:
 
 
 @router.post("/{payout_id}/cancel", status_code=200, response_model=PayoutOut, responses=COMMAND_PROBLEMS)
-async def cancel_payout(payout_id: PayoutPath, command: Write, _: Empty | None = None) -> Response:
+async def cancel_payout(payout_id: PayoutPath, command: Cancel, _: Empty | None = None) -> Response:
     """Take a payout back before it was sent to the rail. Its hold is released."""
     wanted = PayoutId(parse_id("pay", payout_id))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from api.auth import Reader
+from api.auth import Caller, requires
 from api.rest.shapes import READ_PROBLEMS, AtomicText, Out, PageOut
 from api.rest.wallets import WalletPath
 from api.strict_json import StrictRoute
@@ -17,6 +17,8 @@ from custody.seals.publication import OwnProof, Published
 from custody.wallets import service as wallets
 
 router = APIRouter(tags=["proofs"], route_class=StrictRoute)
+
+Reader = Annotated[Caller, Depends(requires("proofs:read"))]
 
 
 class LiabilitiesOut(Out):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from api.auth import Reader
+from api.auth import Caller, requires
 from api.paging import next_cursor, page_of, parse_number_cursor, show_cursor
 from api.rest.shapes import (
     LIMIT_DEFAULT,
@@ -26,6 +28,8 @@ from custody.receipts import service as receipts
 from custody.receipts.model import Receipt
 
 router = APIRouter(prefix="/v1/receipts", tags=["receipts"], route_class=StrictRoute)
+
+Reader = Annotated[Caller, Depends(requires("receipts:read"))]
 
 
 class ReceiptOut(Out):

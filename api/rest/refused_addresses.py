@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
 from pydantic import Field
 from starlette.responses import Response
 
-from api.auth import Reader
+from api.auth import Caller, requires
 from api.errors import at
-from api.idempotency import Operate
+from api.idempotency import Command, commands
 from api.paging import next_cursor, page_of, parse_number_cursor, show_cursor
 from api.rest.shapes import (
     COMMAND_PROBLEMS,
@@ -29,6 +31,8 @@ from custody.screening import service as screening
 from custody.screening.model import ListEntry
 
 router = APIRouter(prefix="/v1/refused-addresses", tags=["screening"], route_class=StrictRoute)
+Reader = Annotated[Caller, Depends(requires("screening:read"))]
+Operate = Annotated[Command, Depends(commands("screening:write"))]
 
 
 class RefusalIn(In):

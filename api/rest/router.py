@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from api.rest import (
     address_book,
+    api_keys,
     approvals,
     assets,
     audit,
@@ -14,15 +15,19 @@ from api.rest import (
     cases,
     chains,
     cool_down_rules,
+    customer_tokens,
     customers,
     deposit_pool,
     events,
     exchanges,
+    members,
+    oauth,
     payouts,
     proofs,
     rails,
     receipts,
     refused_addresses,
+    step_up,
     transfers,
     vaults,
     wallets,
@@ -57,5 +62,10 @@ for part in (
     events,
     webhook_endpoints,
     webhook_deliveries,
+    api_keys,
+    members,
+    oauth,
+    step_up,
+    customer_tokens,
 ):
     router.include_router(part.router)

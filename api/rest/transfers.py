@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Depends, Path
 from pydantic import Field
 from starlette.responses import Response
 
-from api.auth import Reader
-from api.idempotency import Write
+from api.auth import Caller, requires
+from api.idempotency import Command, commands
 from api.paging import next_cursor, page_of, parse_id_cursor, show_cursor
 from api.rest.shapes import (
     COMMAND_PROBLEMS,
@@ -38,6 +38,9 @@ from custody.transfers import service as transfers
 from custody.transfers.model import RequestTransfer, WalletTransfer
 
 router = APIRouter(prefix="/v1/transfers", tags=["transfers"], route_class=StrictRoute)
+
+Reader = Annotated[Caller, Depends(requires("transfers:read"))]
+Write = Annotated[Command, Depends(commands("transfers:request"))]
 
 TransferPath = Annotated[str, Path(max_length=40, examples=["trf_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
 

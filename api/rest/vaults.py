@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Depends, Path
 from pydantic import Field
 from starlette.responses import Response
 
-from api.auth import Reader
-from api.idempotency import Operate
+from api.auth import Caller, requires
+from api.idempotency import Command, commands
 from api.rest.shapes import (
     COMMAND_PROBLEMS,
     READ_PROBLEMS,
@@ -36,6 +36,9 @@ from custody.wallets.model import Vault
 from custody.withdrawals import service as withdrawals
 
 router = APIRouter(prefix="/v1/vaults", tags=["vaults"], route_class=StrictRoute)
+
+Reader = Annotated[Caller, Depends(requires("vaults:read"))]
+Operate = Annotated[Command, Depends(commands("vaults:write"))]
 
 VaultPath = Annotated[str, Path(max_length=40, examples=["vlt_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Depends, Path
 from pydantic import Field
 from starlette.responses import Response
 
-from api.auth import Reader
+from api.auth import Caller, requires
 from api.errors import at
-from api.idempotency import Write
+from api.idempotency import Command, commands
 from api.rest.shapes import (
     COMMAND_PROBLEMS,
     READ_PROBLEMS,
@@ -41,6 +41,9 @@ from custody.wallets import service as wallets
 from custody.wallets.model import DepositAddress, Wallet
 
 router = APIRouter(prefix="/v1/wallets", tags=["wallets"], route_class=StrictRoute)
+
+Reader = Annotated[Caller, Depends(requires("wallets:read"))]
+Write = Annotated[Command, Depends(commands("wallets:write"))]
 
 WalletPath = Annotated[str, Path(max_length=40, examples=["wal_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
 

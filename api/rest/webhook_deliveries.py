@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 from pydantic import Field
 from starlette.responses import Response
 
-from api.auth import Reader
+from api.auth import Caller, requires
 from api.errors import at
-from api.idempotency import Operate
+from api.idempotency import Command, commands
 from api.paging import next_cursor, page_of, parse_id_cursor, show_cursor
 from api.rest.shapes import (
     COMMAND_PROBLEMS,
@@ -30,6 +30,9 @@ from custody.webhooks import service as webhooks
 from custody.webhooks.model import Attempt, Delivery
 
 router = APIRouter(prefix="/v1/webhook-deliveries", tags=["webhooks"], route_class=StrictRoute)
+
+Reader = Annotated[Caller, Depends(requires("webhooks:read"))]
+Operate = Annotated[Command, Depends(commands("webhooks:write"))]
 
 DeliveryPath = Annotated[str, Path(max_length=40, examples=["whd_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
 DeliveryState = Literal["waiting", "sending", "delivered", "exhausted", "abandoned"]

@@ -6,13 +6,13 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Depends, Path
 from pydantic import Field
 from starlette.responses import Response
 
-from api.auth import Reader
+from api.auth import Caller, requires
 from api.errors import at
-from api.idempotency import Command, Operate
+from api.idempotency import Command, commands
 from api.paging import next_cursor, page_of, parse_id_cursor, show_cursor
 from api.rest.shapes import (
     COMMAND_PROBLEMS,
@@ -38,6 +38,9 @@ from custody.webhooks.sealed import build_box
 from custody.webhooks.sender import rules_of
 
 router = APIRouter(prefix="/v1/webhook-endpoints", tags=["webhooks"], route_class=StrictRoute)
+
+Reader = Annotated[Caller, Depends(requires("webhooks:read"))]
+Operate = Annotated[Command, Depends(commands("webhooks:write"))]
 
 EndpointPath = Annotated[str, Path(max_length=40, examples=["whe_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
 UrlText = Annotated[

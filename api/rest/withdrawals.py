@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Depends, Path
 from pydantic import Field
 from starlette.responses import Response
 
-from api.auth import Reader
+from api.auth import Caller, requires
 from api.errors import at
-from api.idempotency import Operate, Write
+from api.idempotency import Command, commands
 from api.paging import next_cursor, page_of, parse_id_cursor, show_cursor
 from api.rest.shapes import (
     COMMAND_PROBLEMS,
@@ -52,6 +52,11 @@ from custody.withdrawals.model import NO_MEMO, Attempt, Memo, RequestWithdrawal,
 from custody.withdrawals.transitions import WITHDRAWALS
 
 router = APIRouter(prefix="/v1/withdrawals", tags=["withdrawals"], route_class=StrictRoute)
+
+Reader = Annotated[Caller, Depends(requires("withdrawals:read"))]
+Write = Annotated[Command, Depends(commands("withdrawals:request"))]
+Operate = Annotated[Command, Depends(commands("withdrawals:operate"))]
+Cancel = Annotated[Command, Depends(commands("withdrawals:cancel"))]
 
 WithdrawalPath = Annotated[str, Path(max_length=40, examples=["wdr_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
 
@@ -239,7 +244,7 @@ async def get_withdrawal(withdrawal_id: WithdrawalPath, caller: Reader) -> Withd
     "/{withdrawal_id}/cancel", status_code=200, response_model=WithdrawalOut, responses=COMMAND_PROBLEMS
 )
 async def cancel_withdrawal(
-    withdrawal_id: WithdrawalPath, command: Write, _: Empty | None = None
+    withdrawal_id: WithdrawalPath, command: Cancel, _: Empty | None = None
 ) -> Response:
     """Take a withdrawal back while no key can have been touched. Its hold is released."""
     wanted = WithdrawalId(parse_id("wdr", withdrawal_id))

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from custody.kernel.errors import InvariantViolated
-from custody.kernel.ids import TenantId
+from custody.kernel.ids import CustomerId, TenantId
 
 _T = TypeVar("_T")
 
@@ -24,9 +24,12 @@ _T = TypeVar("_T")
 class ReadSession:
     """One transaction's view of the database."""
 
-    def __init__(self, conn: AsyncConnection, tenant: TenantId | None) -> None:
-        """`tenant` is what row-level security compares with."""
+    def __init__(
+        self, conn: AsyncConnection, tenant: TenantId | None, customer: CustomerId | None = None
+    ) -> None:
+        """`tenant` is what row-level security compares with; with a `customer`, only that customer's rows are seen."""
         self.conn = conn
+        self.customer = customer
         self._tenant = tenant
 
     @property
@@ -42,6 +45,16 @@ class ReadSession:
             text("SELECT set_config('app.tenant', :tenant, true)"), {"tenant": str(tenant)}
         )
         self._tenant = tenant
+
+    async def see_as(self, tenant: TenantId, customer: CustomerId) -> None:
+        """Go on as one customer of a tenant: only its rows are seen from here on, and nothing can be written."""
+        await self.conn.execute(
+            text(
+                "SELECT set_config('app.tenant', :tenant, true), set_config('app.customer', :customer, true)"
+            ),
+            {"tenant": str(tenant), "customer": str(customer)},
+        )
+        self._tenant, self.customer = tenant, customer
 
 
 class UnitOfWork(ReadSession):
@@ -98,13 +111,17 @@ class Database:
             await uow.conclude()
 
     @asynccontextmanager
-    async def read(self, tenant: TenantId | None) -> AsyncIterator[ReadSession]:
-        """A read-only transaction that sees one snapshot throughout."""
+    async def read(
+        self, tenant: TenantId | None, customer: CustomerId | None = None
+    ) -> AsyncIterator[ReadSession]:
+        """A read-only transaction that sees one snapshot throughout; with a `customer`, nothing but that customer's rows."""
         async with self.engine.connect() as plain:
             conn = await plain.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             async with conn.begin():
                 session = ReadSession(conn, tenant)
-                if tenant is not None:
+                if tenant is not None and customer is not None:
+                    await session.see_as(tenant, customer)
+                elif tenant is not None:
                     await session.act_for(tenant)
                 yield session
 

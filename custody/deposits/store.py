@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import Row, Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from custody.db.narrowing import of_customer
 from custody.db.session import ReadSession, UnitOfWork
 from custody.deposits.model import Deposit, FinalHeight, ObservedTransfer
 from custody.deposits.tables import chain_heights, deposits, vault_requests
@@ -201,6 +202,7 @@ async def load_deposits(
     query = select(deposits).where(deposits.c.tenant_id == session.tenant)
     if assets is not None:
         query = query.where(deposits.c.asset.in_([asset.text for asset in assets]))
+    query = of_customer(query, session, deposits.c.wallet_id)
     if wallet_ids is not None:
         query = query.where(deposits.c.wallet_id.in_(wallet_ids))
     if states is not None:

@@ -72,5 +72,9 @@ EVENTS: dict[str, str | None] = {
     "recon.break_found": None,
     "webhook_endpoint.disabled": None,
     "webhook_delivery.exhausted": None,
+    "access.granted": None,
+    "access.rotated": None,
+    "access.changed": None,
+    "access.revoked": None,
 }
 """Event name to the job it wakes, or None."""

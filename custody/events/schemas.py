@@ -177,6 +177,15 @@ OF_OBJECT: Mapping[str, Fields] = {
         "status": {"type": ["integer", "null"]},
         "error": TEXT,
     },
+    "access": {
+        "id": ID,
+        "kind": {"type": "string", "examples": ["api_key", "oauth_client", "member", "passkey"]},
+        "subject": TEXT,
+        "roles": TEXTS,
+        "scopes": TEXTS,
+        "expires_at": {"type": ["string", "null"], "format": "date-time"},
+        "replaces": ID_OR_NULL,
+    },
 }
 """Fields by the object that an event is about."""
 MORE: Mapping[str, Fields] = {

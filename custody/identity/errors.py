@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from custody.kernel.errors import Forbidden, InvalidInput, Unauthenticated
+from custody.kernel.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthenticated, Unavailable
 
 
 class InvalidApiKey(Unauthenticated):
@@ -12,11 +12,39 @@ class InvalidApiKey(Unauthenticated):
     public = "The API key is missing, unknown, expired or revoked."
 
 
+class InvalidToken(Unauthenticated):
+    """The bearer token is a JWT that may not count. `reason` is stable and says nothing that a forger could use."""
+
+    code = "invalid_token"
+    public = "The token is not valid here."
+
+
 class MissingScope(Forbidden):
-    """The key lacks the scope that the operation needs."""
+    """The principal's roles and scopes do not include the permission that the operation needs."""
 
     code = "missing_scope"
-    public = "The API key does not have the scope for this operation."
+    public = "The credential does not have the permission for this operation."
+
+
+class StepUpRequired(Forbidden):
+    """An administrative action by a person who has not confirmed with a passkey just now."""
+
+    code = "step_up_required"
+    public = "Confirm with a passkey first: POST /v1/step-up/options, then POST /v1/step-up."
+
+
+class StepUpRefused(Forbidden):
+    """The passkey's answer does not count."""
+
+    code = "step_up_refused"
+    public = "The passkey's answer was not accepted."
+
+
+class EnrolmentRefused(Forbidden):
+    """A person without a passkey may register the first only with a second factor at the identity provider."""
+
+    code = "enrolment_refused"
+    public = "A first passkey needs a sign-in with a second factor, or an operator's help."
 
 
 class UnknownScope(InvalidInput):
@@ -26,8 +54,106 @@ class UnknownScope(InvalidInput):
     public = "No such scope."
 
 
+class UnknownRole(InvalidInput):
+    """A role was named that does not exist."""
+
+    code = "unknown_role"
+    public = "No such role."
+
+
+class NotGrantable(Forbidden):
+    """Somebody wanted to give more than they have."""
+
+    code = "role_not_grantable"
+    public = "Only what your own roles allow can be given to others."
+
+
 class MalformedSubject(InvalidInput):
     """A key was asked for in a name that audit and intents could not carry."""
 
     code = "malformed_subject"
     public = "A subject is 1 to 64 ASCII letters, digits and ._:@-, and begins with a letter or digit."
+
+
+class MalformedPublicKey(InvalidInput):
+    """A client's key or a passkey is not of a kind and form that we verify."""
+
+    code = "malformed_public_key"
+    public = "The public key is not of a kind that is accepted here."
+
+
+class BadLifetime(InvalidInput):
+    """A lifetime is outside what is allowed."""
+
+    code = "bad_lifetime"
+    public = "The lifetime is outside the allowed range."
+
+
+class UnknownApiKey(NotFound):
+    """No such key of this tenant."""
+
+    code = "unknown_api_key"
+    public = "No such API key."
+
+
+class UnknownClient(NotFound):
+    """No such client of this tenant."""
+
+    code = "unknown_client"
+    public = "No such client."
+
+
+class UnknownPasskey(NotFound):
+    """No such passkey of this person."""
+
+    code = "unknown_passkey"
+    public = "No such passkey."
+
+
+class PasskeyTaken(Conflict):
+    """The credential is registered already."""
+
+    code = "passkey_taken"
+    public = "This passkey is registered already."
+
+
+class UnknownIssuer(NotFound):
+    """No such issuer that this tenant trusts."""
+
+    code = "unknown_issuer"
+    public = "No such identity provider."
+
+
+class IssuerTaken(Conflict):
+    """Two tenants cannot trust one issuer for one audience: a token would name both."""
+
+    code = "issuer_taken"
+    public = "This issuer is trusted for this audience already."
+
+
+class MalformedIssuer(InvalidInput):
+    """An issuer without https, audience or subject claim."""
+
+    code = "malformed_issuer"
+    public = "An identity provider needs https addresses, an audience and the claim that names people."
+
+
+class ClientRefused(Unauthenticated):
+    """A client's signed request for a token does not count. Source: RFC 6749 s.5.2, `invalid_client`."""
+
+    code = "invalid_client"
+    public = "The client's assertion was not accepted."
+
+
+class KeyNotActive(Conflict):
+    """A key that is revoked or expired cannot be rotated."""
+
+    code = "key_not_active"
+    public = "The key is revoked or expired."
+
+
+class IssuerUnreachable(Unavailable):
+    """The identity provider's keys cannot be had now, and the token names one that we do not know."""
+
+    code = "issuer_unreachable"
+    public = "The identity provider's keys cannot be read now."

@@ -1,15 +1,17 @@
-"""Who is asking, and for which tenant."""
+"""Who is asking, and for which tenant: tenants and API keys. Rotation, roles and revocation are in `api_keys`."""
 
 from __future__ import annotations
 
 import re
 import secrets
 from collections.abc import Iterable
+from datetime import datetime
 
 from custody.db.session import Database, ReadSession, UnitOfWork
 from custody.identity import store
-from custody.identity.errors import InvalidApiKey, MalformedSubject, MissingScope, UnknownScope
+from custody.identity.errors import InvalidApiKey, MalformedSubject, MissingScope, UnknownRole, UnknownScope
 from custody.identity.model import SCOPES, IssuedKey, Principal
+from custody.identity.roles import ROLES
 from custody.kernel.ids import PrincipalId, TenantId, new_uuid
 
 _SECRET = re.compile(r"ck_[A-Za-z0-9_-]{43}")
@@ -27,19 +29,35 @@ async def list_tenants(session: ReadSession) -> list[TenantId]:
     return [tenant.id for tenant in await store.load_tenants(session)]
 
 
-async def issue_api_key(uow: UnitOfWork, subject: str, scopes: Iterable[str]) -> IssuedKey:
+async def issue_api_key(
+    uow: UnitOfWork,
+    subject: str,
+    scopes: Iterable[str] = (),
+    *,
+    roles: Iterable[str] = (),
+    expires_at: datetime | None = None,
+    key_id: PrincipalId | None = None,
+    principal_id: PrincipalId | None = None,
+) -> IssuedKey:
     """A new key for a person or machine of the transaction's tenant. Its secret is not kept and cannot be read again.
 
-    Raises UnknownScope, MalformedSubject.
+    Raises UnknownScope, UnknownRole, MalformedSubject.
     """
-    wanted = frozenset(scopes)
+    wanted, given = frozenset(scopes), check_roles(roles)
     unknown = wanted - frozenset(SCOPES)
-    if unknown or not wanted:
+    if unknown or not (wanted or given):
         raise UnknownScope(scopes=",".join(sorted(unknown)))
-    if not _SUBJECT.fullmatch(subject):
-        raise MalformedSubject(subject=subject[:64])
-    issued = IssuedKey(id=PrincipalId(new_uuid()), secret="ck_" + secrets.token_urlsafe(32))
-    await store.insert_key(uow, issued.id, issued.secret, subject, wanted)
+    issued = IssuedKey(id=key_id or PrincipalId(new_uuid()), secret=new_secret("ck_"), expires_at=expires_at)
+    await store.insert_key(
+        uow,
+        issued.id,
+        issued.secret,
+        check_subject(subject),
+        wanted,
+        roles=given,
+        expires_at=expires_at,
+        principal_id=principal_id,
+    )
     return issued
 
 
@@ -54,7 +72,27 @@ async def authenticate(database: Database, secret: str) -> Principal:
     return principal
 
 
-def demand(principal: Principal, scope: str) -> None:
-    """Raises MissingScope unless the principal has the scope."""
-    if scope not in principal.scopes:
-        raise MissingScope(scope=scope)
+def demand(principal: Principal, *any_of: str) -> None:
+    """Raises MissingScope unless the principal has one of these permissions."""
+    if principal.permissions.isdisjoint(any_of):
+        raise MissingScope(permission=" or ".join(any_of))
+
+
+def check_subject(subject: str) -> str:
+    """The subject, if audit and intents can carry it. Raises MalformedSubject."""
+    if not _SUBJECT.fullmatch(subject):
+        raise MalformedSubject(subject=subject[:64])
+    return subject
+
+
+def check_roles(roles: Iterable[str]) -> frozenset[str]:
+    """The roles, if there are such. Raises UnknownRole."""
+    wanted = frozenset(roles)
+    if unknown := wanted - ROLES.keys():
+        raise UnknownRole(roles=",".join(sorted(unknown))[:200])
+    return wanted
+
+
+def new_secret(prefix: str) -> str:
+    """A fresh bearer secret of 256 random bits; the prefix tells its kind, also to whoever scans for leaked ones."""
+    return prefix + secrets.token_urlsafe(32)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row, TextClause, text
 
 from custody.db.session import ReadSession
 from custody.kernel.assetid import parse_asset_id
@@ -24,6 +24,13 @@ _SIDES = """
   JOIN ledger_accounts c ON c.tenant_id = t.tenant_id AND c.id = t.credit_account
   JOIN assets s ON s.number = d.asset_id
 """
+# A customer sees no account of others, not even to name its owner: a function names the sides of its own transfers.
+_ROW_OF_CUSTOMER = """
+SELECT t.id, t.code, t.reference, t.posted, t.booked_at, s.asset, s.debit_kind, s.debit_owner, s.credit_kind, s.credit_owner
+"""
+_SIDES_OF_CUSTOMER = """
+  JOIN LATERAL transfer_sides(t.tenant_id, current_customer(), t.debit_account, t.credit_account) AS s ON true
+"""
 _CHOSEN = "t.tenant_id = :tenant AND t.kind = 'transfer' AND t.code = :code"
 # A transfer's place among all, found by its id; without one, beyond the last place.
 _PLACE = """
@@ -31,28 +38,57 @@ coalesce((SELECT m.batch_id << 20 | m.leaf FROM ledger_commands m WHERE m.tenant
          9223372036854775807)
 """
 _BEFORE = f" AND (t.batch_id, t.leaf) < ({_PLACE} >> 20, CAST({_PLACE} & 1048575 AS integer))"
-_ONE = text(
-    _ROW
-    + " FROM ledger_commands m JOIN ledger_transfers t ON t.tenant_id = m.tenant_id AND t.batch_id = m.batch_id"
-    + " AND t.leaf = m.leaf AND t.booked_at = m.booked_at AND t.id = m.id"
-    + _SIDES
-    + f" WHERE m.tenant_id = :tenant AND m.id = :id AND {_CHOSEN}"
-)
-_PAGE = text(
-    _ROW
-    + " FROM ledger_transfers t"
-    + _SIDES
-    + f" WHERE {_CHOSEN}{_BEFORE} ORDER BY t.batch_id DESC, t.leaf DESC LIMIT :limit"
-)
-_PAGE_OF_OWNER = text(
-    _ROW
-    + " FROM ledger_accounts o, LATERAL ledger_transfers_before("
-    + f"o.tenant_id, o.id, {_PLACE}, 'transfer', :code, CAST(:limit AS integer)) AS e"
-    + " JOIN ledger_transfers t ON t.tenant_id = e.tenant_id AND t.batch_id = e.batch_id AND t.leaf = e.leaf"
-    + " AND t.booked_at = e.booked_at"
-    + _SIDES
-    + " WHERE o.tenant_id = :tenant AND o.kind = 'wallet' AND o.owner = :owner"
-    + " ORDER BY t.batch_id DESC, t.leaf DESC LIMIT :limit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Statements:
+    one: TextClause
+    page: TextClause
+    page_of_owner: TextClause
+
+
+def _statements(row: str, sides: str) -> _Statements:
+    return _Statements(
+        one=text(
+            row
+            + " FROM ledger_commands m JOIN ledger_transfers t ON t.tenant_id = m.tenant_id AND t.batch_id = m.batch_id"
+            + " AND t.leaf = m.leaf AND t.booked_at = m.booked_at AND t.id = m.id"
+            + sides
+            + f" WHERE m.tenant_id = :tenant AND m.id = :id AND {_CHOSEN}"
+        ),
+        page=text(
+            row
+            + " FROM ledger_transfers t"
+            + sides
+            + f" WHERE {_CHOSEN}{_BEFORE} ORDER BY t.batch_id DESC, t.leaf DESC LIMIT :limit"
+        ),
+        page_of_owner=text(
+            row
+            + " FROM ledger_accounts o, LATERAL ledger_transfers_before("
+            + f"o.tenant_id, o.id, {_PLACE}, 'transfer', :code, CAST(:limit AS integer)) AS e"
+            + " JOIN ledger_transfers t ON t.tenant_id = e.tenant_id AND t.batch_id = e.batch_id AND t.leaf = e.leaf"
+            + " AND t.booked_at = e.booked_at"
+            + sides
+            + " WHERE o.tenant_id = :tenant AND o.kind = 'wallet' AND o.owner = :owner"
+            + " ORDER BY t.batch_id DESC, t.leaf DESC LIMIT :limit"
+        ),
+    )
+
+
+_OF_TENANT = _statements(_ROW, _SIDES)
+_OF_CUSTOMER = replace(
+    _statements(_ROW_OF_CUSTOMER, _SIDES_OF_CUSTOMER),
+    # Along its own wallets' histories: among all transfers of the tenant, one customer's are far apart.
+    page=text(
+        _ROW_OF_CUSTOMER  # noqa: S608 - constants of this file
+        + " FROM (SELECT DISTINCT e.tenant_id, e.batch_id, e.leaf, e.booked_at FROM ledger_accounts o, LATERAL"
+        + f" ledger_transfers_before(o.tenant_id, o.id, {_PLACE}, 'transfer', :code, CAST(:limit AS integer)) AS e"
+        + " WHERE o.tenant_id = :tenant AND o.kind = 'wallet' AND o.owner = ANY(own_wallets())) AS e"
+        + " JOIN ledger_transfers t ON t.tenant_id = e.tenant_id AND t.batch_id = e.batch_id AND t.leaf = e.leaf"
+        + " AND t.booked_at = e.booked_at"
+        + _SIDES_OF_CUSTOMER
+        + " ORDER BY t.batch_id DESC, t.leaf DESC LIMIT :limit"
+    ),
 )
 _AMOUNTS = text(
     "SELECT t.id, t.posted, s.id AS asset"
@@ -89,7 +125,9 @@ class BookedTransfer:
 
 async def find_transfer(session: ReadSession, code: TransferCode, transfer_id: UUID) -> BookedTransfer | None:
     """The transfer of this id, if it was booked for this reason."""
-    rows = await session.conn.execute(_ONE, {"tenant": session.tenant, "code": code.value, "id": transfer_id})
+    rows = await session.conn.execute(
+        _of(session).one, {"tenant": session.tenant, "code": code.value, "id": transfer_id}
+    )
     row = rows.one_or_none()
     return None if row is None else _transfer(row)
 
@@ -100,9 +138,9 @@ async def list_transfers(
     """Transfers booked for one reason, newest first, before one of them; of all, or of one wallet on either side."""
     asked = {"tenant": session.tenant, "code": code.value, "before": before, "limit": limit}
     if owner is None:
-        rows = await session.conn.execute(_PAGE, asked)
+        rows = await session.conn.execute(_of(session).page, asked)
     else:
-        rows = await session.conn.execute(_PAGE_OF_OWNER, {**asked, "owner": owner})
+        rows = await session.conn.execute(_of(session).page_of_owner, {**asked, "owner": owner})
     return [_transfer(row) for row in rows]
 
 
@@ -127,6 +165,10 @@ async def balances_of(session: ReadSession, kind: AccountKind, owners: Collectio
         )
         for row in rows
     ]
+
+
+def _of(session: ReadSession) -> _Statements:
+    return _OF_TENANT if session.customer is None else _OF_CUSTOMER
 
 
 def _transfer(row: Row[Any]) -> BookedTransfer:

@@ -32,7 +32,7 @@ async def request(uow: UnitOfWork, principal: Principal, wanted: RequestTransfer
     for each in (wanted.amount, wanted.fee):
         if each is not None and each.atomic <= 0:
             raise AmountNotPositive(amount=str(each.atomic))
-    await wallets.get_wallet(uow, wanted.source_wallet_id)
+    await wallets.get_own_wallet(uow, principal, wanted.source_wallet_id)
     await wallets.get_wallet(uow, wanted.destination_wallet_id)
     outcomes = await ledger.post(
         uow,

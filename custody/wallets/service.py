@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from custody.audit import service as audit
 from custody.db.session import ReadSession, UnitOfWork
+from custody.identity.model import Principal
 from custody.kernel.assetid import ChainId
 from custody.kernel.errors import InvariantViolated
 from custody.kernel.ids import AddressId, CustomerId, VaultId, WalletId
@@ -142,6 +143,17 @@ async def get_wallet(session: ReadSession, wallet_id: WalletId) -> Wallet:
     """A wallet of this tenant. Raises UnknownWallet."""
     found = await store.load_wallet(session, wallet_id)
     if found is None:
+        raise UnknownWallet
+    return found
+
+
+async def get_own_wallet(session: ReadSession, principal: Principal, wallet_id: WalletId) -> Wallet:
+    """A wallet that this principal may spend from: of this tenant, and of the one customer where the principal is one.
+
+    Raises UnknownWallet.
+    """
+    found = await get_wallet(session, wallet_id)
+    if principal.customer is not None and found.customer_id != principal.customer:
         raise UnknownWallet
     return found
 

@@ -35,6 +35,7 @@ from custody.signing import intents
 from custody.signing.decisions import verify_decision
 from custody.signing.intents import Caps, EvmCaps
 from custody.wallets import service as wallets
+from custody.wallets.errors import UnknownWallet
 from custody.wallets.model import Vault
 from custody.withdrawals import attempt_store, clearance, cooling, drafts, store
 from custody.withdrawals.checks import check_amount, check_destination
@@ -121,7 +122,7 @@ async def request(
     await assets.get(uow, command.asset)
     chain = drafts.configured(settings, command.asset)
     if command.wallet_id is not None:
-        await wallets.get_wallet(uow, command.wallet_id)
+        await wallets.get_own_wallet(uow, principal, command.wallet_id)
     vault = await wallets.omnibus(uow, command.asset.chain)
     await _refuse_own_vault(uow, command.asset.chain, destination.account)
     await _demand_listed(uow, command, destination, vault)
@@ -201,12 +202,24 @@ async def cancel(uow: UnitOfWork, principal: Principal, withdrawal_id: Withdrawa
     Raises CancelTooLate, UnknownWithdrawal. Locks the withdrawal.
     """
     withdrawal = await _lock(uow, withdrawal_id)
+    if principal.customer is not None:
+        await _refuse_others(uow, principal, withdrawal)
     if withdrawal.state == WITHDRAWALS.target_of("cancel"):
         return withdrawal
     if withdrawal.state not in WITHDRAWALS.sources("cancel"):
         raise CancelTooLate(state=withdrawal.state)
     await _release(uow, withdrawal)
     return await move(uow, withdrawal, "cancel", actor=principal.subject, reason="cancelled by requester")
+
+
+async def _refuse_others(uow: UnitOfWork, principal: Principal, withdrawal: Withdrawal) -> None:
+    """A customer takes back its own withdrawals only; others look as if they were not there."""
+    if withdrawal.wallet_id is None:
+        raise UnknownWithdrawal
+    try:
+        await wallets.get_own_wallet(uow, principal, withdrawal.wallet_id)
+    except UnknownWallet as error:
+        raise UnknownWithdrawal from error
 
 
 async def expire_due(uow: UnitOfWork, now: datetime, limit: int = 100) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Row, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from custody.db.narrowing import of_customer
 from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.assetid import ChainId, parse_asset_id
 from custody.kernel.errors import IllegalTransition
@@ -101,6 +102,7 @@ async def load_page(
 ) -> list[Withdrawal]:
     """Withdrawals in order of arrival, after one of them, of one wallet or of all, in some states or in any."""
     query = select(withdrawals).where(withdrawals.c.tenant_id == session.tenant)
+    query = of_customer(query, session, withdrawals.c.wallet_id)
     if after is not None:
         place = select(withdrawals.c.sequence).where(
             withdrawals.c.tenant_id == session.tenant, withdrawals.c.id == after

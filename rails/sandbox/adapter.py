@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import ssl
 from collections.abc import Mapping
 from datetime import date
 from typing import Any
@@ -51,13 +52,26 @@ class BadCallbackSecret(ValueError):
 class SandboxRail:
     """Speaks to one sandbox bank over HTTP."""
 
-    def __init__(self, rail_id: str, *, base_url: str, callback_secret: str, timeout_s: float) -> None:
+    def __init__(
+        self,
+        rail_id: str,
+        *,
+        base_url: str,
+        callback_secret: str,
+        timeout_s: float,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         """Raises BadCallbackSecret."""
         self._id = rail_id
         self._webhook = Webhook(_secret_bytes(callback_secret))
         # One limit for the whole call, below; the environment's proxies are none of a bank's business.
         self._timeout_s = timeout_s
-        self._client = httpx.AsyncClient(base_url=base_url, timeout=None, trust_env=False)  # noqa: S113 (limited in _call)
+        self._client = httpx.AsyncClient(
+            base_url=base_url,
+            timeout=None,  # noqa: S113 (limited in _call)
+            trust_env=False,
+            verify=True if tls is None else tls,
+        )
 
     @property
     def id(self) -> str:

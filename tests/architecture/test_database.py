@@ -10,9 +10,12 @@ import pytest
 
 APP = "custody_app"
 CROSSED_BY_A_FUNCTION = {
+    "access_tokens": "find_access_token looks a secret up before the tenant is known",
     "api_keys": "find_api_key looks a secret up before the tenant is known",
     "bank_accounts": "find_bank_account names the tenant of a bank's callback",
     "deposit_keys": "find_vaults names them on chains where they have no vault yet",
+    "identity_issuers": "find_issuer names the tenant that trusts a token's issuer",
+    "oauth_clients": "find_oauth_client looks a client up before the tenant is known",
     "vaults": "find_vaults names the tenants of a block's addresses, list_vaults those of all accounts",
 }
 """Tables whose owner may read across tenants, through one SECURITY DEFINER function each; the application may not."""

@@ -65,6 +65,7 @@ class Tenant:
     vault: str = ""
     """Shown id of the Stellar omnibus vault."""
     bank: str = ""
+    withdrawal: str = ""
 
 
 @dataclass(kw_only=True)

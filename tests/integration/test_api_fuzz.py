@@ -60,7 +60,11 @@ def wild_request(
             request.setdefault("params", {})[each["name"]] = value
     body = operation.get("requestBody")
     if body is not None and chance.random() < 0.95:
-        content = body["content"]["application/json"]["schema"]
+        kind, content = next(iter(body["content"].items()))
+        if kind != "application/json":
+            fields = {name: chance.choice(["", "x", "\x00", "é"]) for name in content["schema"]["properties"]}
+            return {**request, "url": url, "data": fields}
+        content = content["schema"]
         request["content"] = json.dumps(wild_value(chance, api, document, content, "body"))
         request["headers"]["Content-Type"] = "application/json"
     return {**request, "url": url}

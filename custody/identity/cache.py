@@ -1,0 +1,71 @@
+"""Who was asking a moment ago: so that a busy client costs one lookup every few seconds and not one a request.
+
+A revoked key or token goes on counting for at most `TTL_S` in each process, and not at all in the process that revoked it.
+Only what counted is remembered, so that guessing fills nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from custody.identity.model import Principal
+
+TTL_S = 3.0
+"""How long a principal is believed without asking again: what revocation may take."""
+SIZE_MAX = 4096
+"""Principals remembered at once; the oldest goes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    principal: Principal
+    until: float
+
+
+class PrincipalCache:
+    """Principals by what they presented; only its hash is kept."""
+
+    def __init__(self, monotonic: Callable[[], float], ttl_s: float = TTL_S) -> None:
+        """`monotonic` counts seconds."""
+        self._monotonic = monotonic
+        self._ttl_s = ttl_s
+        self._known: dict[bytes, _Known] = {}
+
+    def find(self, credential: str, now: datetime) -> Principal | None:
+        """The principal who presented this a moment ago, if it still counts."""
+        key = _key(credential)
+        known = self._known.get(key)
+        if known is None:
+            return None
+        expires_at = known.principal.expires_at
+        if known.until <= self._monotonic() or (expires_at is not None and expires_at <= now):
+            del self._known[key]
+            return None
+        return known.principal
+
+    def keep(self, credential: str, principal: Principal) -> None:
+        """Remember it for a moment."""
+        while len(self._known) >= SIZE_MAX:
+            del self._known[next(iter(self._known))]
+        self._known[_key(credential)] = _Known(principal, self._monotonic() + self._ttl_s)
+
+    def forget(self, *ids: UUID) -> None:
+        """Let go of principals and credentials of these ids: what was just revoked."""
+        gone = frozenset(ids)
+        self._known = {
+            key: known
+            for key, known in self._known.items()
+            if known.principal.id not in gone and known.principal.credential not in gone
+        }
+
+    def forget_subject(self, subject: str) -> None:
+        """Let go of everybody of this name."""
+        self._known = {k: known for k, known in self._known.items() if known.principal.subject != subject}
+
+
+def _key(credential: str) -> bytes:
+    return hashlib.sha256(credential.encode()).digest()

@@ -1,0 +1,132 @@
+"""Roles and permissions as data: what each role may do, and nothing else anywhere decides it.
+
+A permission is `things:verb`. Roles are given to people and machines; a key's old scopes are roles too. The four words `read`,
+`write`, `approve` and `operate` are permissions as well, for what names no finer one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+_SEE_MONEY = frozenset(
+    {
+        "address_book:read",
+        "approvals:read",
+        "assets:read",
+        "bank_accounts:read",
+        "cases:read",
+        "chains:read",
+        "customers:read",
+        "deposits:read",
+        "events:read",
+        "exchanges:read",
+        "holdings:read",
+        "payouts:read",
+        "proofs:read",
+        "rails:read",
+        "receipts:read",
+        "screening:read",
+        "transfers:read",
+        "vaults:read",
+        "wallets:read",
+        "withdrawals:read",
+        "graphql:query",
+        "read",
+    }
+)
+_SEE_WORKINGS = frozenset({"audit:read", "webhooks:read"})
+_SEE_ACCESS = frozenset({"keys:read", "members:read", "clients:read"})
+_MOVE_MONEY = frozenset(
+    {
+        "customers:write",
+        "wallets:write",
+        "transfers:request",
+        "transfers:bulk",
+        "withdrawals:request",
+        "withdrawals:cancel",
+        "payouts:request",
+        "payouts:cancel",
+        "customer_tokens:issue",
+        "write",
+    }
+)
+_DECIDE = frozenset({"approvals:decide", "approve"})
+_SET_UP = frozenset(
+    {
+        "address_book:write",
+        "assets:write",
+        "bank_accounts:write",
+        "cool_down_rules:write",
+        "exchanges:write",
+        "vaults:write",
+        "withdrawals:operate",
+    }
+)
+_CASES = frozenset({"cases:decide", "cases:rules", "screening:write"})
+_ADMINISTER = frozenset(
+    {"keys:write", "members:write", "clients:write", "webhooks:write", "settings:write", "switches:write"}
+)
+
+UNATTENDED = "admin:unattended"
+"""What a machine needs beside an administrative permission: nobody is there to touch a passkey."""
+
+ADMINISTRATIVE = _ADMINISTER
+"""Permissions whose use asks a person for a passkey, just now, and a machine for `admin:unattended`."""
+
+ROLES: Mapping[str, frozenset[str]] = {
+    "viewer": _SEE_MONEY,
+    "auditor": _SEE_MONEY | _SEE_WORKINGS | _SEE_ACCESS,
+    "operator": _SEE_MONEY | _SEE_WORKINGS | _SET_UP | {"cases:decide", "switches:write", "operate"},
+    "approver": _DECIDE
+    | {
+        "approvals:read",
+        "assets:read",
+        "customers:read",
+        "graphql:query",
+        "wallets:read",
+        "withdrawals:read",
+    },
+    "treasurer": _SEE_MONEY | _MOVE_MONEY | {"exchanges:write"},
+    "compliance": _SEE_MONEY | _CASES | {"audit:read"},
+    "admin": _SEE_MONEY | _SEE_WORKINGS | _SEE_ACCESS | _ADMINISTER,
+    "automation": frozenset({UNATTENDED}),
+}
+"""Role to its permissions. `automation` lets a machine that also is an administrator act without a person."""
+
+SCOPES: Mapping[str, frozenset[str]] = {
+    "read": _SEE_MONEY | _SEE_WORKINGS,
+    "write": _MOVE_MONEY,
+    "approve": _DECIDE | {"approvals:read"},
+    "operate": _SET_UP
+    | _CASES
+    | {"webhooks:write", "switches:write", "settings:write", UNATTENDED, "operate"},
+}
+"""Scopes of API keys that were issued before there were roles, and what each has always allowed."""
+
+CUSTOMER_READS = frozenset(
+    {
+        "assets:read",
+        "customers:read",
+        "deposits:read",
+        "graphql:query",
+        "transfers:read",
+        "wallets:read",
+        "withdrawals:read",
+    }
+)
+"""What every customer's token may see, of its customer alone."""
+CUSTOMER_ACTS = frozenset({"transfers:request", "withdrawals:request", "withdrawals:cancel"})
+"""What a customer's token may do with its own wallets, where the token says so."""
+
+PERMISSIONS: frozenset[str] = frozenset().union(*ROLES.values(), *SCOPES.values())
+"""Every permission there is."""
+
+
+def permissions_of(roles: Iterable[str], scopes: Iterable[str] = ()) -> frozenset[str]:
+    """What these roles and scopes allow together. Words that name none allow nothing."""
+    found: frozenset[str] = frozenset()
+    for role in roles:
+        found |= ROLES.get(role, frozenset())
+    for scope in scopes:
+        found |= SCOPES.get(scope, frozenset())
+    return found

@@ -1,0 +1,229 @@
+"""Every route and every field, tried as everybody: what `tests/golden/access_matrix.txt` is made of and compared with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+import httpx
+from graphql import GraphQLNonNull, GraphQLObjectType, GraphQLSchema, get_named_type
+from graphql.type import GraphQLField, GraphQLInputType, GraphQLInterfaceType
+
+from api.graphql.access import root_permissions
+from tests.integration.api_harness import XLM, Harness
+
+IDS = {
+    "approval_id": "wdr", "case_id": "cas", "customer_id": "cus", "delivery_id": "whd", "endpoint_id": "whe",
+    "exchange_id": "exc", "payout_id": "pay", "transfer_id": "trf", "vault_id": "vlt", "wallet_id": "wal",
+    "withdrawal_id": "wdr", "key_id": "key", "client_id": "cli", "passkey_id": "psk",
+}  # fmt: skip
+"""Path parameter to the prefix of its ids."""
+
+
+_ID_FIELDS = ("to_wallet_id", "wallet_id", "customer_id")
+
+
+async def walk(api: Harness, who: Mapping[str, str | None], document: dict[str, Any]) -> str:
+    """The table: a line per route and field, a column per kind of caller. `y` gets in, `.` does not."""
+    names = list(who)
+    lines = [_line("", names, names, "another tenant's")]
+    for path, methods in sorted(document["paths"].items()):
+        for method, operation in sorted(methods.items()):
+            cells = [await _enters(api, method, path, secret) for secret in who.values()]
+            other = await _other(api, who, method, path, operation, document)
+            lines.append(_line(f"{method.upper()} {path}", names, cells, other))
+    schema: GraphQLSchema = api.asgi.state.graphql._schema
+    for at in sorted(root_permissions(schema)):
+        cells, others = [], set()
+        for secret in who.values():
+            own, other = await _reads(api, schema, at, secret)
+            cells.append(own)
+            if own == "y":
+                others.add(other)
+        lines.append(_line(at, names, cells, "/".join(sorted(others - {""})) or "-"))
+    return "\n".join(lines) + "\n"
+
+
+def _line(what: str, names: list[str], cells: list[str], other: str) -> str:
+    row = " ".join(f"{cell:{len(name)}}" for name, cell in zip(names, cells, strict=True))
+    return f"{what:58}{row}  {other}"
+
+
+async def _enters(api: Harness, method: str, path: str, secret: str | None) -> str:
+    """Whether a call gets beyond the door. It names nothing that exists and says nothing, so that nothing happens."""
+    answer = await _call(api, method, _fill(path, _strange_ids()), secret, None)
+    if answer.status_code >= 500:
+        raise AssertionError(f"{method} {path}: {answer.status_code} {answer.text[:300]}")
+    return "." if answer.status_code in (401, 403) else "y"
+
+
+async def _other(
+    api: Harness,
+    who: Mapping[str, str | None],
+    method: str,
+    path: str,
+    operation: dict[str, Any],
+    document: dict[str, Any],
+) -> str:
+    """How calls end that are right in all, but name another tenant's object: never as if it were one's own."""
+    body = None
+    content = operation.get("requestBody", {}).get("content", {})
+    if "application/json" in content:
+        body = _foreign(api, example(document, content["application/json"]["schema"]))
+    if path.startswith("/v1/rails") or ("{" not in path and not names_objects(body)):
+        return "-"
+    found = set()
+    for name, secret in who.items():
+        answer = await _call(api, method, _fill(path, _other_ids(api)), secret, body)
+        if answer.status_code not in (401, 403):
+            found.add(_outcome(answer, f"{name}: {method} {path}"))
+    return "/".join(sorted(found)) or "nobody"
+
+
+def _outcome(answer: httpx.Response, what: str) -> str:
+    if answer.status_code == 404:
+        return "404"
+    if answer.status_code == 200 and answer.json().get("data") == []:
+        return "empty"
+    return f"{answer.status_code} {answer.json().get('code')} ({what})"
+
+
+async def _reads(api: Harness, schema: GraphQLSchema, at: str, secret: str | None) -> tuple[str, str]:
+    """Whether a root field answers, and what it answers about another tenant's objects."""
+    root, _, name = at.partition(".")
+    kind = schema.get_type(root)
+    assert isinstance(kind, GraphQLObjectType)
+    field = kind.fields[name]
+    shown = []
+    for ids in (_own_ids(api), _other_ids(api)):
+        document = f"{root.lower()} {{ it: {name}{_arguments(field, ids)}{_selection(field)} }}"
+        answer = await _call(api, "post", "/graphql", secret, {"query": document})
+        if answer.status_code in (401, 403):
+            return ".", ""
+        body = answer.json()
+        codes = {error["extensions"]["code"] for error in body.get("errors", ())}
+        if "missing_scope" in codes:
+            return ".", ""
+        if "invalid_query" in codes:
+            raise AssertionError(f"{document}: {body}")
+        shown.append(_what(body, codes))
+    return "y", shown[1] if _arguments(field, {}) or "id" in field.args else ""
+
+
+def _what(body: dict[str, Any], codes: set[str]) -> str:
+    found = (body.get("data") or {}).get("it")
+    if codes:
+        return "/".join(sorted(codes))
+    if found is None:
+        return "null"
+    if found == [] or (isinstance(found, dict) and found.get("edges") == []):
+        return "empty"
+    return "SHOWN"
+
+
+def _arguments(field: GraphQLField, ids: Mapping[str, str]) -> str:
+    given = []
+    for name, argument in field.args.items():
+        kind: GraphQLInputType = argument.type
+        if name in ("id", "walletId", "vaultId"):
+            prefix = "" if name == "id" else name.removesuffix("Id")
+            given.append((name, ids.get(prefix or _id_of(field), "")))
+        elif (isinstance(kind, GraphQLNonNull) and argument.default_value is None) or name == "asset":
+            given.append((name, XLM.text))
+    return f"({', '.join(f'{name}: {json.dumps(value)}' for name, value in given)})" if given else ""
+
+
+def _id_of(field: GraphQLField) -> str:
+    return get_named_type(field.type).name.lower()
+
+
+def _selection(field: GraphQLField) -> str:
+    kind = get_named_type(field.type)
+    if not isinstance(kind, GraphQLObjectType | GraphQLInterfaceType):
+        return ""
+    return " { edges { cursor } }" if kind.name.endswith("Connection") else " { __typename }"
+
+
+async def _call(api: Harness, method: str, path: str, secret: str | None, body: object) -> httpx.Response:
+    headers = {"Idempotency-Key": uuid4().hex}
+    if secret is not None:
+        headers["Authorization"] = f"Bearer {secret}"
+    return await api.http.request(method.upper(), path, headers=headers, json=body)
+
+
+def names_objects(body: object) -> bool:
+    """Whether a body has another object's id in it."""
+    if isinstance(body, list):
+        return any(map(names_objects, body))
+    if not isinstance(body, dict):
+        return False
+    return any(name.endswith(_ID_FIELDS) or names_objects(value) for name, value in body.items())
+
+
+def _foreign(api: Harness, body: Any) -> Any:
+    """The body with every id of a wallet or customer in it replaced by another tenant's."""
+    if isinstance(body, list):
+        return [_foreign(api, each) for each in body]
+    if not isinstance(body, dict):
+        return body
+    known = {"to_wallet_id": api.other.empty_wallet} | _ids_of(api.other)
+    return {
+        name: next(
+            (value for kind, value in known.items() if kind in _ID_FIELDS and name.endswith(kind)), None
+        )
+        or _foreign(api, inner)
+        for name, inner in body.items()
+    }
+
+
+def _fill(path: str, ids: Mapping[str, str]) -> str:
+    for name, value in ids.items():
+        path = path.replace("{" + name + "}", value)
+    return path.replace("{rail}", "sandbox").replace("{subject}", "nobody-here")
+
+
+def _strange_ids() -> dict[str, str]:
+    return {name: f"{prefix}_{uuid4().hex}" for name, prefix in IDS.items()}
+
+
+def _own_ids(api: Harness) -> dict[str, str]:
+    return _ids_of(api.tenant)
+
+
+def _other_ids(api: Harness) -> dict[str, str]:
+    return _strange_ids() | _ids_of(api.other)
+
+
+def _ids_of(tenant: Any) -> dict[str, str]:
+    known = {
+        "customer": tenant.customer, "wallet": tenant.wallet, "vault": tenant.vault, "node": tenant.wallet,
+        "withdrawal": tenant.withdrawal, "payout": f"pay_{uuid4().hex}",
+    }  # fmt: skip
+    return known | {
+        "customer_id": tenant.customer, "wallet_id": tenant.wallet, "vault_id": tenant.vault,
+        "withdrawal_id": tenant.withdrawal, "approval_id": tenant.withdrawal,
+    }  # fmt: skip
+
+
+def example(document: dict[str, Any], schema: dict[str, Any]) -> Any:
+    """A body made of the document's own examples."""
+    if "$ref" in schema:
+        return example(document, document["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
+    if schema.get("examples"):
+        return schema["examples"][0]
+    if "anyOf" in schema:
+        return example(document, schema["anyOf"][0])
+    if "properties" in schema:
+        wanted = schema.get("required", ())
+        return {
+            name: example(document, inner) for name, inner in schema["properties"].items() if name in wanted
+        }
+    if schema.get("type") == "array":
+        return [example(document, schema["items"])]
+    if "enum" in schema:
+        return schema["enum"][0]
+    if "const" in schema:
+        return schema["const"]
+    return {"string": "x", "integer": schema.get("minimum", 1), "boolean": True}.get(str(schema.get("type")))
