@@ -117,7 +117,7 @@ async def insert_restriction(
     uow: UnitOfWork, scope: Scope, object_id: UUID, actor: str, *, enabled: bool, wait_s: int
 ) -> Restriction:
     """Add a row."""
-    rows = await uow.conn.execute(
+    made = await uow.conn.execute(
         insert(restrictions)
         .values(
             tenant_id=uow.tenant,
@@ -127,7 +127,12 @@ async def insert_restriction(
             counts_from=func.clock_timestamp() + timedelta(seconds=wait_s),
             actor=actor,
         )
-        .returning(restrictions)
+        .returning(restrictions.c.sequence)
+    )
+    rows = await uow.conn.execute(
+        select(restrictions).where(
+            restrictions.c.tenant_id == uow.tenant, restrictions.c.sequence == made.scalar_one()
+        )
     )
     return _restriction(rows.one())
 

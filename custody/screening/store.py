@@ -15,10 +15,13 @@ from custody.screening.tables import refused_addresses, screenings
 
 async def insert_entry(uow: UnitOfWork, **values: Any) -> ListEntry:
     """Add a row to the list."""
-    rows = await uow.conn.execute(
-        insert(refused_addresses).values(tenant_id=uow.tenant, **values).returning(refused_addresses)
+    made = await uow.conn.execute(
+        insert(refused_addresses)
+        .values(tenant_id=uow.tenant, **values)
+        .returning(refused_addresses.c.sequence)
     )
-    return _entry(rows.one())
+    (entry,) = await load_entries(uow, made.scalar_one() - 1, 1)
+    return entry
 
 
 async def load_last(session: ReadSession, namespace: str, account: str) -> ListEntry | None:

@@ -17,8 +17,13 @@ from custody.withdrawals.tables import cool_down_rules, withdrawals
 
 async def insert_rule(uow: UnitOfWork, **values: Any) -> CoolDownRule:
     """Add a row."""
+    made = await uow.conn.execute(
+        insert(cool_down_rules).values(tenant_id=uow.tenant, **values).returning(cool_down_rules.c.sequence)
+    )
     rows = await uow.conn.execute(
-        insert(cool_down_rules).values(tenant_id=uow.tenant, **values).returning(cool_down_rules)
+        select(cool_down_rules).where(
+            cool_down_rules.c.tenant_id == uow.tenant, cool_down_rules.c.sequence == made.scalar_one()
+        )
     )
     return _rule(rows.one())
 
