@@ -219,7 +219,7 @@ async def test_the_media_type_follows_the_client(api: Harness) -> None:
 
 
 async def counted(api: Harness, query: str, **variables: object) -> tuple[dict[str, object], int]:
-    """An answer and the number of SQL statements that it took, without the one that knows who asks: that is every few seconds'."""
+    """An answer and how many SQL statements it took, without the one that knows who asks: that is every few seconds'."""
     statements = 0
 
     def count(_: object, __: object, statement: str, *___: object) -> None:
