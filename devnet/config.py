@@ -112,6 +112,7 @@ def write_product_config(places: Places, ends: Endpoints, api_port: int, intent_
         *("", "[redis]", f'url = "{ends.redis_url}"'),
         *("", "[signer]", f'socket = "{ends.signer_socket}"', "timeout_s = 10"),
         *("", "[api]", f'host = "{HOST}"', f"port = {api_port}", "introspection = true"),
+        f'public_url = "http://{HOST}:{api_port}"',
         *("", "[rails.sandbox]", 'kind = "sandbox"', f'base_url = "{ends.bank_url}"'),
         *(f'callback_secret = "{bank_secret}"', "timeout_s = 3"),
         *("", "[webhooks]", f'secret_keys = ["{webhook_key}"]', "allow_http = true"),

@@ -23,7 +23,7 @@ SIZE_MAX = 4096
 @dataclass(frozen=True, slots=True)
 class _Known:
     principal: Principal
-    until: float
+    until_s: float
 
 
 class PrincipalCache:
@@ -42,7 +42,7 @@ class PrincipalCache:
         if known is None:
             return None
         expires_at = known.principal.expires_at
-        if known.until <= self._monotonic() or (expires_at is not None and expires_at <= now):
+        if known.until_s <= self._monotonic() or (expires_at is not None and expires_at <= now):
             del self._known[key]
             return None
         return known.principal

@@ -34,8 +34,8 @@ _log = structlog.get_logger(__name__)
 @dataclass(slots=True)
 class _Set:
     keys: Mapping[str, VerifyingKey] = field(default_factory=dict)
-    fetched: float | None = None
-    tried: float | None = None
+    fetched_at: float | None = None
+    tried_at: float | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -58,7 +58,7 @@ class Keysets:
             async with known.lock:
                 if self._may_fetch(known, kid):
                     await self._fetch(uri, known)
-        if known.fetched is None or self._monotonic() - known.fetched > STALE_S:
+        if known.fetched_at is None or self._monotonic() - known.fetched_at > STALE_S:
             raise IssuerUnreachable
         found = known.keys.get(kid)
         if found is None:
@@ -66,18 +66,18 @@ class Keysets:
         return found
 
     def _is_fresh(self, known: _Set) -> bool:
-        return known.fetched is not None and self._monotonic() - known.fetched < FRESH_S
+        return known.fetched_at is not None and self._monotonic() - known.fetched_at < FRESH_S
 
     def _may_fetch(self, known: _Set, kid: str) -> bool:
         if self._is_fresh(known) and kid in known.keys:
             return False
-        return known.tried is None or self._monotonic() - known.tried >= self._floor_s
+        return known.tried_at is None or self._monotonic() - known.tried_at >= self._floor_s
 
     async def _fetch(self, uri: str, known: _Set) -> None:
-        known.tried = self._monotonic()
+        known.tried_at = self._monotonic()
         try:
             known.keys = _read(await _download(uri))
-            known.fetched = known.tried
+            known.fetched_at = known.tried_at
         except (httpx.HTTPError, ValueError, TimeoutError) as error:
             _log.warning("identity.keys_not_fetched", uri=uri, reason=type(error).__name__)
 

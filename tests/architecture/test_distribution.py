@@ -31,16 +31,22 @@ from tests.fakes.checkpoint_desk import CheckpointDesk
 from tests.fakes.withdrawal_world import ETH, STELLAR, VAULT_ACCOUNT, WALLET, XLM, World
 
 CROSSING = {
+    "find_access_token": "a secret is looked up before its tenant is known",
     "find_api_key": "a secret is looked up before its tenant is known",
     "find_bank_account": "a bank's callback does not know the tenant",
+    "find_issuer": "a token names its issuer before its tenant is known",
+    "find_oauth_client": "a client names itself before its tenant is known",
     "find_vaults": "a block names addresses of any tenant",
     "list_vaults": "a chain is surveyed for all tenants at once",
 }
 """Functions that ask all tenants at once, and why: distributed, each is one question to every shard."""
 CROSSING_KEYS = {
+    "access_tokens": "a secret is one principal's in the whole installation",
     "api_keys": "a secret is one principal's in the whole installation",
     "bank_accounts": "an account at a bank belongs to one tenant",
     "deposit_keys": "an address on all EVM chains belongs to one tenant",
+    "identity_issuers": "an issuer and an audience name one tenant",
+    "oauth_clients": "a client's id names one tenant",
     "vaults": "an account on a chain belongs to one tenant",
 }
 """Tables with a unique key over all tenants, and why: distributed, the key's table stays on the coordinator beside the shards."""

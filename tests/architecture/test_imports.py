@@ -64,14 +64,18 @@ def test_only_the_applications_edges_know_web_frameworks(graph: grimp.ImportGrap
             assert users <= {"api", "devnet"}, framework
 
 
-def test_only_chains_the_screener_and_the_sender_of_webhooks_speak_http_for_the_domain(
+def test_only_chains_webhooks_keysets_and_the_screener_speak_http_for_the_domain(
     graph: grimp.ImportGraph,
 ) -> None:
     users = graph.find_modules_that_directly_import("httpx")
     assert {
         name for name in users if name.startswith("custody.") and not name.startswith("custody.chains.")
-    } == {"custody.screening.provider", "custody.webhooks.sender"}
+    } == {"custody.identity.keysets", "custody.screening.provider", "custody.webhooks.sender"}
 
 
 def is_standard(name: str) -> bool:
     return name.partition(".")[0] in sys.stdlib_module_names
+
+
+def test_one_file_knows_the_library_for_tokens(graph: grimp.ImportGraph) -> None:
+    assert graph.find_modules_that_directly_import("jwt") == {"custody.identity.tokens"}

@@ -219,12 +219,12 @@ async def test_the_media_type_follows_the_client(api: Harness) -> None:
 
 
 async def counted(api: Harness, query: str, **variables: object) -> tuple[dict[str, object], int]:
-    """An answer and the number of SQL statements that it took."""
+    """An answer and how many SQL statements it took, without the one that knows who asks: that is every few seconds'."""
     statements = 0
 
-    def count(*_: object) -> None:
+    def count(_: object, __: object, statement: str, *___: object) -> None:
         nonlocal statements
-        statements += 1
+        statements += "find_api_key" not in statement
 
     engine = api.app.db.engine.sync_engine
     event.listen(engine, "before_cursor_execute", count)
