@@ -42,6 +42,8 @@ EVENTS: dict[str, str | None] = {
     "withdrawal.failed": None,
     "withdrawal.stuck": None,
     "vault.unknown_transaction": None,
+    "sweep_rule.set": None,
+    "vault_target.set": None,
     "holding.break_opened": None,
     "holding.break_closed": None,
     "chain.halted": None,

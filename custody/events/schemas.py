@@ -108,6 +108,23 @@ OF_OBJECT: Mapping[str, Fields] = {
         "reversed_at": {"type": ["string", "null"], "format": "date-time"},
     },
     "withdrawal": _WITHDRAWAL,
+    "sweep_rule": {
+        "asset": ASSET,
+        "threshold": ATOMIC,
+        "dust": ATOMIC,
+        "max_age_s": {"type": ["integer", "null"]},
+        "fee_max": ATOMIC,
+        "fee_share_max_bp": {"type": ["integer", "null"]},
+        "enabled": {"type": "boolean"},
+    },
+    "vault_target": {
+        "purpose": TEXT,
+        "asset": ASSET,
+        "low": ATOMIC,
+        "target": ATOMIC,
+        "high": ATOMIC,
+        "enabled": {"type": "boolean"},
+    },
     "vault": {"chain": TEXT, "tx_hash": TEXT, "height": COUNT, "sequence": COUNT, "fee": ATOMIC},
     "holding": _BREAK,
     "chain": {
