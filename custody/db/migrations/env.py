@@ -31,6 +31,7 @@ TABLE_MODULES = (
     "custody.receipts.tables",
     "custody.recon.tables",
     "custody.seals.tables",
+    "custody.treasury.tables",
     "custody.webhooks.tables",
     "ingestion.tables",
 )
