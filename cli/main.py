@@ -28,6 +28,7 @@ COMMANDS = {
     "recon": "recon",
     "audit": "audit",
     "ledger": "ledger",
+    "treasury": "treasury",
 }
 """Subcommand to the module of `cli` that brings it, in the order of the help text."""
 DEVELOPMENT = frozenset({"up", "demo"})

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from custody.kernel.assetid import AssetId
 from custody.kernel.ids import VaultId
+from custody.wallets.model import Vault
 
 OMNIBUS, DEPOSIT, GAS, WARM, COLD = "omnibus", "deposit", "gas", "warm", "cold"
 """Purposes of vaults, as `custody.wallets.model` has them."""
@@ -92,6 +93,22 @@ class Holding:
     """Why it was refused; empty otherwise."""
     since: datetime
     """Since when there has been something, or since the last sweep was asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How much of an asset one vault has, beside its levels."""
+
+    vault: Vault
+    """Hot, warm, cold, or for gas."""
+    asset: AssetId
+    """What."""
+    posted: int
+    """Atomic units that are booked."""
+    available: int
+    """Of them, what nothing holds."""
+    target: Target | None
+    """Its levels; None where there are none, or they are off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,24 @@ from custody.events import outbox
 from custody.kernel.assetid import AssetId
 from custody.kernel.ids import derived_uuid
 from custody.kernel.money import MAX_ATOMIC
+from custody.ledger import history
+from custody.ledger.model import AccountKind
 from custody.treasury import store
 from custody.treasury.errors import BadSweepRule, BadTarget
-from custody.treasury.model import GAS, LEVELLED, Holding, SweepRule, Target, Total, Verdict
+from custody.treasury.model import (
+    COLD,
+    GAS,
+    LEVELLED,
+    OMNIBUS,
+    WARM,
+    Holding,
+    Standing,
+    SweepRule,
+    Target,
+    Total,
+    Verdict,
+)
+from custody.wallets import service as wallets
 
 _AGE_MAX_S = 10 * 365 * 24 * 3600
 _NONE = UUID(int=0)
@@ -89,6 +104,36 @@ async def set_target(uow: UnitOfWork, actor: str, target: Target) -> Target:
 async def list_targets(session: ReadSession) -> list[Target]:
     """The tenant's levels of vaults."""
     return await store.load_targets(session)
+
+
+async def standings(session: ReadSession) -> list[Standing]:
+    """What lies in each vault that is hot, warm, cold or for gas: every asset that it has, or has levels for."""
+    levels = {(each.purpose, each.asset): each for each in await store.load_targets(session) if each.enabled}
+    found = [
+        vault for vault in await wallets.list_vaults(session) if vault.purpose in (OMNIBUS, WARM, COLD, GAS)
+    ]
+    booked = {
+        (each.key.owner, each.key.asset): each
+        for each in await history.balances_of(session, AccountKind.VAULT, [vault.id for vault in found])
+    }
+    shown = []
+    for vault in found:
+        wanted = {
+            asset for purpose, asset in levels if purpose == vault.purpose and asset.chain == vault.chain
+        }
+        wanted |= {asset for owner, asset in booked if owner == vault.id}
+        for asset in sorted(wanted):
+            balance = booked.get((vault.id, asset))
+            shown.append(
+                Standing(
+                    vault=vault,
+                    asset=asset,
+                    posted=0 if balance is None else balance.posted,
+                    available=0 if balance is None else balance.available,
+                    target=levels.get((vault.purpose, asset)),
+                )
+            )
+    return shown
 
 
 async def totals(session: ReadSession) -> list[Total]:
