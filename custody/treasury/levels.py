@@ -24,7 +24,7 @@ from custody.ledger import service as ledger
 from custody.settings import ChainSettings
 from custody.treasury import store
 from custody.treasury.model import BEYOND, COLD, GAS, OMNIBUS, WARM, Target
-from custody.treasury.plan import Purse, Shift, plan_level
+from custody.treasury.plan import Purse, plan_level
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault
 from custody.withdrawals import refills
@@ -44,8 +44,6 @@ class _Wish:
     vault: Vault
     target: Target
     others: tuple[Vault, ...]
-    opens: bool = False
-    """Whether its Stellar account is not there yet."""
 
 
 async def level(means: Means, keys: KeyMaker, tenant: TenantId, chain: ChainSettings) -> list[WithdrawalId]:
@@ -125,7 +123,6 @@ async def _reserve(
             high=MAX_ATOMIC,
         ),
         others=tuple(oldest[name] for name in names if name in oldest),
-        opens=not exists,
     )
 
 
@@ -136,36 +133,49 @@ async def _tend(
     vault, asset = wish.vault, wish.target.asset
     await uow.lock(f"treasury/{tenant}/{vault.id}/{asset.text}")
     now = means.clock.now()
-    inward = next_number(await refills.list_refills_of(uow, [vault.id], asset), now)
+    others = [each for each in wish.others if await _can_hold(uow, chain, each, asset)]
+    if not others or not await _can_hold(uow, chain, vault, asset):
+        return None
     ids = [each.id for each in wish.others]
+    inward = next_number(await refills.list_refills_of(uow, [vault.id], asset), now)
     outward = next_number(await refills.list_refills_of(uow, ids, asset, vault.id), now)
     purses = [
-        Purse(vault_id=each.id, spendable=await _spendable(uow, means, chain, each, asset))
-        for each in wish.others
+        Purse(vault_id=each.id, spendable=await _spendable(uow, means, chain, each, asset)) for each in others
     ]
     shift = plan_level(wish.target, await _available(uow, vault.id, asset), purses)
     number = None if shift is None else inward if shift.inward else outward
     if shift is None or number is None:
         return None
-    move = _move(wish, shift, number)
+    other = next(each for each in others if each.id == shift.other_id)
+    into = vault if shift.inward else other
+    direction = "in" if shift.inward else "out"
+    move = VaultMove(
+        id=WithdrawalId(derived_uuid("level", direction, vault.id, asset.text, number)),
+        kind="refill",
+        vault=other if shift.inward else vault,
+        into=into,
+        asset=asset,
+        amount=shift.amount,
+        opens=chain.kind == "stellar" and not await _exists(uow, into),
+    )
     made = await withdrawals.request_move(
         uow, worker_principal(tenant), move, settings=means.settings, clock=means.clock
     )
     return made.id
 
 
-def _move(wish: _Wish, shift: Shift, number: int) -> VaultMove:
-    other = next(each for each in wish.others if each.id == shift.other_id)
-    direction = "in" if shift.inward else "out"
-    return VaultMove(
-        id=WithdrawalId(derived_uuid("level", direction, wish.vault.id, wish.target.asset.text, number)),
-        kind="refill",
-        vault=other if shift.inward else wish.vault,
-        into=wish.vault if shift.inward else other,
-        asset=wish.target.asset,
-        amount=shift.amount,
-        opens=wish.opens and shift.inward,
-    )
+async def _exists(session: ReadSession, vault: Vault) -> bool:
+    """Whether a Stellar vault's account is there, by our own ingestion."""
+    found = await holdings.find_account(session, vault.id, vault.account)
+    return found is not None and found[1].exists
+
+
+async def _can_hold(session: ReadSession, chain: ChainSettings, vault: Vault, asset: AssetId) -> bool:
+    """Whether a vault can get this asset at all: on Stellar credit needs a line, seen by our own ingestion."""
+    if chain.kind == "evm" or asset.is_native:
+        return True
+    kept = await holdings.list_holdings(session, [vault.id])
+    return any(each.state.asset == asset and each.state.exists for each in kept)
 
 
 async def _spendable(

@@ -162,7 +162,6 @@ async def _tend_address(
     except CustodyError as error:
         if step is None:
             raise
-        _log.warning("treasury.refused", vault_id=str(vault.id), asset=step.asset.text, reason=str(error))
         await _note_refusal(site, vault, step.asset, error.code, balances, noted)
         return None
 
@@ -310,7 +309,10 @@ async def _note_refusal(
         detail=code,
         since=_since(noted.get(asset), now),
     )
-    if noted.get(asset) != found:
+    before = noted.get(asset)
+    if before is None or (before.verdict, before.detail) != (found.verdict, code):
+        _log.warning("treasury.refused", vault_id=str(vault.id), asset=asset.text, reason=code)
+    if before != found:
         async with site.means.db.unit_of_work(site.tenant) as uow:
             await store.write_holding(uow, found, now)
 

@@ -1,4 +1,4 @@
-"""Acts 1 and 8: the operator says when deposit addresses are swept, and in the end all that is worth it lies in the omnibus vault."""
+"""Acts 1 and 8: when deposit addresses are swept, and that in the end all that is worth it lies in the omnibus vault."""
 
 from __future__ import annotations
 
