@@ -16,12 +16,15 @@ from custody.kernel.assetid import parse_asset_id
 from custody.kernel.ids import TenantId, WithdrawalId, derived_uuid
 from custody.settings import TreasurySettings
 from custody.treasury import execution as treasury
+from custody.treasury import service
+from custody.treasury.model import Target
+from custody.wallets import service as wallets
 from custody.wallets.model import Vault
 from custody.withdrawals import service as withdrawals
 from devnet.stellar.outsider import Outsider
 from devnet.stellar.server import Served, serve_in_thread
 from tests.fakes.withdrawal_world import make_decision
-from tests.integration.channel_stage import CHAIN, Stage, StageClock, make_network, open_stage
+from tests.integration.channel_stage import CHAIN, WALLET, Stage, StageClock, make_network, open_stage
 
 pytestmark = pytest.mark.usefixtures("told_as_promised")
 
@@ -108,6 +111,26 @@ async def test_a_new_vault_is_opened_gets_its_line_and_is_kept_above_its_reserve
         stage.omnibus.id,
         warm.id,
     }
+    await stage.demand_books_equal_chain()
+
+    # What the hot vault has too much of goes to the warm one, now that it has the line.
+    async with stage.db.unit_of_work(stage.tenant) as uow:
+        levels = Target(purpose="omnibus", asset=asset, low=10, target=200, high=300)
+        await service.set_target(uow, "operator", levels)
+        address = (await wallets.list_addresses(uow, WALLET))[0].address
+    stage.outsider.pay(issued.issuer, address, 500, asset=issued.asset)
+    await stage.close()
+    (out,) = [await stage.get(each) for each in await tend(stage)]
+    assert (out.kind, out.into_id, out.amount, out.state) == ("refill", warm.id, 300, "awaiting_approval")
+    await approve(stage, out.id)
+    async with stage.db.read(stage.tenant) as session:
+        found = {
+            each.vault.purpose: each.posted
+            for each in await service.standings(session)
+            if each.asset == asset
+        }
+    assert found == {"omnibus": 200, "warm": 300}
+    assert await tend(stage) == []
     await stage.demand_books_equal_chain()
 
 
