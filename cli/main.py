@@ -31,6 +31,7 @@ COMMANDS = {
     "recon": "recon",
     "audit": "audit",
     "ledger": "ledger",
+    "treasury": "treasury",
 }
 """Subcommand to the module of `cli` that brings it, in the order of the help text."""
 DEVELOPMENT = frozenset({"up", "demo"})

@@ -119,6 +119,17 @@ class DepositPoolSettings(Section):
     """How many at once. An hour's batches must fit into the windows of the rule that lets them be made."""
 
 
+class TreasurySettings(Section):
+    """What the worker sees to by itself. Sweeps and levels are rows of each tenant (docs/treasury.md)."""
+
+    interval_s: float = Field(default=5.0, gt=0)
+    """How often it looks."""
+    trustlines: bool = False
+    """Whether each Stellar vault gets a line for every listed asset of its network. Each line locks a base reserve."""
+    reserve_margin_stroops: int = Field(default=0, ge=0)
+    """How much more than the network's reserve each Stellar vault keeps; 0 for nobody looks."""
+
+
 class Settings(BaseSettings):
     """Everything that a process needs to know."""
 
@@ -140,6 +151,7 @@ class Settings(BaseSettings):
     deposit_pool: DepositPoolSettings = DepositPoolSettings()
     address_book_wait_s: int = Field(default=86_400, ge=0)
     """How long a confirmed entry of the address book, and a restriction that is lifted, waits before it counts."""
+    treasury: TreasurySettings = TreasurySettings()
     intent_valid_s: int = Field(ge=1)
     """How long approvers have from request to signature."""
     sweep_interval_s: float = Field(default=1.0, gt=0)

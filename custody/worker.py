@@ -37,6 +37,7 @@ from custody.returns import service as returns
 from custody.seals import execution as sealing
 from custody.seals.ports import CheckpointSigner
 from custody.settings import load
+from custody.treasury import execution as treasury
 from custody.webhooks import service as webhooks
 from custody.webhooks.loop import Dispatcher
 from custody.webhooks.sealed import build_box
@@ -83,7 +84,7 @@ async def run(
     dispatcher: Dispatcher | None = None,
 ) -> None:
     """Work until told to stop, then finish the rounds that are begun. Without `checkpoints` nothing is sealed, without `keys` no
-    channel is made and no deposit addresses are made ready, without a `dispatcher` no webhook is sent."""
+    channel is made, nothing is swept and no deposit addresses are made ready, without a `dispatcher` no webhook is sent."""
     async with asyncio.TaskGroup() as group:
         group.create_task(_repeat("policy", _POLICY_EVERY_S, stop, lambda: adopt_policy(means)))
         group.create_task(_repeat("sweep", means.settings.sweep_interval_s, stop, lambda: sweep(means)))
@@ -93,6 +94,8 @@ async def run(
             group.create_task(
                 _repeat("channels", _CHANNELS_EVERY_S, stop, lambda: tend_channels(means, keys))
             )
+            interval_s = means.settings.treasury.interval_s
+            group.create_task(_repeat("treasury", interval_s, stop, lambda: tend_treasury(means, keys)))
         if checkpoints is not None:
             group.create_task(_repeat("seal", _SEAL_EVERY_S, stop, lambda: seal_all(means.db, checkpoints)))
         if keys is not None and any(chain.kind == "evm" for chain in means.settings.chains):
@@ -149,6 +152,15 @@ async def tend_channels(means: Means, keys: KeyMaker) -> None:
     for tenant in tenants:
         for refill in await channels.tend(means.db, keys, means.settings, means.clock, tenant):
             _log.info("channels.refill", tenant=tenant, withdrawal_id=str(refill))
+
+
+async def tend_treasury(means: Means, keys: KeyMaker) -> None:
+    """See to sweeps, gas, levels and lines, in every tenant."""
+    async with means.db.read(None) as session:
+        tenants = await list_tenants(session)
+    for tenant in tenants:
+        for request in await treasury.tend(means, keys, tenant):
+            _log.info("treasury.asked", tenant=tenant, withdrawal_id=str(request))
 
 
 async def seal_all(db: Database, signer: CheckpointSigner) -> None:

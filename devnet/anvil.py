@@ -9,6 +9,8 @@ from devnet.processes import ProcessSpec, StackError
 CHAIN_ID = 31337
 MNEMONIC = "test test test test test test test test test test test junk"
 """The development mnemonic that everybody knows: whatever it controls is worthless on purpose."""
+FIRST_TOKEN = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
+"""Where the first contract of the first account lies: an address follows from its maker and the nonce. The demo's token."""
 
 
 def anvil_spec(root: Path, state: Path, port: int, *, block_time_s: int | None = 1) -> ProcessSpec:

@@ -117,6 +117,7 @@ def write_product_config(places: Places, ends: Endpoints, api_port: int, intent_
         *(f'callback_secret = "{bank_secret}"', "timeout_s = 3"),
         *("", "[webhooks]", f'secret_keys = ["{webhook_key}"]', "allow_http = true"),
         'allowed_networks = ["127.0.0.0/8", "::1/128"]',
+        *("", "[treasury]", "interval_s = 1"),
         *("", "[[chains]]", f'id = "{STELLAR_CHAIN}"', 'kind = "stellar"'),
         *(f'rpc_url = "{ends.stellar_rpc_url}"', f'network_passphrase = "{STELLAR_PASSPHRASE}"'),
         *("confirmations = 0", "poll_interval_s = 0.5", "max_fee_stroops = 100000", "audit_ledgers = true"),
@@ -161,7 +162,8 @@ def _approver_key(path: Path) -> str:
 
 
 def policy_document(approvers: dict[str, str], stellar_passphrase: str) -> str:
-    """The signer's policy: two of three people approve every payment within caps that fit test money; machines make keys."""
+    """The signer's policy: two of three people approve every payment within caps that fit test money, all three what leaves a
+    cold vault. Machines make keys, and may sweep inward and send gas to our own addresses."""
     people = [
         {"id": name, "keys": [{"type": "ed25519", "public_key": key}], "groups": ["treasury"]}
         for name, key in approvers.items()
@@ -177,6 +179,13 @@ def policy_document(approvers: dict[str, str], stellar_passphrase: str) -> str:
         "governance": {"approvals": _TWO_OF_THREE, "cool_down_s": 60},
         "deny": [],
         "allow": [
+            *(_cold_rule(chain) for chain in (STELLAR_CHAIN, EVM_CHAIN)),
+            _inward_rule("ether-sweeps", "deposit", "omnibus", "evm_sweep", "native", 10**21),
+            _inward_rule("token-sweeps", "deposit", "omnibus", "evm_erc20_sweep", anvil.FIRST_TOKEN, 10**15),
+            _inward_rule("gas-for-sweeps", "gas", "deposit", "evm_sweep", "native", 10**18),
+            _inward_rule("gas-filling", "omnibus", "gas", "evm_sweep", "native", 10**18),
+            _rule("ether-moves", EVM_CHAIN, "evm_sweep", 10**21, 10**17),
+            _rule("token-moves", EVM_CHAIN, "evm_erc20_sweep", 10**15, 10**17),
             _rule("stellar-payments", STELLAR_CHAIN, "stellar_payment", 10**15, 100_000),
             _rule("stellar-trustlines", STELLAR_CHAIN, "stellar_change_trust", 2**63 - 1, 100_000),
             _rule("stellar-anchors", STELLAR_CHAIN, "stellar_anchor", 0, 100_000),
@@ -213,6 +222,24 @@ def _rule(name: str, chain: str, kind: str, amount_max: int, fee_max: int) -> di
         "approvals": _TWO_OF_THREE,
         "cool_down_s": 0,
     }
+
+
+def _cold_rule(chain: str) -> dict[str, object]:
+    """Whatever leaves a cold vault is asked of all three. Before the rules for everybody: the first that covers decides."""
+    everybody = [{"group": "treasury", "threshold": 3}]
+    return _rule(f"cold-{chain.partition(':')[0]}", chain, "*", 10**21, 10**17) | {
+        "vault": "cold",
+        "approvals": everybody,
+    }
+
+
+def _inward_rule(
+    name: str, vault: str, into: str, kind: str, asset: str, amount_max: int
+) -> dict[str, object]:
+    """Nobody is asked about money that goes from one vault of ours to this other one: the signer looks its key up."""
+    window = {"seconds": 3600, "amount_max": str(amount_max), "count_max": 10_000}
+    inward = {"vault": vault, "asset": asset, "destinations": [f"vault:{into}"], "windows": [window]}
+    return _rule(name, EVM_CHAIN, kind, amount_max, 10**17) | inward | {"approvals": []}
 
 
 def _key_rule(curve: str) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import structlog
 from fastapi import APIRouter, Depends, Path
@@ -47,6 +47,10 @@ class VaultIn(In):
     """On which chain a vault is wanted."""
 
     chain: str = Field(max_length=64, examples=["stellar:devnet", "eip155:31337"])
+    purpose: Literal["omnibus", "warm", "cold"] = Field(
+        default="omnibus",
+        description="`omnibus` is hot: it pays withdrawals. The policy's rules speak of `warm` and `cold` vaults by these names.",
+    )
 
 
 class VaultOut(Out):
@@ -55,7 +59,8 @@ class VaultOut(Out):
     id: str = Field(examples=["vlt_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])
     chain: str = Field(examples=["stellar:devnet"])
     purpose: str = Field(
-        description="`omnibus`; `deposit` for one wallet's own address; `channels` and `fees` help Stellar payments."
+        description="`omnibus`, `warm`, `cold`; `deposit` for one wallet's own address; `channels` and `fees` help Stellar "
+        "payments, `gas` pays for sweeps on EVM."
     )
     wallet_id: str | None
     key_id: str = Field(description="The key's id in the HSM, which it never leaves. Hexadecimal.")
@@ -79,13 +84,18 @@ class MemoRequiredOut(Out):
 
 @router.post("", status_code=201, response_model=VaultOut, responses=COMMAND_PROBLEMS)
 async def create_vault(body: VaultIn, command: Operate) -> Response:
-    """Create an omnibus vault: a key is born in the HSM and its account is known from then on."""
+    """Create a hot, warm or cold vault: a key is born in the HSM and its account is known from then on."""
     chain = parse_chain(command.app.clients, body.chain)
     recorded = await command.recorded()
     if recorded is not None:
         return recorded
     vault = await deposits.create_vault(
-        command.app.db, command.app.signer, command.principal, chain, command.derived_id("vault")
+        command.app.db,
+        command.app.signer,
+        command.principal,
+        chain,
+        command.derived_id("vault"),
+        body.purpose,
     )
 
     async def effect(_: UnitOfWork) -> VaultOut:

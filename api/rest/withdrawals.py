@@ -132,9 +132,9 @@ class WithdrawalOut(Out):
 
     id: str = Field(examples=["wdr_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])
     kind: str = Field(
-        description="`payment`; `return` of a suspended deposit; `refill` of a channel or fee account; `change_trust` for a "
-        "vault's trustline, `memo_required` for its wish for memos; `anchor` for a checkpoint's hash on chain; `fee_bump` for "
-        "a withdrawal that is stuck; `evm_cancel` and `evm_fill` use up a nonce for nothing."
+        description="`payment`; `return` of a suspended deposit; `refill` from one vault to another; `sweep` of a deposit "
+        "address; `change_trust` for a vault's trustline, `memo_required` for its wish for memos; `anchor` for a checkpoint's "
+        "hash on chain; `fee_bump` for a withdrawal that is stuck; `evm_cancel` and `evm_fill` use up a nonce for nothing."
     )
     state: str = Field(description=f"One of {', '.join(WITHDRAWALS.states)}.", examples=["awaiting_approval"])
     wallet_id: str | None

@@ -51,7 +51,8 @@ async def tend(
                 continue
         for purpose, count in ((FEES, int(chain.fee_bump_max_stroops > 0)), (CHANNELS, chain.channels)):
             try:
-                for vault in await _find_or_make(db, keys, tenant, ChainId(chain.id), purpose, count):
+                asker = worker_principal(tenant)
+                for vault in await vaults.find_or_make(db, keys, asker, ChainId(chain.id), purpose, count):
                     refill = await _fill(db, settings, clock, tenant, vault, _full(chain, purpose))
                     asked += [] if refill is None else [refill]
             except CustodyError as error:
@@ -66,20 +67,6 @@ def _full(chain: ChainSettings, purpose: str) -> tuple[int, int]:
     if purpose == FEES:
         return chain.fee_account_balance_stroops, chain.fee_bump_max_stroops
     return chain.channel_balance_stroops, chain.max_fee_stroops
-
-
-async def _find_or_make(
-    db: Database, keys: KeyMaker, tenant: TenantId, chain: ChainId, purpose: str, count: int
-) -> list[Vault]:
-    """The vaults of a purpose, as many as wanted: those that are missing are made. More than wanted stay and are kept filled."""
-    async with db.read(tenant) as session:
-        found = await wallets.list_vaults(session, chain, purpose)
-    for place in range(len(found), count):
-        request_id = derived_uuid("helper_vault", tenant, chain, purpose, place)
-        found.append(
-            await vaults.create_vault(db, keys, worker_principal(tenant), chain, request_id, purpose)
-        )
-    return found
 
 
 async def _fill(

@@ -44,6 +44,18 @@ async def create_vault(
     return await _make_vault(db, signer, principal, chain, purpose, request_id)
 
 
+async def find_or_make(
+    db: Database, signer: KeyMaker, principal: Principal, chain: ChainId, purpose: str, count: int
+) -> list[Vault]:
+    """The vaults of a purpose, as many as wanted: those that are missing are made. More than wanted stay."""
+    async with db.read(principal.tenant) as session:
+        found = await wallets.list_vaults(session, chain, purpose)
+    for place in range(len(found), count):
+        request_id = derived_uuid("helper_vault", principal.tenant, chain, purpose, place)
+        found.append(await create_vault(db, signer, principal, chain, request_id, purpose))
+    return found
+
+
 def parse_address_memo(chain: ChainId, memo_type: str, value: str) -> AddressMemo:
     """A memo that can name a wallet. Raises InvalidAddressMemo, and MemosNotKnown on chains that have none."""
     if addresses.namespace(chain) != addresses.STELLAR:

@@ -50,6 +50,8 @@ EVENTS: dict[str, str | None] = {
     "address_entry.removed": None,
     "address_restriction.set": None,
     "vault.unknown_transaction": None,
+    "sweep_rule.set": None,
+    "vault_target.set": None,
     "holding.break_opened": None,
     "holding.break_closed": None,
     "chain.halted": None,

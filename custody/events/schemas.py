@@ -128,6 +128,23 @@ OF_OBJECT: Mapping[str, Fields] = {
         "counts_from": MOMENT,
         "actor": TEXT,
     },
+    "sweep_rule": {
+        "asset": ASSET,
+        "threshold": ATOMIC,
+        "dust": ATOMIC,
+        "max_age_s": {"type": ["integer", "null"]},
+        "fee_max": ATOMIC,
+        "fee_share_max_bp": {"type": ["integer", "null"]},
+        "enabled": {"type": "boolean"},
+    },
+    "vault_target": {
+        "purpose": TEXT,
+        "asset": ASSET,
+        "low": ATOMIC,
+        "target": ATOMIC,
+        "high": ATOMIC,
+        "enabled": {"type": "boolean"},
+    },
     "vault": {"chain": TEXT, "tx_hash": TEXT, "height": COUNT, "sequence": COUNT, "fee": ATOMIC},
     "holding": _BREAK,
     "chain": {

@@ -34,7 +34,7 @@ _SEE_MONEY = frozenset(
         "read",
     }
 )
-_SEE_WORKINGS = frozenset({"audit:read", "webhooks:read"})
+_SEE_WORKINGS = frozenset({"audit:read", "treasury:read", "webhooks:read"})
 _SEE_ACCESS = frozenset({"keys:read", "members:read", "clients:read"})
 _MOVE_MONEY = frozenset(
     {
@@ -58,6 +58,7 @@ _SET_UP = frozenset(
         "bank_accounts:write",
         "cool_down_rules:write",
         "exchanges:write",
+        "treasury:write",
         "vaults:write",
         "withdrawals:operate",
     }
@@ -86,7 +87,7 @@ ROLES: Mapping[str, frozenset[str]] = {
         "wallets:read",
         "withdrawals:read",
     },
-    "treasurer": _SEE_MONEY | _MOVE_MONEY | {"exchanges:write"},
+    "treasurer": _SEE_MONEY | _MOVE_MONEY | {"exchanges:write", "treasury:read", "treasury:write"},
     "compliance": _SEE_MONEY | _CASES | {"audit:read"},
     "admin": _SEE_MONEY | _SEE_WORKINGS | _SEE_ACCESS | _ADMINISTER,
     "automation": frozenset({UNATTENDED}),

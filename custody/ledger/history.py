@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import Row, TextClause, text
 
 from custody.db.session import ReadSession
-from custody.kernel.assetid import parse_asset_id
+from custody.kernel.assetid import AssetId, parse_asset_id
 from custody.kernel.money import Amount
 from custody.ledger.model import AccountKey, AccountKind, Balance, TransferCode
 
@@ -102,6 +102,12 @@ _BALANCES = text(
     " WHERE tenant_id = :tenant AND kind = :kind AND owner = ANY(CAST(:owners AS uuid[])) ORDER BY owner, asset"
 )
 
+_WITH_MONEY = text(
+    "SELECT kind, owner, asset, posted, pending_in, pending_out, version FROM ledger_balances"
+    " WHERE tenant_id = :tenant AND kind = :kind AND owner > CAST(:after AS uuid)"
+    " AND asset = ANY(CAST(:assets AS text[])) AND (posted <> 0 OR pending_out <> 0) ORDER BY owner, asset LIMIT :limit"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BookedTransfer:
@@ -155,16 +161,26 @@ async def balances_of(session: ReadSession, kind: AccountKind, owners: Collectio
     rows = await session.conn.execute(
         _BALANCES, {"tenant": session.tenant, "kind": kind.value, "owners": list(owners)}
     )
-    return [
-        Balance(
-            key=AccountKey(kind=AccountKind(row.kind), owner=row.owner, asset=parse_asset_id(row.asset)),
-            posted=int(row.posted),
-            pending_in=int(row.pending_in),
-            pending_out=int(row.pending_out),
-            version=row.version,
-        )
-        for row in rows
-    ]
+    return [_balance(row) for row in rows]
+
+
+async def balances_with_money(
+    session: ReadSession, kind: AccountKind, assets: Collection[AssetId], after: UUID, limit: int
+) -> list[Balance]:
+    """Accounts of some assets on which something is booked or held, in the order of their owners, after one of them."""
+    asked = {"tenant": session.tenant, "kind": kind.value, "after": after, "limit": limit}
+    rows = await session.conn.execute(_WITH_MONEY, {**asked, "assets": [each.text for each in assets]})
+    return [_balance(row) for row in rows]
+
+
+def _balance(row: Row[Any]) -> Balance:
+    return Balance(
+        key=AccountKey(kind=AccountKind(row.kind), owner=row.owner, asset=parse_asset_id(row.asset)),
+        posted=int(row.posted),
+        pending_in=int(row.pending_in),
+        pending_out=int(row.pending_out),
+        version=row.version,
+    )
 
 
 def _of(session: ReadSession) -> _Statements:

@@ -103,6 +103,8 @@ def _covers(policy: ApprovalPolicy, scope: Scope, facts: Facts) -> bool:
         for named in policy.address_book
         if any((one.chain, one.address) == (facts.chain, facts.destination) for one in named.entries)
     }
+    if facts.into_vault:
+        listed.add(f"vault:{facts.into_vault}")
     return scope.destinations == (ANY,) or not {facts.destination, *listed}.isdisjoint(scope.destinations)
 
 

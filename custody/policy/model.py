@@ -74,7 +74,8 @@ class Scope:
     asset: str
     """Asset as the intent writes it."""
     destinations: tuple[str, ...]
-    """Addresses that the rule covers, as the intent writes them, or `@name` of a list in the address book."""
+    """Addresses that the rule covers, as the intent writes them, `@name` of a list in the address book, or for a sweep
+    `vault:NAME`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +233,8 @@ class Facts:
     """Who asked; may veto but never approve."""
     policy_version: int
     """Version that the intent names."""
+    into_vault: str = ""
+    """Group of our own keys that a sweep says its destination belongs to; the signer looks it up. Empty for all else."""
 
 
 class Word(StrEnum):

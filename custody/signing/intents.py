@@ -17,10 +17,12 @@ from custody.signing.errors import InvalidIntent
 from signer.protocol import canonical
 from signer.protocol.intent import (
     EvmCancel,
+    EvmErc20Sweep,
     EvmErc20Transfer,
     EvmFill,
     EvmIntent,
     EvmReplace,
+    EvmSweep,
     EvmTransfer,
     Intent,
     MemoType,
@@ -116,16 +118,19 @@ class _Price(TypedDict):
     max_priority_fee_per_gas: int
 
 
-class _Payment(TypedDict):
+class _Paid(TypedDict):
+    destination: str
+    amount: int
+
+
+class _Payment(_Paid):
     """The fields that a Stellar payment has beyond the header, whoever lends the sequence number."""
 
     network_id: str
     max_fee: int
-    destination: str
     memo_type: MemoType
     memo: str
     asset: str
-    amount: int
 
 
 def org_name(tenant: TenantId) -> str:
@@ -143,9 +148,10 @@ def build_payment_intent(
     memo_type: MemoType = "none",
     memo: str = "",
     channel: str = "",
+    into_vault: str = "",
 ) -> bytes:
     """The bytes of one payment, on Stellar in a transaction of `channel` where one is given. Raises InvalidIntent when a value is
-    outside the protocol's range."""
+    outside the protocol's range. On EVM `into_vault` names the vault of ours that the destination is in, if it is."""
     header = _header(source)
     if isinstance(caps, StellarCaps):
         payment: _Payment = {
@@ -162,11 +168,15 @@ def build_payment_intent(
         return _encode(StellarPayment(**header, **payment))
     if memo_type != "none":
         raise InvalidIntent(reason="bad_memo", field="memo")
-    price = _price(caps)
+    price, token = _price(caps), asset.reference.removeprefix(_ERC20)
+    paid: _Paid = {"destination": destination, "amount": amount}
+    if into_vault and asset.is_native:
+        return _encode(EvmSweep(**header, **price, **paid, destination_vault=into_vault))
+    if into_vault:
+        return _encode(EvmErc20Sweep(**header, **price, **paid, token=token, destination_vault=into_vault))
     if asset.is_native:
-        return _encode(EvmTransfer(**header, **price, destination=destination, amount=amount))
-    token = asset.reference.removeprefix(_ERC20)
-    return _encode(EvmErc20Transfer(**header, **price, token=token, destination=destination, amount=amount))
+        return _encode(EvmTransfer(**header, **price, **paid))
+    return _encode(EvmErc20Transfer(**header, **price, **paid, token=token))
 
 
 def build_create_account_intent(source: Source, caps: StellarCaps, *, amount: int, destination: str) -> bytes:
@@ -236,7 +246,7 @@ def build_replacement_intent(
 ) -> bytes:
     """The bytes of the same effect on the same nonce at another price, under the same caps. Raises InvalidIntent."""
     value = _decode(first)
-    if not isinstance(value, EvmTransfer | EvmErc20Transfer):
+    if not isinstance(value, EvmTransfer | EvmSweep | EvmErc20Transfer | EvmErc20Sweep):
         raise InvalidIntent(reason="unknown_kind", field="kind")
     header: _Header = {
         "org": value.org,
@@ -262,7 +272,7 @@ def build_replacement_intent(
             **price,
             replaces=digest(first).hex(),
             replaced_kind=canonical.kind_of(value),
-            asset=value.token if isinstance(value, EvmErc20Transfer) else "native",
+            asset=value.token if isinstance(value, EvmErc20Transfer | EvmErc20Sweep) else "native",
             destination=value.destination,
             amount=value.amount,
         )
@@ -271,7 +281,7 @@ def build_replacement_intent(
 
 def is_replaceable(intent: bytes) -> bool:
     """Whether `build_replacement_intent` makes a replacement of it. Raises InvalidIntent."""
-    return isinstance(_decode(intent), EvmTransfer | EvmErc20Transfer)
+    return isinstance(_decode(intent), EvmTransfer | EvmSweep | EvmErc20Transfer | EvmErc20Sweep)
 
 
 def digest(intent: bytes) -> bytes:
@@ -289,8 +299,7 @@ def show(intent: bytes) -> dict[str, str]:
 
 def facts_of(intent: bytes) -> Facts:
     """What policy judges. Raises InvalidIntent."""
-    value = _decode(intent)
-    match value:
+    match value := _decode(intent):
         case StellarPayment() | StellarChannelPayment():
             asset, destination, amount, fee_max = value.asset, value.destination, value.amount, value.max_fee
         case StellarCreateAccount():
@@ -303,12 +312,12 @@ def facts_of(intent: bytes) -> Facts:
         case EvmCancel() | EvmFill():
             asset, destination, amount = "native", value.source, 0
             fee_max = value.gas_limit * value.max_fee_per_gas
-        case EvmReplace():
-            asset, destination, amount = value.asset, value.destination, value.amount
-            fee_max = value.gas_limit * value.max_fee_per_gas
-        case EvmTransfer() | EvmErc20Transfer():
-            asset = value.token if isinstance(value, EvmErc20Transfer) else "native"
+        case EvmReplace() | EvmTransfer() | EvmSweep():
+            asset = value.asset if isinstance(value, EvmReplace) else "native"
             destination, amount = value.destination, value.amount
+            fee_max = value.gas_limit * value.max_fee_per_gas
+        case EvmErc20Transfer() | EvmErc20Sweep():
+            asset, destination, amount = value.token, value.destination, value.amount
             fee_max = value.gas_limit * value.max_fee_per_gas
         case _:
             raise InvalidIntent(reason="unknown_kind", field="kind")
@@ -324,6 +333,7 @@ def facts_of(intent: bytes) -> Facts:
         fee_max=fee_max,
         initiator=value.initiator,
         policy_version=value.policy_version,
+        into_vault=value.destination_vault if isinstance(value, EvmSweep | EvmErc20Sweep) else "",
     )
 
 
@@ -339,11 +349,10 @@ def price_caps(intent: bytes) -> tuple[int, int]:
 
 def evm_spend(intent: bytes, price: int) -> int:
     """Wei that the sender must hold for this intent at `price` wei per gas: value and all of the gas. Raises InvalidIntent."""
-    value = _decode(intent)
-    match value:
-        case EvmTransfer():
+    match value := _decode(intent):
+        case EvmTransfer() | EvmSweep():
             return value.amount + value.gas_limit * price
-        case EvmErc20Transfer() | EvmCancel() | EvmFill():
+        case EvmErc20Transfer() | EvmErc20Sweep() | EvmCancel() | EvmFill():
             return value.gas_limit * price
         case _:
             raise InvalidIntent(reason="not_evm", field="chain")

@@ -12,9 +12,10 @@ from custody.kernel.ids import AddressId, CustomerId, TenantId, VaultId, WalletI
 CUSTOMER_KINDS = ("customer", "treasury")
 """A customer of the tenant, or the tenant itself: its own money, out of which it pays fees and fills vaults."""
 
-VAULT_PURPOSES = ("omnibus", "deposit", "channels", "fees")
-"""Omnibus vaults hold many wallets' money and pay withdrawals; a deposit vault is one wallet's own address. On Stellar, channels
-lend their sequence numbers to payments of the omnibus vault, and the fee account pays for fee bumps."""
+VAULT_PURPOSES = ("omnibus", "deposit", "channels", "fees", "gas", "warm", "cold")
+"""Omnibus vaults hold many wallets' money and pay withdrawals: they are hot. Warm and cold vaults keep what is not needed soon,
+under quorums of their own. A deposit vault is one wallet's own address. On Stellar, channels lend their sequence numbers to
+payments of the omnibus vault, and the fee account pays for fee bumps; on EVM the gas vault pays for sweeps of tokens."""
 
 MAX_TAG = 2**64 - 1
 """Largest muxed id. Source: SEP-23."""

@@ -190,6 +190,11 @@ async def list_vaults(
     return await store.load_vaults(session, chain, purpose)
 
 
+async def find_vaults_of(session: ReadSession, ids: Collection[VaultId]) -> list[Vault]:
+    """Those of these vaults that are this tenant's: one question for many."""
+    return await store.load_vaults_of_ids(session, ids)
+
+
 async def list_accounts(session: ReadSession, chain: ChainId, limit: int) -> list[str]:
     """The accounts that are the tenant's on a chain, its deposit keys' among them, so many at most."""
     return await store.load_accounts(session, chain, limit)

@@ -196,6 +196,16 @@ async def load_vaults(session: ReadSession, chain: ChainId | None, purpose: str 
     return [vault_of(row) for row in rows]
 
 
+async def load_vaults_of_ids(session: ReadSession, ids: Collection[VaultId]) -> list[Vault]:
+    """Those of these vaults that are this tenant's, oldest first."""
+    rows = await session.conn.execute(
+        select(vaults)
+        .where(vaults.c.tenant_id == session.tenant, vaults.c.id.in_(list(ids)))
+        .order_by(vaults.c.id)
+    )
+    return [vault_of(row) for row in rows]
+
+
 async def find_refs(session: ReadSession, chain: ChainId, accounts: Collection[str]) -> list[VaultRef]:
     """Vaults and deposit keys of any tenant behind these accounts, through a function that answers for exact accounts only."""
     rows = await session.conn.execute(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import Literal
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from custody.db.session import ReadSession, UnitOfWork
@@ -84,9 +85,39 @@ async def find_idlest(session: ReadSession, chain: ChainId) -> VaultId | None:
 
 async def load_refills(session: ReadSession, into_id: VaultId) -> list[tuple[str, bytes, datetime]]:
     """State, intent and last change of what was asked for to fill this vault, oldest first."""
+    return await _load_moves(session, withdrawals.c.into_id == into_id)
+
+
+async def load_refills_of(
+    session: ReadSession, into_ids: Collection[VaultId], asset: AssetId, vault_id: VaultId | None
+) -> list[tuple[str, bytes, datetime]]:
+    """The same of one asset, into some vaults, and out of one of ours where it is named."""
+    from_it = () if vault_id is None else (withdrawals.c.vault_id == vault_id,)
+    return await _load_moves(
+        session,
+        withdrawals.c.kind == "refill",
+        withdrawals.c.into_id.in_(list(into_ids)),
+        withdrawals.c.asset == asset.text,
+        *from_it,
+    )
+
+
+async def load_sweeps(
+    session: ReadSession, vault_id: VaultId, asset: AssetId, kind: Literal["sweep", "change_trust"] = "sweep"
+) -> list[tuple[str, bytes, datetime]]:
+    """The same of the sweeps of a deposit address, or of the lines of a Stellar vault."""
+    return await _load_moves(
+        session,
+        withdrawals.c.kind == kind,
+        withdrawals.c.vault_id == vault_id,
+        withdrawals.c.asset == asset.text,
+    )
+
+
+async def _load_moves(session: ReadSession, *those: ColumnElement[bool]) -> list[tuple[str, bytes, datetime]]:
     rows = await session.conn.execute(
         select(withdrawals.c.state, withdrawals.c.intent, withdrawals.c.changed_at)
-        .where(withdrawals.c.tenant_id == session.tenant, withdrawals.c.into_id == into_id)
+        .where(withdrawals.c.tenant_id == session.tenant, *those)
         .order_by(withdrawals.c.sequence)
     )
     return [(row.state, row.intent, row.changed_at) for row in rows]

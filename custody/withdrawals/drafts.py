@@ -17,7 +17,7 @@ from custody.policy.evaluate import evaluate
 from custody.policy.model import Standing, Verdict
 from custody.settings import ChainSettings, Settings
 from custody.signing import intents
-from custody.signing.intents import Source, StellarCaps
+from custody.signing.intents import EvmCaps, Source, StellarCaps
 from custody.wallets.model import Vault
 from custody.withdrawals import store
 from custody.withdrawals.errors import UnsupportedAsset
@@ -90,6 +90,16 @@ def stellar_caps(chain: ChainSettings) -> StellarCaps:
     if chain.kind != "stellar":
         raise UnsupportedChain(chain=chain.id)
     return StellarCaps(network_passphrase=chain.network_passphrase, max_fee=chain.max_fee_stroops)
+
+
+def evm_caps(chain: ChainSettings, asset: AssetId) -> EvmCaps:
+    """What an EVM intent allows beyond its effect."""
+    return EvmCaps(
+        chain_id=chain.chain_id,
+        gas_limit=chain.gas_limit_native if asset.is_native else chain.gas_limit_erc20,
+        max_fee_per_gas=chain.max_fee_per_gas_wei,
+        max_priority_fee_per_gas=chain.max_priority_fee_per_gas_wei,
+    )
 
 
 def moment(unix_s: int) -> datetime:

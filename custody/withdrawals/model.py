@@ -12,12 +12,14 @@ from custody.kernel.money import Amount
 from custody.ledger.model import Command
 from custody.policy.model import Approver, Decision, Verdict
 from custody.screening.model import Result
+from custody.wallets.model import Vault
 
 MemoType = Literal["none", "id", "text", "hash"]
 Kind = Literal[
     "payment",
     "return",
     "refill",
+    "sweep",
     "change_trust",
     "anchor",
     "memo_required",
@@ -28,7 +30,7 @@ Kind = Literal[
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """All of them."""
-PAYING: tuple[Kind, ...] = ("payment", "return", "refill")
+PAYING: tuple[Kind, ...] = ("payment", "return", "refill", "sweep")
 """Kinds that hold money until it is paid; the others are operations of a vault on itself."""
 OUTSIDE: tuple[Kind, ...] = ("payment", "return")
 """Kinds that pay somebody outside: screened, held to the address book, and cooled down."""
@@ -95,7 +97,8 @@ class Withdrawal:
     id: WithdrawalId
     """Our id, and the intent's request id."""
     kind: Kind
-    """`payment` out of a wallet; `return` out of suspense; `refill` from one vault of ours to another; `change_trust`, `anchor`
+    """`payment` out of a wallet; `return` out of suspense; `refill` from one vault of ours to another; `sweep` of a deposit
+    address to the omnibus vault; `change_trust`, `anchor`
     or `memo_required` by a vault for itself; `fee_bump` by the fee account for another withdrawal; `evm_cancel` and `evm_fill`,
     which use a nonce up for nothing."""
     state: str
@@ -133,7 +136,7 @@ class Withdrawal:
     channel_id: VaultId | None = None
     """Stellar: the channel that lends its sequence number; None where the vault uses its own."""
     into_id: VaultId | None = None
-    """Vault of ours that a refill is for."""
+    """Vault of ours that a refill or a sweep is for."""
     target_id: WithdrawalId | None = None
     """Withdrawal whose nonce an `evm_cancel` takes; none of any other kind."""
     stuck_reason: str = ""
@@ -152,8 +155,30 @@ class Withdrawal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VaultMove:
+    """Money of one vault of ours for another one."""
+
+    id: WithdrawalId
+    """Chosen by who asks; the same id with the same content is the same withdrawal."""
+    kind: Literal["refill", "sweep"]
+    """A sweep empties a deposit address into the omnibus vault; all else is a refill."""
+    vault: Vault
+    """Vault that pays."""
+    into: Vault
+    """Vault that gets it, on the same chain."""
+    asset: AssetId
+    """What moves."""
+    amount: int
+    """Atomic units that arrive; the fee is the paying vault's."""
+    opens: bool = False
+    """Stellar: whether the receiving account is not there yet."""
+    fee_per_gas: int | None = None
+    """EVM: wei per gas that it may cost at most; None for what the chain's settings allow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PastRefill:
-    """What was once asked for to fill a vault of ours."""
+    """What was once asked for to move money from one vault of ours to another."""
 
     is_open: bool
     """Whether it may still arrive."""

@@ -1,11 +1,13 @@
-"""Money of the omnibus vault for another Stellar vault of ours: it opens a channel or the fee account, and fills it up later.
+"""Money of one vault of ours for another: it opens and fills channels and fee accounts, sweeps deposit addresses, pays their gas.
 
-An intent and a posting like any other: the hold is on the omnibus vault's own account, and what arrives is no deposit.
+An intent and a posting like any other: the hold is on the paying vault's own account, and what arrives is no deposit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from datetime import datetime
 
 from custody.assets import service as assets
 from custody.db.session import ReadSession, UnitOfWork
@@ -16,13 +18,14 @@ from custody.kernel.ids import VaultId, WithdrawalId
 from custody.kernel.money import Amount
 from custody.ledger import postings
 from custody.ledger import service as ledger
-from custody.settings import Settings
+from custody.settings import ChainSettings, Settings
 from custody.signing import intents
+from custody.signing.intents import Source
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault
 from custody.withdrawals import channel_store, drafts, store
 from custody.withdrawals.errors import NotRefillable, WithdrawalExistsDifferent
-from custody.withdrawals.model import NO_MEMO, PastRefill, Withdrawal
+from custody.withdrawals.model import NO_MEMO, PastRefill, VaultMove, Withdrawal
 from custody.withdrawals.operations import Operation, new_operation
 from custody.withdrawals.transitions import WITHDRAWALS
 
@@ -46,48 +49,85 @@ async def request_refill(
 ) -> Withdrawal:
     """Write the intent of paying native money into a channel or the fee account; `opens` when its account is not there yet.
 
-    Idempotent by id. Raises NotRefillable, NoOmnibusVault, UnknownAsset, UnsupportedAsset, PolicyUnknown, PolicyDenies,
-    InsufficientFunds, WithdrawalExistsDifferent. Locks the ledger accounts of both vaults.
+    Raises NotRefillable, NoOmnibusVault, and what `request_move` raises.
     """
-    await uow.lock(f"withdrawal/{uow.tenant}/{withdrawal_id}")
-    earlier = await store.load_withdrawal(uow, withdrawal_id)
-    if earlier is not None:
-        if (earlier.kind, earlier.into_id, earlier.amount) != ("refill", into.id, amount):
-            raise WithdrawalExistsDifferent(id=str(withdrawal_id))
-        return earlier
     if into.purpose not in (CHANNELS, FEES):
         raise NotRefillable(purpose=into.purpose)
-    asset = native(into.chain)
-    caps = drafts.stellar_caps(drafts.configured(settings, asset))
-    await assets.get(uow, asset)
-    vault = await wallets.omnibus(uow, into.chain)
-    source = await drafts.source(uow, principal, withdrawal_id, vault, settings, clock)
-    if opens:
-        intent = intents.build_create_account_intent(source, caps, amount=amount, destination=into.account)
-    else:
-        intent = intents.build_payment_intent(
-            source, caps, asset=asset, amount=amount, destination=into.account
-        )
-    verdict = await drafts.allowed(uow, intent)
+    move = VaultMove(
+        id=withdrawal_id,
+        kind="refill",
+        vault=await wallets.omnibus(uow, into.chain),
+        into=into,
+        asset=native(into.chain),
+        amount=amount,
+        opens=opens,
+    )
+    return await request_move(uow, principal, move, settings=settings, clock=clock)
+
+
+async def request_move(
+    uow: UnitOfWork, principal: Principal, move: VaultMove, *, settings: Settings, clock: Clock
+) -> Withdrawal:
+    """Write the intent of moving money from one vault of ours to another, under the same policy as a payment.
+
+    On EVM it is a sweep to the signer, whoever the vaults are: it looks the receiving key up by itself. Idempotent by id. Raises
+    UnknownAsset, UnsupportedAsset, PolicyUnknown, PolicyDenies, InsufficientFunds, WithdrawalExistsDifferent. Locks the ledger
+    accounts of both vaults.
+    """
+    await uow.lock(f"withdrawal/{uow.tenant}/{move.id}")
+    earlier = await store.load_withdrawal(uow, move.id)
+    if earlier is not None:
+        kept = (earlier.kind, earlier.vault_id, earlier.into_id, earlier.asset, earlier.amount)
+        if kept != (move.kind, move.vault.id, move.into.id, move.asset, move.amount):
+            raise WithdrawalExistsDifferent(id=str(move.id))
+        return earlier
+    chain = drafts.configured(settings, move.asset)
+    await assets.get(uow, move.asset)
+    source = await drafts.source(uow, principal, move.id, move.vault, settings, clock)
+    operation = Operation(
+        kind=move.kind,
+        asset=move.asset,
+        destination=move.into.account,
+        memo=NO_MEMO,
+        intent=_build_intent(move, chain, source),
+        amount=move.amount,
+        into_id=move.into.id,
+    )
+    verdict = await drafts.allowed(uow, operation.intent)
     await ledger.post(
         uow,
         *postings.refill_held(
-            withdrawal_id=withdrawal_id,
-            vault_id=vault.id,
-            into_vault_id=into.id,
-            amount=Amount(asset, amount),
+            withdrawal_id=move.id,
+            vault_id=move.vault.id,
+            into_vault_id=move.into.id,
+            amount=Amount(move.asset, move.amount),
         ),
     )
-    operation = Operation(
-        kind="refill",
-        asset=asset,
-        destination=into.account,
-        memo=NO_MEMO,
-        intent=intent,
-        amount=amount,
-        into_id=into.id,
+    return await drafts.begin(uow, new_operation(principal, source, move.vault, operation, clock), verdict)
+
+
+def _build_intent(move: VaultMove, chain: ChainSettings, source: Source) -> bytes:
+    if chain.kind == "evm":
+        caps = drafts.evm_caps(chain, move.asset)
+        if move.fee_per_gas is not None:
+            tip = min(caps.max_priority_fee_per_gas, move.fee_per_gas)
+            caps = replace(caps, max_fee_per_gas=move.fee_per_gas, max_priority_fee_per_gas=tip)
+        return intents.build_payment_intent(
+            source,
+            caps,
+            asset=move.asset,
+            amount=move.amount,
+            destination=move.into.account,
+            into_vault=move.into.purpose,
+        )
+    caps_stellar = drafts.stellar_caps(chain)
+    if move.opens:
+        return intents.build_create_account_intent(
+            source, caps_stellar, amount=move.amount, destination=move.into.account
+        )
+    return intents.build_payment_intent(
+        source, caps_stellar, asset=move.asset, amount=move.amount, destination=move.into.account
     )
-    return await drafts.begin(uow, new_operation(principal, source, vault, operation, clock), verdict)
 
 
 async def find_refills(
@@ -99,6 +139,27 @@ async def find_refills(
 
 async def list_refills(session: ReadSession, into_id: VaultId) -> list[PastRefill]:
     """What was asked for to fill this vault, oldest first."""
+    return _past(await channel_store.load_refills(session, into_id))
+
+
+async def list_refills_of(
+    session: ReadSession, into_ids: Collection[VaultId], asset: AssetId, vault_id: VaultId | None = None
+) -> list[PastRefill]:
+    """What was asked for to bring an asset into any of these vaults, oldest first; only out of one vault where it is named."""
+    return _past(await channel_store.load_refills_of(session, into_ids, asset, vault_id))
+
+
+async def list_sweeps(session: ReadSession, vault_id: VaultId, asset: AssetId) -> list[PastRefill]:
+    """The sweeps that were asked for of a deposit address, oldest first."""
+    return _past(await channel_store.load_sweeps(session, vault_id, asset))
+
+
+async def list_lines(session: ReadSession, vault_id: VaultId, asset: AssetId) -> list[PastRefill]:
+    """The trustlines that were asked for of a Stellar vault, by whomever, oldest first."""
+    return _past(await channel_store.load_sweeps(session, vault_id, asset, "change_trust"))
+
+
+def _past(rows: Iterable[tuple[str, bytes, datetime]]) -> list[PastRefill]:
     return [
         PastRefill(
             is_open=state not in WITHDRAWALS.terminal,
@@ -106,7 +167,7 @@ async def list_refills(session: ReadSession, into_id: VaultId) -> list[PastRefil
             opens=_kind(intent) == _OPENS,
             changed_at=changed_at,
         )
-        for state, intent, changed_at in await channel_store.load_refills(session, into_id)
+        for state, intent, changed_at in rows
     ]
 
 

@@ -33,7 +33,7 @@ from custody.screening import service as screening
 from custody.settings import ChainSettings, Settings
 from custody.signing import intents
 from custody.signing.decisions import verify_decision
-from custody.signing.intents import Caps, EvmCaps
+from custody.signing.intents import Caps
 from custody.wallets import service as wallets
 from custody.wallets.errors import UnknownWallet
 from custody.wallets.model import Vault
@@ -57,7 +57,7 @@ from custody.withdrawals.moves import move, snapshot
 from custody.withdrawals.nonce_operations import request_cancel, request_fill
 from custody.withdrawals.operations import request_anchor, request_memo_required, request_trustline
 from custody.withdrawals.payments import draft_payment
-from custody.withdrawals.refills import find_refills, request_refill
+from custody.withdrawals.refills import find_refills, request_move, request_refill
 from custody.withdrawals.settlement import (
     concede,
     end,
@@ -88,6 +88,7 @@ __all__ = [
     "request_cancel",
     "request_fill",
     "request_memo_required",
+    "request_move",
     "request_refill",
     "request_trustline",
     "view",
@@ -319,12 +320,7 @@ async def _demand_listed(
 def _caps(chain: ChainSettings, asset: AssetId) -> Caps:
     if chain.kind == "stellar":
         return drafts.stellar_caps(chain)
-    return EvmCaps(
-        chain_id=chain.chain_id,
-        gas_limit=chain.gas_limit_native if asset.is_native else chain.gas_limit_erc20,
-        max_fee_per_gas=chain.max_fee_per_gas_wei,
-        max_priority_fee_per_gas=chain.max_priority_fee_per_gas_wei,
-    )
+    return drafts.evm_caps(chain, asset)
 
 
 async def _announce_decision(

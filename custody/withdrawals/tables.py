@@ -55,7 +55,7 @@ withdrawals = Table(
     uuid_column("vault_id"),
     # Stellar: channel that lends its sequence number; none where the vault uses its own.
     uuid_column("channel_id", nullable=True),
-    # Vault of ours that a refill is for.
+    # Vault of ours that a refill or a sweep is for.
     uuid_column("into_id", nullable=True),
     text_column("chain"),
     text_column("asset"),
@@ -91,12 +91,12 @@ withdrawals = Table(
     UniqueConstraint("tenant_id", "digest"),
     CheckConstraint(
         "(kind = 'payment' AND wallet_id IS NOT NULL AND amount > 0)"
-        " OR (kind IN ('return', 'refill') AND wallet_id IS NULL AND amount > 0)"
+        " OR (kind IN ('return', 'refill', 'sweep') AND wallet_id IS NULL AND amount > 0)"
         " OR (kind IN ('change_trust', 'anchor', 'memo_required', 'fee_bump', 'evm_cancel', 'evm_fill')"
         " AND wallet_id IS NULL AND amount = 0)",
         name="kind_shape",
     ),
-    CheckConstraint("(kind = 'refill') = (into_id IS NOT NULL)", name="refill_into_vault"),
+    CheckConstraint("(kind IN ('refill', 'sweep')) = (into_id IS NOT NULL)", name="refill_into_vault"),
     CheckConstraint("channel_id IS NULL OR kind IN ('payment', 'return')", name="channel_pays"),
     CheckConstraint("(kind = 'evm_cancel') = (target_id IS NOT NULL)", name="cancel_has_target"),
     CheckConstraint("(stuck_since IS NULL) = (stuck_reason = '')", name="stuck_with_reason"),
@@ -146,6 +146,24 @@ Index(
     withdrawals.c.into_id,
     withdrawals.c.sequence,
     postgresql_where=withdrawals.c.into_id.is_not(None),
+)
+Index(
+    "uq_withdrawals_move",
+    withdrawals.c.tenant_id,
+    withdrawals.c.into_id,
+    withdrawals.c.vault_id,
+    withdrawals.c.asset,
+    unique=True,
+    postgresql_where=withdrawals.c.into_id.is_not(None)
+    & withdrawals.c.state.not_in(("settled", "rejected", "expired", "cancelled", "blocked", "failed")),
+)
+Index(
+    "ix_withdrawals_swept",
+    withdrawals.c.tenant_id,
+    withdrawals.c.vault_id,
+    withdrawals.c.asset,
+    withdrawals.c.sequence,
+    postgresql_where=withdrawals.c.kind.in_(("sweep", "change_trust")),
 )
 Index(
     "ix_withdrawals_bump",

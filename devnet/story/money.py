@@ -20,10 +20,10 @@ EXPIRES_IN_S = 12
 
 
 async def deposit(cast: Cast, outside: Outside) -> None:
-    """Strangers pay Ann: XLM and USDC to her muxed address, USDC to the account with her memo, ether and a token to her own."""
+    """Strangers pay Ann: XLM and USDC to her muxed address, USDC to the account with her memo, ether and a token to her own;
+    Bob the token."""
     muxed = cast.names[f"ann {STELLAR_CHAIN}"]
     account, memo = cast.names[f"account {STELLAR_CHAIN}"], cast.names[f"ann {STELLAR_CHAIN} memo"]
-    own = cast.names[f"ann {EVM_CHAIN}"]
     await asyncio.gather(
         outside.pay_stellar(
             [
@@ -32,12 +32,19 @@ async def deposit(cast: Cast, outside: Outside) -> None:
                 StellarPayment(destination=account, code="USDC", amount=50 * USDC, memo=memo),
             ]
         ),
-        outside.pay_evm(own, wei=2 * ETH, tokens=1000 * TUSD),
+        pay_on_evm(cast, outside),
     )
     await holds(cast, "ann", "XLM", 500 * XLM)
     await holds(cast, "ann", "USDC", 250 * USDC)
     await holds(cast, "ann", "ETH", 2 * ETH)
     await holds(cast, "ann", "TUSD", 1000 * TUSD)
+    await holds(cast, "bob", "TUSD", 50 * TUSD)
+
+
+async def pay_on_evm(cast: Cast, outside: Outside) -> None:
+    """Ann gets ether and tokens, Bob tokens only: the gas to sweep them has to be sent to his address."""
+    await outside.pay_evm(cast.names[f"ann {EVM_CHAIN}"], wei=2 * ETH, tokens=1000 * TUSD)
+    await outside.pay_evm(cast.names[f"bob {EVM_CHAIN}"], wei=0, tokens=50 * TUSD)
 
 
 async def move(cast: Cast) -> None:

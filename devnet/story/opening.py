@@ -8,6 +8,7 @@ from devnet.config import EVM_CHAIN, STELLAR_CHAIN
 from devnet.story.cast import Cast
 from devnet.story.client import Json, until
 from devnet.story.outside import Outside
+from devnet.story.treasury import set_rules
 
 BALANCES = """
 query ($id: ID!) { wallet(id: $id) { balances { asset { id } posted available } } }
@@ -15,7 +16,8 @@ query ($id: ID!) { wallet(id: $id) { balances { asset { id } posted available } 
 
 
 async def open_shop(cast: Cast, outside: Outside) -> None:
-    """List the assets, let the omnibus keys be born in the HSM, and register three customers with wallets and addresses."""
+    """List the assets, let the omnibus keys be born in the HSM, and register three customers with wallets and addresses; say
+    when these are swept."""
     for asset, code, decimals in (
         (f"{STELLAR_CHAIN}/native", "XLM", 7),
         (f"{STELLAR_CHAIN}/USDC:{outside.issuer}", "USDC", 7),
@@ -32,6 +34,7 @@ async def open_shop(cast: Cast, outside: Outside) -> None:
         cast.names[f"account {chain}"] = vault["account"]
     for name, kind in (("treasury", "treasury"), ("ann", "customer"), ("bob", "customer")):
         await open_wallet(cast, name, kind)
+    await set_rules(cast)
 
 
 async def open_wallet(cast: Cast, name: str, kind: str) -> None:

@@ -86,7 +86,8 @@ class Outside:
 
     async def pay_evm(self, to: str, *, wei: int, tokens: int) -> None:
         """Pay ether and tokens to one address, one after the other."""
-        await self.evm.send_ether(to, wei)
+        if wei:
+            await self.evm.send_ether(to, wei)
         await self.evm.send_tokens(self.token, to, tokens)
 
     async def pay_euros(self, iban: str, cents: int, remittance: str) -> None:

@@ -15,6 +15,7 @@ from devnet.story.fiat import pay_in_and_out
 from devnet.story.money import ETH, TUSD, USDC, XLM, deposit, move, withdraw
 from devnet.story.opening import fill_treasury, open_shop, posted_balances, trust_usdc
 from devnet.story.outside import Outside, open_outside
+from devnet.story.treasury import wait_for_sweeps
 
 Act = Callable[[Cast, Outside], Awaitable[None]]
 
@@ -27,6 +28,10 @@ async def _trust(cast: Cast, _: Outside) -> None:
     await trust_usdc(cast)
 
 
+async def _sweep(cast: Cast, _: Outside) -> None:
+    await wait_for_sweeps(cast)
+
+
 ACTS: tuple[tuple[str, Act], ...] = (
     ("tenant, keys, customers, wallets and addresses; keys are born in the HSM", open_shop),
     ("the treasury fills its vaults on both chains", fill_treasury),
@@ -35,13 +40,14 @@ ACTS: tuple[tuple[str, Act], ...] = (
     ("Ann pays Bob inside the books", _move),
     ("withdrawals: two are paid, one is vetoed, one expires", withdraw),
     ("euros arrive, one payout is paid, one comes back", pay_in_and_out),
+    ("deposit addresses were swept meanwhile, one with gas that was sent there", _sweep),
 )
 """What people of the demo do, in order. Each act can be played again after any crash of the product."""
 
 
 FINAL = {
     "ann": {"XLM": 440 * XLM, "USDC": 125 * USDC, "ETH": 3 * ETH // 2, "TUSD": 1000 * TUSD, "EUR": 17950},
-    "bob": {"XLM": 60 * XLM, "USDC": 25 * USDC},
+    "bob": {"XLM": 60 * XLM, "USDC": 25 * USDC, "TUSD": 50 * TUSD},
 }
 """What the customers own at the end, in atomic units, whatever happened to any process on the way."""
 

@@ -109,6 +109,15 @@ def test_standing(facts: Facts, decisions: list[Decision], standing: Standing, r
 
 
 @pytest.mark.parametrize(
+    ("into", "rule"), [("omnibus", "inward"), ("deposit", "small"), ("", "small"), ("omnibu", "small")]
+)
+def test_a_rule_for_one_vault_of_ours_covers_sweeps_into_it_and_nothing_else(into: str, rule: str):
+    scope = replace(ANYTHING, id="inward", destinations=("vault:omnibus",))
+    policy = replace(POLICY, allow=(replace(SMALL, scope=scope, approvals=()), SMALL))
+    assert evaluate(policy, replace(FACTS, into_vault=into), ()).rule == rule
+
+
+@pytest.mark.parametrize(
     ("policy", "facts", "reason"),
     [
         (POLICY, replace(FACTS, amount=101), "over_amount_cap"),

@@ -7,7 +7,7 @@ import pytest
 
 from custody.signing import intents
 from custody.signing.errors import InvalidIntent
-from signer.effects import amount_of, asset_of, destination_of, fee_cap_of
+from signer.effects import amount_of, asset_of, destination_of, fee_cap_of, own_vault_of
 from signer.protocol import canonical
 from signer.protocol.intent import MessageIntent
 
@@ -25,6 +25,8 @@ BUILT = {
     "evm_cancel",
     "evm_fill",
     "evm_replace",
+    "evm_sweep",
+    "evm_erc20_sweep",
 }
 
 
@@ -39,9 +41,10 @@ def test_facts_are_those_of_the_signer_or_none(path: Path) -> None:
             intents.facts_of(data)
         return
     facts = intents.facts_of(data)
-    assert (facts.asset, facts.destination, facts.amount, facts.fee_max) == (
+    assert (facts.asset, facts.destination, facts.into_vault, facts.amount, facts.fee_max) == (
         asset_of(intent),
         destination_of(intent),
+        own_vault_of(intent),
         amount_of(intent),
         fee_cap_of(intent),
     )

@@ -33,6 +33,7 @@ TABLE_MODULES = (
     "custody.receipts.tables",
     "custody.recon.tables",
     "custody.seals.tables",
+    "custody.treasury.tables",
     "custody.webhooks.tables",
     "ingestion.tables",
 )
