@@ -23,6 +23,7 @@ from signer.protocol.messages import (
     SignCheckpoint,
     Veto,
 )
+from signer.protocol.stops import ListStops, Resume, Stop
 from signer.refusal import Refusal
 
 REQUESTER = frozenset({"requester"})
@@ -43,13 +44,16 @@ def answer(decider: Decider, roles: frozenset[str], request: Request) -> Respons
         case Veto():
             _demand(roles, _APPROVER | _OPERATOR if is_governance(request.intent) else _APPROVER)
             return decider.veto(request)
+        case Stop():
+            _demand(roles, _APPROVER | _OPERATOR)
+            return decider.order_stop(request)
         case CreateKeys():
             _demand(roles, REQUESTER | _OPERATOR)
             return decider.keyring.create_keys(request)
         case AttestKeys():
             _demand(roles, REQUESTER | _OPERATOR)
             return decider.keyring.attest_keys(request)
-        case CreateKey() | ChangeKey() | ChangePolicy() | AdmitKey() | ExportKeys():
+        case CreateKey() | ChangeKey() | ChangePolicy() | Resume() | AdmitKey() | ExportKeys():
             return _carry_out(decider, roles, request)
         case _:
             _demand(roles, _ANY)
@@ -59,7 +63,7 @@ def answer(decider: Decider, roles: frozenset[str], request: Request) -> Respons
 def _carry_out(
     decider: Decider,
     roles: frozenset[str],
-    request: CreateKey | ChangeKey | ChangePolicy | AdmitKey | ExportKeys,
+    request: CreateKey | ChangeKey | ChangePolicy | Resume | AdmitKey | ExportKeys,
 ) -> Response:
     """Answer what operators ask for."""
     if isinstance(request, CreateKey) and request.vault == CHECKPOINTS and not roles & _OPERATOR:
@@ -73,6 +77,8 @@ def _carry_out(
             return decider.keyring.change_key(request)
         case ChangePolicy():
             return decider.change_policy(request)
+        case Resume():
+            return decider.resume(request)
         case AdmitKey():
             return decider.keyring.admit_key(request)
         case ExportKeys():
@@ -82,7 +88,8 @@ def _carry_out(
 
 
 def _show(
-    decider: Decider, request: Explain | PublicKey | ListKeys | GetPolicy | GetPolicyDocument | Health
+    decider: Decider,
+    request: Explain | PublicKey | ListKeys | ListStops | GetPolicy | GetPolicyDocument | Health,
 ) -> Response:
     """Answer what changes nothing."""
     match request:
@@ -92,6 +99,8 @@ def _show(
             return decider.keyring.public_key(request.key_id)
         case ListKeys():
             return decider.keyring.list_keys(request)
+        case ListStops():
+            return decider.list_stops(request)
         case GetPolicy():
             return decider.show_policy()
         case GetPolicyDocument():

@@ -41,12 +41,14 @@ from signer.protocol.messages import (
     Vetoed,
 )
 from signer.protocol.policy_messages import PolicyChanged, PolicyDocument, PolicyView
+from signer.protocol.stops import ListStops, Resume, Resumed, Stop, StopList, Stopped
 from signer.quorum import Tally, tally
 from signer.record import Record
 from signer.references import References, cosigns, resolve
 from signer.refusal import HsmFault, Refusal
 from signer.replacing import rule_replacement, tally_replacement
 from signer.slots import check_slot, slot_of
+from signer.stops import list_stops, order_stop, refuse_stopped, resume
 from signer.verdicts import demand_allowed, judge, stop_at_veto
 
 
@@ -114,6 +116,21 @@ class Decider:
         """Sign the head of a seal chain. Idempotent for the newest. Raises Refusal or HsmFault."""
         with self._record.deciding():
             return sign_checkpoint(self._record, self._keys.sign, request)
+
+    def order_stop(self, request: Stop) -> Stopped:
+        """Sign nothing more in one place, as one approver orders. Idempotent. Raises Refusal."""
+        with self._record.deciding():
+            return order_stop(self._record, request)
+
+    def resume(self, request: Resume) -> Resumed:
+        """End a stop as the quorum agrees. Idempotent. Raises Refusal."""
+        with self._record.deciding():
+            return resume(self._record, request)
+
+    def list_stops(self, request: ListStops) -> StopList:
+        """Return the stops that stand in an org."""
+        with self._record.deciding():
+            return list_stops(self._record, request)
 
     def explain(self, request: Explain) -> Explained:
         """Tell which rule decides now and what is missing; changes nothing but that a due policy takes effect."""
@@ -205,6 +222,12 @@ class Decider:
                     return
                 signed = TransactionSigned(digest=case.digest, tx=tx, tx_hash=tx_hash)
                 with self._record.lock:
+                    try:
+                        # Ordered meanwhile: these bytes are nowhere but here, and end here.
+                        refuse_stopped(self._record.state, case.intent, case.found.slot_key)
+                    except Refusal as refusal:
+                        case.result = refusal
+                        return
                     self._record.append(signed)
             case.result = signed
 
@@ -260,6 +283,8 @@ class Decider:
         )
 
     def _rule(self, intent: Intent, digest: bytes, votes: Tally) -> Ruling:
+        if self._record.state.stopped:
+            refuse_stopped(self._record.state, intent, resolve(self._record.state, intent).slot_key)
         if isinstance(intent, EvmReplace):
             return rule_replacement(self._record, intent, digest, votes)
         return judge(self._record, effect_of(intent), digest, votes.approved)

@@ -180,6 +180,28 @@ class CheckpointSigned:
     signature: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningStopped:
+    """One approver ordered that nothing more be signed in one place."""
+
+    digest: bytes
+    order: bytes
+    approval: Approval
+    place: tuple[str, ...]
+    """(org, scope, chain, subject), as in the order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningResumed:
+    """The quorum ended one stop."""
+
+    digest: bytes
+    intent: bytes
+    approvals: tuple[Approval, ...]
+    stop: bytes
+    """Digest of the order that ended."""
+
+
 Fact = (
     PolicyAdopted
     | PolicyAccepted
@@ -193,6 +215,8 @@ Fact = (
     | TransactionSigned
     | IntentVetoed
     | CheckpointSigned
+    | SigningStopped
+    | SigningResumed
 )
 
 _FACTS: Mapping[str, type[Any]] = {
@@ -210,6 +234,8 @@ _FACTS: Mapping[str, type[Any]] = {
         TransactionSigned,
         IntentVetoed,
         CheckpointSigned,
+        SigningStopped,
+        SigningResumed,
     )
 }
 

@@ -15,7 +15,7 @@ from signer.config import Limits
 from signer.connections import Connection, turn_away
 from signer.doors import Door
 from signer.log import log_event, log_events
-from signer.protocol import canonical, governance
+from signer.protocol import canonical, governance, stops
 from signer.protocol.messages import (
     ChangeKey,
     ChangePolicy,
@@ -26,6 +26,7 @@ from signer.protocol.messages import (
     Veto,
     load_request,
 )
+from signer.protocol.stops import Resume, Stop
 from signer.protocol.wire import MalformedMessage
 from signer.refusal import HsmFault, KeyFault, Refusal
 
@@ -296,7 +297,9 @@ class _Call:
         match self.request:
             case Sign(intent=data):
                 return canonical.digest(data).hex()
-            case ChangeKey(intent=data) | ChangePolicy(intent=data):
+            case Stop(order=data):
+                return stops.digest(data).hex()
+            case ChangeKey(intent=data) | ChangePolicy(intent=data) | Resume(intent=data):
                 return governance.digest(data).hex()
             case Veto(intent=data):
                 name = governance.digest if governance.is_governance(data) else canonical.digest

@@ -20,6 +20,8 @@ from signer.facts import (
     PolicyAccepted,
     PolicyAdopted,
     QuorumCompleted,
+    SigningResumed,
+    SigningStopped,
     TransactionSigned,
     WrappedKeyCreated,
 )
@@ -91,6 +93,14 @@ class State:
     spending: dict[Place, Spending] = field(default_factory=dict)
     open_spending: dict[bytes, tuple[tuple[Place, ...], int, int]] = field(default_factory=dict)
     """By digest of an intent that is bound and not signed: where it counts, since when, and how much."""
+    stops: dict[bytes, tuple[int, SigningStopped]] = field(default_factory=dict)
+    """By digest of the order: since when, and what; only stops that stand, oldest first."""
+    stopped: Counter[Place] = field(default_factory=Counter)
+    """(org, scope, chain, subject) to how many orders stand there; only places where one does."""
+    ended_stops: set[bytes] = field(default_factory=set)
+    """Digests of orders that were ended."""
+    resumes: set[bytes] = field(default_factory=set)
+    """Digests of the intents that ended them."""
     checkpoints: dict[str, CheckpointSigned] = field(default_factory=dict)
     """The newest by key id."""
     counters: Counters = field(default_factory=Counters)
@@ -125,8 +135,22 @@ class State:
                     self.pending = None
             case CheckpointSigned():
                 self.checkpoints[fact.key_id] = fact
+            case SigningStopped():
+                self.stops[fact.digest] = (at, fact)
+                self.stopped[fact.place] += 1
+                self._learn_counters(at, fact.digest, (fact.approval,))
+            case SigningResumed():
+                self._learn_resumed(at, fact)
             case _:
                 self._learn_of_key(at, fact)
+
+    def _learn_resumed(self, at: int, fact: SigningResumed) -> None:
+        _, ended = self.stops.pop(fact.stop)
+        self.stopped[ended.place] -= 1
+        self.stopped = +self.stopped
+        self.ended_stops.add(fact.stop)
+        self.resumes.add(fact.digest)
+        self._learn_counters(at, fact.digest, fact.approvals)
 
     def _learn_of_key(
         self,

@@ -72,6 +72,7 @@ _UNDECIDED = frozenset(
         "not_yet",
         "cooling_down",
         "outside_hours",
+        "stopped",
         "clock_backwards",
         "hsm_fault",
         "key_fault",

@@ -28,6 +28,8 @@ from signer.facts import (
     PolicyAccepted,
     PolicyAdopted,
     QuorumCompleted,
+    SigningResumed,
+    SigningStopped,
     TransactionSigned,
     WrappedKeyCreated,
     load_fact,
@@ -55,8 +57,10 @@ from signer.protocol.messages import (
     SignCheckpoint,
     Veto,
 )
+from signer.protocol.stops import Resume, Stop
 from signer.protocol.wire import MalformedMessage
 from signer.refusal import EvidenceFault, HsmFault, Refusal, StartupFault
+from signer.stops import order_stop, resume
 
 _BLOB_BYTES, _FINGERPRINT_BYTES = 72, 32
 
@@ -135,7 +139,9 @@ class Replay:
         | QuorumCompleted
         | Bound
         | IntentVetoed
-        | CheckpointSigned,
+        | CheckpointSigned
+        | SigningStopped
+        | SigningResumed,
     ) -> None:
         """Raise EvidenceFault, or the Refusal that it would be, unless deciding again writes this fact and no other first."""
         decided = self._past.decided
@@ -162,7 +168,9 @@ class Replay:
         | QuorumCompleted
         | Bound
         | IntentVetoed
-        | CheckpointSigned,
+        | CheckpointSigned
+        | SigningStopped
+        | SigningResumed,
     ) -> None:
         past = self._past
         match fact:
@@ -186,6 +194,10 @@ class Replay:
                 self._order_key(ChangeKey(intent=fact.intent, approvals=fact.approvals))
             case IntentVetoed():
                 self._decider.veto(Veto(intent=fact.intent, approvals=(fact.approval,)))
+            case SigningStopped():
+                order_stop(past, Stop(order=fact.order, approval=fact.approval))
+            case SigningResumed():
+                resume(past, Resume(intent=fact.intent, approvals=fact.approvals))
             case CheckpointSigned():
                 sign_checkpoint(
                     past,

@@ -14,6 +14,8 @@ from signer.facts import (
     PolicyAccepted,
     PolicyAdopted,
     QuorumCompleted,
+    SigningResumed,
+    SigningStopped,
     TransactionSigned,
     WrappedKeyCreated,
 )
@@ -88,6 +90,11 @@ def _describe(fact: Fact) -> tuple[str, str, str, tuple[Approval, ...]] | None:
             described = f"key into {fact.state}", fact.key_id, fact.rule, fact.approvals
         case KeyStateChanged():
             described = f"key to {fact.state}", fact.key_id, fact.rule, fact.approvals
+        case SigningStopped():
+            where = " ".join(filter(None, fact.place))
+            described = f"stopped {where}", fact.digest.hex(), "", (fact.approval,)
+        case SigningResumed():
+            described = "stop ended", fact.stop.hex(), "governance", fact.approvals
         case CheckpointSigned():
             described = f"checkpoint {fact.sequence}", fact.hash.hex(), "", ()
     return described

@@ -13,6 +13,7 @@ from signer.protocol.approvals import Approval
 from signer.protocol.key_backup import AdmitKey, ExportKeys, WrappedKeyList
 from signer.protocol.key_batches import AttestKeys, CreateKeys, KeyBatch
 from signer.protocol.policy_messages import PolicyChanged, PolicyDocument, PolicyView
+from signer.protocol.stops import ListStops, Resume, Resumed, Stop, StopList, Stopped
 from signer.protocol.wire import dump_message, load_message
 
 CURVES = ("ed25519", "secp256k1")
@@ -330,6 +331,9 @@ Request = (
     | GetPolicyDocument
     | Explain
     | Veto
+    | Stop
+    | Resume
+    | ListStops
     | Sign
     | SignCheckpoint
 )
@@ -344,6 +348,9 @@ Response = (
     | PolicyChanged
     | Explained
     | Vetoed
+    | Stopped
+    | Resumed
+    | StopList
     | Signed
     | SignedCheckpoint
     | Refused
