@@ -62,6 +62,9 @@ EVENTS: dict[str, str | None] = {
     "receipt.credited": None,
     "receipt.suspended": None,
     "recon.break_found": None,
+    "switch.stopped": None,
+    "switch.resume_proposed": None,
+    "switch.resumed": None,
     "webhook_endpoint.disabled": None,
     "webhook_delivery.exhausted": None,
 }

@@ -139,6 +139,7 @@ OF_OBJECT: Mapping[str, Fields] = {
         "outside": ATOMIC_OR_NULL,
         "detail": TEXT,
     },
+    "switch": {"scope": TEXT, "subject": TEXT, "state": TEXT, "reason": TEXT, "by": TEXT},
     "webhook_endpoint": {
         "endpoint_id": ID,
         "host": TEXT,

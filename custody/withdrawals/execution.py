@@ -22,10 +22,10 @@ from custody.kernel.assetid import ChainId
 from custody.kernel.errors import CustodyError, InvariantViolated, Unavailable
 from custody.kernel.ids import TenantId, WithdrawalId
 from custody.ledger import service as ledger
-from custody.signing.errors import SignerRefused
+from custody.signing.errors import SignerRefused, SignerUndecided
 from custody.signing.model import SignedTransaction
 from custody.wallets import service as wallets
-from custody.withdrawals import attempt_store, fee_bumps, store
+from custody.withdrawals import attempt_store, fee_bumps, stops, store
 from custody.withdrawals import evm_execution as evm
 from custody.withdrawals import reserving_stellar as stellar
 from custody.withdrawals.attempt_slots import slot_of
@@ -123,6 +123,8 @@ async def _step(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
 
 async def _reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bool:
     """Commit a slot. Asks signer and chain first: a slot is not taken while nobody could sign or send."""
+    if await stops.has_to_wait(means, tenant, withdrawal):
+        return False
     async with means.db.read(tenant) as session:
         sender = await wallets.get_vault(session, withdrawal.sender_id)
         on_stellar = namespace(sender.chain) == STELLAR
@@ -143,6 +145,8 @@ async def _reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bo
         if means.clock.now() >= locked.expires_at:
             await _close(uow, locked)
             return False
+        if await stops.waits(uow, locked):
+            return False
         if isinstance(asked, stellar.Asked):
             return await stellar.reserve(uow, means, locked, sender, asked)
         return await evm.reserve(uow, means, locked, sender, asked)
@@ -160,10 +164,17 @@ async def _close(uow: UnitOfWork, withdrawal: Withdrawal) -> None:
 
 async def _sign(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt: Attempt) -> bool:
     """Get the bytes and store them before anybody can send them."""
+    if stops.can_be_signed(attempt, means.clock) and await stops.has_to_wait(means, tenant, withdrawal):
+        return False
     async with means.db.read(tenant) as session:
         decisions = await approvals.list_for(session, withdrawal.digest)
     try:
         signed = await means.signer.sign(attempt.intent or withdrawal.intent, decisions, slot_of(attempt))
+    except SignerUndecided as undecided:
+        if undecided.values["reason"] != "stopped":
+            raise
+        await stops.wait_for_signer(means, tenant, withdrawal)
+        return False
     except SignerRefused as refusal:
         return await _refused(means, tenant, withdrawal, attempt, refusal.reason)
     async with means.db.unit_of_work(tenant) as uow:
@@ -231,6 +242,8 @@ async def _send(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
             if locked is None or locked.state != withdrawal.state or now is None:
                 return True
             if now.state == "signed":
+                if await stops.waits(uow, locked):
+                    return False
                 await attempt_store.change_attempt(uow, now, "send")
     on_evm = namespace(attempt.chain) != STELLAR
     if on_evm and await evm.stands_back(means, tenant, withdrawal, attempt):

@@ -29,7 +29,10 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 """All of them."""
 PAYING: tuple[Kind, ...] = ("payment", "return", "refill")
 """Kinds that hold money until it is paid; the others are operations of a vault on itself."""
+STOPPED = ("stopped", "stopped_by_signer")
+"""Held back by one of our kill switches, or by an approver's order to the signer; `docs/kill-switches.md`."""
 STUCK = (
+    *STOPPED,
     "fee_over_cap",
     "vault_lacks_gas",
     "fee_cap_reached",
@@ -40,7 +43,7 @@ STUCK = (
     "nonce_used_elsewhere",
     "node_refuses",
 )
-"""Why a withdrawal can be stuck; docs/evm-sending.md says what to do about each."""
+"""Why a withdrawal can be stuck; docs/evm-sending.md says what to do about each of the others."""
 UNPAID = ("rejected", "expired", "cancelled", "failed")
 """States in which a withdrawal has ended and its hold is released."""
 

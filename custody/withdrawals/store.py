@@ -13,7 +13,7 @@ from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.assetid import ChainId, parse_asset_id
 from custody.kernel.errors import IllegalTransition
 from custody.kernel.ids import PrincipalId, VaultId, WalletId, WithdrawalId
-from custody.withdrawals.model import Memo, Withdrawal
+from custody.withdrawals.model import STOPPED, Memo, Withdrawal
 from custody.withdrawals.tables import chain_heights, withdrawals
 from custody.withdrawals.transitions import WITHDRAWALS
 
@@ -259,13 +259,16 @@ async def load_overdue(session: ReadSession, now: datetime, limit: int) -> list[
 
 
 async def first_in_line(session: ReadSession, sender_id: VaultId) -> WithdrawalId | None:
-    """The withdrawal that has waited longest for a slot of this sender; one in `signing` lost its slot and comes first."""
+    """The withdrawal that has waited longest for a slot of this sender; one in `signing` lost its slot and comes first.
+
+    What is stopped keeps nobody waiting."""
     rows = await session.conn.execute(
         select(withdrawals.c.id)
         .where(
             withdrawals.c.tenant_id == session.tenant,
             func.coalesce(withdrawals.c.channel_id, withdrawals.c.vault_id) == sender_id,
             withdrawals.c.state.in_(_IN_LINE),
+            withdrawals.c.stuck_reason.not_in(STOPPED),
         )
         .order_by(withdrawals.c.approved_at, withdrawals.c.id)
         .limit(1)

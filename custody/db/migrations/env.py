@@ -25,6 +25,7 @@ TABLE_MODULES = (
     "custody.policy.tables",
     "custody.approvals.tables",
     "custody.banking.tables",
+    "custody.switches.tables",
     "custody.deposits.tables",
     "custody.withdrawals.tables",
     "custody.payouts.tables",
