@@ -28,6 +28,9 @@ COMMANDS = {
     "recon": "recon",
     "audit": "audit",
     "ledger": "ledger",
+    "stop": "switches",
+    "resume": "switches",
+    "switches": "switches",
 }
 """Subcommand to the module of `cli` that brings it, in the order of the help text."""
 DEVELOPMENT = frozenset({"up", "demo"})

@@ -51,6 +51,7 @@ from api.graphql.records import (
     show_event,
     show_liabilities,
 )
+from api.graphql.switches import Switch, show_switch
 from api.paging import parse_id_cursor, parse_number_cursor
 from custody.assets import service as assets
 from custody.audit import service as audit
@@ -70,6 +71,7 @@ from custody.kernel.ids import (
 )
 from custody.payouts import service as payouts
 from custody.seals import publication
+from custody.switches import service as switches
 from custody.transfers import service as transfers
 from custody.wallets import service as wallets
 from custody.withdrawals import service as withdrawals
@@ -306,6 +308,18 @@ class Query:
         async with info.context.turn() as session:
             found = await load_statuses(session, info.context.heads, of_tenant=True)
         return [show_chain(status) for status in found]
+
+    @strawberry.field
+    async def switches(
+        self, info: Ctx, *, standing: bool = True, first: First = FIRST_DEFAULT, after: After = None
+    ) -> Connection[Switch]:
+        """What operators have stopped, newest first: what is stopped now, or all that ever was."""
+        before = parse_id_cursor("switches", after)
+        async with info.context.turn() as session:
+            found = await switches.list_switches(
+                session, standing=standing, before=before, limit=checked(first) + 1
+            )
+        return connect("switches", found, first, after, key=lambda row: row.id, show=show_switch)
 
     @strawberry.field
     async def holdings(self, info: Ctx, vault_id: strawberry.ID) -> list[Holding]:

@@ -9,7 +9,7 @@ from typing import Literal
 from uuid import UUID
 
 from custody.kernel.assetid import AssetId
-from custody.kernel.ids import CustomerId, VaultId
+from custody.kernel.ids import CustomerId, VaultId, parse_id, show_id
 from custody.switches.errors import BadSwitchReason
 
 REASON_MAX = 200
@@ -32,6 +32,10 @@ class Scope(StrEnum):
     """All payouts over one rail."""
 
 
+_PREFIX = {Scope.VAULT: "vlt", Scope.CUSTOMER: "cus"}
+"""Subjects that are ids."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """One thing that can be stopped."""
@@ -39,6 +43,12 @@ class Place:
     scope: Scope
     subject: str
     """Chain or asset as we write them, the UUID of a vault or customer, or the rail's name."""
+
+    @property
+    def shown(self) -> str:
+        """The subject as people and interfaces write it."""
+        prefix = _PREFIX.get(self.scope)
+        return self.subject if prefix is None else show_id(prefix, UUID(self.subject))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +89,12 @@ def of_vault(vault_id: VaultId) -> Place:
 def of_customer(customer_id: CustomerId) -> Place:
     """A customer as a place."""
     return Place(Scope.CUSTOMER, str(customer_id))
+
+
+def parse_place(scope: Scope, text: str) -> Place:
+    """A place whose subject is spelled as `Place.shown` spells it. Raises MalformedId."""
+    prefix = _PREFIX.get(scope)
+    return Place(scope, text if prefix is None else str(parse_id(prefix, text)))
 
 
 def parse_reason(text: str) -> str:

@@ -124,10 +124,10 @@ async def list_standing(session: ReadSession) -> list[Switch]:
 
 
 async def list_switches(
-    session: ReadSession, *, before: UUID | None = None, limit: int = 100
+    session: ReadSession, *, standing: bool = False, before: UUID | None = None, limit: int = 100
 ) -> list[Switch]:
-    """A page of all switches, newest first; `before` is the last of the page before."""
-    return await store.load_page(session, before, limit)
+    """A page of all switches, or of those that stand, newest first; `before` is the last of the page before."""
+    return await store.load_page(session, standing=standing, before=before, limit=limit)
 
 
 async def count_standing(session: ReadSession) -> dict[Scope, int]:

@@ -76,9 +76,9 @@ async def load_standing(session: ReadSession) -> list[Switch]:
     return [_switch(row) for row in rows]
 
 
-async def load_page(session: ReadSession, before: UUID | None, limit: int) -> list[Switch]:
-    """A page of all switches, newest first."""
-    query = _all(session)
+async def load_page(session: ReadSession, *, standing: bool, before: UUID | None, limit: int) -> list[Switch]:
+    """A page of all switches, or of those that stand, newest first."""
+    query = _standing(session) if standing else _all(session)
     if before is not None:
         last = select(switch_stops.c.sequence).where(
             switch_stops.c.tenant_id == session.tenant, switch_stops.c.id == before
