@@ -3,6 +3,7 @@
 from typing import assert_never
 
 from signer.decide import Decider
+from signer.protocol.batch import ApproveBatch
 from signer.protocol.checkpoint import VAULT as CHECKPOINTS
 from signer.protocol.governance import is_governance
 from signer.protocol.key_backup import AdmitKey, ExportKeys
@@ -35,12 +36,9 @@ _ANY = frozenset({"requester", "approver", "operator", "observer"})
 def answer(decider: Decider, roles: frozenset[str], request: Request) -> Response:
     """Return the answer to a request by a peer with these roles; raises Refusal or HsmFault."""
     match request:
-        case Sign():
+        case Sign() | SignCheckpoint() | ApproveBatch():
             _demand(roles, REQUESTER)
-            return decider.sign(request)
-        case SignCheckpoint():
-            _demand(roles, REQUESTER)
-            return decider.sign_checkpoint(request)
+            return _sign(decider, request)
         case Veto():
             _demand(roles, _APPROVER | _OPERATOR if is_governance(request.intent) else _APPROVER)
             return decider.veto(request)
@@ -58,6 +56,19 @@ def answer(decider: Decider, roles: frozenset[str], request: Request) -> Respons
         case _:
             _demand(roles, _ANY)
             return _show(decider, request)
+
+
+def _sign(decider: Decider, request: Sign | SignCheckpoint | ApproveBatch) -> Response:
+    """Answer what the product asks for."""
+    match request:
+        case Sign():
+            return decider.sign(request)
+        case SignCheckpoint():
+            return decider.sign_checkpoint(request)
+        case ApproveBatch():
+            return decider.take_batch(request)
+        case _:
+            assert_never(request)
 
 
 def _carry_out(

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 
 from signer.admission import Keys, wrapped_key
+from signer.batches import take_batch
 from signer.build import stellar
 from signer.build.address import address_of, check_addresses, curve_of
 from signer.build.assembly import build_unsigned, finish, message_of
@@ -20,10 +21,11 @@ from signer.facts import Bound, IntentVetoed, TransactionSigned
 from signer.governance import adopt_due, change_policy, policy_document, show_policy, veto_governance
 from signer.key_states import check_may_sign
 from signer.keyring import Keyring
-from signer.policy.effect import effect_of
+from signer.lines import approved_with_batch, effect_of_line
 from signer.policy.ruling import Ruling, denied
 from signer.protocol.approvals import Approval
 from signer.protocol.attestation import STATEMENT_VAULTS
+from signer.protocol.batch import ApproveBatch, BatchApproved
 from signer.protocol.governance import is_governance
 from signer.protocol.intent import EvmReplace, Intent, StellarIntent
 from signer.protocol.messages import (
@@ -116,6 +118,11 @@ class Decider:
         """Sign the head of a seal chain. Idempotent for the newest. Raises Refusal or HsmFault."""
         with self._record.deciding():
             return sign_checkpoint(self._record, self._keys.sign, request)
+
+    def take_batch(self, request: ApproveBatch) -> BatchApproved:
+        """Let the approvals of a batch stand for its lines. Idempotent. Raises Refusal."""
+        with self._record.deciding():
+            return take_batch(self._record, request)
 
     def order_stop(self, request: Stop) -> Stopped:
         """Sign nothing more in one place, as one approver orders. Idempotent. Raises Refusal."""
@@ -273,6 +280,9 @@ class Decider:
             return tally_replacement(self._record, intent, refusal, approvals)
 
     def _tally(self, intent: Intent, digest: bytes, approvals: tuple[Approval, ...]) -> Tally:
+        if not approvals:
+            approved = approved_with_batch(self._record.state, self._record.policy, digest)
+            return Tally(digest=digest, approved=approved, rejected=())
         return tally(
             self._record.policy,
             approvals,
@@ -287,7 +297,8 @@ class Decider:
             refuse_stopped(self._record.state, intent, resolve(self._record.state, intent).slot_key)
         if isinstance(intent, EvmReplace):
             return rule_replacement(self._record, intent, digest, votes)
-        return judge(self._record, effect_of(intent), digest, votes.approved)
+        effect = effect_of_line(self._record.state, intent, digest)
+        return judge(self._record, effect, digest, votes.approved)
 
     def _bind(
         self, request: Sign, intent: Intent, digest: bytes, unsigned: bytes, ruling: Ruling, found: References

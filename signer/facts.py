@@ -170,6 +170,26 @@ class IntentVetoed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BatchTaken:
+    """The approvals of a batch verify, and stand for each of its lines. A later one of the same batch has more people."""
+
+    digest: bytes
+    batch: bytes
+    lines: tuple[bytes, ...]
+    approvals: tuple[Approval, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchVetoed:
+    """Somebody rejected a batch; none of its lines that is not signed can ever be."""
+
+    digest: bytes
+    batch: bytes
+    lines: tuple[bytes, ...]
+    approval: Approval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointSigned:
     """The key vouched for this head of the org's seal chain; it signs nothing below it any more."""
 
@@ -214,6 +234,8 @@ Fact = (
     | Bound
     | TransactionSigned
     | IntentVetoed
+    | BatchTaken
+    | BatchVetoed
     | CheckpointSigned
     | SigningStopped
     | SigningResumed
@@ -233,6 +255,8 @@ _FACTS: Mapping[str, type[Any]] = {
         Bound,
         TransactionSigned,
         IntentVetoed,
+        BatchTaken,
+        BatchVetoed,
         CheckpointSigned,
         SigningStopped,
         SigningResumed,

@@ -15,7 +15,8 @@ from signer.config import Limits
 from signer.connections import Connection, turn_away
 from signer.doors import Door
 from signer.log import log_event, log_events
-from signer.protocol import canonical, governance, stops
+from signer.protocol import batch, canonical, governance, stops
+from signer.protocol.batch import ApproveBatch
 from signer.protocol.messages import (
     ChangeKey,
     ChangePolicy,
@@ -297,6 +298,8 @@ class _Call:
         match self.request:
             case Sign(intent=data):
                 return canonical.digest(data).hex()
+            case ApproveBatch(batch=data):
+                return batch.digest(data).hex()
             case Stop(order=data):
                 return stops.digest(data).hex()
             case ChangeKey(intent=data) | ChangePolicy(intent=data) | Resume(intent=data):

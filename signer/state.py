@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from signer.address_index import AddressIndex
 from signer.counters import Counted, Counters
 from signer.facts import (
+    BatchTaken,
+    BatchVetoed,
     Bound,
     CheckpointSigned,
     Fact,
@@ -25,8 +27,11 @@ from signer.facts import (
     TransactionSigned,
     WrappedKeyCreated,
 )
+from signer.protocol import batch as batches
+from signer.protocol import canonical
 from signer.protocol.approvals import Approval, Assertion
 from signer.protocol.attestation import VAULT as ATTESTATIONS
+from signer.protocol.batch import Batch
 from signer.protocol.governance import NO_ASSET
 from signer.protocol.webauthn import read_counter
 
@@ -51,6 +56,16 @@ class Spending:
         """Return the sum and the number of what was added at or after this time."""
         begin = bisect_left(self._times, at)
         return self._totals[-1] - self._totals[begin], len(self._times) - begin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandingBatch:
+    """What is kept of a batch that was taken."""
+
+    batch: Batch
+    approved: frozenset[str]
+    """People, verified when it was taken."""
+    sums: dict[batches.Place, int]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,6 +108,10 @@ class State:
     spending: dict[Place, Spending] = field(default_factory=dict)
     open_spending: dict[bytes, tuple[tuple[Place, ...], int, int]] = field(default_factory=dict)
     """By digest of an intent that is bound and not signed: where it counts, since when, and how much."""
+    batches: dict[bytes, StandingBatch] = field(default_factory=dict)
+    """By digest: the batches that were taken."""
+    batch_of: dict[bytes, bytes] = field(default_factory=dict)
+    """Digest of a line to the digest of its batch."""
     stops: dict[bytes, tuple[int, SigningStopped]] = field(default_factory=dict)
     """By digest of the order: since when, and what; only stops that stand, oldest first."""
     stopped: Counter[Place] = field(default_factory=Counter)
@@ -135,14 +154,33 @@ class State:
                     self.pending = None
             case CheckpointSigned():
                 self.checkpoints[fact.key_id] = fact
+            case BatchTaken() | BatchVetoed() | SigningStopped() | SigningResumed():
+                self._learn_order(at, fact)
+            case _:
+                self._learn_of_key(at, fact)
+
+    def _learn_order(self, at: int, fact: BatchTaken | BatchVetoed | SigningStopped | SigningResumed) -> None:
+        match fact:
+            case BatchTaken():
+                self._learn_batch(at, fact)
+            case BatchVetoed():
+                self.vetoed |= {fact.digest, *map(canonical.digest, fact.lines)} - self.signed.keys()
+                self._learn_counters(at, fact.digest, (fact.approval,))
             case SigningStopped():
                 self.stops[fact.digest] = (at, fact)
                 self.stopped[fact.place] += 1
                 self._learn_counters(at, fact.digest, (fact.approval,))
             case SigningResumed():
                 self._learn_resumed(at, fact)
-            case _:
-                self._learn_of_key(at, fact)
+
+    def _learn_batch(self, at: int, fact: BatchTaken) -> None:
+        self.batches[fact.digest] = StandingBatch(
+            batch=batches.decode(fact.batch),
+            approved=frozenset(approval.approver for approval in fact.approvals),
+            sums=batches.sums_of([canonical.decode(line) for line in fact.lines]),
+        )
+        self.batch_of.update((canonical.digest(line), fact.digest) for line in fact.lines)
+        self._learn_counters(at, fact.digest, fact.approvals)
 
     def _learn_resumed(self, at: int, fact: SigningResumed) -> None:
         _, ended = self.stops.pop(fact.stop)

@@ -30,7 +30,7 @@ switch_stops = Table(
     text_column("actor"),
     created_at(),
     CheckConstraint("subject <> '' AND reason <> ''", name="says_what_and_why"),
-    UniqueConstraint("sequence", name="uq_switch_stops_sequence"),
+    UniqueConstraint("tenant_id", "sequence", name="uq_switch_stops_sequence"),
     Index("ix_switch_stops_place", "tenant_id", "scope", "subject"),
 )
 """One row per stop, from the commit on."""

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from signer.admission import reserve
 from signer.audit.past import NoKeys, Past
 from signer.audit.signatures import check_signed
+from signer.batches import take_batch
 from signer.build.address import address_of
 from signer.cases import Case
 from signer.checkpoints import check_first_key, sign_checkpoint
 from signer.decide import Decider
 from signer.facts import (
+    BatchTaken,
+    BatchVetoed,
     Bound,
     CheckpointSigned,
     Fact,
@@ -46,6 +49,7 @@ from signer.key_orders import (
 )
 from signer.policy.document import parse_policy
 from signer.protocol.attestation import STATEMENT_VAULTS
+from signer.protocol.batch import ApproveBatch
 from signer.protocol.canonical import MalformedIntent
 from signer.protocol.governance import KeyCreate, KeyStateChange, is_governance
 from signer.protocol.messages import (
@@ -139,6 +143,8 @@ class Replay:
         | QuorumCompleted
         | Bound
         | IntentVetoed
+        | BatchTaken
+        | BatchVetoed
         | CheckpointSigned
         | SigningStopped
         | SigningResumed,
@@ -168,6 +174,8 @@ class Replay:
         | QuorumCompleted
         | Bound
         | IntentVetoed
+        | BatchTaken
+        | BatchVetoed
         | CheckpointSigned
         | SigningStopped
         | SigningResumed,
@@ -194,6 +202,10 @@ class Replay:
                 self._order_key(ChangeKey(intent=fact.intent, approvals=fact.approvals))
             case IntentVetoed():
                 self._decider.veto(Veto(intent=fact.intent, approvals=(fact.approval,)))
+            case BatchTaken():
+                take_batch(past, ApproveBatch(batch=fact.batch, lines=fact.lines, approvals=fact.approvals))
+            case BatchVetoed():
+                take_batch(past, ApproveBatch(batch=fact.batch, lines=fact.lines, approvals=(fact.approval,)))
             case SigningStopped():
                 order_stop(past, Stop(order=fact.order, approval=fact.approval))
             case SigningResumed():

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from signer.protocol.approvals import Approval
+from signer.protocol.batch import ApproveBatch, BatchApproved
 from signer.protocol.key_backup import AdmitKey, ExportKeys, WrappedKeyList
 from signer.protocol.key_batches import AttestKeys, CreateKeys, KeyBatch
 from signer.protocol.policy_messages import PolicyChanged, PolicyDocument, PolicyView
@@ -331,6 +332,7 @@ Request = (
     | GetPolicyDocument
     | Explain
     | Veto
+    | ApproveBatch
     | Stop
     | Resume
     | ListStops
@@ -348,6 +350,7 @@ Response = (
     | PolicyChanged
     | Explained
     | Vetoed
+    | BatchApproved
     | Stopped
     | Resumed
     | StopList

@@ -28,7 +28,7 @@ def upgrade() -> None:
         sa.Column("actor", sa.Text, nullable=False),
         sa.Column("created_at", MOMENT, server_default=sa.text("clock_timestamp()"), nullable=False),
         sa.PrimaryKeyConstraint("tenant_id", "id", name="pk_switch_stops"),
-        sa.UniqueConstraint("sequence", name="uq_switch_stops_sequence"),
+        sa.UniqueConstraint("tenant_id", "sequence", name="uq_switch_stops_sequence"),
         sa.CheckConstraint("scope IN ('chain', 'asset', 'vault', 'customer', 'rail')", name="scope_known"),
         sa.CheckConstraint("subject <> '' AND reason <> ''", name="says_what_and_why"),
     )
