@@ -19,9 +19,10 @@ from uuid import uuid4
 
 import httpx
 
-from cli.approve import ApproveFault, plain
+from cli.approve import ApproveFault
 from cli.approver_keys import KeyFileFault, load_key, public_hex, sign
 from cli.decisions import read_decision
+from cli.intent_words import plain
 from cli.policy_words import compare, describe, explain, moment
 from cli.signer_socket import TIMEOUT_S, SignerFault, ask
 from signer.policy.document import Policy, parse_policy

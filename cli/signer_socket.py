@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 from typing import TypeVar
 
-from cli.approve import plain
+from cli.intent_words import plain
 from signer.protocol import messages
 from signer.protocol.wire import ConnectionEnded, MalformedMessage, receive_frame, send_frame
 

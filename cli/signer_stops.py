@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from cli.approve import plain
 from cli.approver_keys import KeyFileFault, load_key, public_hex, sign
+from cli.intent_words import plain
 from cli.policy_words import moment
 from cli.signer_socket import SignerFault, ask
 from custody.kernel.assetid import MalformedAssetId, parse_asset_id

@@ -7,6 +7,7 @@ from strawberry.types import Info
 
 from api.chain_status import load_statuses
 from api.graphql import nodes
+from api.graphql.batches import WithdrawalBatch, find_batch
 from api.graphql.cases import Case, checked_reasons, checked_states, show_case
 from api.graphql.connections import FIRST_DEFAULT, After, Connection, First, UnknownNodeKind, checked, connect
 from api.graphql.context import Context
@@ -106,6 +107,11 @@ class Query:
     async def withdrawal(self, info: Ctx, id: strawberry.ID) -> Withdrawal | None:  # noqa: A002 - as above
         """One withdrawal."""
         return await nodes.find_withdrawal(info, parse_id("wdr", str(id)))
+
+    @strawberry.field
+    async def withdrawal_batch(self, info: Ctx, id: strawberry.ID) -> WithdrawalBatch | None:  # noqa: A002 - as above
+        """One batch of withdrawals."""
+        return await find_batch(info, parse_id("bat", str(id)))
 
     @strawberry.field
     async def payout(self, info: Ctx, id: strawberry.ID) -> Payout | None:  # noqa: A002 - as above

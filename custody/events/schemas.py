@@ -108,6 +108,7 @@ OF_OBJECT: Mapping[str, Fields] = {
         "reversed_at": {"type": ["string", "null"], "format": "date-time"},
     },
     "withdrawal": _WITHDRAWAL,
+    "withdrawal_batch": {"digest": TEXT, "initiator": TEXT, "lines": COUNT},
     "vault": {"chain": TEXT, "tx_hash": TEXT, "height": COUNT, "sequence": COUNT, "fee": ATOMIC},
     "holding": _BREAK,
     "chain": {
@@ -163,6 +164,7 @@ OF_OBJECT: Mapping[str, Fields] = {
 MORE: Mapping[str, Fields] = {
     "withdrawal.decided": {"approver": TEXT, "decision": TEXT, "missing": COUNT},
     "withdrawal.stuck": {"stuck": TEXT},
+    "withdrawal_batch.decided": {"approver": TEXT, "decision": TEXT, "missing": COUNT},
     "payout.contradicted": {"contradicting_event": TEXT, "source": TEXT},
     "holding.break_opened": {"first_height": COUNT, "first_tx": TEXT_OR_NULL},
 }

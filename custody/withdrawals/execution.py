@@ -25,7 +25,7 @@ from custody.ledger import service as ledger
 from custody.signing.errors import SignerRefused, SignerUndecided
 from custody.signing.model import SignedTransaction
 from custody.wallets import service as wallets
-from custody.withdrawals import attempt_store, fee_bumps, stops, store
+from custody.withdrawals import attempt_store, batches, fee_bumps, stops, store
 from custody.withdrawals import evm_execution as evm
 from custody.withdrawals import reserving_stellar as stellar
 from custody.withdrawals.attempt_slots import slot_of
@@ -169,6 +169,7 @@ async def _sign(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
     async with means.db.read(tenant) as session:
         decisions = await approvals.list_for(session, withdrawal.digest)
     try:
+        await _bring_batch(means, tenant, withdrawal)
         signed = await means.signer.sign(attempt.intent or withdrawal.intent, decisions, slot_of(attempt))
     except SignerUndecided as undecided:
         if undecided.values["reason"] != "stopped":
@@ -185,6 +186,20 @@ async def _sign(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
                 return True
             await _store_bytes(uow, locked, attempt, signed)
     return True
+
+
+async def _bring_batch(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> None:
+    """Show the signer who approved the batch that this is a line of. Its refusal is no word about the line: that comes next."""
+    async with means.db.read(tenant) as session:
+        batch = await batches.find_batch_of(session, withdrawal.id)
+        if batch is None:
+            return
+        whole = await batches.view(session, batch.id)
+    try:
+        lines = [line.intent for line in whole.lines]
+        await means.signer.approve_batch(batch.document, lines, whole.decisions)
+    except SignerRefused as refusal:
+        _log.info("withdrawal.batch_refused", batch_id=str(batch.id), reason=refusal.reason)
 
 
 async def _store_bytes(
@@ -272,6 +287,11 @@ async def _veto(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bool:
     """Tell the signer of a veto, so that nobody can have this intent signed while its window is open."""
     async with means.db.read(tenant) as session:
         decisions = await approvals.list_for(session, withdrawal.digest)
+    if not decisions:
+        # Rejected with its batch.
+        await _bring_batch(means, tenant, withdrawal)
+        await _look_again(means, tenant, withdrawal, None)
+        return False
     try:
         await means.signer.veto(withdrawal.intent, decisions)
     except SignerRefused as refusal:

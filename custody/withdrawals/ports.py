@@ -32,6 +32,12 @@ class Signer(Protocol):
         """The same arguments give the same bytes."""
         ...
 
+    async def approve_batch(
+        self, document: bytes, lines: Sequence[bytes], decisions: Sequence[Decision]
+    ) -> None:
+        """Have decisions about a batch stand for its lines."""
+        ...
+
     async def veto(self, intent: bytes, decisions: Sequence[Decision]) -> None:
         """Make a rejection final."""
         ...

@@ -11,32 +11,27 @@ from datetime import datetime
 
 from custody.approvals import service as approvals
 from custody.approvals.errors import DecisionExistsDifferent
-from custody.assets import service as assets
 from custody.audit import service as audit
 from custody.chains.stellar.receivers import Receiver
 from custody.db.session import ReadSession, UnitOfWork
 from custody.events import outbox
 from custody.identity.model import Principal
-from custody.kernel.assetid import AssetId, ChainId
+from custody.kernel.assetid import ChainId
 from custody.kernel.clock import Clock
 from custody.kernel.ids import WalletId, WithdrawalId
-from custody.kernel.money import Amount
-from custody.ledger import postings
 from custody.ledger import service as ledger
 from custody.policy import service as policies
 from custody.policy.evaluate import evaluate
-from custody.policy.model import Decision, Standing, Verdict
-from custody.settings import ChainSettings, Settings
+from custody.policy.model import Decision, Standing, Verdict, Word
+from custody.settings import Settings
 from custody.signing import intents
 from custody.signing.decisions import verify_decision
-from custody.signing.intents import Caps, EvmCaps
-from custody.wallets import service as wallets
-from custody.withdrawals import attempt_store, drafts, store
+from custody.withdrawals import attempt_store, batch_store, batches, drafts, requesting, store
 from custody.withdrawals.checks import check_amount, check_destination
 from custody.withdrawals.errors import (
     CancelTooLate,
     DecisionTooLate,
-    DestinationIsOurs,
+    LineOfBatch,
     UnknownWithdrawal,
     WithdrawalExistsDifferent,
 )
@@ -49,7 +44,6 @@ from custody.withdrawals.model import (
 from custody.withdrawals.moves import move, snapshot
 from custody.withdrawals.nonce_operations import request_cancel, request_fill
 from custody.withdrawals.operations import request_anchor, request_memo_required, request_trustline
-from custody.withdrawals.payments import draft_payment
 from custody.withdrawals.refills import find_refills, request_refill
 from custody.withdrawals.settlement import (
     concede,
@@ -109,55 +103,24 @@ async def request(
     earlier = await store.load_withdrawal(uow, command.id)
     if earlier is not None:
         return _same(earlier, command, destination.address)
-    await assets.get(uow, command.asset)
-    chain = drafts.configured(settings, command.asset)
-    if command.wallet_id is not None:
-        await wallets.get_wallet(uow, command.wallet_id)
-    vault = await wallets.omnibus(uow, command.asset.chain)
-    await _refuse_own_vault(uow, command.asset.chain, destination.account)
-    source = await drafts.source(uow, principal, command.id, vault, settings, clock)
-    draft = await draft_payment(uow, command, destination, source, _caps(chain, command.asset), receiver)
-    intent, verdict = draft.intent, draft.verdict
-    await ledger.post(
-        uow,
-        *postings.withdrawal_held(
-            withdrawal_id=command.id,
-            wallet_id=command.wallet_id,
-            vault_id=vault.id,
-            amount=Amount(command.asset, command.amount),
-        ),
+    drafted = await requesting.draft(
+        uow, principal, command, destination, settings=settings, clock=clock, receiver=receiver
     )
-    new = Withdrawal(
-        id=command.id,
-        kind=command.kind,
-        state=WITHDRAWALS.initial,
-        wallet_id=command.wallet_id,
-        vault_id=vault.id,
-        asset=command.asset,
-        destination=destination.address,
-        memo=command.memo,
-        amount=command.amount,
-        intent=intent,
-        digest=intents.digest(intent),
-        policy_version=source.policy_version,
-        initiator=principal.subject,
-        principal_id=principal.id,
-        reason="",
-        expires_at=drafts.moment(source.expires_at),
-        created_at=clock.now(),
-        changed_at=clock.now(),
-        channel_id=draft.channel_id,
-    )
-    return await drafts.begin(uow, new, verdict)
+    await ledger.post(uow, *drafted.holds)
+    return await drafts.begin(uow, drafted.withdrawal, drafted.verdict)
 
 
 async def decide(uow: UnitOfWork, withdrawal_id: WithdrawalId, decision: Decision) -> Withdrawal:
     """Record one approver's signed word, and move on when the policy says so.
 
-    The same word again gets the same answer, also after the withdrawal has moved on. Raises InvalidDecision (signature, key,
-    person), DecisionExistsDifferent, DecisionTooLate, UnknownWithdrawal. Locks the withdrawal.
+    The same word again gets the same answer, also after the withdrawal has moved on. A line of a batch can be rejected by itself
+    and not approved. Raises InvalidDecision (signature, key, person), DecisionExistsDifferent, DecisionTooLate, LineOfBatch,
+    UnknownWithdrawal. Locks the withdrawal.
     """
     withdrawal = await _lock(uow, withdrawal_id)
+    batch = await batch_store.find_batch_of(uow, withdrawal_id)
+    if batch is not None and decision.word is Word.APPROVE:
+        raise LineOfBatch(batch=str(batch.id))
     policy = await policies.at_version(uow, withdrawal.policy_version)
     verify_decision(withdrawal.intent, policy, decision)
     given = await approvals.list_for(uow, withdrawal.digest)
@@ -222,12 +185,18 @@ async def get(session: ReadSession, withdrawal_id: WithdrawalId) -> Withdrawal:
 async def view(session: ReadSession, withdrawal_id: WithdrawalId) -> WithdrawalView:
     """One withdrawal with its decisions, who is missing, its intent's fields and its attempts. Raises UnknownWithdrawal."""
     withdrawal = await get(session, withdrawal_id)
-    decisions = await approvals.list_for(session, withdrawal.digest)
+    batch = await batch_store.find_batch_of(session, withdrawal_id)
     policy = await policies.at_version(session, withdrawal.policy_version)
+    if batch is None:
+        decisions = await approvals.list_for(session, withdrawal.digest)
+        verdict = evaluate(policy, intents.facts_of(withdrawal.intent), decisions)
+    else:
+        whole = await batches.view(session, batch.id)
+        decisions, verdict = list(whole.decisions), whole.verdict
     return WithdrawalView(
         withdrawal=withdrawal,
         decisions=tuple(decisions),
-        verdict=evaluate(policy, intents.facts_of(withdrawal.intent), decisions),
+        verdict=verdict,
         approver_set_version=policy.approver_set_version,
         approvers=policy.approvers,
         fields=intents.show(withdrawal.intent),
@@ -257,9 +226,10 @@ async def list_withdrawals(
     *,
     wallet_id: WalletId | None = None,
     states: Sequence[str] = (),
+    alone: bool = False,
 ) -> list[Withdrawal]:
-    """A page in order of arrival, after one of them; of one wallet, and in some states, when told."""
-    return await store.load_page(session, after, limit, wallet_id, states)
+    """A page in order of arrival, after one of them; of one wallet, in some states, and without lines of batches, when told."""
+    return await store.load_page(session, after, limit, wallet_id, states, alone=alone)
 
 
 def _same(earlier: Withdrawal, command: RequestWithdrawal, destination: str) -> Withdrawal:
@@ -268,23 +238,6 @@ def _same(earlier: Withdrawal, command: RequestWithdrawal, destination: str) -> 
     if asked != kept:
         raise WithdrawalExistsDifferent(id=str(command.id))
     return earlier
-
-
-async def _refuse_own_vault(uow: UnitOfWork, chain: ChainId, account: str) -> None:
-    refs = await wallets.find_vaults(uow, chain, [account])
-    if any(ref.tenant == uow.tenant for ref in refs):
-        raise DestinationIsOurs(account=account)
-
-
-def _caps(chain: ChainSettings, asset: AssetId) -> Caps:
-    if chain.kind == "stellar":
-        return drafts.stellar_caps(chain)
-    return EvmCaps(
-        chain_id=chain.chain_id,
-        gas_limit=chain.gas_limit_native if asset.is_native else chain.gas_limit_erc20,
-        max_fee_per_gas=chain.max_fee_per_gas_wei,
-        max_priority_fee_per_gas=chain.max_priority_fee_per_gas_wei,
-    )
 
 
 async def _announce_decision(

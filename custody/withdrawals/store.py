@@ -14,7 +14,7 @@ from custody.kernel.assetid import ChainId, parse_asset_id
 from custody.kernel.errors import IllegalTransition
 from custody.kernel.ids import PrincipalId, VaultId, WalletId, WithdrawalId
 from custody.withdrawals.model import STOPPED, Memo, Withdrawal
-from custody.withdrawals.tables import chain_heights, withdrawals
+from custody.withdrawals.tables import chain_heights, withdrawal_batch_lines, withdrawals
 from custody.withdrawals.transitions import WITHDRAWALS
 
 _IN_LINE = ("approved", "signing")
@@ -93,8 +93,11 @@ async def load_page(
     limit: int,
     wallet_id: WalletId | None,
     states: Sequence[str],
+    *,
+    alone: bool = False,
 ) -> list[Withdrawal]:
-    """Withdrawals in order of arrival, after one of them, of one wallet or of all, in some states or in any."""
+    """Withdrawals in order of arrival, after one of them, of one wallet or of all, in some states or in any, and only those that
+    are lines of no batch, when told."""
     query = select(withdrawals).where(withdrawals.c.tenant_id == session.tenant)
     if after is not None:
         place = select(withdrawals.c.sequence).where(
@@ -105,6 +108,12 @@ async def load_page(
         query = query.where(withdrawals.c.wallet_id == wallet_id)
     if states:
         query = query.where(withdrawals.c.state.in_(states))
+    if alone:
+        lines = select(withdrawal_batch_lines.c.withdrawal_id).where(
+            withdrawal_batch_lines.c.tenant_id == session.tenant,
+            withdrawal_batch_lines.c.withdrawal_id == withdrawals.c.id,
+        )
+        query = query.where(~lines.exists())
     rows = await session.conn.execute(query.order_by(withdrawals.c.sequence).limit(limit))
     return [_withdrawal(row) for row in rows]
 
