@@ -51,7 +51,7 @@ from custody.withdrawals import service as withdrawals
 from tests.fakes.faults import Crash
 from tests.fakes.fiat import NOW, make_fiat
 from tests.fakes.signer import FakeSigner
-from tests.fakes.withdrawal_world import ETH, EVM, START, STELLAR, USDC, VAULT, WALLET, XLM, World
+from tests.fakes.withdrawal_world import ETH, EVM, START, STELLAR, VAULT, WALLET, XLM, World
 
 pytestmark = pytest.mark.usefixtures("told_as_promised")
 
@@ -191,21 +191,6 @@ async def test_nothing_new_is_asked_for_where_it_is_stopped_and_elsewhere_all_go
             await world.request(ETH)
         await resume(world.db, made, world.tenant)
         await world.request(XLM)
-
-
-async def test_an_operation_of_a_vault_is_refused_too(world: World) -> None:
-    await stop(world.db, world.tenant, of_vault(VAULT[STELLAR]))
-    with pytest.raises(StoppedBySwitch):
-        async with world.db.unit_of_work(world.tenant) as uow:
-            await withdrawals.request_trustline(
-                uow,
-                world.principal,
-                new_uuid(),  # type: ignore[arg-type]  # a WithdrawalId
-                VAULT[STELLAR],
-                USDC,
-                settings=world.settings,
-                clock=world.clock,
-            )
 
 
 @pytest.mark.parametrize("asset", [XLM, ETH], ids=["stellar", "evm"])

@@ -12,7 +12,7 @@ from custody.db.session import Database
 from custody.kernel.ids import TenantId, new_uuid
 from custody.ledger.errors import InsufficientFunds
 from custody.policy.errors import PolicyDenies
-from custody.policy.model import Decision, Demand, Word
+from custody.policy.model import Demand, Word
 from custody.signing.errors import InvalidDecision
 from custody.withdrawals import batches
 from custody.withdrawals import service as withdrawals
@@ -26,7 +26,6 @@ from custody.withdrawals.errors import (
     UnknownBatch,
 )
 from custody.withdrawals.model import BatchView, RequestWithdrawal
-from signer.protocol.approvals import BATCH_TAG, approval_message
 from tests.fakes.withdrawal_world import (
     ETH,
     EVM,
@@ -36,7 +35,7 @@ from tests.fakes.withdrawal_world import (
     WALLET,
     XLM,
     World,
-    approver_key,
+    make_batch_decision,
     make_policy,
 )
 
@@ -71,16 +70,7 @@ async def ask(world: World, command: RequestBatch) -> BatchView:
 
 
 async def decide(world: World, asked: BatchView, name: str, word: Word = Word.APPROVE) -> BatchView:
-    message = approval_message(
-        decision=word.value, digest=asked.batch.digest, approver_set_version=1, tag=BATCH_TAG
-    )
-    key = approver_key(name)
-    decision = Decision(
-        approver=name,
-        public_key=key.public_key().public_bytes_raw().hex(),
-        word=word,
-        signature=key.sign(message).hex(),
-    )
+    decision = make_batch_decision(asked.batch.document, name, word)
     async with world.db.unit_of_work(world.tenant) as uow:
         return await batches.decide(uow, asked.batch.id, decision)
 
@@ -209,4 +199,6 @@ async def test_another_batch_under_the_same_id_and_a_decision_about_another_are_
         await ask(world, wanted(100, 201, batch_id=asked.batch.id))
     other = await ask(world, wanted(100, 200))
     with pytest.raises(InvalidDecision):
-        await decide(world, replace(asked, batch=replace(asked.batch, digest=other.batch.digest)), "alice")
+        await decide(
+            world, replace(asked, batch=replace(asked.batch, document=other.batch.document)), "alice"
+        )
