@@ -25,6 +25,7 @@ from signer.protocol.messages import (
     Veto,
 )
 from signer.protocol.stops import ListStops, Resume, Stop
+from signer.protocol.voids import Void
 from signer.refusal import Refusal
 
 REQUESTER = frozenset({"requester"})
@@ -36,7 +37,7 @@ _ANY = frozenset({"requester", "approver", "operator", "observer"})
 def answer(decider: Decider, roles: frozenset[str], request: Request) -> Response:
     """Return the answer to a request by a peer with these roles; raises Refusal or HsmFault."""
     match request:
-        case Sign() | SignCheckpoint() | ApproveBatch():
+        case Sign() | SignCheckpoint() | ApproveBatch() | Void():
             _demand(roles, REQUESTER)
             return _sign(decider, request)
         case Veto():
@@ -58,7 +59,7 @@ def answer(decider: Decider, roles: frozenset[str], request: Request) -> Respons
             return _show(decider, request)
 
 
-def _sign(decider: Decider, request: Sign | SignCheckpoint | ApproveBatch) -> Response:
+def _sign(decider: Decider, request: Sign | SignCheckpoint | ApproveBatch | Void) -> Response:
     """Answer what the product asks for."""
     match request:
         case Sign():
@@ -67,6 +68,8 @@ def _sign(decider: Decider, request: Sign | SignCheckpoint | ApproveBatch) -> Re
             return decider.sign_checkpoint(request)
         case ApproveBatch():
             return decider.take_batch(request)
+        case Void():
+            return decider.void(request)
         case _:
             assert_never(request)
 

@@ -44,6 +44,7 @@ from signer.protocol.messages import (
 )
 from signer.protocol.policy_messages import PolicyChanged, PolicyDocument, PolicyView
 from signer.protocol.stops import ListStops, Resume, Resumed, Stop, StopList, Stopped
+from signer.protocol.voids import Void, Voided
 from signer.quorum import Tally, tally
 from signer.record import Record
 from signer.references import References, cosigns, resolve
@@ -52,6 +53,7 @@ from signer.replacing import rule_replacement, tally_replacement
 from signer.slots import check_slot, slot_of
 from signer.stops import list_stops, order_stop, refuse_stopped, resume
 from signer.verdicts import demand_allowed, judge, stop_at_veto
+from signer.voids import void_intent
 
 
 class Decider:
@@ -113,6 +115,12 @@ class Decider:
                 IntentVetoed(digest=digest, intent=request.intent, approval=votes.rejected[0])
             )
             return vetoed
+
+    def void(self, request: Void) -> Voided:
+        """Never sign an intent that its requester has given up. Idempotent. Raises Refusal, also when it is signed."""
+        intent, digest = read_intent(request.intent)
+        with self._record.deciding():
+            return void_intent(self._record, request, intent, digest)
 
     def sign_checkpoint(self, request: SignCheckpoint) -> SignedCheckpoint:
         """Sign the head of a seal chain. Idempotent for the newest. Raises Refusal or HsmFault."""
@@ -270,6 +278,8 @@ class Decider:
             raise Refusal("expired", "the intent is no longer valid")
         if digest in state.vetoed:
             raise Refusal("vetoed", "an approver rejected it")
+        if digest in state.voided:
+            raise Refusal("voided", "the requester gave it up")
         # Here for its refusals, so that `explain` tells of them too; what it finds is looked up again when it is used.
         resolve(state, intent)
         try:

@@ -170,6 +170,14 @@ class IntentVetoed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IntentVoided:
+    """The requester gave up the intent; it can never be signed."""
+
+    digest: bytes
+    intent: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BatchTaken:
     """The approvals of a batch verify, and stand for each of its lines. A later one of the same batch has more people."""
 
@@ -234,6 +242,7 @@ Fact = (
     | Bound
     | TransactionSigned
     | IntentVetoed
+    | IntentVoided
     | BatchTaken
     | BatchVetoed
     | CheckpointSigned
@@ -255,6 +264,7 @@ _FACTS: Mapping[str, type[Any]] = {
         Bound,
         TransactionSigned,
         IntentVetoed,
+        IntentVoided,
         BatchTaken,
         BatchVetoed,
         CheckpointSigned,

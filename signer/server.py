@@ -28,6 +28,7 @@ from signer.protocol.messages import (
     load_request,
 )
 from signer.protocol.stops import Resume, Stop
+from signer.protocol.voids import Void
 from signer.protocol.wire import MalformedMessage
 from signer.refusal import HsmFault, KeyFault, Refusal
 
@@ -296,7 +297,7 @@ class _Call:
     def _digest(self) -> str:
         """Return the digest of the intent that was asked about, "" for none: what ties a refusal to what people approved."""
         match self.request:
-            case Sign(intent=data):
+            case Sign(intent=data) | Void(intent=data):
                 return canonical.digest(data).hex()
             case ApproveBatch(batch=data):
                 return batch.digest(data).hex()

@@ -5,6 +5,7 @@ from array import array
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from heapq import heappush
 
 from signer.address_index import AddressIndex
 from signer.counters import Counted, Counters
@@ -15,6 +16,7 @@ from signer.facts import (
     CheckpointSigned,
     Fact,
     IntentVetoed,
+    IntentVoided,
     KeyAttested,
     KeyCreated,
     KeyReserved,
@@ -101,6 +103,9 @@ class State:
     bound: dict[bytes, Bound] = field(default_factory=dict)
     signed: dict[bytes, TransactionSigned] = field(default_factory=dict)
     vetoed: set[bytes] = field(default_factory=set)
+    voided: set[bytes] = field(default_factory=set)
+    void_ends: dict[str, list[int]] = field(default_factory=dict)
+    """Org to when its voided intents expire, as a heap; those that have may be missing."""
     slots: dict[tuple[str, str, int], tuple[bytes, ...]] = field(default_factory=dict)
     """(key, chain, sequence or nonce) to its alternatives, of which the chain can take one: first the digest of the intent that
     the slot belongs to, then those that replace or cancel it, oldest first.
@@ -154,6 +159,8 @@ class State:
                     self.pending = None
             case CheckpointSigned():
                 self.checkpoints[fact.key_id] = fact
+            case IntentVoided():
+                self._learn_void(fact)
             case BatchTaken() | BatchVetoed() | SigningStopped() | SigningResumed():
                 self._learn_order(at, fact)
             case _:
@@ -172,6 +179,11 @@ class State:
                 self._learn_counters(at, fact.digest, (fact.approval,))
             case SigningResumed():
                 self._learn_resumed(at, fact)
+
+    def _learn_void(self, fact: IntentVoided) -> None:
+        intent = canonical.decode(fact.intent)
+        self.voided.add(fact.digest)
+        heappush(self.void_ends.setdefault(intent.org, []), intent.expires_at)
 
     def _learn_batch(self, at: int, fact: BatchTaken) -> None:
         self.batches[fact.digest] = StandingBatch(

@@ -7,7 +7,7 @@ hashes them by itself and signs what it computed, so that this API cannot show o
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query
@@ -34,6 +34,7 @@ from custody.kernel.ids import WithdrawalId, parse_id, show_id
 from custody.policy.model import Approver, Assertion, Decision, Verdict, Word
 from custody.signing.errors import InvalidDecision
 from custody.withdrawals import service as withdrawals
+from custody.withdrawals import voids
 from custody.withdrawals.model import WithdrawalView
 from custody.withdrawals.transitions import WITHDRAWALS
 
@@ -174,9 +175,19 @@ async def decide(approval_id: ApprovalPath, body: DecisionIn, command: Approve) 
     """Record an approver's decision. The signer checks every signature again for itself before it signs anything."""
     wanted = WithdrawalId(parse_id("wdr", approval_id))
     decision = read_decision(body)
+    if (done := await command.recorded()) is not None:
+        return done
+    rejects, app = decision.word is Word.REJECT, command.app
+    voided: Collection[WithdrawalId] = ()
+    if rejects:
+        tenant = command.principal.tenant
+        voided = await voids.void_rejected(app.db, app.signer, tenant, wanted, decision)
 
     async def effect(uow: UnitOfWork) -> ApprovalOut:
-        await withdrawals.decide(uow, wanted, decision)
+        if rejects:
+            await voids.reject(uow, wanted, decision, voided)
+        else:
+            await withdrawals.decide(uow, wanted, decision)
         return show_approval(await withdrawals.view(uow, wanted))
 
     answer = await command.run(effect)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Collection
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -50,9 +51,10 @@ from api.rest.withdrawals import MemoIn, WithdrawalOut, look_up_receiver, show_w
 from api.strict_json import StrictRoute
 from custody.chains import address as addresses
 from custody.db.session import ReadSession, UnitOfWork
-from custody.kernel.ids import WalletId, parse_id, show_id
+from custody.kernel.ids import WalletId, WithdrawalId, parse_id, show_id
+from custody.policy.model import Word
 from custody.signing import batches as documents
-from custody.withdrawals import batches
+from custody.withdrawals import batches, voids
 from custody.withdrawals.batches import RequestBatch, line_id
 from custody.withdrawals.model import Batch, BatchView, Memo, RequestWithdrawal
 from custody.withdrawals.transitions import WITHDRAWALS
@@ -175,9 +177,14 @@ async def get_batch(batch_id: BatchPath, caller: Reader) -> BatchDetail:
 async def cancel_batch(batch_id: BatchPath, command: Write, _: Empty | None = None) -> Response:
     """Take all lines back while no key can have been touched for any. Single lines are cancelled as withdrawals are."""
     wanted = parse_id("bat", batch_id)
+    if (done := await command.recorded()) is not None:
+        return done
+    async with command.read() as session:
+        lines = (await batches.view(session, wanted)).lines
+    voided = await voids.void_approved(command.app.signer, lines)
 
     async def effect(uow: UnitOfWork) -> BatchDetail:
-        return await _show_detail(uow, await batches.cancel(uow, command.principal, wanted))
+        return await _show_detail(uow, await voids.cancel_batch(uow, command.principal, wanted, voided))
 
     return await command.run(effect, status=200)
 
@@ -219,10 +226,20 @@ async def get_batch_approval(batch_id: BatchPath, caller: ApprovalReader) -> Bat
 async def decide_batch(batch_id: BatchPath, body: DecisionIn, command: Approve) -> Response:
     """Record an approver's decision about all lines. The signer checks every signature again for itself."""
     wanted, decision = parse_id("bat", batch_id), read_decision(body)
+    if (done := await command.recorded()) is not None:
+        return done
     decided: list[BatchView] = []
+    rejects, app = decision.word is Word.REJECT, command.app
+    voided: Collection[WithdrawalId] = ()
+    if rejects:
+        tenant = command.principal.tenant
+        voided = await voids.void_rejected_batch(app.db, app.signer, tenant, wanted, decision)
 
     async def effect(uow: UnitOfWork) -> BatchApprovalOut:
-        decided.append(await batches.decide(uow, wanted, decision))
+        if rejects:
+            decided.append(await voids.reject_batch(uow, wanted, decision, voided))
+        else:
+            decided.append(await batches.decide(uow, wanted, decision))
         return _show_approval(decided[-1])
 
     answer = await command.run(effect)

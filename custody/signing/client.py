@@ -49,7 +49,7 @@ from custody.signing.model import (
     StellarSlot,
     VouchedKey,
 )
-from signer.protocol import batch, checkpoint, key_batches, messages, policy_messages
+from signer.protocol import batch, checkpoint, key_batches, messages, policy_messages, voids
 from signer.protocol.wire import FRAME_MAX, MalformedMessage
 
 _LENGTH_BYTES = 4
@@ -164,6 +164,12 @@ class SignerClient:
             messages.Veto(intent=intent, approvals=tuple(map(build_approval, decisions))), messages.Vetoed
         )
         _check_digest(intent, vetoed.intent_digest)
+
+    async def void(self, intent: bytes) -> None:
+        """Have the signer sign this intent never, before its money is given back. Idempotent. Raises SignerRefused with the
+        reason `already_signed` when its bytes exist."""
+        answer = await self._ask(voids.Void(intent=intent), voids.Voided)
+        _check_digest(intent, answer.intent_digest)
 
     async def approve_batch(
         self, document: bytes, lines: Sequence[bytes], decisions: Sequence[Decision]

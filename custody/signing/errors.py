@@ -73,6 +73,7 @@ _UNDECIDED = frozenset(
         "cooling_down",
         "outside_hours",
         "stopped",
+        "too_many_voids",
         "clock_backwards",
         "hsm_fault",
         "key_fault",

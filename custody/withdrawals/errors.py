@@ -61,6 +61,13 @@ class DestinationIsOurs(Refused):
     public = "The destination is one of your own vaults; use a transfer."
 
 
+class NotVoided(Unavailable):
+    """It was approved in this moment, and the signer has not been told yet. The same command again tells it."""
+
+    code = "not_voided"
+    public = "The withdrawal was approved just now. Repeat the call with the same key."
+
+
 class UnknownBatch(NotFound):
     """No such batch of this tenant."""
 

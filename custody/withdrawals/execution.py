@@ -25,7 +25,7 @@ from custody.ledger import service as ledger
 from custody.signing.errors import SignerRefused, SignerUndecided
 from custody.signing.model import SignedTransaction
 from custody.wallets import service as wallets
-from custody.withdrawals import attempt_store, batches, fee_bumps, stops, store
+from custody.withdrawals import attempt_store, batches, fee_bumps, stops, store, voids
 from custody.withdrawals import evm_execution as evm
 from custody.withdrawals import reserving_stellar as stellar
 from custody.withdrawals.attempt_slots import slot_of
@@ -129,6 +129,10 @@ async def _reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bo
         sender = await wallets.get_vault(session, withdrawal.sender_id)
         on_stellar = namespace(sender.chain) == STELLAR
         its_turn = not on_stellar or await stellar.is_its_turn(session, withdrawal)
+    # One without a slot whose window has closed is about to be given up; see `_close`.
+    gives_up = withdrawal.state == "signing" and means.clock.now() >= withdrawal.expires_at
+    if gives_up and not await voids.void(means.signer, withdrawal.intent):
+        raise SlotContested("a withdrawal without a slot has been signed", withdrawal=str(withdrawal.id))
     if not its_turn:
         await _look_again(means, tenant, withdrawal, stellar.TURN_S)
         return False
@@ -226,6 +230,11 @@ async def _refused(
         await _look_again(means, tenant, withdrawal, _RETRY_S)
         return False
     another_slot = (reason == "bad_binding" and on_stellar) or (reason == "slot_used" and not on_stellar)
+    gives_up = withdrawal.state == "signing" and not another_slot
+    if gives_up and not await voids.void(means.signer, withdrawal.intent):
+        # Signed since: by the very same request, or for somebody else. Asking again tells.
+        await _look_again(means, tenant, withdrawal, _RETRY_S)
+        return False
     async with means.db.unit_of_work(tenant) as uow:
         locked = await store.lock_withdrawal(uow, withdrawal.id)
         if locked is None or locked.state != withdrawal.state:

@@ -32,6 +32,10 @@ class Signer(Protocol):
         """The same arguments give the same bytes."""
         ...
 
+    async def void(self, intent: bytes) -> None:
+        """Sign it never. Refused when it is signed."""
+        ...
+
     async def approve_batch(
         self, document: bytes, lines: Sequence[bytes], decisions: Sequence[Decision]
     ) -> None:

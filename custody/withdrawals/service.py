@@ -147,7 +147,8 @@ async def decide(uow: UnitOfWork, withdrawal_id: WithdrawalId, decision: Decisio
 async def cancel(uow: UnitOfWork, principal: Principal, withdrawal_id: WithdrawalId) -> Withdrawal:
     """Take a withdrawal back before a key is touched; the hold is released. Cancelling again changes nothing.
 
-    Raises CancelTooLate, UnknownWithdrawal. Locks the withdrawal.
+    Edges come here by `voids.cancel`, which tells the signer first. Raises CancelTooLate, UnknownWithdrawal. Locks the
+    withdrawal.
     """
     withdrawal = await _lock(uow, withdrawal_id)
     if withdrawal.state == WITHDRAWALS.target_of("cancel"):
@@ -158,9 +159,16 @@ async def cancel(uow: UnitOfWork, principal: Principal, withdrawal_id: Withdrawa
     return await move(uow, withdrawal, "cancel", actor=principal.subject, reason="cancelled by requester")
 
 
-async def expire_due(uow: UnitOfWork, now: datetime, limit: int = 100) -> int:
-    """End the withdrawals whose window has closed before a key was touched. Returns how many."""
-    overdue = [await _lock(uow, found) for found in await store.load_overdue(uow, now, limit)]
+async def expire_due(
+    uow: UnitOfWork, now: datetime, limit: int = 100, *, but: Collection[WithdrawalId] = ()
+) -> int:
+    """End the withdrawals whose window has closed before a key was touched, `but` some. Returns how many.
+
+    The worker comes here by `voids.expire_due`, which tells the signer first.
+    """
+    overdue = [
+        await _lock(uow, found) for found in await store.load_overdue(uow, now, limit) if found not in but
+    ]
     still = [each for each in overdue if each.state in WITHDRAWALS.sources("expire")]
     for withdrawal in still:
         await _release(uow, withdrawal)

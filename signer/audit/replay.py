@@ -24,6 +24,7 @@ from signer.facts import (
     CheckpointSigned,
     Fact,
     IntentVetoed,
+    IntentVoided,
     KeyAttested,
     KeyCreated,
     KeyReserved,
@@ -62,6 +63,7 @@ from signer.protocol.messages import (
     Veto,
 )
 from signer.protocol.stops import Resume, Stop
+from signer.protocol.voids import Void
 from signer.protocol.wire import MalformedMessage
 from signer.refusal import EvidenceFault, HsmFault, Refusal, StartupFault
 from signer.stops import order_stop, resume
@@ -143,6 +145,7 @@ class Replay:
         | QuorumCompleted
         | Bound
         | IntentVetoed
+        | IntentVoided
         | BatchTaken
         | BatchVetoed
         | CheckpointSigned
@@ -174,6 +177,7 @@ class Replay:
         | QuorumCompleted
         | Bound
         | IntentVetoed
+        | IntentVoided
         | BatchTaken
         | BatchVetoed
         | CheckpointSigned
@@ -202,6 +206,22 @@ class Replay:
                 self._order_key(ChangeKey(intent=fact.intent, approvals=fact.approvals))
             case IntentVetoed():
                 self._decider.veto(Veto(intent=fact.intent, approvals=(fact.approval,)))
+            case IntentVoided() | BatchTaken() | BatchVetoed() | SigningStopped() | SigningResumed():
+                self._decide_order(fact)
+            case CheckpointSigned():
+                sign_checkpoint(
+                    past,
+                    lambda _key_id, _curve, _message: fact.signature,
+                    SignCheckpoint(key_id=fact.key_id, org=fact.org, sequence=fact.sequence, hash=fact.hash),
+                )
+
+    def _decide_order(
+        self, fact: IntentVoided | BatchTaken | BatchVetoed | SigningStopped | SigningResumed
+    ) -> None:
+        past = self._past
+        match fact:
+            case IntentVoided():
+                self._decider.void(Void(intent=fact.intent))
             case BatchTaken():
                 take_batch(past, ApproveBatch(batch=fact.batch, lines=fact.lines, approvals=fact.approvals))
             case BatchVetoed():
@@ -210,12 +230,6 @@ class Replay:
                 order_stop(past, Stop(order=fact.order, approval=fact.approval))
             case SigningResumed():
                 resume(past, Resume(intent=fact.intent, approvals=fact.approvals))
-            case CheckpointSigned():
-                sign_checkpoint(
-                    past,
-                    lambda _key_id, _curve, _message: fact.signature,
-                    SignCheckpoint(key_id=fact.key_id, org=fact.org, sequence=fact.sequence, hash=fact.hash),
-                )
 
     def _order_key(self, request: ChangeKey) -> None:
         intent, digest = read_governance(request.intent)

@@ -11,6 +11,7 @@ from signer.facts import (
     CheckpointSigned,
     Fact,
     IntentVetoed,
+    IntentVoided,
     KeyReserved,
     KeyStateChanged,
     PolicyAccepted,
@@ -84,6 +85,8 @@ def _describe(fact: Fact) -> tuple[str, str, str, tuple[Approval, ...]] | None:
             described = "quorum complete", fact.digest.hex(), fact.rule, fact.approvals
         case IntentVetoed():
             described = "rejected", fact.digest.hex(), "", (fact.approval,)
+        case IntentVoided():
+            described = "given up", fact.digest.hex(), "", ()
         case PolicyAccepted():
             described = f"policy {fact.version} accepted", fact.digest.hex(), "governance", fact.approvals
         case PolicyAdopted():

@@ -25,6 +25,8 @@ def check_signed(state: State, signed: TransactionSigned) -> None:
         raise EvidenceFault("it was signed before")
     if signed.digest in state.vetoed:
         raise EvidenceFault("somebody had rejected it")
+    if signed.digest in state.voided:
+        raise EvidenceFault("its requester had given it up")
     intent = canonical.decode(bound.intent)
     # Between what was decided and the bytes an order may have come: nothing is signed after it.
     refuse_stopped(state, intent, bound.slot_key)

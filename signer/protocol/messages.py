@@ -15,6 +15,7 @@ from signer.protocol.key_backup import AdmitKey, ExportKeys, WrappedKeyList
 from signer.protocol.key_batches import AttestKeys, CreateKeys, KeyBatch
 from signer.protocol.policy_messages import PolicyChanged, PolicyDocument, PolicyView
 from signer.protocol.stops import ListStops, Resume, Resumed, Stop, StopList, Stopped
+from signer.protocol.voids import Void, Voided
 from signer.protocol.wire import dump_message, load_message
 
 CURVES = ("ed25519", "secp256k1")
@@ -332,6 +333,7 @@ Request = (
     | GetPolicyDocument
     | Explain
     | Veto
+    | Void
     | ApproveBatch
     | Stop
     | Resume
@@ -350,6 +352,7 @@ Response = (
     | PolicyChanged
     | Explained
     | Vetoed
+    | Voided
     | BatchApproved
     | Stopped
     | Resumed

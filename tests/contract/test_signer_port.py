@@ -234,3 +234,13 @@ async def test_one_approval_of_a_batch_stands_for_its_lines(bench, chain):
     assert await refused(bench.signer.approve_batch(document, lines, rejected)) == "vetoed"
     assert await bench.signer.sign(lines[1], [], slot) == signed
     assert await refused(bench.signer.sign(lines[0], [], move_slot(slot))) == "vetoed"
+
+
+async def test_what_was_given_up_is_never_signed_and_what_is_signed_cannot_be(bench, chain):
+    key = await bench.make_key(chain)
+    given_up, paid, slot = make_intent(key, chain), make_intent(key, chain), make_slot(chain, 7)
+    for _ in range(2):
+        await bench.signer.void(given_up)
+    assert await refused(bench.signer.sign(given_up, approvals(given_up), slot)) == "voided"
+    await bench.signer.sign(paid, approvals(paid), slot)
+    assert await refused(bench.signer.void(paid)) == "already_signed"

@@ -41,6 +41,7 @@ class FakeSigner:
         self.slots: dict[tuple[str, int], tuple[bytes, int]] = {}
         self.vetoed: set[bytes] = set()
         self.batches: dict[bytes, Verdict] = {}
+        self.voided: set[bytes] = set()
         self.complete_at: dict[bytes, int] = {}
         self.bound: dict[bytes, bytes] = {}
         self.alternatives: dict[bytes, list[tuple[str, Slot]]] = {}
@@ -68,6 +69,13 @@ class FakeSigner:
         if not any(each.word is Word.REJECT for each in decisions):
             raise SignerRefused(reason="no_veto", text="")
         self.vetoed.add(digest)
+
+    async def void(self, intent: bytes) -> None:
+        self.faults.reach("before void")
+        self._reach()
+        if intents.digest(intent) in self.journal:
+            raise SignerRefused(reason="already_signed", text="")
+        self.voided.add(intents.digest(intent))
 
     async def approve_batch(
         self, document: bytes, lines: Sequence[bytes], decisions: Sequence[Decision]
@@ -120,6 +128,7 @@ class FakeSigner:
             (lambda: now >= int(fields["expires_at"]), "expired"),
             (lambda: now < int(fields["not_before"]), "not_yet"),
             (lambda: digest in self.vetoed or verdict.standing is Standing.REJECTED, "vetoed"),
+            (lambda: digest in self.voided, "voided"),
             (lambda: verdict.standing is Standing.DENIED, verdict.reason),
             (lambda: verdict.standing is Standing.PENDING, "quorum_missing"),
             (lambda: self._cools_down(digest, verdict.cool_down_s, now), "cooling_down"),

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from signer.protocol.approvals import Approval, RawSignature
+from signer.protocol.batch import ApproveBatch, BatchApproved
 from signer.protocol.key_backup import AdmitKey, ExportKeys, WrappedKeyList, WrappedKeyView
 from signer.protocol.key_batches import BATCH_MAX, AttestedKey, AttestKeys, CreateKeys, KeyBatch
 from signer.protocol.messages import (
@@ -45,6 +46,7 @@ from signer.protocol.stops import (
     Stopped,
     StopView,
 )
+from signer.protocol.voids import Void, Voided
 from signer.protocol.wire import FRAME_MAX, ConnectionEnded, MalformedMessage, receive_frame, send_frame
 
 APPROVAL = Approval(
@@ -113,6 +115,8 @@ ATTESTED = AttestedKey(key_id="0" * 32, vault="v" * 64, public_key=bytes(65), at
         Sign(intent=b"", approvals=(), binding=EVM),
         ChangePolicy(intent=b"x", document=b"y" * 65_536, approvals=(APPROVAL,)),
         SignCheckpoint(key_id="0" * 32, org="o", sequence=2**63 - 1, hash=bytes(32)),
+        Void(intent=b"x"),
+        ApproveBatch(batch=b"x", lines=(b"y", b"z"), approvals=(APPROVAL,)),
         Stop(order=b"x", approval=APPROVAL),
         Resume(intent=b"x", approvals=(APPROVAL, APPROVAL)),
         ListStops(org="o"),
@@ -133,6 +137,8 @@ def test_requests_survive_the_round_trip(request_: Health) -> None:
         Refused(code="no_rule", text="é"),
         SignedCheckpoint(key_id="0", sequence=1, hash=bytes(32), public_key="ab", signature=bytes(64)),
         EXPLAINED,
+        Voided(intent_digest="ab"),
+        BatchApproved(batch_digest="ab"),
         Stopped(order_digest="ab"),
         Resumed(order_digest="ab"),
         StopList(stops=(STOP,) * LIST_MAX, total=101),
