@@ -83,7 +83,9 @@ ltl safe { [] (once && honest(0) && honest(1)) }
  */
 #ifdef BAD_VOID
 #define given_up(i) open(i)
+#define told(i) true
 #else
+#define told(i) dead[i]
 #define given_up(i) (state[i] == awaiting || (state[i] == approved && dead[i]))
 #endif
 
@@ -173,7 +175,7 @@ reserve:
   };
   atomic {
     if
-    :: (closed[i] && state[i] == signing && nothing_out(i) && dead[i]) -> state[i] = failed; hold[i] = released
+    :: (closed[i] && state[i] == signing && nothing_out(i) && told(i)) -> state[i] = failed; hold[i] = released
     :: (!closed[i] && (state[i] == approved || state[i] == signing) && nothing_out(i) && attempts[i] < ATTEMPTS) ->
 #ifdef STELLAR
        /* = custody.withdrawals.slots_stellar:choose_stellar */
@@ -228,6 +230,7 @@ ask:
      atomic {
        if
        :: (bound[i] == NONE) -> dead[i] = true
+       :: (bound[i] != NONE && told(i))
        :: else -> goto again
        fi
      };

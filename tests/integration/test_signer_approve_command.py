@@ -54,6 +54,8 @@ class Handler(BaseHTTPRequestHandler):
         self.server.seen_headers.append(dict(self.headers))
         if self.path.startswith("/v1/approvals?"):
             self.reply(200, {"data": [self.server.body], "next_cursor": None})
+        elif self.path.startswith("/v1/batch-approvals?"):
+            self.reply(200, {"data": [], "next_cursor": None})
         elif self.path == "/v1/approvals/wdr_1":
             self.reply(200, self.server.body)
         else:
