@@ -19,6 +19,8 @@ from api.metrics import Metrics
 from custody.bootstrap import App
 from custody.db.session import Database
 from custody.identity import service as identity
+from custody.switches import service as switches
+from custody.switches.model import Scope
 from custody.wallets import keys
 from custody.webhooks import service as webhooks
 
@@ -64,6 +66,11 @@ async def metrics(request: Request) -> Response:
             measured.webhooks_observed(found, (now - (found.since or now)).total_seconds())
     except (SQLAlchemyError, OSError, TimeoutError) as error:
         structlog.get_logger().warning("metrics.webhooks_skipped", reason=type(error).__name__)
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            await _observe_switches(app_of(request), measured)
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        structlog.get_logger().warning("metrics.switches_skipped", reason=type(error).__name__)
     return Response(measured.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -76,6 +83,15 @@ async def _observe_pools(app: App, measured: Metrics) -> None:
             await session.act_for(tenant)
             free, asked = await keys.standing(session)
             measured.pool_observed(tenant, free, refused=asked is not None and asked.refusal != "")
+
+
+async def _observe_switches(app: App, measured: Metrics) -> None:
+    """What is stopped, per tenant."""
+    async with app.db.read(None) as session:
+        for tenant in await identity.list_tenants(session):
+            await session.act_for(tenant)
+            standing = await switches.count_standing(session)
+            measured.switches_observed(tenant, {scope.value: standing.get(scope, 0) for scope in Scope})
 
 
 async def _database_problem(database: Database, schema_head: str) -> str | None:

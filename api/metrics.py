@@ -5,6 +5,8 @@ Every application object has its own registry, so that two in one process (tests
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from custody.webhooks.model import WebhookFigures
@@ -68,6 +70,12 @@ class Metrics:
             ["tenant"],
             registry=self.registry,
         )
+        self._switches = Gauge(
+            "custody_switches_stopped",
+            "Kill switches that stand, by what they stop.",
+            ["tenant", "scope"],
+            registry=self.registry,
+        )
         self._measure_webhooks()
 
     def _measure_webhooks(self) -> None:
@@ -127,6 +135,11 @@ class Metrics:
         """How many deposit keys a tenant has ready."""
         self._free_keys.labels(str(tenant)).set(free)
         self._keys_refused.labels(str(tenant)).set(refused)
+
+    def switches_observed(self, tenant: int, standing: Mapping[str, int]) -> None:
+        """What a tenant's operators have stopped."""
+        for scope, many in standing.items():
+            self._switches.labels(str(tenant), scope).set(many)
 
     def exposition(self) -> bytes:
         """The text that Prometheus reads."""

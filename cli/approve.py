@@ -11,32 +11,21 @@ import base64
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from cli.approve_batch import ReadBatch, read_batch, show_batch, show_row
 from cli.approver_keys import KINDS, KeyFileFault, PrivateKey, create_key, load_key, public_hex, sign
+from cli.intent_words import describe, plain
 from signer.protocol import canonical
-from signer.protocol.approvals import approval_message
-from signer.protocol.intent import Intent, StellarIntent
+from signer.protocol.approvals import APPROVAL_TAG, BATCH_TAG, approval_message
+from signer.protocol.intent import Intent
 
 TIMEOUT_S = 30.0
-_STROOPS = 7
-_WEI = 18
-_GWEI = 9
-_ASSET_OF: Mapping[str, str] = {
-    "amount": "asset",
-    "limit": "asset",
-    "send_amount": "send_asset",
-    "send_max": "send_asset",
-    "dest_amount": "dest_asset",
-    "dest_min": "dest_asset",
-}
-"""Fields that hold an amount, and the field that says of what."""
 
 
 class ApproveFault(Exception):
@@ -69,7 +58,7 @@ def main(argv: list[str]) -> int:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "target", metavar="WITHDRAWAL | list | keygen", nargs="?", help="what to decide about"
+        "target", metavar="WITHDRAWAL | BATCH | list | keygen", nargs="?", help="what to decide about"
     )
     parser.add_argument("--api", metavar="URL", help="address of the API")
     parser.add_argument(
@@ -121,6 +110,8 @@ def run(chosen: argparse.Namespace) -> int:
 def _decide(api: httpx.Client, chosen: argparse.Namespace) -> int:
     approver = _needed(chosen.approver, "--approver")
     key = load_key(_needed(chosen.key_file, "--key-file"))
+    if str(chosen.target).startswith("bat_"):
+        return _decide_batch(api, chosen, approver, key)
     body = _answer(api.get(f"/v1/approvals/{chosen.target}"))
     if body is None:
         return 1
@@ -136,17 +127,53 @@ def _decide(api: httpx.Client, chosen: argparse.Namespace) -> int:
         print("Nothing was signed.")
         return 1
     approval = sign_decision(key, approver, word, digest, pending.approver_set_version)
-    command = hashlib.sha256(f"{chosen.target} {approver} {word} {digest.hex()}".encode()).hexdigest()
+    return _send(api, "/v1/approvals", chosen.target, approval, digest)
+
+
+def _decide_batch(api: httpx.Client, chosen: argparse.Namespace, approver: str, key: PrivateKey) -> int:
+    """Show every line and the sums, and sign once."""
+    body = _answer(api.get(f"/v1/batch-approvals/{chosen.target}"))
+    if body is None:
+        return 1
+    version = body.get("approver_set_version")
+    if type(version) is not int or version < 1:
+        raise ApproveFault("the API's answer has another form")
+    found = _read_batch(body)
+    if body.get("digest", found.digest.hex()) != found.digest.hex():
+        print("The API names another digest than these bytes have. Nothing was signed.", file=sys.stderr)
+        return 1
+    word = "reject" if chosen.reject else "approve"
+    show_batch(found, version)
+    if not chosen.yes and not _confirm(word):
+        print("Nothing was signed.")
+        return 1
+    approval = sign_decision(key, approver, word, found.digest, version, BATCH_TAG)
+    return _send(api, "/v1/batch-approvals", chosen.target, approval, found.digest)
+
+
+def _read_batch(body: dict[str, Any]) -> ReadBatch:
+    try:
+        return read_batch(body)
+    except (ValueError, TypeError) as error:
+        raise ApproveFault(f"the API's answer has another form ({plain(error)})") from error
+
+
+def _send(api: httpx.Client, path: str, target: str, approval: dict[str, str], digest: bytes) -> int:
+    """Bring a signed decision to the API, under a key that follows from it, and say what came of it."""
+    approver, word = approval["approver"], approval["decision"]
+    command = hashlib.sha256(f"{target} {approver} {word} {digest.hex()}".encode()).hexdigest()
     sent = _answer(
         api.post(
-            f"/v1/approvals/{chosen.target}/decisions",
+            f"{path}/{target}/decisions",
             json=approval,
             headers={"Idempotency-Key": f"decision-{command[:40]}"},
         )
     )
     if sent is None:
         return 1
-    print(f"{word} by {approver} was recorded; state: {plain(sent.get('state', '?'))}")
+    states = sent.get("states", [sent.get("state", "?")])
+    shown = ", ".join(dict.fromkeys(map(plain, states)))
+    print(f"{word} by {approver} was recorded; state: {shown}")
     return 0
 
 
@@ -169,23 +196,39 @@ def _decide_offline(chosen: argparse.Namespace) -> int:
 
 
 def _list(api: httpx.Client) -> int:
+    batches = _list_rows(api, "/v1/batch-approvals", _show_batch_row)
+    single = _list_rows(api, "/v1/approvals", _show_row)
+    if batches is None or single is None:
+        return 1
+    print(f"{batches + single} waiting")
+    return 0
+
+
+def _list_rows(api: httpx.Client, path: str, show: Callable[[object], None]) -> int | None:
+    """Print what waits behind a path; how much that is, or None after the API's problem."""
     cursor: dict[str, str] = {}
     found = 0
     while True:
-        body = _answer(api.get("/v1/approvals", params={"state": "pending", **cursor}))
+        body = _answer(api.get(path, params={"state": "pending", **cursor}))
         if body is None:
-            return 1
+            return None
         rows = body.get("data")
         if not isinstance(rows, list):
             raise ApproveFault("the API's answer has another form")
         for row in rows:
-            _show_row(row)
+            show(row)
         found += len(rows)
         following = body.get("next_cursor")
         if not isinstance(following, str) or not rows:
-            print(f"{found} waiting")
-            return 0
+            return found
         cursor = {"cursor": following}
+
+
+def _show_batch_row(row: object) -> None:
+    try:
+        show_row(row)
+    except (ValueError, TypeError) as error:
+        raise ApproveFault(f"the API's answer has another form ({plain(error)})") from error
 
 
 def _show_row(row: object) -> None:
@@ -210,10 +253,17 @@ def _keygen(kind: str, out: Path) -> int:
 
 
 def sign_decision(
-    key: PrivateKey, approver: str, decision: str, digest: bytes, approver_set_version: int
+    key: PrivateKey,
+    approver: str,
+    decision: str,
+    digest: bytes,
+    approver_set_version: int,
+    tag: bytes = APPROVAL_TAG,
 ) -> dict[str, str]:
-    """Return the signed decision about the intent with this digest, as the API takes it."""
-    message = approval_message(decision=decision, digest=digest, approver_set_version=approver_set_version)
+    """Return the signed decision about the intent, or the batch, with this digest, as the API takes it."""
+    message = approval_message(
+        decision=decision, digest=digest, approver_set_version=approver_set_version, tag=tag
+    )
     return {
         "approver": approver,
         "public_key": public_hex(key),
@@ -231,47 +281,6 @@ def show_intent(intent: Intent, digest: bytes, approver_set_version: int) -> Non
     whole = digest.hex()
     groups = " ".join(whole[start : start + 8] for start in range(0, len(whole), 8))
     print(f"  {'digest':<{width}}  {groups}", file=sys.stderr)
-
-
-def describe(intent: Intent) -> list[tuple[str, str]]:
-    """Return all fields of the intent in the order of its class, as people read them. Pure."""
-    words = [
-        (field.name, _in_words(intent, field.name, getattr(intent, field.name))) for field in fields(intent)
-    ]
-    return [("kind", canonical.kind_of(intent)), *words]
-
-
-def _in_words(intent: Intent, name: str, value: str | int) -> str:
-    if isinstance(value, str):
-        return f'"{value}"' if name in ("memo", "text") else value
-    if name in ("not_before", "expires_at"):
-        return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M:%S} UTC ({value})"
-    if name in _ASSET_OF:
-        return _amount_in_words(intent, str(getattr(intent, _ASSET_OF[name], "")), value)
-    if name == "max_fee":
-        return f"{_units(value, _STROOPS)} XLM ({value} stroops)"
-    return f"{_units(value, _GWEI)} gwei ({value} wei)" if name.endswith("_per_gas") else str(value)
-
-
-def _amount_in_words(intent: Intent, asset: str, value: int) -> str:
-    """Return an amount with its unit; an intent without a field for the asset speaks of the chain's own coin."""
-    if isinstance(intent, StellarIntent):
-        unit = "XLM" if asset in ("", "native") else asset
-        return f"{_units(value, _STROOPS)} {unit} ({value} stroops)"
-    token = str(getattr(intent, "token", asset))
-    if token not in ("", "native"):
-        return f"{value} atomic units of token {token}"
-    return f"{_units(value, _WEI)} of the native coin ({value} wei)"
-
-
-def _units(atomic: int, decimals: int) -> str:
-    whole, rest = divmod(atomic, 10**decimals)
-    return f"{whole}.{rest:0{decimals}d}"
-
-
-def plain(value: object) -> str:
-    """Return text from outside without control characters, so that it cannot repaint the terminal."""
-    return "".join(letter for letter in str(value) if letter.isascii() and letter.isprintable())[:200]
 
 
 def _confirm(word: str) -> bool:

@@ -32,6 +32,9 @@ COMMANDS = {
     "audit": "audit",
     "ledger": "ledger",
     "treasury": "treasury",
+    "stop": "switches",
+    "resume": "switches",
+    "switches": "switches",
 }
 """Subcommand to the module of `cli` that brings it, in the order of the help text."""
 DEVELOPMENT = frozenset({"up", "demo"})

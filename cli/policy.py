@@ -10,34 +10,32 @@ import argparse
 import base64
 import hashlib
 import json
-import socket
 import sys
 import time
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 import httpx
 
-from cli.approve import ApproveFault, plain
+from cli.approve import ApproveFault
 from cli.approver_keys import KeyFileFault, load_key, public_hex, sign
 from cli.decisions import read_decision
+from cli.intent_words import plain
 from cli.policy_words import compare, describe, explain, moment
+from cli.signer_socket import TIMEOUT_S, SignerFault, ask
 from signer.policy.document import Policy, parse_policy
 from signer.protocol import governance, messages, policy_messages
 from signer.protocol.approvals import GOVERNANCE_TAG, Approval, approval_message
 from signer.protocol.canonical import MalformedIntent
-from signer.protocol.governance import KeyCreate, KeyStateChange, PolicyChange
-from signer.protocol.wire import ConnectionEnded, MalformedMessage, receive_frame, send_frame
+from signer.protocol.governance import KeyCreate, KeyStateChange, PolicyChange, SigningResume
+from signer.protocol.stops import Resume, Resumed
 from signer.refusal import StartupFault
 
-TIMEOUT_S = 30.0
 VALID_S = 7 * 86_400
 _SKEW_S = 60
 """An intent is valid from a little before it was made, for a signer whose clock is behind ours."""
-
-_Answer = TypeVar("_Answer")
 
 
 class PolicyFault(Exception):
@@ -59,7 +57,7 @@ def run(chosen: argparse.Namespace) -> int:
     """Carry out the command; returns 0 when done, 1 when the signer or a person says no, 2 when it was called wrongly."""
     try:
         code: int = chosen.act(chosen)
-    except (PolicyFault, ApproveFault, KeyFileFault, StartupFault) as fault:
+    except (PolicyFault, SignerFault, ApproveFault, KeyFileFault, StartupFault) as fault:
         print(f"custody policy: {fault}", file=sys.stderr)
         return 2
     except MalformedIntent as error:
@@ -72,7 +70,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def _show(chosen: argparse.Namespace) -> int:
-    view = _ask(chosen.socket, messages.GetPolicy(), policy_messages.PolicyView)
+    view = ask(chosen.socket, messages.GetPolicy(), policy_messages.PolicyView)
     document = _document(chosen.socket, chosen.version or view.version)
     if chosen.raw:
         sys.stdout.write(document.decode("ascii"))
@@ -82,7 +80,7 @@ def _show(chosen: argparse.Namespace) -> int:
 
 
 def _status(chosen: argparse.Namespace) -> int:
-    view = _ask(chosen.socket, messages.GetPolicy(), policy_messages.PolicyView)
+    view = ask(chosen.socket, messages.GetPolicy(), policy_messages.PolicyView)
     print(f"version {view.version} is in force, approver set {view.approver_set_version}")
     print(f"document {view.policy_hash}")
     for waiting in view.pending:
@@ -101,7 +99,7 @@ def _explain(chosen: argparse.Namespace) -> int:
         request = messages.Explain(intent=_read(chosen.intent), approvals=_approvals(chosen.approval))
     else:
         request = _from_api(_needed(chosen.withdrawal, "a withdrawal or --intent"), chosen)
-    told = _ask(chosen.socket, request, messages.Explained)
+    told = ask(chosen.socket, request, messages.Explained)
     print("\n".join(explain(told)))
     return 1 if told.verdict == "deny" else 0
 
@@ -109,7 +107,7 @@ def _explain(chosen: argparse.Namespace) -> int:
 def _propose(chosen: argparse.Namespace) -> int:
     document = _read(chosen.document)
     new = parse_policy(document)
-    view = _ask(chosen.socket, messages.GetPolicy(), policy_messages.PolicyView)
+    view = ask(chosen.socket, messages.GetPolicy(), policy_messages.PolicyView)
     if new.version != view.version + 1:
         raise PolicyFault(
             f"version {view.version} is in force, so the document's version is {view.version + 1}"
@@ -125,7 +123,7 @@ def _propose(chosen: argparse.Namespace) -> int:
 
 
 def _propose_key(chosen: argparse.Namespace) -> int:
-    view = _ask(chosen.socket, messages.GetPolicy(), policy_messages.PolicyView)
+    view = ask(chosen.socket, messages.GetPolicy(), policy_messages.PolicyView)
     intent = KeyCreate(
         **_header(chosen, view.version),
         org=chosen.org,
@@ -138,8 +136,8 @@ def _propose_key(chosen: argparse.Namespace) -> int:
 
 
 def _propose_key_state(chosen: argparse.Namespace) -> int:
-    view = _ask(chosen.socket, messages.GetPolicy(), policy_messages.PolicyView)
-    key = _ask(chosen.socket, messages.PublicKey(key_id=chosen.key), messages.KeyView)
+    view = ask(chosen.socket, messages.GetPolicy(), policy_messages.PolicyView)
+    key = ask(chosen.socket, messages.PublicKey(key_id=chosen.key), messages.KeyView)
     print(f"key {key.key_id} of {key.org}/{key.vault}, {key.address}, is {key.state}")
     intent = KeyStateChange(
         **_header(chosen, view.version),
@@ -189,15 +187,18 @@ def _submit(chosen: argparse.Namespace) -> int:
     data, approvals = _read(_needed(chosen.intent, "--intent")), _approvals(chosen.approval)
     intent = governance.decode(data)
     if any(one.decision == "reject" for one in approvals):
-        _ask(chosen.socket, messages.Veto(intent=data, approvals=approvals), messages.Vetoed)
+        ask(chosen.socket, messages.Veto(intent=data, approvals=approvals), messages.Vetoed)
         print("vetoed: it can never be carried out")
     elif isinstance(intent, PolicyChange):
         document = _read(_needed(chosen.document, "--document"))
         request = messages.ChangePolicy(intent=data, document=document, approvals=approvals)
-        changed = _ask(chosen.socket, request, policy_messages.PolicyChanged)
+        changed = ask(chosen.socket, request, policy_messages.PolicyChanged)
         print(f"version {changed.version} takes effect at {moment(changed.effective_at)}")
+    elif isinstance(intent, SigningResume):
+        ended = ask(chosen.socket, Resume(intent=data, approvals=approvals), Resumed)
+        print(f"the stop {ended.order_digest} has ended")
     else:
-        key = _ask(chosen.socket, messages.ChangeKey(intent=data, approvals=approvals), messages.KeyView)
+        key = ask(chosen.socket, messages.ChangeKey(intent=data, approvals=approvals), messages.KeyView)
         print(f"key {key.key_id} of {key.org}/{key.vault}, {key.address}, is {key.state}")
     return 0
 
@@ -217,7 +218,7 @@ def _difference(path: Path, current: int, new: int) -> list[str]:
 
 
 def _document(path: Path, version: int) -> bytes:
-    return _ask(path, messages.GetPolicyDocument(version=version), policy_messages.PolicyDocument).document
+    return ask(path, messages.GetPolicyDocument(version=version), policy_messages.PolicyDocument).document
 
 
 def _header(chosen: argparse.Namespace, policy_version: int) -> dict[str, Any]:
@@ -241,23 +242,6 @@ def _write(out: Path, data: bytes, current: Policy | None) -> int:
     if current is not None:
         print(f"it needs the approvals that version {current.version} asks for: custody policy approve")
     return 0
-
-
-def _ask(path: Path, request: messages.Request, shape: type[_Answer]) -> _Answer:
-    """The signer's answer; raises PolicyFault when it refuses or cannot be reached."""
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(TIMEOUT_S)
-            connection.connect(str(path))
-            send_frame(connection, messages.dump(request))
-            answer = messages.load_response(receive_frame(connection))
-    except (OSError, ConnectionEnded, MalformedMessage) as error:
-        raise PolicyFault(f"the signer cannot be asked at {path}: {type(error).__name__}") from error
-    if isinstance(answer, messages.Refused):
-        raise PolicyFault(f"the signer refuses: {plain(answer.code)}: {plain(answer.text)}")
-    if not isinstance(answer, shape):
-        raise PolicyFault("the signer answered another question")
-    return answer
 
 
 def _from_api(withdrawal: str, chosen: argparse.Namespace) -> messages.Explain:

@@ -42,8 +42,7 @@ from custody.webhooks import service as webhooks
 from custody.webhooks.loop import Dispatcher
 from custody.webhooks.sealed import build_box
 from custody.webhooks.sender import Sender, SystemResolver
-from custody.withdrawals import execution
-from custody.withdrawals import service as withdrawals
+from custody.withdrawals import execution, voids
 from custody.withdrawals.ports import Means
 
 _log = structlog.get_logger(__name__)
@@ -132,8 +131,7 @@ async def sweep(means: Means) -> None:
     async with means.db.read(None) as session:
         tenants = await list_tenants(session)
     for tenant in tenants:
-        async with means.db.unit_of_work(tenant) as uow:
-            await withdrawals.expire_due(uow, means.clock.now())
+        await voids.expire_due(means, tenant, means.clock.now())
         async with means.db.unit_of_work(tenant) as uow:
             await returns.reopen_unpaid(uow)
         async with means.db.unit_of_work(tenant) as uow:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 
 from signer.admission import Keys, wrapped_key
+from signer.batches import take_batch
 from signer.build import stellar
 from signer.build.address import address_of, check_addresses, curve_of
 from signer.build.assembly import build_unsigned, finish, message_of
@@ -20,10 +21,11 @@ from signer.facts import Bound, IntentVetoed, TransactionSigned
 from signer.governance import adopt_due, change_policy, policy_document, show_policy, veto_governance
 from signer.key_states import check_may_sign
 from signer.keyring import Keyring
-from signer.policy.effect import effect_of
+from signer.lines import approved_with_batch, effect_of_line
 from signer.policy.ruling import Ruling, denied
 from signer.protocol.approvals import Approval
 from signer.protocol.attestation import STATEMENT_VAULTS
+from signer.protocol.batch import ApproveBatch, BatchApproved
 from signer.protocol.governance import is_governance
 from signer.protocol.intent import EvmReplace, Intent, StellarIntent
 from signer.protocol.messages import (
@@ -41,13 +43,17 @@ from signer.protocol.messages import (
     Vetoed,
 )
 from signer.protocol.policy_messages import PolicyChanged, PolicyDocument, PolicyView
+from signer.protocol.stops import ListStops, Resume, Resumed, Stop, StopList, Stopped
+from signer.protocol.voids import Void, Voided
 from signer.quorum import Tally, tally
 from signer.record import Record
 from signer.references import References, cosigns, resolve
 from signer.refusal import HsmFault, Refusal
 from signer.replacing import rule_replacement, tally_replacement
 from signer.slots import check_slot, slot_of
+from signer.stops import list_stops, order_stop, refuse_stopped, resume
 from signer.verdicts import demand_allowed, judge, stop_at_veto
+from signer.voids import void_intent
 
 
 class Decider:
@@ -110,10 +116,36 @@ class Decider:
             )
             return vetoed
 
+    def void(self, request: Void) -> Voided:
+        """Never sign an intent that its requester has given up. Idempotent. Raises Refusal, also when it is signed."""
+        intent, digest = read_intent(request.intent)
+        with self._record.deciding():
+            return void_intent(self._record, request, intent, digest)
+
     def sign_checkpoint(self, request: SignCheckpoint) -> SignedCheckpoint:
         """Sign the head of a seal chain. Idempotent for the newest. Raises Refusal or HsmFault."""
         with self._record.deciding():
             return sign_checkpoint(self._record, self._keys.sign, request)
+
+    def take_batch(self, request: ApproveBatch) -> BatchApproved:
+        """Let the approvals of a batch stand for its lines. Idempotent. Raises Refusal."""
+        with self._record.deciding():
+            return take_batch(self._record, request)
+
+    def order_stop(self, request: Stop) -> Stopped:
+        """Sign nothing more in one place, as one approver orders. Idempotent. Raises Refusal."""
+        with self._record.deciding():
+            return order_stop(self._record, request)
+
+    def resume(self, request: Resume) -> Resumed:
+        """End a stop as the quorum agrees. Idempotent. Raises Refusal."""
+        with self._record.deciding():
+            return resume(self._record, request)
+
+    def list_stops(self, request: ListStops) -> StopList:
+        """Return the stops that stand in an org."""
+        with self._record.deciding():
+            return list_stops(self._record, request)
 
     def explain(self, request: Explain) -> Explained:
         """Tell which rule decides now and what is missing; changes nothing but that a due policy takes effect."""
@@ -205,6 +237,12 @@ class Decider:
                     return
                 signed = TransactionSigned(digest=case.digest, tx=tx, tx_hash=tx_hash)
                 with self._record.lock:
+                    try:
+                        # Ordered meanwhile: these bytes are nowhere but here, and end here.
+                        refuse_stopped(self._record.state, case.intent, case.found.slot_key)
+                    except Refusal as refusal:
+                        case.result = refusal
+                        return
                     self._record.append(signed)
             case.result = signed
 
@@ -240,6 +278,8 @@ class Decider:
             raise Refusal("expired", "the intent is no longer valid")
         if digest in state.vetoed:
             raise Refusal("vetoed", "an approver rejected it")
+        if digest in state.voided:
+            raise Refusal("voided", "the requester gave it up")
         # Here for its refusals, so that `explain` tells of them too; what it finds is looked up again when it is used.
         resolve(state, intent)
         try:
@@ -250,6 +290,9 @@ class Decider:
             return tally_replacement(self._record, intent, refusal, approvals)
 
     def _tally(self, intent: Intent, digest: bytes, approvals: tuple[Approval, ...]) -> Tally:
+        if not approvals:
+            approved = approved_with_batch(self._record.state, self._record.policy, digest)
+            return Tally(digest=digest, approved=approved, rejected=())
         return tally(
             self._record.policy,
             approvals,
@@ -260,9 +303,12 @@ class Decider:
         )
 
     def _rule(self, intent: Intent, digest: bytes, votes: Tally) -> Ruling:
+        if self._record.state.stopped:
+            refuse_stopped(self._record.state, intent, resolve(self._record.state, intent).slot_key)
         if isinstance(intent, EvmReplace):
             return rule_replacement(self._record, intent, digest, votes)
-        return judge(self._record, effect_of(intent), digest, votes.approved)
+        effect = effect_of_line(self._record.state, intent, digest)
+        return judge(self._record, effect, digest, votes.approved)
 
     def _bind(
         self, request: Sign, intent: Intent, digest: bytes, unsigned: bytes, ruling: Ruling, found: References

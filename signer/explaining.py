@@ -1,9 +1,9 @@
 """What the signer would say now, for people: which rule decides, who is missing, until when it waits, and what comes nearest."""
 
-from signer.governance import admit_governance, read_governance, rule_on_change
+from signer.governance import admit_governance, read_governance, rule_on_change, rule_on_resume
 from signer.key_orders import effect_on_key
 from signer.policy.ruling import Ruling, denied
-from signer.protocol.governance import PolicyChange
+from signer.protocol.governance import PolicyChange, SigningResume
 from signer.protocol.messages import CountView, Explain, Explained
 from signer.record import Record
 from signer.refusal import Refusal
@@ -19,6 +19,8 @@ def explain_governance(record: Record, request: Explain) -> Explained:
             ruling = denied("vetoed", "")
         elif isinstance(intent, PolicyChange):
             ruling = rule_on_change(record, digest, votes)
+        elif isinstance(intent, SigningResume):
+            ruling = rule_on_resume(record, intent, votes)
         else:
             ruling = judge(record, effect_on_key(record, intent), digest, votes.approved)
     except Refusal as refusal:

@@ -170,6 +170,34 @@ class IntentVetoed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IntentVoided:
+    """The requester gave up the intent; it can never be signed."""
+
+    digest: bytes
+    intent: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchTaken:
+    """The approvals of a batch verify, and stand for each of its lines. A later one of the same batch has more people."""
+
+    digest: bytes
+    batch: bytes
+    lines: tuple[bytes, ...]
+    approvals: tuple[Approval, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchVetoed:
+    """Somebody rejected a batch; none of its lines that is not signed can ever be."""
+
+    digest: bytes
+    batch: bytes
+    lines: tuple[bytes, ...]
+    approval: Approval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointSigned:
     """The key vouched for this head of the org's seal chain; it signs nothing below it any more."""
 
@@ -178,6 +206,28 @@ class CheckpointSigned:
     sequence: int
     hash: bytes
     signature: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningStopped:
+    """One approver ordered that nothing more be signed in one place."""
+
+    digest: bytes
+    order: bytes
+    approval: Approval
+    place: tuple[str, ...]
+    """(org, scope, chain, subject), as in the order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningResumed:
+    """The quorum ended one stop."""
+
+    digest: bytes
+    intent: bytes
+    approvals: tuple[Approval, ...]
+    stop: bytes
+    """Digest of the order that ended."""
 
 
 Fact = (
@@ -192,7 +242,12 @@ Fact = (
     | Bound
     | TransactionSigned
     | IntentVetoed
+    | IntentVoided
+    | BatchTaken
+    | BatchVetoed
     | CheckpointSigned
+    | SigningStopped
+    | SigningResumed
 )
 
 _FACTS: Mapping[str, type[Any]] = {
@@ -209,7 +264,12 @@ _FACTS: Mapping[str, type[Any]] = {
         Bound,
         TransactionSigned,
         IntentVetoed,
+        IntentVoided,
+        BatchTaken,
+        BatchVetoed,
         CheckpointSigned,
+        SigningStopped,
+        SigningResumed,
     )
 }
 

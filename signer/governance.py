@@ -15,7 +15,7 @@ from signer.policy.view import view_policy
 from signer.protocol import governance
 from signer.protocol.approvals import GOVERNANCE_TAG, Approval
 from signer.protocol.canonical import MalformedIntent
-from signer.protocol.governance import Governance, PolicyChange
+from signer.protocol.governance import Governance, PolicyChange, SigningResume
 from signer.protocol.messages import (
     ChangePolicy,
     Veto,
@@ -91,9 +91,7 @@ def change_policy(record: Record, request: ChangePolicy) -> PolicyChanged:
         raise Refusal("policy_pending", "another change waits for its cool-down; veto it or wait")
     policy = record.policy
     _check_document(policy, intent, request.document)
-    missing = [f"{one.missing} more of group {one.group}" for one in _counts(policy, votes) if one.missing]
-    if missing:
-        raise Refusal("quorum_missing", f"governance needs {' and '.join(missing)}")
+    demand_quorum(policy, votes)
     accepted = PolicyAccepted(
         digest=digest,
         intent=request.intent,
@@ -105,6 +103,28 @@ def change_policy(record: Record, request: ChangePolicy) -> PolicyChanged:
     record.append(accepted)
     adopt_due(record)
     return _view(accepted)
+
+
+def demand_quorum(policy: Policy, votes: Tally) -> None:
+    """Raise Refusal("quorum_missing") unless the governance section has everybody that it asks for."""
+    missing = [f"{one.missing} more of group {one.group}" for one in _counts(policy, votes) if one.missing]
+    if missing:
+        raise Refusal("quorum_missing", f"governance needs {' and '.join(missing)}")
+
+
+def rule_on_resume(record: Record, intent: SigningResume, votes: Tally) -> Ruling:
+    """Return how the governance section stands towards the end of a stop, which waits for no cool-down."""
+    standing = record.state.stops.get(bytes.fromhex(intent.stop))
+    if standing is None or standing[1].place[0] != intent.org:
+        return denied("unknown_stop", "governance")
+    counts = _counts(record.policy, votes)
+    missing = any(count.missing for count in counts)
+    return Ruling(
+        verdict="wait" if missing else "allow",
+        code="quorum_missing" if missing else "ok",
+        rule="governance",
+        counts=counts,
+    )
 
 
 def rule_on_change(record: Record, digest: bytes, votes: Tally) -> Ruling:
@@ -136,7 +156,7 @@ def veto_governance(record: Record, request: Veto) -> Vetoed:
             raise Refusal("no_veto", "no valid rejection was given")
         created = any(key.intent == request.intent for key in state.reserved.values())
         adopted = any(policy.change == digest for policy in state.policies)
-        if created or adopted or digest in state.key_changes:
+        if created or adopted or digest in state.key_changes or digest in state.resumes:
             raise Refusal("already_done", "the intent is carried out already")
         record.append(IntentVetoed(digest=digest, intent=request.intent, approval=votes.rejected[0]))
     return Vetoed(intent_digest=digest.hex())

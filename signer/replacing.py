@@ -6,6 +6,7 @@ it, and the rules now in force are asked about the first intent. Above that pric
 """
 
 from signer.facts import Bound
+from signer.lines import approved_with_batch, effect_of_line
 from signer.policy.effect import effect_of
 from signer.policy.ruling import Ruling
 from signer.protocol import canonical
@@ -48,8 +49,10 @@ def rule_replacement(record: Record, intent: EvmReplace, digest: bytes, votes: T
     if first is None:
         return own
     bound, replaced = first
-    approved = votes.approved if votes.digest == bound.digest else frozenset()
-    ruling = judge(record, effect_of(replaced), bound.digest, approved)
+    approved = approved_with_batch(record.state, record.policy, bound.digest)
+    if votes.digest == bound.digest:
+        approved = votes.approved
+    ruling = judge(record, effect_of_line(record.state, replaced, bound.digest), bound.digest, approved)
     return ruling if ruling.verdict == "allow" else own
 
 

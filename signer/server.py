@@ -15,7 +15,8 @@ from signer.config import Limits
 from signer.connections import Connection, turn_away
 from signer.doors import Door
 from signer.log import log_event, log_events
-from signer.protocol import canonical, governance
+from signer.protocol import batch, canonical, governance, stops
+from signer.protocol.batch import ApproveBatch
 from signer.protocol.messages import (
     ChangeKey,
     ChangePolicy,
@@ -26,6 +27,8 @@ from signer.protocol.messages import (
     Veto,
     load_request,
 )
+from signer.protocol.stops import Resume, Stop
+from signer.protocol.voids import Void
 from signer.protocol.wire import MalformedMessage
 from signer.refusal import HsmFault, KeyFault, Refusal
 
@@ -294,9 +297,13 @@ class _Call:
     def _digest(self) -> str:
         """Return the digest of the intent that was asked about, "" for none: what ties a refusal to what people approved."""
         match self.request:
-            case Sign(intent=data):
+            case Sign(intent=data) | Void(intent=data):
                 return canonical.digest(data).hex()
-            case ChangeKey(intent=data) | ChangePolicy(intent=data):
+            case ApproveBatch(batch=data):
+                return batch.digest(data).hex()
+            case Stop(order=data):
+                return stops.digest(data).hex()
+            case ChangeKey(intent=data) | ChangePolicy(intent=data) | Resume(intent=data):
                 return governance.digest(data).hex()
             case Veto(intent=data):
                 name = governance.digest if governance.is_governance(data) else canonical.digest

@@ -73,7 +73,7 @@ def check_slot(state: State, slot: Slot, intent: Intent, binding: Binding, now: 
 def _is_over(state: State, bound: Bound, now: int) -> bool:
     """Tell whether an intent that holds a slot can no longer take effect, so that the slot may serve another.
 
-    Never signed and never to be: the process died after binding, then the intent expired or was vetoed; its nonce would
+    Never signed and never to be: the process died after binding, then the intent expired, was vetoed or given up; its nonce would
     leave a gap that no later transaction can pass. Or signed for Stellar, and lapsed. One that is being signed just now holds on,
     whatever the clock says.
     """
@@ -81,7 +81,9 @@ def _is_over(state: State, bound: Bound, now: int) -> bool:
         return False
     if bound.digest in state.signed:
         return _has_lapsed(bound.binding, now)
-    return bound.digest in state.vetoed or now >= canonical.decode(bound.intent).expires_at
+    if bound.digest in state.vetoed or bound.digest in state.voided:
+        return True
+    return now >= canonical.decode(bound.intent).expires_at
 
 
 def _has_lapsed(binding: Binding, now: int) -> bool:

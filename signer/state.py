@@ -5,14 +5,18 @@ from array import array
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from heapq import heappush
 
 from signer.address_index import AddressIndex
 from signer.counters import Counted, Counters
 from signer.facts import (
+    BatchTaken,
+    BatchVetoed,
     Bound,
     CheckpointSigned,
     Fact,
     IntentVetoed,
+    IntentVoided,
     KeyAttested,
     KeyCreated,
     KeyReserved,
@@ -20,11 +24,16 @@ from signer.facts import (
     PolicyAccepted,
     PolicyAdopted,
     QuorumCompleted,
+    SigningResumed,
+    SigningStopped,
     TransactionSigned,
     WrappedKeyCreated,
 )
+from signer.protocol import batch as batches
+from signer.protocol import canonical
 from signer.protocol.approvals import Approval, Assertion
 from signer.protocol.attestation import VAULT as ATTESTATIONS
+from signer.protocol.batch import Batch
 from signer.protocol.governance import NO_ASSET
 from signer.protocol.webauthn import read_counter
 
@@ -49,6 +58,16 @@ class Spending:
         """Return the sum and the number of what was added at or after this time."""
         begin = bisect_left(self._times, at)
         return self._totals[-1] - self._totals[begin], len(self._times) - begin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandingBatch:
+    """What is kept of a batch that was taken."""
+
+    batch: Batch
+    approved: frozenset[str]
+    """People, verified when it was taken."""
+    sums: dict[batches.Place, int]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -84,6 +103,9 @@ class State:
     bound: dict[bytes, Bound] = field(default_factory=dict)
     signed: dict[bytes, TransactionSigned] = field(default_factory=dict)
     vetoed: set[bytes] = field(default_factory=set)
+    voided: set[bytes] = field(default_factory=set)
+    void_ends: dict[str, list[int]] = field(default_factory=dict)
+    """Org to when its voided intents expire, as a heap; those that have may be missing."""
     slots: dict[tuple[str, str, int], tuple[bytes, ...]] = field(default_factory=dict)
     """(key, chain, sequence or nonce) to its alternatives, of which the chain can take one: first the digest of the intent that
     the slot belongs to, then those that replace or cancel it, oldest first.
@@ -91,6 +113,18 @@ class State:
     spending: dict[Place, Spending] = field(default_factory=dict)
     open_spending: dict[bytes, tuple[tuple[Place, ...], int, int]] = field(default_factory=dict)
     """By digest of an intent that is bound and not signed: where it counts, since when, and how much."""
+    batches: dict[bytes, StandingBatch] = field(default_factory=dict)
+    """By digest: the batches that were taken."""
+    batch_of: dict[bytes, bytes] = field(default_factory=dict)
+    """Digest of a line to the digest of its batch."""
+    stops: dict[bytes, tuple[int, SigningStopped]] = field(default_factory=dict)
+    """By digest of the order: since when, and what; only stops that stand, oldest first."""
+    stopped: Counter[Place] = field(default_factory=Counter)
+    """(org, scope, chain, subject) to how many orders stand there; only places where one does."""
+    ended_stops: set[bytes] = field(default_factory=set)
+    """Digests of orders that were ended."""
+    resumes: set[bytes] = field(default_factory=set)
+    """Digests of the intents that ended them."""
     checkpoints: dict[str, CheckpointSigned] = field(default_factory=dict)
     """The newest by key id."""
     counters: Counters = field(default_factory=Counters)
@@ -125,8 +159,48 @@ class State:
                     self.pending = None
             case CheckpointSigned():
                 self.checkpoints[fact.key_id] = fact
+            case IntentVoided():
+                self._learn_void(fact)
+            case BatchTaken() | BatchVetoed() | SigningStopped() | SigningResumed():
+                self._learn_order(at, fact)
             case _:
                 self._learn_of_key(at, fact)
+
+    def _learn_order(self, at: int, fact: BatchTaken | BatchVetoed | SigningStopped | SigningResumed) -> None:
+        match fact:
+            case BatchTaken():
+                self._learn_batch(at, fact)
+            case BatchVetoed():
+                self.vetoed |= {fact.digest, *map(canonical.digest, fact.lines)} - self.signed.keys()
+                self._learn_counters(at, fact.digest, (fact.approval,))
+            case SigningStopped():
+                self.stops[fact.digest] = (at, fact)
+                self.stopped[fact.place] += 1
+                self._learn_counters(at, fact.digest, (fact.approval,))
+            case SigningResumed():
+                self._learn_resumed(at, fact)
+
+    def _learn_void(self, fact: IntentVoided) -> None:
+        intent = canonical.decode(fact.intent)
+        self.voided.add(fact.digest)
+        heappush(self.void_ends.setdefault(intent.org, []), intent.expires_at)
+
+    def _learn_batch(self, at: int, fact: BatchTaken) -> None:
+        self.batches[fact.digest] = StandingBatch(
+            batch=batches.decode(fact.batch),
+            approved=frozenset(approval.approver for approval in fact.approvals),
+            sums=batches.sums_of([canonical.decode(line) for line in fact.lines]),
+        )
+        self.batch_of.update((canonical.digest(line), fact.digest) for line in fact.lines)
+        self._learn_counters(at, fact.digest, fact.approvals)
+
+    def _learn_resumed(self, at: int, fact: SigningResumed) -> None:
+        _, ended = self.stops.pop(fact.stop)
+        self.stopped[ended.place] -= 1
+        self.stopped = +self.stopped
+        self.ended_stops.add(fact.stop)
+        self.resumes.add(fact.digest)
+        self._learn_counters(at, fact.digest, fact.approvals)
 
     def _learn_of_key(
         self,

@@ -33,10 +33,12 @@ TYPES: Mapping[str, str] = {
     "Liabilities": "proofs:read",
     "LiabilityProof": "proofs:read",
     "Payout": "payouts:read",
+    "Switch": "switches:read",
     "Transfer": "transfers:read",
     "VaultAccount": "holdings:read",
     "Wallet": "wallets:read",
     "Withdrawal": "withdrawals:read",
+    "WithdrawalBatch": "withdrawals:read",
 }
 """Type to what whoever follows a field to it needs; connections and edges are as what they hold."""
 PARTS = frozenset(
@@ -64,6 +66,8 @@ PREFIXES: Mapping[str, str] = {
     "cas": "cases:read",
     "trf": "transfers:read",
     "wdr": "withdrawals:read",
+    "bat": "withdrawals:read",
+    "swi": "switches:read",
     "pay": "payouts:read",
 }
 """What `node` needs, by the prefix of the id."""

@@ -7,6 +7,7 @@ from strawberry.types import Info
 
 from api.chain_status import load_statuses
 from api.graphql import nodes
+from api.graphql.batches import WithdrawalBatch, find_batch
 from api.graphql.cases import Case, checked_reasons, checked_states, show_case
 from api.graphql.connections import FIRST_DEFAULT, After, Connection, First, UnknownNodeKind, checked, connect
 from api.graphql.context import Context
@@ -52,6 +53,7 @@ from api.graphql.records import (
     show_event,
     show_liabilities,
 )
+from api.graphql.switches import Switch, show_switch
 from api.paging import parse_id_cursor, parse_number_cursor
 from custody.assets import service as assets
 from custody.audit import service as audit
@@ -71,6 +73,7 @@ from custody.kernel.ids import (
 )
 from custody.payouts import service as payouts
 from custody.seals import publication
+from custody.switches import service as switches
 from custody.transfers import service as transfers
 from custody.wallets import service as wallets
 from custody.withdrawals import service as withdrawals
@@ -105,6 +108,11 @@ class Query(OutgoingQuery):
     async def withdrawal(self, info: Ctx, id: strawberry.ID) -> Withdrawal | None:  # noqa: A002 - as above
         """One withdrawal."""
         return await nodes.find_withdrawal(info, parse_id("wdr", str(id)))
+
+    @strawberry.field
+    async def withdrawal_batch(self, info: Ctx, id: strawberry.ID) -> WithdrawalBatch | None:  # noqa: A002 - as above
+        """One batch of withdrawals."""
+        return await find_batch(info, parse_id("bat", str(id)))
 
     @strawberry.field
     async def payout(self, info: Ctx, id: strawberry.ID) -> Payout | None:  # noqa: A002 - as above
@@ -307,6 +315,18 @@ class Query(OutgoingQuery):
         async with info.context.turn() as session:
             found = await load_statuses(session, info.context.heads, of_tenant=True)
         return [show_chain(status) for status in found]
+
+    @strawberry.field
+    async def switches(
+        self, info: Ctx, *, standing: bool = True, first: First = FIRST_DEFAULT, after: After = None
+    ) -> Connection[Switch]:
+        """What operators have stopped, newest first: what is stopped now, or all that ever was."""
+        before = parse_id_cursor("switches", after)
+        async with info.context.turn() as session:
+            found = await switches.list_switches(
+                session, standing=standing, before=before, limit=checked(first) + 1
+            )
+        return connect("switches", found, first, after, key=lambda row: row.id, show=show_switch)
 
     @strawberry.field
     async def holdings(self, info: Ctx, vault_id: strawberry.ID) -> list[Holding]:

@@ -7,6 +7,7 @@ hashes them by itself and signs what it computed, so that this API cannot show o
 from __future__ import annotations
 
 import base64
+from collections.abc import Collection, Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query
@@ -30,9 +31,10 @@ from api.rest.shapes import (
 from api.strict_json import StrictRoute
 from custody.db.session import UnitOfWork
 from custody.kernel.ids import WithdrawalId, parse_id, show_id
-from custody.policy.model import Assertion, Decision, Word
+from custody.policy.model import Approver, Assertion, Decision, Verdict, Word
 from custody.signing.errors import InvalidDecision
 from custody.withdrawals import service as withdrawals
+from custody.withdrawals import voids
 from custody.withdrawals.model import WithdrawalView
 from custody.withdrawals.transitions import WITHDRAWALS
 
@@ -145,7 +147,7 @@ async def list_approvals(
     cursor: Cursor = None,
     limit: Limit = LIMIT_DEFAULT,
 ) -> PageOut[ApprovalOut]:
-    """What waits for approvers, oldest first."""
+    """What waits for approvers, oldest first. Lines of batches are in `/v1/withdrawal-batches`."""
     after = parse_id_cursor(f"approvals-{state}", cursor)
     async with caller.read() as session:
         rows = await withdrawals.list_withdrawals(
@@ -153,6 +155,7 @@ async def list_approvals(
             None if after is None else WithdrawalId(after),
             limit + 1,
             states=WITHDRAWALS.sources("approve"),
+            alone=True,
         )
         page = page_of(rows, limit)
         shown = [show_approval(await withdrawals.view(session, row.id)) for row in page.rows]
@@ -174,21 +177,36 @@ async def get_approval(approval_id: ApprovalPath, caller: ApprovalReader) -> App
 async def decide(approval_id: ApprovalPath, body: DecisionIn, command: Approve) -> Response:
     """Record an approver's decision. The signer checks every signature again for itself before it signs anything."""
     wanted = WithdrawalId(parse_id("wdr", approval_id))
-    decision = Decision(
+    decision = read_decision(body)
+    if (done := await command.recorded()) is not None:
+        return done
+    rejects, app = decision.word is Word.REJECT, command.app
+    voided: Collection[WithdrawalId] = ()
+    if rejects:
+        tenant = command.principal.tenant
+        voided = await voids.void_rejected(app.db, app.signer, tenant, wanted, decision)
+
+    async def effect(uow: UnitOfWork) -> ApprovalOut:
+        if rejects:
+            await voids.reject(uow, wanted, decision, voided)
+        else:
+            await withdrawals.decide(uow, wanted, decision)
+        return show_approval(await withdrawals.view(uow, wanted))
+
+    answer = await command.run(effect)
+    await command.wake("advance_withdrawal", wanted)
+    return answer
+
+
+def read_decision(body: DecisionIn) -> Decision:
+    """A decision as it was sent. Raises InvalidDecision when its evidence is no base64url."""
+    return Decision(
         approver=body.approver,
         public_key=body.public_key,
         word=Word(body.decision),
         signature=body.signature,
         assertion=None if body.webauthn is None else _read_assertion(body.webauthn, body.approver),
     )
-
-    async def effect(uow: UnitOfWork) -> ApprovalOut:
-        await withdrawals.decide(uow, wanted, decision)
-        return show_approval(await withdrawals.view(uow, wanted))
-
-    answer = await command.run(effect)
-    await command.wake("advance_withdrawal", wanted)
-    return answer
 
 
 def _read_assertion(body: AssertionIn, approver: str) -> Assertion:
@@ -220,6 +238,40 @@ def show_base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
+def show_groups(verdict: Verdict) -> list[ApprovalGroupOut]:
+    """Who is missing, by group."""
+    return [
+        ApprovalGroupOut(group=each.group, threshold=each.threshold, missing=each.missing)
+        for each in verdict.counts
+    ]
+
+
+def show_decision(found: Decision) -> DecisionOut:
+    """A decision that was recorded."""
+    return DecisionOut(
+        approver=found.approver,
+        public_key=found.public_key,
+        decision=found.word.value,
+        signature=found.signature,
+        webauthn=None if found.assertion is None else show_assertion(found.assertion),
+    )
+
+
+def show_passkeys(approvers: Sequence[Approver]) -> list[PasskeyOut]:
+    """Passkeys of everybody who may decide."""
+    return [
+        PasskeyOut(
+            approver=person.id,
+            public_key=key.public_key,
+            credential_id=key.passkey.credential_id,
+            rp_id=key.passkey.rp_id,
+        )
+        for person in approvers
+        for key in person.keys
+        if key.passkey is not None
+    ]
+
+
 def show_approval(view: WithdrawalView) -> ApprovalOut:
     """An intent and where it stands, as responses carry it."""
     found = view.withdrawal
@@ -234,31 +286,9 @@ def show_approval(view: WithdrawalView) -> ApprovalOut:
         approver_set_version=view.approver_set_version,
         threshold=view.verdict.threshold,
         missing=view.verdict.missing,
-        groups=[
-            ApprovalGroupOut(group=each.group, threshold=each.threshold, missing=each.missing)
-            for each in view.verdict.counts
-        ],
+        groups=show_groups(view.verdict),
         cool_down_s=view.verdict.cool_down_s,
-        decisions=[
-            DecisionOut(
-                approver=each.approver,
-                public_key=each.public_key,
-                decision=each.word.value,
-                signature=each.signature,
-                webauthn=None if each.assertion is None else show_assertion(each.assertion),
-            )
-            for each in view.decisions
-        ],
-        passkeys=[
-            PasskeyOut(
-                approver=person.id,
-                public_key=key.public_key,
-                credential_id=key.passkey.credential_id,
-                rp_id=key.passkey.rp_id,
-            )
-            for person in view.approvers
-            for key in person.keys
-            if key.passkey is not None
-        ],
+        decisions=[show_decision(each) for each in view.decisions],
+        passkeys=show_passkeys(view.approvers),
         expires_at=show_time(found.expires_at),
     )

@@ -46,7 +46,7 @@ from custody.kernel.errors import InvalidInput
 from custody.kernel.ids import WalletId, WithdrawalId, new_uuid, parse_id, show_id
 from custody.screening.model import Result
 from custody.settings import Settings
-from custody.withdrawals import receivers
+from custody.withdrawals import receivers, voids
 from custody.withdrawals import service as withdrawals
 from custody.withdrawals.model import NO_MEMO, Attempt, Memo, RequestWithdrawal, Withdrawal
 from custody.withdrawals.transitions import WITHDRAWALS
@@ -248,9 +248,14 @@ async def cancel_withdrawal(
 ) -> Response:
     """Take a withdrawal back while no key can have been touched. Its hold is released."""
     wanted = WithdrawalId(parse_id("wdr", withdrawal_id))
+    if (done := await command.recorded()) is not None:
+        return done
+    async with command.read() as session:
+        found = await withdrawals.get(session, wanted)
+    voided = await voids.void_approved(command.app.signer, [found])
 
     async def effect(uow: UnitOfWork) -> WithdrawalOut:
-        return await show_withdrawal(uow, await withdrawals.cancel(uow, command.principal, wanted))
+        return await show_withdrawal(uow, await voids.cancel(uow, command.principal, wanted, voided))
 
     return await command.run(effect, status=200)
 

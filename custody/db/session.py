@@ -80,8 +80,11 @@ class UnitOfWork(ReadSession):
 
     async def lock(self, name: str) -> None:
         """Wait for the advisory lock of this name and hold it until the transaction ends."""
-        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
-        await self.conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+        await self.conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_key(name)})
+
+    async def lock_shared(self, name: str) -> None:
+        """The same, together with others who hold it shared, while nobody holds it alone."""
+        await self.conn.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": _lock_key(name)})
 
 
 class Database:
@@ -128,6 +131,10 @@ class Database:
     async def close(self) -> None:
         """Close every pooled connection."""
         await self.engine.dispose()
+
+
+def _lock_key(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
 
 
 def driver_url(url: str) -> str:

@@ -145,6 +145,7 @@ OF_OBJECT: Mapping[str, Fields] = {
         "high": ATOMIC,
         "enabled": {"type": "boolean"},
     },
+    "withdrawal_batch": {"digest": TEXT, "initiator": TEXT, "lines": COUNT},
     "vault": {"chain": TEXT, "tx_hash": TEXT, "height": COUNT, "sequence": COUNT, "fee": ATOMIC},
     "holding": _BREAK,
     "chain": {
@@ -176,6 +177,7 @@ OF_OBJECT: Mapping[str, Fields] = {
         "outside": ATOMIC_OR_NULL,
         "detail": TEXT,
     },
+    "switch": {"scope": TEXT, "subject": TEXT, "state": TEXT, "reason": TEXT, "by": TEXT},
     "webhook_endpoint": {
         "endpoint_id": ID,
         "host": TEXT,
@@ -208,6 +210,7 @@ OF_OBJECT: Mapping[str, Fields] = {
 MORE: Mapping[str, Fields] = {
     "withdrawal.decided": {"approver": TEXT, "decision": TEXT, "missing": COUNT},
     "withdrawal.stuck": {"stuck": TEXT},
+    "withdrawal_batch.decided": {"approver": TEXT, "decision": TEXT, "missing": COUNT},
     "payout.contradicted": {"contradicting_event": TEXT, "source": TEXT},
     "holding.break_opened": {"first_height": COUNT, "first_tx": TEXT_OR_NULL},
 }

@@ -22,6 +22,8 @@ from custody.ledger import postings
 from custody.ledger import service as ledger
 from custody.ledger.errors import AlreadyReversed
 from custody.ledger.model import Outcome
+from custody.switches import service as switches
+from custody.switches.model import of_asset, of_customer
 from custody.wallets import service as wallets
 
 AHEAD_MAX = timedelta(minutes=1)
@@ -32,13 +34,13 @@ async def request(uow: UnitOfWork, principal: Principal, wanted: RequestExchange
     """Book the exchange, its fee and its rate, all or nothing. Idempotent by id.
 
     Raises UnknownWallet, UnknownAsset, SameAsset, BadQuoteTime, ExchangeTooSmall, AmountTooLarge, InsufficientFunds,
-    ExchangeExistsDifferent. Locks the ledger accounts.
+    ExchangeExistsDifferent, StoppedBySwitch. Locks the ledger accounts.
     """
     if wanted.rate.quoted_at > now + AHEAD_MAX:
         raise BadQuoteTime(quoted_at=wanted.rate.quoted_at.isoformat())
     bought = wanted.rate.convert(wanted.sold, wanted.bought_asset, rounding=wanted.rounding)
-    await wallets.get_wallet(uow, wanted.source_wallet_id)
-    await wallets.get_wallet(uow, wanted.destination_wallet_id)
+    source = await wallets.get_wallet(uow, wanted.source_wallet_id)
+    destination = await wallets.get_wallet(uow, wanted.destination_wallet_id)
     known = await store.load_exchange(uow, wanted.id)
     if known is not None:
         return _same(known, wanted)
@@ -56,6 +58,10 @@ async def request(uow: UnitOfWork, principal: Principal, wanted: RequestExchange
     if any(outcome.replayed for outcome in outcomes):
         # Somebody with the same id was first and has committed since we looked.
         return _same(await get(uow, wanted.id), wanted)
+    customers = {source.customer_id, destination.customer_id}
+    await switches.refuse_stopped(
+        uow, [*of_asset(wanted.sold.asset), *of_asset(bought.asset), *map(of_customer, customers)]
+    )
     made = Exchange(
         id=wanted.id,
         source_wallet_id=wanted.source_wallet_id,

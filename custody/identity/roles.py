@@ -26,6 +26,7 @@ _SEE_MONEY = frozenset(
         "rails:read",
         "receipts:read",
         "screening:read",
+        "switches:read",
         "transfers:read",
         "vaults:read",
         "wallets:read",
@@ -42,8 +43,9 @@ _MOVE_MONEY = frozenset(
         "wallets:write",
         "transfers:request",
         "transfers:bulk",
-        "withdrawals:request",
+        "withdrawals:batch",
         "withdrawals:cancel",
+        "withdrawals:request",
         "payouts:request",
         "payouts:cancel",
         "customer_tokens:issue",
@@ -77,7 +79,10 @@ ADMINISTRATIVE = _ADMINISTER
 ROLES: Mapping[str, frozenset[str]] = {
     "viewer": _SEE_MONEY,
     "auditor": _SEE_MONEY | _SEE_WORKINGS | _SEE_ACCESS,
-    "operator": _SEE_MONEY | _SEE_WORKINGS | _SET_UP | {"cases:decide", "switches:write", "operate"},
+    "operator": _SEE_MONEY
+    | _SEE_WORKINGS
+    | _SET_UP
+    | {"cases:decide", "switches:stop", "switches:write", "operate"},
     "approver": _DECIDE
     | {
         "approvals:read",
@@ -87,9 +92,11 @@ ROLES: Mapping[str, frozenset[str]] = {
         "wallets:read",
         "withdrawals:read",
     },
-    "treasurer": _SEE_MONEY | _MOVE_MONEY | {"exchanges:write", "treasury:read", "treasury:write"},
-    "compliance": _SEE_MONEY | _CASES | {"audit:read"},
-    "admin": _SEE_MONEY | _SEE_WORKINGS | _SEE_ACCESS | _ADMINISTER,
+    "treasurer": _SEE_MONEY
+    | _MOVE_MONEY
+    | {"exchanges:write", "switches:stop", "treasury:read", "treasury:write"},
+    "compliance": _SEE_MONEY | _CASES | {"audit:read", "switches:stop"},
+    "admin": _SEE_MONEY | _SEE_WORKINGS | _SEE_ACCESS | _ADMINISTER | {"switches:stop"},
     "automation": frozenset({UNATTENDED}),
 }
 """Role to its permissions. `automation` lets a machine that also is an administrator act without a person."""
@@ -100,7 +107,7 @@ SCOPES: Mapping[str, frozenset[str]] = {
     "approve": _DECIDE | {"approvals:read"},
     "operate": _SET_UP
     | _CASES
-    | {"webhooks:write", "switches:write", "settings:write", UNATTENDED, "operate"},
+    | {"webhooks:write", "switches:stop", "switches:write", "settings:write", UNATTENDED, "operate"},
 }
 """Scopes of API keys that were issued before there were roles, and what each has always allowed."""
 

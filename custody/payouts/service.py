@@ -17,8 +17,8 @@ from custody.banking.iban import parse_iban
 from custody.db.session import ReadSession, UnitOfWork
 from custody.events import outbox
 from custody.identity.model import Principal
-from custody.kernel.ids import BankAccountId, PayoutId, WalletId
-from custody.kernel.money import AmountNotPositive
+from custody.kernel.ids import BankAccountId, CustomerId, PayoutId, WalletId
+from custody.kernel.money import Amount, AmountNotPositive
 from custody.ledger import postings
 from custody.ledger import service as ledger
 from custody.payouts import changes, store
@@ -50,6 +50,8 @@ from custody.payouts.model import (
     poll_delay,
 )
 from custody.payouts.transitions import Judgement, judge
+from custody.switches import service as switches
+from custody.switches.model import Place, Scope, of_asset, of_customer
 from custody.wallets import service as wallets
 
 _SEPA_TEXT = re.compile(r"[a-zA-Z0-9/?:().,'+ -]*")
@@ -64,10 +66,10 @@ async def request(uow: UnitOfWork, principal: Principal, wanted: RequestPayout) 
     """Hold the money and put the payout in line. Idempotent by id.
 
     Raises UnknownWallet, UnknownBankAccount, WrongCurrency, InvalidIban, BadPaymentText, BeneficiaryIsOurselves,
-    AmountNotPositive, InsufficientFunds, PayoutExistsDifferent.
+    AmountNotPositive, InsufficientFunds, PayoutExistsDifferent, StoppedBySwitch.
     """
     account = await banking.get_bank_account(uow, wanted.bank_account_id)
-    await wallets.get_wallet(uow, wanted.wallet_id)
+    wallet = await wallets.get_wallet(uow, wanted.wallet_id)
     if wanted.amount.asset != account.asset:
         raise WrongCurrency(asset=wanted.amount.asset.text, account_asset=account.asset.text)
     if wanted.amount.atomic <= 0:
@@ -94,6 +96,7 @@ async def request(uow: UnitOfWork, principal: Principal, wanted: RequestPayout) 
     payout = await _locked(uow, wanted.id)
     if not written:
         return _same(payout, wanted, beneficiary)
+    await switches.refuse_stopped(uow, _places(payout.rail, payout.amount, wallet.customer_id))
     held = postings.payout_held(
         payout_id=payout.id,
         wallet_id=payout.wallet_id,
@@ -129,11 +132,12 @@ async def list_payouts(
 async def claim(
     uow: UnitOfWork, rails: tuple[str, ...], now: datetime, lease: timedelta
 ) -> PayoutAttempt | None:
-    """Take the oldest ready payout of these rails, fix its reference, and write the attempt down. None when there is none.
+    """Take the oldest ready payout of these rails that nothing stops, fix its reference, and write the attempt down. None when
+    there is none.
 
     The caller commits before it sends. If it does not come back within `lease`, the payout becomes unknown.
     """
-    payout = await store.lock_next_ready(uow, rails)
+    payout = await _lock_next(uow, rails)
     if payout is None:
         return None
     claimed = await changes.apply(
@@ -147,10 +151,13 @@ async def claim_resend(
 ) -> PayoutAttempt | None:
     """The rail has never heard of the reference of an unknown payout: send the same instruction again, as a new attempt.
 
-    None when the payout has moved on meanwhile, or when it is one that the rail had accepted before.
+    None when the payout has moved on meanwhile, when it is one that the rail had accepted before, or while it is stopped.
     """
     payout = await _locked(uow, payout_id)
     if judge(payout.state, "resend") is not Judgement.MOVES:
+        return None
+    wallet = await wallets.get_wallet(uow, payout.wallet_id)
+    if await switches.find_stopped(uow, _places(payout.rail, payout.amount, wallet.customer_id)) is not None:
         return None
     claimed = await changes.apply(uow, payout, "resend", _actor(payout.rail), next_poll_at=None)
     return await _open_attempt(uow, claimed, now + lease)
@@ -277,6 +284,27 @@ async def _locked(uow: UnitOfWork, payout_id: PayoutId) -> Payout:
     if payout is None:
         raise UnknownPayout(payout=str(payout_id))
     return payout
+
+
+def _places(rail: str, amount: Amount, customer_id: CustomerId) -> list[Place]:
+    """Whatever may stop a payout."""
+    return [Place(Scope.RAIL, rail), *of_asset(amount.asset), of_customer(customer_id)]
+
+
+async def _lock_next(uow: UnitOfWork, rails: tuple[str, ...]) -> Payout | None:
+    """The oldest ready payout that nothing stops, locked. One that is stopped keeps nobody behind it waiting."""
+    stopped = {switch.place for switch in await switches.list_stopped(uow)}
+    rails = tuple(rail for rail in rails if Place(Scope.RAIL, rail) not in stopped)
+    assets = [place.subject for place in stopped if place.scope is Scope.ASSET]
+    waiting: list[WalletId] = []
+    while True:
+        payout = await store.lock_next_ready(uow, rails, assets=assets, wallets=waiting)
+        if payout is None or not stopped:
+            return payout
+        wallet = await wallets.get_wallet(uow, payout.wallet_id)
+        if stopped.isdisjoint(_places(payout.rail, payout.amount, wallet.customer_id)):
+            return payout
+        waiting.append(wallet.id)
 
 
 def _instruction(payout: Payout) -> PaymentInstruction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -48,14 +49,19 @@ async def lock_by_reference(uow: UnitOfWork, rail: str, reference: str) -> Payou
     return None if row is None else _payout(row)
 
 
-async def lock_next_ready(uow: UnitOfWork, rails: tuple[str, ...]) -> Payout | None:
-    """The oldest payout that nobody has claimed, of these rails; skips those that another worker is claiming."""
+async def lock_next_ready(
+    uow: UnitOfWork, rails: tuple[str, ...], *, assets: Sequence[str], wallets: Sequence[WalletId]
+) -> Payout | None:
+    """The oldest payout that nobody has claimed, of these rails, but not of these assets and wallets; skips those that another
+    worker is claiming."""
     rows = await uow.conn.execute(
         select(payouts)
         .where(
             payouts.c.tenant_id == uow.tenant,
             payouts.c.state.in_(PAYOUTS.sources("claim")),
             payouts.c.rail.in_(rails),
+            payouts.c.asset.not_in(assets),
+            payouts.c.wallet_id.not_in(wallets),
         )
         .order_by(payouts.c.sequence)
         .limit(1)

@@ -49,7 +49,7 @@ from custody.signing.model import (
     StellarSlot,
     VouchedKey,
 )
-from signer.protocol import checkpoint, key_batches, messages, policy_messages
+from signer.protocol import batch, checkpoint, key_batches, messages, policy_messages, voids
 from signer.protocol.wire import FRAME_MAX, MalformedMessage
 
 _LENGTH_BYTES = 4
@@ -111,8 +111,8 @@ class SignerClient:
         request = key_batches.CreateKeys(
             request_id=str(request_id), org=org_name(tenant), vault=purpose, label=purpose, count=count
         )
-        batch = await self._ask(request, key_batches.KeyBatch)
-        made = self._check_batch(tenant, purpose, batch)
+        keys = await self._ask(request, key_batches.KeyBatch)
+        made = self._check_batch(tenant, purpose, keys)
         if len({key.key_id for key in made}) != count or len(made) != count:
             raise SignerContradicted("these are not the keys that were asked for", request_id=request_id)
         return made
@@ -121,10 +121,10 @@ class SignerClient:
         """The signer's word, asked for now, for keys that it has. Raises SignerRefused with the reason `unknown_key` when one of
         them is none of the tenant's."""
         request = key_batches.AttestKeys(org=org_name(tenant), key_ids=tuple(key_ids))
-        batch = await self._ask(request, key_batches.KeyBatch)
-        if any(key.vault != purpose for key in batch.keys):
+        keys = await self._ask(request, key_batches.KeyBatch)
+        if any(key.vault != purpose for key in keys.keys):
             raise SignerRefused(reason="unknown_key", text="the key is one of another vault")
-        found = self._check_batch(tenant, purpose, batch)
+        found = self._check_batch(tenant, purpose, keys)
         if [key.key_id for key in found] != list(key_ids):
             raise SignerContradicted("the answer is about other keys", tenant=tenant)
         return found
@@ -164,6 +164,24 @@ class SignerClient:
             messages.Veto(intent=intent, approvals=tuple(map(build_approval, decisions))), messages.Vetoed
         )
         _check_digest(intent, vetoed.intent_digest)
+
+    async def void(self, intent: bytes) -> None:
+        """Have the signer sign this intent never, before its money is given back. Idempotent. Raises SignerRefused with the
+        reason `already_signed` when its bytes exist."""
+        answer = await self._ask(voids.Void(intent=intent), voids.Voided)
+        _check_digest(intent, answer.intent_digest)
+
+    async def approve_batch(
+        self, document: bytes, lines: Sequence[bytes], decisions: Sequence[Decision]
+    ) -> None:
+        """Have the decisions about a batch stand for its lines; one rejection among them ends all lines that are not signed, and
+        is answered with SignerRefused for the reason `vetoed`. Idempotent."""
+        request = batch.ApproveBatch(
+            batch=document, lines=tuple(lines), approvals=tuple(map(build_approval, decisions))
+        )
+        answer = await self._ask(request, batch.BatchApproved)
+        if answer.batch_digest != batch.digest(document).hex():
+            raise SignerContradicted("the answer is about another batch", answered=answer.batch_digest)
 
     async def sign(self, intent: bytes, decisions: Sequence[Decision], slot: Slot) -> SignedTransaction:
         """The signed transaction of an approved intent in this slot. Idempotent: the same arguments give the same bytes."""

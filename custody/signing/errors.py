@@ -72,6 +72,8 @@ _UNDECIDED = frozenset(
         "not_yet",
         "cooling_down",
         "outside_hours",
+        "stopped",
+        "too_many_voids",
         "clock_backwards",
         "hsm_fault",
         "key_fault",

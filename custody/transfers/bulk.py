@@ -20,6 +20,8 @@ from custody.ledger import postings
 from custody.ledger import service as ledger
 from custody.ledger.model import Command, OpenAccount, Outcome, ResultCode
 from custody.ledger.poster import Lane, Poster
+from custody.switches import service as switches
+from custody.switches.model import of_asset, of_customer
 from custody.transfers.errors import SameWallet, UnknownWalletsInBulk
 from custody.transfers.model import RequestTransfer
 from custody.wallets import service as wallets
@@ -57,14 +59,17 @@ async def accept(
 ) -> None:
     """Check the request as a whole and open the accounts that it needs. Moves no money.
 
-    Raises SameWallet, UnknownWalletsInBulk: then nothing of the request is carried out.
+    Raises SameWallet, UnknownWalletsInBulk, StoppedBySwitch: then nothing of the request is carried out. What is accepted is
+    posted, also if a switch comes in between.
     """
     wanted = [each.wanted for each in transfers]
     for place, each in enumerate(wanted):
         if each.source_wallet_id == each.destination_wallet_id:
             raise SameWallet(place=place)
     named = {each.source_wallet_id for each in wanted} | {each.destination_wallet_id for each in wanted}
-    known = {wallet.id for wallet in await wallets.find_wallets(uow, named)}
+    found = await wallets.find_wallets(uow, named)
+    known = {wallet.id for wallet in found}
+    sources, held = {each.source_wallet_id for each in wanted}, {each.amount.asset for each in wanted}
     if named - known:
         raise UnknownWalletsInBulk(
             places=[
@@ -73,6 +78,11 @@ async def accept(
                 if not {each.source_wallet_id, each.destination_wallet_id} <= known
             ][:20]
         )
+    customers = {wallet.customer_id for wallet in found if wallet.id in sources}
+    await switches.refuse_stopped(
+        uow,
+        [*map(of_customer, customers), *(place for asset in held for place in of_asset(asset))],
+    )
     keys = {command.key: None for command in _commands(wanted) if isinstance(command, OpenAccount)}
     await ledger.open_missing(uow, list(keys))
     await audit.record(

@@ -17,6 +17,8 @@ from custody.ledger import service as ledger
 from custody.ledger.errors import TransferExistsDifferent
 from custody.ledger.history import BookedTransfer
 from custody.ledger.model import TransferCode
+from custody.switches import service as switches
+from custody.switches.model import of_asset, of_customer
 from custody.transfers.errors import SameWallet, UnknownTransfer
 from custody.transfers.model import RequestTransfer, WalletTransfer
 from custody.wallets import service as wallets
@@ -25,14 +27,15 @@ from custody.wallets import service as wallets
 async def request(uow: UnitOfWork, principal: Principal, wanted: RequestTransfer) -> WalletTransfer:
     """Move the money and charge the fee, both or neither. Idempotent by id.
 
-    Raises UnknownWallet, SameWallet, AmountNotPositive, InsufficientFunds, TransferExistsDifferent. Locks the ledger accounts.
+    Raises UnknownWallet, SameWallet, AmountNotPositive, InsufficientFunds, TransferExistsDifferent, StoppedBySwitch. Locks the
+    ledger accounts.
     """
     if wanted.source_wallet_id == wanted.destination_wallet_id:
         raise SameWallet
     for each in (wanted.amount, wanted.fee):
         if each is not None and each.atomic <= 0:
             raise AmountNotPositive(amount=str(each.atomic))
-    await wallets.get_own_wallet(uow, principal, wanted.source_wallet_id)
+    source = await wallets.get_own_wallet(uow, principal, wanted.source_wallet_id)
     await wallets.get_wallet(uow, wanted.destination_wallet_id)
     outcomes = await ledger.post(
         uow,
@@ -51,6 +54,8 @@ async def request(uow: UnitOfWork, principal: Principal, wanted: RequestTransfer
         raise TransferExistsDifferent(command=wanted.id)
     if True in replayed:
         return booked
+    # After the ledger's answer, since what was moved before stays moved; a stop takes all of it back.
+    await switches.refuse_stopped(uow, [*of_asset(wanted.amount.asset), of_customer(source.customer_id)])
     told = {
         "source_wallet_id": str(booked.source_wallet_id),
         "destination_wallet_id": str(booked.destination_wallet_id),

@@ -8,7 +8,7 @@ nothing is known it stays in `screening`, is asked about again under the same re
 from __future__ import annotations
 
 from custody.chains import address as addresses
-from custody.db.session import UnitOfWork
+from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.ids import TenantId, derived_uuid
 from custody.ledger import service as ledger
 from custody.policy import service as policies
@@ -16,13 +16,16 @@ from custody.policy.evaluate import evaluate
 from custody.policy.model import Standing, Verdict
 from custody.screening import service as screening
 from custody.screening.model import Finding, Question
+from custody.signing import batches as documents
 from custody.signing import intents
-from custody.withdrawals import cooling, cooling_store, store
+from custody.withdrawals import batch_store, cooling, cooling_store, store
 from custody.withdrawals.model import OUTSIDE, Withdrawal
 from custody.withdrawals.moves import announce, move
 from custody.withdrawals.ports import Means
 from custody.withdrawals.reservation import flag
 from custody.withdrawals.settlement import release
+from custody.withdrawals.stops import refuse_stopped
+from custody.withdrawals.transitions import WITHDRAWALS
 
 SCREENING = "screening"
 """Actor of what the list and outside screeners decide."""
@@ -33,10 +36,16 @@ _ASK_AGAIN_MAX_S = 60
 async def begin(uow: UnitOfWork, new: Withdrawal, verdict: Verdict, *, asks_outside: bool) -> Withdrawal:
     """Write a new payment and tell of it; have the list judge its receiver at once, and go on as far as that allows.
 
-    `verdict` is how the policy stands before anybody has decided."""
+    `verdict` is how the policy stands before anybody has decided. Raises StoppedBySwitch."""
+    await write(uow, new)
+    return await screen(uow, new, verdict, asks_outside=asks_outside)
+
+
+async def write(uow: UnitOfWork, new: Withdrawal) -> None:
+    """Write a new payment and tell of it; its receiver is still to be judged. Raises StoppedBySwitch."""
+    await refuse_stopped(uow, new)
     await store.insert_withdrawal(uow, new)
     await announce(uow, new, new.initiator)
-    return await screen(uow, new, verdict, asks_outside=asks_outside)
 
 
 async def screen(
@@ -81,16 +90,18 @@ async def ask(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bool:
         return answer.finding is not Finding.UNKNOWN
 
 
-async def still_clear(uow: UnitOfWork, withdrawal: Withdrawal) -> bool:
-    """Look at the list once more before a slot is reserved; what it names now is blocked. The caller has locked the row."""
-    if withdrawal.kind not in OUTSIDE or withdrawal.state not in ("approved", "cooling_down"):
+async def is_clear(session: ReadSession, withdrawal: Withdrawal) -> bool:
+    """Whether the list still lets it pass, looked at once more before a slot is reserved."""
+    if withdrawal.kind not in OUTSIDE or withdrawal.state not in WITHDRAWALS.sources("reserve"):
         return True
-    question = question_about(withdrawal)
-    if await screening.find_refusal(uow, question) is None:
-        return True
-    answer = await screening.judge(uow, withdrawal.id, question)
-    await _block(uow, withdrawal, f"refused by the list, {answer.detail}")
-    return False
+    return await screening.find_refusal(session, question_about(withdrawal)) is None
+
+
+async def block_refused(uow: UnitOfWork, withdrawal: Withdrawal) -> None:
+    """Block what the list names now. The caller has locked the row, and the signer knows already that it is not to be signed."""
+    answer = await screening.judge(uow, withdrawal.id, question_about(withdrawal))
+    if answer.finding is Finding.HIT:
+        await _block(uow, withdrawal, f"refused by the list, {answer.detail}")
 
 
 def question_about(withdrawal: Withdrawal) -> Question:
@@ -106,8 +117,13 @@ def question_about(withdrawal: Withdrawal) -> Question:
 
 
 async def _undecided(uow: UnitOfWork, withdrawal: Withdrawal) -> Verdict:
-    """How the intent's policy stands towards it before anybody has decided."""
+    """How the intent's policy stands towards it, or towards the batch that it is a line of, before anybody has decided."""
     policy = await policies.at_version(uow, withdrawal.policy_version)
+    batch = await batch_store.find_batch_of(uow, withdrawal.id)
+    if batch is not None:
+        ids = await batch_store.load_line_ids(uow, batch.id)
+        lines = await store.load_withdrawals_of_ids(uow, ids)
+        return documents.judge(policy, [line.intent for line in lines], ())
     return evaluate(policy, intents.facts_of(withdrawal.intent), ())
 
 

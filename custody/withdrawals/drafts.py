@@ -23,6 +23,7 @@ from custody.withdrawals import store
 from custody.withdrawals.errors import UnsupportedAsset
 from custody.withdrawals.model import Withdrawal
 from custody.withdrawals.moves import WORKER, announce, move
+from custody.withdrawals.stops import refuse_stopped
 
 CLOCK_SKEW_S = 60
 """An intent is valid from a little before it was made, for a signer whose clock is behind ours."""
@@ -36,7 +37,8 @@ def worker_principal(tenant: TenantId) -> Principal:
 async def begin(uow: UnitOfWork, new: Withdrawal, verdict: Verdict) -> Withdrawal:
     """Write a new operation that pays nobody outside, and tell of it; approved at once when the policy asks nobody.
 
-    What pays somebody outside begins in `clearance`."""
+    What pays somebody outside begins in `clearance`. Raises StoppedBySwitch."""
+    await refuse_stopped(uow, new)
     await store.insert_withdrawal(uow, new)
     await announce(uow, new, new.initiator)
     exempt = await move(uow, new, "exempt", actor=new.initiator)

@@ -61,6 +61,41 @@ class DestinationIsOurs(Refused):
     public = "The destination is one of your own vaults; use a transfer."
 
 
+class NotVoided(Unavailable):
+    """It was approved in this moment, and the signer has not been told yet. The same command again tells it."""
+
+    code = "not_voided"
+    public = "The withdrawal was approved just now. Repeat the call with the same key."
+
+
+class UnknownBatch(NotFound):
+    """No such batch of this tenant."""
+
+    code = "unknown_batch"
+    public = "No such batch."
+
+
+class BatchExistsDifferent(Conflict):
+    """The id was used for a batch of other lines."""
+
+    code = "batch_exists_different"
+    public = "The id was already used for another batch. Use a new id."
+
+
+class BadBatchSize(InvalidInput):
+    """A batch has from one line up to as many as approvers can be shown and the signer takes at once."""
+
+    code = "bad_batch_size"
+    public = "A batch has 1 to 100 lines."
+
+
+class LineOfBatch(Conflict):
+    """The withdrawal is a line of a batch; it is approved with the batch or not at all."""
+
+    code = "line_of_batch"
+    public = "This is a line of a batch. Approve the batch."
+
+
 class NotATrustline(InvalidInput):
     """Only credit assets of a Stellar network have trustlines, and not of the vault's own issue."""
 

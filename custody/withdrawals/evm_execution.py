@@ -21,7 +21,7 @@ from custody.signing import intents
 from custody.signing.model import EvmSlot
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault
-from custody.withdrawals import attempt_store, drafts, nonce_operations, store, stray_store
+from custody.withdrawals import attempt_store, drafts, nonce_operations, stops, store, stray_store
 from custody.withdrawals.attempt_slots import new_attempt
 from custody.withdrawals.evm_slots import (
     EvmView,
@@ -184,12 +184,17 @@ async def follow(
         )
         if judgement.watch:
             await attempt_store.watch(uow, newest, head)
-        await flag(uow, locked, judgement.stuck)
-        if judgement.replace is not None:
-            await _replace(uow, means, locked, vault, newest, judgement.replace, quote)
+        replace = judgement.replace
+        if replace is not None and await stops.is_stopped(uow, locked):
+            replace = None
+            await flag(uow, locked, stops.BY_SWITCH)
+        else:
+            await flag(uow, locked, judgement.stuck)
+        if replace is not None:
+            await _replace(uow, means, locked, vault, newest, replace, quote)
     if judgement.fill:
         await _fill(means, tenant, vault)
-    return judgement.replace is not None
+    return replace is not None
 
 
 async def replacement_refused(uow: UnitOfWork, withdrawal: Withdrawal, attempt: Attempt, reason: str) -> None:

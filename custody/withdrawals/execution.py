@@ -22,10 +22,10 @@ from custody.kernel.assetid import ChainId
 from custody.kernel.errors import CustodyError, InvariantViolated, Unavailable
 from custody.kernel.ids import TenantId, WithdrawalId
 from custody.ledger import service as ledger
-from custody.signing.errors import SignerRefused
+from custody.signing.errors import SignerRefused, SignerUndecided
 from custody.signing.model import SignedTransaction
 from custody.wallets import service as wallets
-from custody.withdrawals import attempt_store, clearance, cooling, fee_bumps, store
+from custody.withdrawals import attempt_store, batches, clearance, cooling, fee_bumps, stops, store, voids
 from custody.withdrawals import evm_execution as evm
 from custody.withdrawals import reserving_stellar as stellar
 from custody.withdrawals.attempt_slots import slot_of
@@ -126,14 +126,16 @@ async def _step(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
 
 async def _reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bool:
     """Commit a slot. Asks signer and chain first: a slot is not taken while nobody could sign or send."""
-    if withdrawal.state == "cooling_down":
-        async with means.db.unit_of_work(tenant) as uow:
-            if not await cooling.has_cooled(uow, withdrawal):
-                return False
+    if not await _may_reserve(means, tenant, withdrawal):
+        return False
     async with means.db.read(tenant) as session:
         sender = await wallets.get_vault(session, withdrawal.sender_id)
         on_stellar = namespace(sender.chain) == STELLAR
         its_turn = not on_stellar or await stellar.is_its_turn(session, withdrawal)
+    # One without a slot whose window has closed is about to be given up; see `_close`.
+    gives_up = withdrawal.state == "signing" and means.clock.now() >= withdrawal.expires_at
+    if gives_up and not await voids.void(means.signer, withdrawal.intent):
+        raise SlotContested("a withdrawal without a slot has been signed", withdrawal=str(withdrawal.id))
     if not its_turn:
         await _look_again(means, tenant, withdrawal, stellar.TURN_S)
         return False
@@ -145,16 +147,43 @@ async def _reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bo
         locked = await store.lock_withdrawal(uow, withdrawal.id)
         if locked is None or locked.state != withdrawal.state:
             return True
-        if await attempt_store.load_open(uow, withdrawal.id) is not None:
+        if await attempt_store.load_open(uow, withdrawal.id) is not None or not await clearance.is_clear(
+            uow, locked
+        ):
             return True
         if means.clock.now() >= locked.expires_at:
             await _close(uow, locked)
             return False
-        if not await clearance.still_clear(uow, locked):
+        if await stops.waits(uow, locked):
             return False
         if isinstance(asked, stellar.Asked):
             return await stellar.reserve(uow, means, locked, sender, asked)
         return await evm.reserve(uow, means, locked, sender, asked)
+
+
+async def _may_reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bool:
+    """Whether nothing holds it back that is found out before anybody outside is asked."""
+    if withdrawal.state == "cooling_down":
+        async with means.db.unit_of_work(tenant) as uow:
+            if not await cooling.has_cooled(uow, withdrawal):
+                return False
+    if await stops.has_to_wait(means, tenant, withdrawal):
+        return False
+    return await _still_clear(means, tenant, withdrawal)
+
+
+async def _still_clear(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bool:
+    """Look at the list once more; what it names now is blocked. The signer is told first, as whenever approvals are given up."""
+    async with means.db.read(tenant) as session:
+        if await clearance.is_clear(session, withdrawal):
+            return True
+    if not await voids.void(means.signer, withdrawal.intent):
+        raise SlotContested("a withdrawal without a slot has been signed", withdrawal=str(withdrawal.id))
+    async with means.db.unit_of_work(tenant) as uow:
+        locked = await store.lock_withdrawal(uow, withdrawal.id)
+        if locked is not None and locked.state == withdrawal.state:
+            await clearance.block_refused(uow, locked)
+    return False
 
 
 async def _close(uow: UnitOfWork, withdrawal: Withdrawal) -> None:
@@ -169,10 +198,18 @@ async def _close(uow: UnitOfWork, withdrawal: Withdrawal) -> None:
 
 async def _sign(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt: Attempt) -> bool:
     """Get the bytes and store them before anybody can send them."""
+    if stops.can_be_signed(attempt, means.clock) and await stops.has_to_wait(means, tenant, withdrawal):
+        return False
     async with means.db.read(tenant) as session:
         decisions = await approvals.list_for(session, withdrawal.digest)
     try:
+        await _bring_batch(means, tenant, withdrawal)
         signed = await means.signer.sign(attempt.intent or withdrawal.intent, decisions, slot_of(attempt))
+    except SignerUndecided as undecided:
+        if undecided.values["reason"] != "stopped":
+            raise
+        await stops.wait_for_signer(means, tenant, withdrawal)
+        return False
     except SignerRefused as refusal:
         return await _refused(means, tenant, withdrawal, attempt, refusal.reason)
     async with means.db.unit_of_work(tenant) as uow:
@@ -183,6 +220,20 @@ async def _sign(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
                 return True
             await _store_bytes(uow, locked, attempt, signed)
     return True
+
+
+async def _bring_batch(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> None:
+    """Show the signer who approved the batch that this is a line of. Its refusal is no word about the line: that comes next."""
+    async with means.db.read(tenant) as session:
+        batch = await batches.find_batch_of(session, withdrawal.id)
+        if batch is None:
+            return
+        whole = await batches.view(session, batch.id)
+    try:
+        lines = [line.intent for line in whole.lines]
+        await means.signer.approve_batch(batch.document, lines, whole.decisions)
+    except SignerRefused as refusal:
+        _log.info("withdrawal.batch_refused", batch_id=str(batch.id), reason=refusal.reason)
 
 
 async def _store_bytes(
@@ -209,6 +260,11 @@ async def _refused(
         await _look_again(means, tenant, withdrawal, _RETRY_S)
         return False
     another_slot = (reason == "bad_binding" and on_stellar) or (reason == "slot_used" and not on_stellar)
+    gives_up = withdrawal.state == "signing" and not another_slot
+    if gives_up and not await voids.void(means.signer, withdrawal.intent):
+        # Signed since: by the very same request, or for somebody else. Asking again tells.
+        await _look_again(means, tenant, withdrawal, _RETRY_S)
+        return False
     async with means.db.unit_of_work(tenant) as uow:
         locked = await store.lock_withdrawal(uow, withdrawal.id)
         if locked is None or locked.state != withdrawal.state:
@@ -240,6 +296,8 @@ async def _send(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
             if locked is None or locked.state != withdrawal.state or now is None:
                 return True
             if now.state == "signed":
+                if await stops.waits(uow, locked):
+                    return False
                 await attempt_store.change_attempt(uow, now, "send")
     on_evm = namespace(attempt.chain) != STELLAR
     if on_evm and await evm.stands_back(means, tenant, withdrawal, attempt):
@@ -268,6 +326,11 @@ async def _veto(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bool:
     """Tell the signer of a veto, so that nobody can have this intent signed while its window is open."""
     async with means.db.read(tenant) as session:
         decisions = await approvals.list_for(session, withdrawal.digest)
+    if not decisions:
+        # Rejected with its batch.
+        await _bring_batch(means, tenant, withdrawal)
+        await _look_again(means, tenant, withdrawal, None)
+        return False
     try:
         await means.signer.veto(withdrawal.intent, decisions)
     except SignerRefused as refusal:

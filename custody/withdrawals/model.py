@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
+from uuid import UUID
 
 from custody.kernel.assetid import AssetId, ChainId
 from custody.kernel.ids import AttemptId, PrincipalId, VaultId, WalletId, WithdrawalId
@@ -34,7 +35,10 @@ PAYING: tuple[Kind, ...] = ("payment", "return", "refill", "sweep")
 """Kinds that hold money until it is paid; the others are operations of a vault on itself."""
 OUTSIDE: tuple[Kind, ...] = ("payment", "return")
 """Kinds that pay somebody outside: screened, held to the address book, and cooled down."""
+STOPPED = ("stopped", "stopped_by_signer")
+"""Held back by one of our kill switches, or by an approver's order to the signer; `docs/kill-switches.md`."""
 STUCK = (
+    *STOPPED,
     "screening_unknown",
     "fee_over_cap",
     "vault_lacks_gas",
@@ -46,7 +50,7 @@ STUCK = (
     "nonce_used_elsewhere",
     "node_refuses",
 )
-"""Why a withdrawal can be stuck; docs/evm-sending.md and docs/withdrawals.md say what to do about each."""
+"""Why a withdrawal can be stuck; docs/evm-sending.md and docs/withdrawals.md say what to do about each of the others."""
 UNPAID = ("blocked", "rejected", "expired", "cancelled", "failed")
 """States in which a withdrawal has ended and its hold is released."""
 
@@ -319,6 +323,44 @@ class Ending:
     """Transactions that nobody asked for, whose fee was paid all the same."""
     commands: tuple[Command, ...]
     """What the ledger is to post for them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Withdrawals that one approval is asked for. They live and end by themselves."""
+
+    id: UUID
+    """Chosen by the edge, and the document's request id."""
+    document: bytes
+    """Canonical bytes that approvers sign for; they name every line's intent and the sums."""
+    digest: bytes
+    """Of the document."""
+    policy_version: int
+    """Under which the lines were made."""
+    initiator: str
+    """Subject of the principal who asked."""
+    expires_at: datetime
+    """When the lines' window closes."""
+    created_at: datetime
+    """When it was asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchView:
+    """A batch with its lines and how it stands."""
+
+    batch: Batch
+    """The batch."""
+    lines: tuple[Withdrawal, ...]
+    """In the order of the document."""
+    decisions: tuple[Decision, ...]
+    """About the batch, oldest first."""
+    verdict: Verdict
+    """How the policy stands towards the line that asks for most."""
+    approver_set_version: int
+    """Version of the approver set that decisions are bound to."""
+    approvers: tuple[Approver, ...]
+    """Who may decide, with which keys."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

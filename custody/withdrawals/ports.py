@@ -33,6 +33,16 @@ class Signer(Protocol):
         """The same arguments give the same bytes."""
         ...
 
+    async def void(self, intent: bytes) -> None:
+        """Sign it never. Refused when it is signed."""
+        ...
+
+    async def approve_batch(
+        self, document: bytes, lines: Sequence[bytes], decisions: Sequence[Decision]
+    ) -> None:
+        """Have decisions about a batch stand for its lines."""
+        ...
+
     async def veto(self, intent: bytes, decisions: Sequence[Decision]) -> None:
         """Make a rejection final."""
         ...

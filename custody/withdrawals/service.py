@@ -9,41 +9,41 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from custody.address_book import service as address_book
-from custody.address_book.model import Receiver as BookReceiver
 from custody.approvals import service as approvals
 from custody.approvals.errors import DecisionExistsDifferent
-from custody.assets import service as assets
 from custody.audit import service as audit
-from custody.chains.address import Destination
 from custody.chains.stellar.receivers import Receiver
 from custody.db.session import ReadSession, UnitOfWork
 from custody.events import outbox
 from custody.identity.model import Principal
-from custody.kernel.assetid import AssetId, ChainId
+from custody.kernel.assetid import ChainId
 from custody.kernel.clock import Clock
 from custody.kernel.ids import WalletId, WithdrawalId
-from custody.kernel.money import Amount
-from custody.ledger import postings
 from custody.ledger import service as ledger
 from custody.policy import service as policies
 from custody.policy.evaluate import evaluate
-from custody.policy.model import Decision, Standing, Verdict
+from custody.policy.model import Decision, Standing, Verdict, Word
 from custody.screening import service as screening
-from custody.settings import ChainSettings, Settings
+from custody.settings import Settings
 from custody.signing import intents
 from custody.signing.decisions import verify_decision
-from custody.signing.intents import Caps
 from custody.wallets import service as wallets
 from custody.wallets.errors import UnknownWallet
-from custody.wallets.model import Vault
-from custody.withdrawals import attempt_store, clearance, cooling, drafts, store
+from custody.withdrawals import (
+    attempt_store,
+    batch_store,
+    batches,
+    clearance,
+    cooling,
+    requesting,
+    store,
+)
 from custody.withdrawals.checks import check_amount, check_destination
 from custody.withdrawals.errors import (
     CancelTooLate,
     DecisionTooEarly,
     DecisionTooLate,
-    DestinationIsOurs,
+    LineOfBatch,
     UnknownWithdrawal,
     WithdrawalExistsDifferent,
 )
@@ -56,7 +56,6 @@ from custody.withdrawals.model import (
 from custody.withdrawals.moves import move, snapshot
 from custody.withdrawals.nonce_operations import request_cancel, request_fill
 from custody.withdrawals.operations import request_anchor, request_memo_required, request_trustline
-from custody.withdrawals.payments import draft_payment
 from custody.withdrawals.refills import find_refills, request_move, request_refill
 from custody.withdrawals.settlement import (
     concede,
@@ -66,7 +65,7 @@ from custody.withdrawals.settlement import (
     orphan_above,
     release,
 )
-from custody.withdrawals.transitions import WITHDRAWALS
+from custody.withdrawals.transitions import BEFORE_APPROVERS, WITHDRAWALS
 
 __all__ = [
     "cancel",
@@ -94,8 +93,6 @@ __all__ = [
     "view",
 ]
 
-_BEFORE_APPROVERS = ("requested", "screening")
-
 
 async def request(
     uow: UnitOfWork,
@@ -120,58 +117,26 @@ async def request(
     earlier = await store.load_withdrawal(uow, command.id)
     if earlier is not None:
         return _same(earlier, command, destination.address)
-    await assets.get(uow, command.asset)
-    chain = drafts.configured(settings, command.asset)
-    if command.wallet_id is not None:
-        await wallets.get_own_wallet(uow, principal, command.wallet_id)
-    vault = await wallets.omnibus(uow, command.asset.chain)
-    await _refuse_own_vault(uow, command.asset.chain, destination.account)
-    await _demand_listed(uow, command, destination, vault)
-    source = await drafts.source(uow, principal, command.id, vault, settings, clock)
-    source = await cooling.schedule(uow, command, source, settings, clock)
-    draft = await draft_payment(uow, command, destination, source, _caps(chain, command.asset), receiver)
-    intent = draft.intent
-    await ledger.post(
-        uow,
-        *postings.withdrawal_held(
-            withdrawal_id=command.id,
-            wallet_id=command.wallet_id,
-            vault_id=vault.id,
-            amount=Amount(command.asset, command.amount),
-        ),
+    drafted = await requesting.draft(
+        uow, principal, command, destination, settings=settings, clock=clock, receiver=receiver
     )
-    new = Withdrawal(
-        id=command.id,
-        kind=command.kind,
-        state=WITHDRAWALS.initial,
-        wallet_id=command.wallet_id,
-        vault_id=vault.id,
-        asset=command.asset,
-        destination=destination.address,
-        memo=command.memo,
-        amount=command.amount,
-        intent=intent,
-        digest=intents.digest(intent),
-        policy_version=source.policy_version,
-        initiator=principal.subject,
-        principal_id=principal.id,
-        reason="",
-        expires_at=drafts.moment(source.expires_at),
-        created_at=clock.now(),
-        changed_at=clock.now(),
-        channel_id=draft.channel_id,
-        execute_after=command.execute_after,
+    await ledger.post(uow, *drafted.holds)
+    return await clearance.begin(
+        uow, drafted.withdrawal, drafted.verdict, asks_outside=settings.screening is not None
     )
-    return await clearance.begin(uow, new, draft.verdict, asks_outside=settings.screening is not None)
 
 
 async def decide(uow: UnitOfWork, withdrawal_id: WithdrawalId, decision: Decision) -> Withdrawal:
     """Record one approver's signed word, and move on when the policy says so.
 
-    The same word again gets the same answer, also after the withdrawal has moved on. Raises InvalidDecision (signature, key,
-    person), DecisionExistsDifferent, DecisionTooEarly, DecisionTooLate, UnknownWithdrawal. Locks the withdrawal.
+    The same word again gets the same answer, also after the withdrawal has moved on. A line of a batch can be rejected by itself
+    and not approved. Raises InvalidDecision (signature, key, person), DecisionExistsDifferent, DecisionTooEarly, DecisionTooLate,
+    LineOfBatch, UnknownWithdrawal. Locks the withdrawal.
     """
     withdrawal = await _lock(uow, withdrawal_id)
+    batch = await batch_store.find_batch_of(uow, withdrawal_id)
+    if batch is not None and decision.word is Word.APPROVE:
+        raise LineOfBatch(batch=str(batch.id))
     policy = await policies.at_version(uow, withdrawal.policy_version)
     verify_decision(withdrawal.intent, policy, decision)
     given = await approvals.list_for(uow, withdrawal.digest)
@@ -180,7 +145,7 @@ async def decide(uow: UnitOfWork, withdrawal_id: WithdrawalId, decision: Decisio
         raise DecisionExistsDifferent(approver=decision.approver, decided=earlier.word.value)
     if earlier is not None:
         return withdrawal
-    if withdrawal.state in _BEFORE_APPROVERS:
+    if withdrawal.state in BEFORE_APPROVERS:
         raise DecisionTooEarly(state=withdrawal.state)
     if withdrawal.state not in WITHDRAWALS.sources("reject"):
         raise DecisionTooLate(state=withdrawal.state)
@@ -200,7 +165,8 @@ async def decide(uow: UnitOfWork, withdrawal_id: WithdrawalId, decision: Decisio
 async def cancel(uow: UnitOfWork, principal: Principal, withdrawal_id: WithdrawalId) -> Withdrawal:
     """Take a withdrawal back before a key is touched; the hold is released. Cancelling again changes nothing.
 
-    Raises CancelTooLate, UnknownWithdrawal. Locks the withdrawal.
+    Edges come here by `voids.cancel`, which tells the signer first. Raises CancelTooLate, UnknownWithdrawal. Locks the
+    withdrawal.
     """
     withdrawal = await _lock(uow, withdrawal_id)
     if principal.customer is not None:
@@ -223,9 +189,16 @@ async def _refuse_others(uow: UnitOfWork, principal: Principal, withdrawal: With
         raise UnknownWithdrawal from error
 
 
-async def expire_due(uow: UnitOfWork, now: datetime, limit: int = 100) -> int:
-    """End the withdrawals whose window has closed before a key was touched. Returns how many."""
-    overdue = [await _lock(uow, found) for found in await store.load_overdue(uow, now, limit)]
+async def expire_due(
+    uow: UnitOfWork, now: datetime, limit: int = 100, *, but: Collection[WithdrawalId] = ()
+) -> int:
+    """End the withdrawals whose window has closed before a key was touched, `but` some. Returns how many.
+
+    The worker comes here by `voids.expire_due`, which tells the signer first.
+    """
+    overdue = [
+        await _lock(uow, found) for found in await store.load_overdue(uow, now, limit) if found not in but
+    ]
     still = [each for each in overdue if each.state in WITHDRAWALS.sources("expire")]
     for withdrawal in still:
         await _release(uow, withdrawal)
@@ -250,12 +223,18 @@ async def get(session: ReadSession, withdrawal_id: WithdrawalId) -> Withdrawal:
 async def view(session: ReadSession, withdrawal_id: WithdrawalId) -> WithdrawalView:
     """One withdrawal with its decisions, who is missing, its intent's fields and its attempts. Raises UnknownWithdrawal."""
     withdrawal = await get(session, withdrawal_id)
-    decisions = await approvals.list_for(session, withdrawal.digest)
+    batch = await batch_store.find_batch_of(session, withdrawal_id)
     policy = await policies.at_version(session, withdrawal.policy_version)
+    if batch is None:
+        decisions = await approvals.list_for(session, withdrawal.digest)
+        verdict = evaluate(policy, intents.facts_of(withdrawal.intent), decisions)
+    else:
+        whole = await batches.view(session, batch.id)
+        decisions, verdict = list(whole.decisions), whole.verdict
     return WithdrawalView(
         withdrawal=withdrawal,
         decisions=tuple(decisions),
-        verdict=evaluate(policy, intents.facts_of(withdrawal.intent), decisions),
+        verdict=verdict,
         approver_set_version=policy.approver_set_version,
         approvers=policy.approvers,
         fields=intents.show(withdrawal.intent),
@@ -286,9 +265,10 @@ async def list_withdrawals(
     *,
     wallet_id: WalletId | None = None,
     states: Sequence[str] = (),
+    alone: bool = False,
 ) -> list[Withdrawal]:
-    """A page in order of arrival, after one of them; of one wallet, and in some states, when told."""
-    return await store.load_page(session, after, limit, wallet_id, states)
+    """A page in order of arrival, after one of them; of one wallet, in some states, and without lines of batches, when told."""
+    return await store.load_page(session, after, limit, wallet_id, states, alone=alone)
 
 
 def _same(earlier: Withdrawal, command: RequestWithdrawal, destination: str) -> Withdrawal:
@@ -297,30 +277,6 @@ def _same(earlier: Withdrawal, command: RequestWithdrawal, destination: str) -> 
     if asked != kept or command.execute_after != earlier.execute_after:
         raise WithdrawalExistsDifferent(id=str(command.id))
     return earlier
-
-
-async def _refuse_own_vault(uow: UnitOfWork, chain: ChainId, account: str) -> None:
-    refs = await wallets.find_vaults(uow, chain, [account])
-    if any(ref.tenant == uow.tenant for ref in refs):
-        raise DestinationIsOurs(account=account)
-
-
-async def _demand_listed(
-    uow: UnitOfWork, command: RequestWithdrawal, destination: Destination, vault: Vault
-) -> None:
-    receiver = BookReceiver(
-        chain=command.asset.chain,
-        address=destination.address,
-        memo_type=command.memo.type,
-        memo=command.memo.value,
-    )
-    await address_book.demand_listed(uow, receiver, vault_id=vault.id, wallet_id=command.wallet_id)
-
-
-def _caps(chain: ChainSettings, asset: AssetId) -> Caps:
-    if chain.kind == "stellar":
-        return drafts.stellar_caps(chain)
-    return drafts.evm_caps(chain, asset)
 
 
 async def _announce_decision(

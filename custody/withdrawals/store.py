@@ -14,7 +14,8 @@ from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.assetid import ChainId, parse_asset_id
 from custody.kernel.errors import IllegalTransition
 from custody.kernel.ids import PrincipalId, VaultId, WalletId, WithdrawalId
-from custody.withdrawals.model import Memo, Withdrawal
+from custody.withdrawals.batch_tables import withdrawal_batch_lines
+from custody.withdrawals.model import STOPPED, Memo, Withdrawal
 from custody.withdrawals.tables import chain_heights, withdrawals
 from custody.withdrawals.transitions import WITHDRAWALS
 
@@ -99,8 +100,11 @@ async def load_page(
     limit: int,
     wallet_id: WalletId | None,
     states: Sequence[str],
+    *,
+    alone: bool = False,
 ) -> list[Withdrawal]:
-    """Withdrawals in order of arrival, after one of them, of one wallet or of all, in some states or in any."""
+    """Withdrawals in order of arrival, after one of them, of one wallet or of all, in some states or in any, and only those that
+    are lines of no batch, when told."""
     query = select(withdrawals).where(withdrawals.c.tenant_id == session.tenant)
     query = of_customer(query, session, withdrawals.c.wallet_id)
     if after is not None:
@@ -112,6 +116,12 @@ async def load_page(
         query = query.where(withdrawals.c.wallet_id == wallet_id)
     if states:
         query = query.where(withdrawals.c.state.in_(states))
+    if alone:
+        lines = select(withdrawal_batch_lines.c.withdrawal_id).where(
+            withdrawal_batch_lines.c.tenant_id == session.tenant,
+            withdrawal_batch_lines.c.withdrawal_id == withdrawals.c.id,
+        )
+        query = query.where(~lines.exists())
     rows = await session.conn.execute(query.order_by(withdrawals.c.sequence).limit(limit))
     return [_withdrawal(row) for row in rows]
 
@@ -266,7 +276,9 @@ async def load_overdue(session: ReadSession, now: datetime, limit: int) -> list[
 
 
 async def first_in_line(session: ReadSession, sender_id: VaultId) -> WithdrawalId | None:
-    """The withdrawal that has waited longest for a slot of this sender; one in `signing` lost its slot and comes first."""
+    """The withdrawal that has waited longest for a slot of this sender; one in `signing` lost its slot and comes first.
+
+    What is stopped keeps nobody waiting."""
     rows = await session.conn.execute(
         select(withdrawals.c.id)
         .where(
@@ -274,6 +286,7 @@ async def first_in_line(session: ReadSession, sender_id: VaultId) -> WithdrawalI
             func.coalesce(withdrawals.c.channel_id, withdrawals.c.vault_id) == sender_id,
             withdrawals.c.state.in_((*_IN_LINE, "cooling_down")),
             _WANTS_SLOT,
+            withdrawals.c.stuck_reason.not_in(STOPPED),
         )
         .order_by(withdrawals.c.approved_at, withdrawals.c.id)
         .limit(1)

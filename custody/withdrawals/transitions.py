@@ -75,6 +75,9 @@ WITHDRAWALS = TransitionTable(
     ),
 )
 
+BEFORE_APPROVERS = ("requested", "screening")
+"""States in which nobody is asked to approve yet."""
+
 ATTEMPTS = TransitionTable(
     "attempt",
     "reserved",

@@ -8,10 +8,10 @@
  * (STELLAR). Our own ingestion, somewhere behind.
  *
  * With HOSTILE, the requester has a way to the signer itself: any slot, any bound, at any moment, with the approvals that exist; and it
- * sends what it gets. It can have paid what our side has given up meanwhile; nobody can have paid anything twice.
+ * sends what it gets. What people have approved is given up by our side only once the signer has journaled that it never signs it.
  *
- * Claimed of every reachable state: no intent has two effects; and, unless HOSTILE, no hold is released of a withdrawal that is paid,
- * none posted of one that is not.
+ * Claimed of every reachable state: no intent has two effects; no hold is released of a withdrawal that is paid, none posted of one that
+ * is not.
  *
  * Every transition names the function that implements it and the events of `custody/withdrawals/transitions.py`, as `= MODULE:NAME (EVENT)`;
  * a test looks them up. `make model` runs all forms, and breaks
@@ -52,9 +52,10 @@ bool quorum[2];
 bool veto[2];
 bool closed[2];
 
-/* The signer's journal: for each intent one slot and bound, for good. */
+/* The signer's journal: for each intent one slot and bound, for good; or that it is given up, for good. */
 byte bound[2] = NONE;
 byte until[2] = NONE;
+bool dead[2];
 
 /* The chain: which withdrawal's transaction each block holds; the next slot; what anybody may send. */
 byte height;
@@ -78,10 +79,17 @@ bool sent[2];
 #define once (effects(0) <= 1 && effects(1) <= 1)
 #define honest(i) (!(hold[i] == released && effects(i) > 0) && !(hold[i] == posted && effects(i) == 0))
 
-#ifdef HOSTILE
-ltl safe { [] once }
-#else
 ltl safe { [] (once && honest(0) && honest(1)) }
+
+/* Whoever gives up what people have approved tells the signer first, in a step of its own; should nothing follow, the signer refuses it.
+ * = custody.withdrawals.voids:void
+ */
+#ifdef BAD_VOID
+#define given_up(i) open(i)
+#define told(i) true
+#else
+#define told(i) dead[i]
+#define given_up(i) (state[i] == screening || state[i] == awaiting || (ready(i) && dead[i]))
 #endif
 
 /* The request is one transaction; where the tenant's list knows and nobody else is asked, it goes on to approvers or is blocked within it.
@@ -90,26 +98,30 @@ ltl safe { [] (once && honest(0) && honest(1)) }
  * = custody.withdrawals.clearance:screen (screen)
  * = custody.withdrawals.drafts:begin (exempt)
  * = custody.withdrawals.clearance:ask (clear, block)
- * = custody.withdrawals.clearance:still_clear (block)
+ * = custody.withdrawals.clearance:block_refused (block)
+ * = custody.withdrawals.voids:cancel
  * = custody.withdrawals.service:cancel (cancel)
+ * = custody.withdrawals.voids:reject
  * = custody.withdrawals.service:decide (reject)
  * = custody.withdrawals.cooling:approve (approve, cool)
+ * = custody.withdrawals.voids:expire_due
  * = custody.withdrawals.service:expire_due (expire)
  */
 #ifdef BAD_CANCEL
-#define cancellable(i) (open(i) || state[i] == broadcasting)
+#define cancellable(i) (given_up(i) || state[i] == broadcasting)
 #else
-#define cancellable(i) open(i)
+#define cancellable(i) given_up(i)
 #endif
 #define PEOPLE(i) \
+  :: atomic { (ready(i) && !dead[i] && bound[i] == NONE) -> dead[i] = true } \
   :: atomic { cancellable(i) -> state[i] = cancelled; hold[i] = released } \
   :: atomic { (state[i] == screening) -> state[i] = awaiting } \
-  :: atomic { (state[i] == screening || ready(i)) -> state[i] = blocked; hold[i] = released } \
+  :: atomic { (given_up(i) && state[i] != awaiting) -> state[i] = blocked; hold[i] = released } \
   :: atomic { (state[i] == awaiting) -> quorum[i] = true; state[i] = approved } \
   :: atomic { (state[i] == awaiting) -> quorum[i] = true; state[i] = cooling } \
-  :: atomic { asked(i) -> veto[i] = true; state[i] = rejected; hold[i] = released } \
+  :: atomic { (given_up(i) && state[i] != screening) -> veto[i] = true; state[i] = rejected; hold[i] = released } \
   :: atomic { !closed[i] -> closed[i] = true } \
-  :: atomic { (open(i) && closed[i]) -> state[i] = expired; hold[i] = released }
+  :: atomic { (given_up(i) && closed[i]) -> state[i] = expired; hold[i] = released }
 
 active proctype People() {
 end:
@@ -121,22 +133,23 @@ end:
 
 /* The signer: one decision after another, in the journal before any bytes leave. Asked again, it gives the same bytes.
  * = signer.decide:Decider.sign
+ * = signer.voids:void_intent
  * = signer.slots:check_slot
  */
 inline sign(i, s, m, answer) {
   if
-  :: (bound[i] == s) -> answer = bytes
+  :: (bound[i] == s && until[i] == m) -> answer = bytes
 #ifndef BAD_JOURNAL
-  :: (bound[i] != s && bound[i] != NONE) -> answer = already_bound
+  :: ((bound[i] != s || until[i] != m) && bound[i] != NONE) -> answer = already_bound
 #endif
   :: else ->
      if
-     :: (!quorum[i] || veto[i] || closed[i]) -> answer = denied
+     :: (!quorum[i] || veto[i] || closed[i] || dead[i]) -> answer = denied
 #ifdef STELLAR
      /* A slot is free again once its bytes can be valid no more. */
-     :: (quorum[i] && !veto[i] && !closed[i] && bound[1 - i] == s && height < until[1 - i]) -> answer = slot_used
+     :: (quorum[i] && !veto[i] && !closed[i] && !dead[i] && bound[1 - i] == s && height < until[1 - i]) -> answer = slot_used
 #else
-     :: (quorum[i] && !veto[i] && !closed[i] && bound[1 - i] == s) -> answer = slot_used
+     :: (quorum[i] && !veto[i] && !closed[i] && !dead[i] && bound[1 - i] == s) -> answer = slot_used
 #endif
      :: else -> bound[i] = s; until[i] = m; answer = bytes
      fi
@@ -170,7 +183,13 @@ end:
 reserve:
   atomic {
     if
-    :: (closed[i] && state[i] == signing && nothing_out(i)) -> state[i] = failed; hold[i] = released
+    :: (closed[i] && state[i] == signing && nothing_out(i) && bound[i] == NONE) -> dead[i] = true
+    :: else
+    fi
+  };
+  atomic {
+    if
+    :: (closed[i] && state[i] == signing && nothing_out(i) && told(i)) -> state[i] = failed; hold[i] = released
     :: (!closed[i] && (ready(i) || state[i] == signing) && nothing_out(i) && attempts[i] < ATTEMPTS) ->
 #ifdef STELLAR
        /* = custody.withdrawals.slots_stellar:choose_stellar */
@@ -221,6 +240,14 @@ ask:
        fi
      }
   :: (answer == denied) ->
+     /* A refusal of today is no promise: it is made one, and only then counts. */
+     atomic {
+       if
+       :: (bound[i] == NONE) -> dead[i] = true
+       :: (bound[i] != NONE && told(i))
+       :: else -> goto again
+       fi
+     };
      atomic {
        if
        :: (state[i] == signing && attempt[i] == reserved && attempts[i] == n) ->
@@ -261,8 +288,13 @@ again:
 }
 
 #ifdef HOSTILE
+#ifdef STELLAR
+#define ANY HEIGHTS             /* another bound than our side ever asks for */
+#else
+#define ANY NONE
+#endif
 #define ASKS(i, s) \
-  :: atomic { (bound[i] == NONE || !sent[i]) -> sign(i, s, HEIGHTS, answer); sent[i] = (answer == bytes || sent[i]); answer = nothing }
+  :: atomic { (bound[i] == NONE || !sent[i]) -> sign(i, s, ANY, answer); sent[i] = (answer == bytes || sent[i]); answer = nothing }
 
 active proctype Hostile() {
   mtype:answer answer = nothing;

@@ -12,15 +12,19 @@ from dataclasses import dataclass
 from signer.admission import reserve
 from signer.audit.past import NoKeys, Past
 from signer.audit.signatures import check_signed
+from signer.batches import take_batch
 from signer.build.address import address_of
 from signer.cases import Case
 from signer.checkpoints import check_first_key, sign_checkpoint
 from signer.decide import Decider
 from signer.facts import (
+    BatchTaken,
+    BatchVetoed,
     Bound,
     CheckpointSigned,
     Fact,
     IntentVetoed,
+    IntentVoided,
     KeyAttested,
     KeyCreated,
     KeyReserved,
@@ -28,6 +32,8 @@ from signer.facts import (
     PolicyAccepted,
     PolicyAdopted,
     QuorumCompleted,
+    SigningResumed,
+    SigningStopped,
     TransactionSigned,
     WrappedKeyCreated,
     load_fact,
@@ -44,6 +50,7 @@ from signer.key_orders import (
 )
 from signer.policy.document import parse_policy
 from signer.protocol.attestation import STATEMENT_VAULTS
+from signer.protocol.batch import ApproveBatch
 from signer.protocol.canonical import MalformedIntent
 from signer.protocol.governance import KeyCreate, KeyStateChange, is_governance
 from signer.protocol.messages import (
@@ -55,8 +62,11 @@ from signer.protocol.messages import (
     SignCheckpoint,
     Veto,
 )
+from signer.protocol.stops import Resume, Stop
+from signer.protocol.voids import Void
 from signer.protocol.wire import MalformedMessage
 from signer.refusal import EvidenceFault, HsmFault, Refusal, StartupFault
+from signer.stops import order_stop, resume
 
 _BLOB_BYTES, _FINGERPRINT_BYTES = 72, 32
 
@@ -135,7 +145,12 @@ class Replay:
         | QuorumCompleted
         | Bound
         | IntentVetoed
-        | CheckpointSigned,
+        | IntentVoided
+        | BatchTaken
+        | BatchVetoed
+        | CheckpointSigned
+        | SigningStopped
+        | SigningResumed,
     ) -> None:
         """Raise EvidenceFault, or the Refusal that it would be, unless deciding again writes this fact and no other first."""
         decided = self._past.decided
@@ -162,7 +177,12 @@ class Replay:
         | QuorumCompleted
         | Bound
         | IntentVetoed
-        | CheckpointSigned,
+        | IntentVoided
+        | BatchTaken
+        | BatchVetoed
+        | CheckpointSigned
+        | SigningStopped
+        | SigningResumed,
     ) -> None:
         past = self._past
         match fact:
@@ -186,12 +206,30 @@ class Replay:
                 self._order_key(ChangeKey(intent=fact.intent, approvals=fact.approvals))
             case IntentVetoed():
                 self._decider.veto(Veto(intent=fact.intent, approvals=(fact.approval,)))
+            case IntentVoided() | BatchTaken() | BatchVetoed() | SigningStopped() | SigningResumed():
+                self._decide_order(fact)
             case CheckpointSigned():
                 sign_checkpoint(
                     past,
                     lambda _key_id, _curve, _message: fact.signature,
                     SignCheckpoint(key_id=fact.key_id, org=fact.org, sequence=fact.sequence, hash=fact.hash),
                 )
+
+    def _decide_order(
+        self, fact: IntentVoided | BatchTaken | BatchVetoed | SigningStopped | SigningResumed
+    ) -> None:
+        past = self._past
+        match fact:
+            case IntentVoided():
+                self._decider.void(Void(intent=fact.intent))
+            case BatchTaken():
+                take_batch(past, ApproveBatch(batch=fact.batch, lines=fact.lines, approvals=fact.approvals))
+            case BatchVetoed():
+                take_batch(past, ApproveBatch(batch=fact.batch, lines=fact.lines, approvals=(fact.approval,)))
+            case SigningStopped():
+                order_stop(past, Stop(order=fact.order, approval=fact.approval))
+            case SigningResumed():
+                resume(past, Resume(intent=fact.intent, approvals=fact.approvals))
 
     def _order_key(self, request: ChangeKey) -> None:
         intent, digest = read_governance(request.intent)

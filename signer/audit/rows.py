@@ -5,15 +5,20 @@ from dataclasses import dataclass, replace
 
 from signer.audit.replay import Checked
 from signer.facts import (
+    BatchTaken,
+    BatchVetoed,
     Bound,
     CheckpointSigned,
     Fact,
     IntentVetoed,
+    IntentVoided,
     KeyReserved,
     KeyStateChanged,
     PolicyAccepted,
     PolicyAdopted,
     QuorumCompleted,
+    SigningResumed,
+    SigningStopped,
     TransactionSigned,
     WrappedKeyCreated,
 )
@@ -80,6 +85,8 @@ def _describe(fact: Fact) -> tuple[str, str, str, tuple[Approval, ...]] | None:
             described = "quorum complete", fact.digest.hex(), fact.rule, fact.approvals
         case IntentVetoed():
             described = "rejected", fact.digest.hex(), "", (fact.approval,)
+        case IntentVoided():
+            described = "given up", fact.digest.hex(), "", ()
         case PolicyAccepted():
             described = f"policy {fact.version} accepted", fact.digest.hex(), "governance", fact.approvals
         case PolicyAdopted():
@@ -88,6 +95,23 @@ def _describe(fact: Fact) -> tuple[str, str, str, tuple[Approval, ...]] | None:
             described = f"key into {fact.state}", fact.key_id, fact.rule, fact.approvals
         case KeyStateChanged():
             described = f"key to {fact.state}", fact.key_id, fact.rule, fact.approvals
+        case BatchTaken() | BatchVetoed() | SigningStopped() | SigningResumed():
+            described = _describe_order(fact)
         case CheckpointSigned():
             described = f"checkpoint {fact.sequence}", fact.hash.hex(), "", ()
     return described
+
+
+def _describe_order(
+    fact: BatchTaken | BatchVetoed | SigningStopped | SigningResumed,
+) -> tuple[str, str, str, tuple[Approval, ...]]:
+    match fact:
+        case BatchTaken():
+            return f"batch of {len(fact.lines)}", fact.digest.hex(), "", fact.approvals
+        case BatchVetoed():
+            return "batch rejected", fact.digest.hex(), "", (fact.approval,)
+        case SigningStopped():
+            where = " ".join(filter(None, fact.place))
+            return f"stopped {where}", fact.digest.hex(), "", (fact.approval,)
+        case SigningResumed():
+            return "stop ended", fact.stop.hex(), "governance", fact.approvals

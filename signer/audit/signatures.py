@@ -10,6 +10,7 @@ from signer.protocol import canonical
 from signer.protocol.intent import Intent, MessageIntent, StellarIntent
 from signer.refusal import EvidenceFault
 from signer.state import State
+from signer.stops import refuse_stopped
 
 _SIGNATURE_BYTES = 64
 _DECORATED_BYTES = 72
@@ -24,7 +25,11 @@ def check_signed(state: State, signed: TransactionSigned) -> None:
         raise EvidenceFault("it was signed before")
     if signed.digest in state.vetoed:
         raise EvidenceFault("somebody had rejected it")
+    if signed.digest in state.voided:
+        raise EvidenceFault("its requester had given it up")
     intent = canonical.decode(bound.intent)
+    # Between what was decided and the bytes an order may have come: nothing is signed after it.
+    refuse_stopped(state, intent, bound.slot_key)
     owners = [state.public_keys[key_id] for key_id in _key_ids(state, bound)]
     signatures = dict(zip(owners, _signatures(intent, signed.tx, len(owners)), strict=True))
     networks = _networks(state, intent.policy_version)

@@ -10,6 +10,10 @@ APPROVAL_TAG = b"custody-approve-v1\x00"
 """For intents that become a transaction."""
 GOVERNANCE_TAG = b"custody-govern-v1\x00"
 """For governance intents: nobody's word about keys or policy is ever one about money, nor the other way round."""
+BATCH_TAG = b"custody-approve-batch-v1\x00"
+"""For batches: a word about one payment is none about many."""
+STOP_TAG = b"custody-stop-v1\x00"
+"""For orders to stop: one person's word is enough there, so it must be enough nowhere else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +56,7 @@ class Approval:
 def approval_message(
     *, decision: str, digest: bytes, approver_set_version: int, tag: bytes = APPROVAL_TAG
 ) -> bytes:
-    """Return the 32 bytes to sign. `tag` is APPROVAL_TAG or GOVERNANCE_TAG.
+    """Return the 32 bytes to sign. `tag` is APPROVAL_TAG, GOVERNANCE_TAG, BATCH_TAG or STOP_TAG.
 
     The decision and the set's version are inside, so an approval is neither usable as a rejection nor under
     another set of approvers. Raises ValueError when an argument is outside its range.

@@ -17,6 +17,7 @@ DIGEST_TAG = b"custody-governance-v1\x00"
 KEY_CREATE = "key_create"
 KEY_STATE = "key_state"
 POLICY_CHANGE = "policy_change"
+SIGNING_RESUME = "signing_resume"
 KEY_KINDS = (KEY_CREATE, KEY_STATE)
 """Kinds that the policy's rules judge; a change of the policy is judged by its governance section."""
 NO_ASSET = "none"
@@ -86,8 +87,24 @@ class PolicyChange:
     """SHA-256 of the new document's bytes, 64 lower-case hex characters."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningResume:
+    """End one stop (`stops.StopOrder`). Header fields as in `KeyCreate`."""
+
+    request_id: str
+    initiator: str
+    policy_version: int
+    not_before: int
+    expires_at: int
+    org: str
+    stop: str
+    """Digest of the order that is to end, 64 lower-case hex characters: it can end no other and no later one."""
+    reason: str
+    """Why, for the record; 1-200 printable ASCII characters."""
+
+
 KeyIntent = KeyCreate | KeyStateChange
-Governance = KeyCreate | KeyStateChange | PolicyChange
+Governance = KeyCreate | KeyStateChange | PolicyChange | SigningResume
 
 
 def _among(*choices: str) -> Callable[[str], str]:
@@ -99,7 +116,8 @@ def _among(*choices: str) -> Callable[[str], str]:
     return parse
 
 
-def _reason(text: str) -> str:
+def parse_reason(text: str) -> str:
+    """Check a sentence for the record; code: bad_reason."""
     if not _REASON.fullmatch(text):
         raise ValueError("bad_reason")
     return text
@@ -137,13 +155,17 @@ _KINDS: Mapping[str, tuple[type[Governance], Mapping[str, Parser]]] = {
             "vault": check.parse_name,
             "key_id": check.parse_key_id,
             "state": _among(*KEY_STATES),
-            "reason": _reason,
+            "reason": parse_reason,
             "successor": _successor,
         },
     ),
     POLICY_CHANGE: (
         PolicyChange,
         {**_HEADER, "version": check.parse_integer(2, 2**31 - 1), "policy_hash": check.parse_hex32},
+    ),
+    SIGNING_RESUME: (
+        SigningResume,
+        {**_HEADER, "org": check.parse_name, "stop": check.parse_hex32, "reason": parse_reason},
     ),
 }
 _KIND_OF: Mapping[type[Governance], str] = {shape: kind for kind, (shape, _) in _KINDS.items()}
@@ -165,13 +187,20 @@ def encode(intent: Governance) -> bytes:
 
 def decode(data: bytes) -> Governance:
     """Return the governance intent of exactly these bytes; raises MalformedIntent."""
+    intent: Governance = read_record(data, _KINDS)
+    _check_together(intent)
+    return intent
+
+
+def read_record(data: bytes, kinds: Mapping[str, tuple[type[Any], Mapping[str, Parser]]]) -> Any:
+    """Return the record of one of these kinds that exactly these bytes are; raises MalformedIntent."""
     values = read_flat(data)
     if values.get("v") != FORMAT_VERSION:
         raise MalformedIntent("unknown_version", "v")
     kind = values.get("kind", "")
-    if kind not in _KINDS:
+    if kind not in kinds:
         raise MalformedIntent("unknown_kind", "kind")
-    shape, parsers = _KINDS[kind]
+    shape, parsers = kinds[kind]
     for name in values:
         if name not in parsers and name not in {"v", "kind"}:
             raise MalformedIntent("unknown_field", name)
@@ -183,11 +212,9 @@ def decode(data: bytes) -> Governance:
             parsed[name] = parse(values[name])
         except ValueError as error:
             raise MalformedIntent(str(error), name) from error
-    intent = shape(**parsed)
-    _check_together(intent)
     if write_flat(values) != data:
         raise MalformedIntent("not_canonical")
-    return intent
+    return shape(**parsed)
 
 
 def is_governance(data: bytes) -> bool:

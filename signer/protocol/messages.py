@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from signer.protocol.approvals import Approval
+from signer.protocol.batch import ApproveBatch, BatchApproved
 from signer.protocol.key_backup import AdmitKey, ExportKeys, WrappedKeyList
 from signer.protocol.key_batches import AttestKeys, CreateKeys, KeyBatch
 from signer.protocol.policy_messages import PolicyChanged, PolicyDocument, PolicyView
+from signer.protocol.stops import ListStops, Resume, Resumed, Stop, StopList, Stopped
+from signer.protocol.voids import Void, Voided
 from signer.protocol.wire import dump_message, load_message
 
 CURVES = ("ed25519", "secp256k1")
@@ -330,6 +333,11 @@ Request = (
     | GetPolicyDocument
     | Explain
     | Veto
+    | Void
+    | ApproveBatch
+    | Stop
+    | Resume
+    | ListStops
     | Sign
     | SignCheckpoint
 )
@@ -344,6 +352,11 @@ Response = (
     | PolicyChanged
     | Explained
     | Vetoed
+    | Voided
+    | BatchApproved
+    | Stopped
+    | Resumed
+    | StopList
     | Signed
     | SignedCheckpoint
     | Refused

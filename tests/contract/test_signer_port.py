@@ -11,7 +11,8 @@ import pytest
 
 from custody.kernel.assetid import ChainId
 from custody.kernel.ids import new_uuid
-from custody.signing import intents
+from custody.policy.model import Word
+from custody.signing import batches, intents
 from custody.signing.errors import SignerRefused, SignerUndecided
 from custody.signing.intents import EvmCaps
 from custody.signing.model import EvmSlot
@@ -28,7 +29,7 @@ from tests.contract.port_benches import (
     start_signer,
     veto,
 )
-from tests.fakes.withdrawal_world import APPROVERS, EVM, STELLAR, make_decision
+from tests.fakes.withdrawal_world import APPROVERS, EVM, STELLAR, make_batch_decision, make_decision
 
 pytestmark = pytest.mark.stack
 
@@ -214,3 +215,32 @@ async def test_a_gap_is_filled_once(bench):
     assert await bench.signer.sign(fill, approvals(fill), make_slot(EVM, 7)) == signed
     other = make_intent(key, EVM)
     assert await refused(bench.signer.sign(other, approvals(other), make_slot(EVM, 7))) == "slot_used"
+
+
+async def test_one_approval_of_a_batch_stands_for_its_lines(bench, chain):
+    key = await bench.make_key(chain)
+    first = make_intent(key, chain)
+    name = intents.show(first)["request_id"]
+    lines = [first, first.replace(name.encode(), str(new_uuid()).encode())]
+    document, slot = batches.build_document(lines, new_uuid()), make_slot(chain, 7)
+    one = [make_batch_decision(document, "alice")]
+    await bench.signer.approve_batch(document, lines, one)
+    assert await refused(bench.signer.sign(lines[1], [], slot)) == "quorum_missing"
+    both = [*one, make_batch_decision(document, "bob")]
+    await bench.signer.approve_batch(document, lines, both)
+    signed = await bench.signer.sign(lines[1], [], slot)
+    assert await bench.signer.sign(lines[1], [], slot) == signed
+    rejected = [*both, make_batch_decision(document, "carol", Word.REJECT)]
+    assert await refused(bench.signer.approve_batch(document, lines, rejected)) == "vetoed"
+    assert await bench.signer.sign(lines[1], [], slot) == signed
+    assert await refused(bench.signer.sign(lines[0], [], move_slot(slot))) == "vetoed"
+
+
+async def test_what_was_given_up_is_never_signed_and_what_is_signed_cannot_be(bench, chain):
+    key = await bench.make_key(chain)
+    given_up, paid, slot = make_intent(key, chain), make_intent(key, chain), make_slot(chain, 7)
+    for _ in range(2):
+        await bench.signer.void(given_up)
+    assert await refused(bench.signer.sign(given_up, approvals(given_up), slot)) == "voided"
+    await bench.signer.sign(paid, approvals(paid), slot)
+    assert await refused(bench.signer.void(paid)) == "already_signed"

@@ -38,6 +38,9 @@ class FakeKeyMaker:
         """By tenant and key id: purpose and public half of what batches made."""
         self.attesters: dict[TenantId, Ed25519PrivateKey] = {}
 
+    async def void(self, intent: bytes) -> None:
+        """It signs nothing, so it will never sign this."""
+
     async def create_keys(
         self, *, request_id: UUID, tenant: TenantId, purpose: str, count: int
     ) -> list[VouchedKey]:

@@ -13,8 +13,8 @@ from dataclasses import asdict
 
 from custody.kernel.clock import Clock
 from custody.policy.evaluate import evaluate
-from custody.policy.model import ApprovalPolicy, Decision, Standing, Word
-from custody.signing import intents
+from custody.policy.model import ApprovalPolicy, Decision, Standing, Verdict, Word
+from custody.signing import batches, intents
 from custody.signing.decisions import verify_decision
 from custody.signing.errors import (
     InvalidDecision,
@@ -40,6 +40,8 @@ class FakeSigner:
         self.journal: dict[bytes, tuple[Slot, SignedTransaction]] = {}
         self.slots: dict[tuple[str, int], tuple[bytes, int]] = {}
         self.vetoed: set[bytes] = set()
+        self.batches: dict[bytes, Verdict] = {}
+        self.voided: set[bytes] = set()
         self.complete_at: dict[bytes, int] = {}
         self.bound: dict[bytes, bytes] = {}
         self.alternatives: dict[bytes, list[tuple[str, Slot]]] = {}
@@ -67,6 +69,25 @@ class FakeSigner:
         if not any(each.word is Word.REJECT for each in decisions):
             raise SignerRefused(reason="no_veto", text="")
         self.vetoed.add(digest)
+
+    async def void(self, intent: bytes) -> None:
+        self.faults.reach("before void")
+        self._reach()
+        if intents.digest(intent) in self.journal:
+            raise SignerRefused(reason="already_signed", text="")
+        self.voided.add(intents.digest(intent))
+
+    async def approve_batch(
+        self, document: bytes, lines: Sequence[bytes], decisions: Sequence[Decision]
+    ) -> None:
+        self._reach()
+        for each in decisions:
+            batches.verify_decision(document, self.policy, each)
+        named = {intents.digest(line) for line in lines}
+        if any(each.word is Word.REJECT for each in decisions):
+            self.vetoed |= named - self.journal.keys()
+            raise SignerRefused(reason="vetoed", text="")
+        self.batches.update(dict.fromkeys(named, batches.judge(self.policy, lines, decisions)))
 
     async def sign(self, intent: bytes, decisions: Sequence[Decision], slot: Slot) -> SignedTransaction:
         self.faults.reach("before sign")
@@ -97,6 +118,8 @@ class FakeSigner:
         judged = self._approved_already(fields) or intent
         self._verify(judged, decisions)
         verdict = evaluate(self.policy, intents.facts_of(judged), decisions)
+        if not decisions:
+            verdict = self.batches.get(intents.digest(judged), verdict)
         named = bytes.fromhex(fields.get("replaces") or fields.get("cancels") or "")
         if named:
             self._join(named, fields, slot)
@@ -105,6 +128,7 @@ class FakeSigner:
             (lambda: now >= int(fields["expires_at"]), "expired"),
             (lambda: now < int(fields["not_before"]), "not_yet"),
             (lambda: digest in self.vetoed or verdict.standing is Standing.REJECTED, "vetoed"),
+            (lambda: digest in self.voided, "voided"),
             (lambda: verdict.standing is Standing.DENIED, verdict.reason),
             (lambda: verdict.standing is Standing.PENDING, "quorum_missing"),
             (lambda: self._cools_down(digest, verdict.cool_down_s, now), "cooling_down"),

@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from stellar_sdk import Keypair
 
 from signer.build.address import address_of
-from signer.protocol import canonical, governance
-from signer.protocol.approvals import GOVERNANCE_TAG, Approval, RawSignature, approval_message
-from signer.protocol.governance import KeyCreate, KeyStateChange, PolicyChange
+from signer.protocol import canonical, governance, stops
+from signer.protocol.approvals import GOVERNANCE_TAG, STOP_TAG, Approval, RawSignature, approval_message
+from signer.protocol.governance import KeyCreate, KeyStateChange, PolicyChange, SigningResume
 from signer.protocol.intent import (
     EvmErc20Transfer,
     EvmTransfer,
@@ -22,6 +22,7 @@ from signer.protocol.intent import (
     StellarPayment,
 )
 from signer.protocol.messages import EvmBinding, KeyView, StellarBinding
+from signer.protocol.stops import StopOrder
 from tests.fakes.signer_hsm import FakeToken
 
 PASSPHRASE = "Custody Devnet ; 2026"
@@ -56,6 +57,10 @@ def approve(data: bytes, *names: str, decision: str = "approve", version: int = 
             digest=governance.digest(data),
             approver_set_version=version,
             tag=GOVERNANCE_TAG,
+        )
+    elif b'"kind":"signing_stop"' in data:
+        message = approval_message(
+            decision=decision, digest=stops.digest(data), approver_set_version=version, tag=STOP_TAG
         )
     else:
         message = approval_message(
@@ -142,6 +147,24 @@ def key_view(token: FakeToken, curve: str, key_id: bytes = bytes(range(16)), vau
         key_id=key_id.hex(), org="acme", vault=vault, curve=curve, label="x", public_key=public.hex(),
         address=address_of(curve, public), storage="token", origin="born", state="active",
     )  # fmt: skip
+
+
+def make_stop(now: int, **changes: Any) -> StopOrder:
+    """Return the order to sign nothing more for acme."""
+    fields = {
+        "request_id": str(uuid4()), "not_before": now - 5, "expires_at": now + 600, "org": "acme", "scope": "all",
+        "chain": "", "subject": "", "reason": "a drill",
+    }  # fmt: skip
+    return StopOrder(**{**fields, **changes})
+
+
+def make_resume(stop: bytes, now: int, **changes: Any) -> SigningResume:
+    """Return the intent to end the stop with this digest."""
+    fields = {
+        "request_id": str(uuid4()), "initiator": "maker", "policy_version": 1, "not_before": now - 5,
+        "expires_at": now + 600, "org": "acme", "stop": stop.hex(), "reason": "the drill is over",
+    }  # fmt: skip
+    return SigningResume(**{**fields, **changes})
 
 
 def make_header(key: KeyView, now: int) -> dict[str, Any]:

@@ -40,14 +40,14 @@ from custody.policy.model import (
     Word,
 )
 from custody.settings import Settings
-from custody.signing import intents
+from custody.signing import batches, intents
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault
 from custody.withdrawals import execution
 from custody.withdrawals import service as withdrawals
 from custody.withdrawals.model import RequestWithdrawal, Withdrawal, WithdrawalView
 from custody.withdrawals.ports import Means
-from signer.protocol.approvals import approval_message
+from signer.protocol.approvals import BATCH_TAG, approval_message
 from tests.fakes.chain import FakeChain
 from tests.fakes.faults import Faults
 from tests.fakes.finality import lapse_due
@@ -167,6 +167,20 @@ def make_decision(intent: bytes, name: str, word: Word = Word.APPROVE) -> Decisi
     """What this person signs about an intent."""
     key = approver_key(name)
     message = approval_message(decision=word.value, digest=intents.digest(intent), approver_set_version=1)
+    return Decision(
+        approver=name,
+        public_key=key.public_key().public_bytes_raw().hex(),
+        word=word,
+        signature=key.sign(message).hex(),
+    )
+
+
+def make_batch_decision(document: bytes, name: str, word: Word = Word.APPROVE) -> Decision:
+    """What this person signs about a batch."""
+    key = approver_key(name)
+    message = approval_message(
+        decision=word.value, digest=batches.digest(document), approver_set_version=1, tag=BATCH_TAG
+    )
     return Decision(
         approver=name,
         public_key=key.public_key().public_bytes_raw().hex(),

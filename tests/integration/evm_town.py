@@ -62,6 +62,14 @@ class Refusing:
     async def veto(self, intent: bytes, decisions: Sequence[Decision]) -> None:
         await self.client.veto(intent, decisions)
 
+    async def void(self, intent: bytes) -> None:
+        await self.client.void(intent)
+
+    async def approve_batch(
+        self, document: bytes, lines: Sequence[bytes], decisions: Sequence[Decision]
+    ) -> None:
+        await self.client.approve_batch(document, lines, decisions)
+
 
 @dataclass(kw_only=True)
 class Town:

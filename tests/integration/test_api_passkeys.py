@@ -18,7 +18,7 @@ from custody.policy.model import ApproverKey
 from custody.signing.evidence import build_approval, read_key
 from signer.evidence import verify_evidence
 from signer.policy.approver_keys import parse_key
-from signer.protocol.approvals import Assertion, approval_message
+from signer.protocol.approvals import BATCH_TAG, Assertion, approval_message
 from signer.protocol.approver_keys import Passkey
 from tests.fakes.browser import Browser, find_browser
 from tests.integration.api_harness import STRANGER, XLM, Harness, make_policy, running
@@ -191,6 +191,70 @@ async def test_a_lying_api_is_not_shown(api: Harness, browser: Browser, lie: str
 
     async with served(api.asgi) as address:
         assert said in await asyncio.to_thread(meet, on_localhost(address))
+
+
+async def ask_batch(api: Harness) -> str:
+    line = {"wallet_id": api.tenant.wallet, "asset": XLM.text, "destination": STRANGER}
+    body = {"lines": [{**line, "amount": "1234"}, {**line, "amount": "10000000"}]}
+    return str((await api.post("/v1/withdrawal-batches", body)).json()["id"])
+
+
+@needs_browser
+async def test_a_batch_is_shown_whole_and_signed_once_in_a_browser(api: Harness, browser: Browser) -> None:
+    async with served(api.asgi) as address:
+        url = on_localhost(address)
+        await asyncio.to_thread(browser.add_authenticator)
+        key = parse_key(await asyncio.to_thread(register, browser, url), "the page's entry")
+        assert isinstance(key, Passkey)
+        await adopt(api, key)
+        asked = await ask_batch(api)
+        shown = await asyncio.to_thread(look, browser, url, asked, api.tenant.keys["approve"])
+        answer = (await api.get(f"/v1/batch-approvals/{asked}")).json()
+        assert shown.count(f"to {STRANGER}") == 2
+        assert "1.0000000 XLM (10000000 atomic units) to" in shown
+        assert "1.0001234 XLM (10001234 atomic units) from omnibus on stellar:devnet" in shown
+        assert answer["digest"] in re.sub(r"\s", "", shown)
+        said = await asyncio.to_thread(press, browser, "approve")
+    assert said == "approve by alice was recorded; the lines are awaiting_approval.", said
+    digest = bytes.fromhex(answer["digest"])
+    async with api.app.db.read(api.tenant.id) as session:
+        (decision,) = await approvals.list_for(session, digest)
+    approval = build_approval(decision)
+    message = approval_message(decision="approve", digest=digest, approver_set_version=1, tag=BATCH_TAG)
+    assert verify_evidence(key, approval.evidence, message) > 0
+
+
+@needs_browser
+async def test_a_batch_whose_lines_are_others_is_not_shown(api: Harness, browser: Browser) -> None:
+    asked = await ask_batch(api)
+    token = api.tenant.keys["approve"]
+
+    def meet(url: str, lie: str) -> str:
+        browser.open(f"{url}/approve/{asked}")
+        browser.evaluate(
+            f"const honest = ask; ask = async (...all) => {{ const answer = await honest(...all); {lie}; return answer; }};"
+        )
+        browser.evaluate(f"at('token').value = '{token}'; at('show').click()")
+        told = str(browser.wait_for("at('said').textContent"))
+        assert browser.evaluate("at('intent').hidden")
+        return told
+
+    async with served(api.asgi) as address:
+        for lie, said in (
+            ("answer.lines.reverse()", "not those of the document"),
+            ("answer.lines.pop()", "not those of the document"),
+            ("answer.lines[1] = answer.lines[0]", "not those of the document"),
+            (
+                "answer.lines[0] = btoa(atob(answer.lines[0]).replace('1234', '1235'))",
+                "not those of the document",
+            ),
+            (
+                "answer.document = btoa(atob(answer.document).replace('10001234', '10001235'))",
+                "The sums are not",
+            ),
+            ("answer.document = answer.lines[0]", "no batch"),
+        ):
+            assert said in await asyncio.to_thread(meet, on_localhost(address), lie), lie
 
 
 async def test_the_pages_run_nothing_but_themselves(api: Harness) -> None:

@@ -255,3 +255,39 @@ def test_show_prints_words_or_the_very_bytes(
     assert "asks NOBODY" in words
     assert custody(signer, capsys, "show", *at, "--raw")[1] == (signer.directory / "policy.json").read_text()
     assert custody(signer, capsys, "show", *at, "--version", "2")[0] == 2
+
+
+def test_one_approver_stops_the_signer_and_the_quorum_ends_it(
+    signer: SignerProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([word.replace("./", f"{signer.directory}/") for word in words])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    key = key_of(signer)
+    at = ("--signer", "./s.sock", "--org", "acme")
+    order = ("--reason", "keys may be stolen", "--approver", "carol", "--key-file", "./carol.key", "--yes")
+    slip = run("stop", "asset", "eip155:31337/USDC", *at, *order)
+    assert (slip[0], slip[1]) == (2, "")
+    assert run("stop", "vault", "warm", *at, *order)[2].endswith("unknown_key: the org has no key there\n")
+    stranger = run("stop", "all", *at, *order[:3], "alice", *order[4:])
+    assert "unknown_approver_key" in stranger[2]
+    assert isinstance(signer.sign(make_transfer(key, _now()), bind_evm(0), "alice", "bob"), Signed)
+    code, said, shown = run("stop", "chain", "eip155:31337", *at, *order)
+    digest = said.split()[-1]
+    assert (code, digest in shown) == (0, True)
+    refused = signer.sign(make_transfer(key, _now()), bind_evm(1), "alice", "bob")
+    assert isinstance(refused, Refused)
+    assert refused.code == "stopped"
+    listed = run("switches", *at)[1]
+    assert (digest in listed, "keys may be stolen" in listed, "carol" in listed) == (True, True, True)
+    wrote = run("resume", digest, *at, "--reason", "keys are new", "--initiator", "maker", "--out", "./end")
+    assert wrote[0] == 0
+    votes = [decide(signer, capsys, "./end", name) for name in ("alice", "bob")]
+    submit = ("policy", "submit", "--socket", "./s.sock", "--intent", "./end")
+    assert "quorum_missing" in run(*submit, votes[0])[2]
+    assert run(*submit, *votes)[:2] == (0, f"the stop {digest} has ended\n")
+    assert run("switches", *at)[1] == "0 stand in the signer\n"
+    assert isinstance(signer.sign(make_transfer(key, _now()), bind_evm(1), "alice", "bob"), Signed)

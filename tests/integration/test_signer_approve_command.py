@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from cli.approve import describe, main
+from cli.approve import main
+from cli.intent_words import describe
 from cli.main import main as custody_main
 from signer.evidence import verify_evidence
 from signer.policy.approver_keys import parse_key
@@ -53,6 +54,8 @@ class Handler(BaseHTTPRequestHandler):
         self.server.seen_headers.append(dict(self.headers))
         if self.path.startswith("/v1/approvals?"):
             self.reply(200, {"data": [self.server.body], "next_cursor": None})
+        elif self.path.startswith("/v1/batch-approvals?"):
+            self.reply(200, {"data": [], "next_cursor": None})
         elif self.path == "/v1/approvals/wdr_1":
             self.reply(200, self.server.body)
         else:

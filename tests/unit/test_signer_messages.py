@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from signer.protocol.approvals import Approval, RawSignature
+from signer.protocol.batch import ApproveBatch, BatchApproved
 from signer.protocol.key_backup import AdmitKey, ExportKeys, WrappedKeyList, WrappedKeyView
 from signer.protocol.key_batches import BATCH_MAX, AttestedKey, AttestKeys, CreateKeys, KeyBatch
 from signer.protocol.messages import (
@@ -35,6 +36,17 @@ from signer.protocol.messages import (
     load_request,
     load_response,
 )
+from signer.protocol.stops import (
+    LIST_MAX,
+    ListStops,
+    Resume,
+    Resumed,
+    Stop,
+    StopList,
+    Stopped,
+    StopView,
+)
+from signer.protocol.voids import Void, Voided
 from signer.protocol.wire import FRAME_MAX, ConnectionEnded, MalformedMessage, receive_frame, send_frame
 
 APPROVAL = Approval(
@@ -70,6 +82,15 @@ EXPLAINED = Explained(
     intent_digest="",
 )
 
+STOP = StopView(
+    order_digest="ab" * 32,
+    scope="asset",
+    chain="eip155:1",
+    subject="0x",
+    reason="r" * 200,
+    approver="a" * 64,
+    since=1,
+)
 ATTESTED = AttestedKey(key_id="0" * 32, vault="v" * 64, public_key=bytes(65), attestation=bytes(64))
 
 
@@ -94,6 +115,11 @@ ATTESTED = AttestedKey(key_id="0" * 32, vault="v" * 64, public_key=bytes(65), at
         Sign(intent=b"", approvals=(), binding=EVM),
         ChangePolicy(intent=b"x", document=b"y" * 65_536, approvals=(APPROVAL,)),
         SignCheckpoint(key_id="0" * 32, org="o", sequence=2**63 - 1, hash=bytes(32)),
+        Void(intent=b"x"),
+        ApproveBatch(batch=b"x", lines=(b"y", b"z"), approvals=(APPROVAL,)),
+        Stop(order=b"x", approval=APPROVAL),
+        Resume(intent=b"x", approvals=(APPROVAL, APPROVAL)),
+        ListStops(org="o"),
     ],
 )  # fmt: skip
 def test_requests_survive_the_round_trip(request_: Health) -> None:
@@ -111,6 +137,11 @@ def test_requests_survive_the_round_trip(request_: Health) -> None:
         Refused(code="no_rule", text="é"),
         SignedCheckpoint(key_id="0", sequence=1, hash=bytes(32), public_key="ab", signature=bytes(64)),
         EXPLAINED,
+        Voided(intent_digest="ab"),
+        BatchApproved(batch_digest="ab"),
+        Stopped(order_digest="ab"),
+        Resumed(order_digest="ab"),
+        StopList(stops=(STOP,) * LIST_MAX, total=101),
     ],
 )  # fmt: skip
 def test_responses_survive_the_round_trip(response: Refused) -> None:

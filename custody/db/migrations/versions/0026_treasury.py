@@ -8,7 +8,7 @@ from alembic import op
 from custody.db.ddl import grant, tenant_isolation
 
 revision = "0026"
-down_revision = "0024"
+down_revision = "0025"
 branch_labels = None
 depends_on = None
 

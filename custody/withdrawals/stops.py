@@ -1,0 +1,81 @@
+"""What kill switches keep from leaving: asked when a withdrawal is asked for, gets its slot, is signed, and is first sent.
+
+A withdrawal that is stopped waits where it is and says so (`STOPPED`). Without a slot it can be cancelled, and stands in nobody's
+line. With one it keeps it: a Stellar slot until its time bound has passed, a nonce until the withdrawal goes on.
+"""
+
+from __future__ import annotations
+
+from custody.db.session import ReadSession, UnitOfWork
+from custody.kernel.clock import Clock
+from custody.kernel.ids import TenantId
+from custody.switches import service as switches
+from custody.switches.model import Place, of_asset, of_customer, of_vault
+from custody.wallets import service as wallets
+from custody.withdrawals import store
+from custody.withdrawals.model import STOPPED, Attempt, Withdrawal
+from custody.withdrawals.ports import Means
+from custody.withdrawals.reservation import flag, hold_off
+from custody.withdrawals.slots import Wait
+
+BY_SWITCH, BY_SIGNER = STOPPED
+_AGAIN_S = 5
+
+
+async def refuse_stopped(uow: UnitOfWork, new: Withdrawal) -> None:
+    """Let a new withdrawal pass only where nothing is stopped. Raises StoppedBySwitch."""
+    await switches.refuse_stopped(uow, await _places(uow, new))
+
+
+async def waits(uow: UnitOfWork, withdrawal: Withdrawal) -> bool:
+    """Whether a switch holds it back now; operators then see why. When not, none will until this transaction has ended.
+
+    The caller has locked it. Nothing gets a slot, or is first sent, in a transaction that has not asked this.
+    """
+    if await is_stopped(uow, withdrawal):
+        await hold_off(uow, withdrawal, Wait(reason=BY_SWITCH, look_in_s=_AGAIN_S))
+        if withdrawal.stuck_reason != BY_SWITCH:
+            await store.make_first_in_line_due(uow, withdrawal.sender_id)
+        return True
+    if withdrawal.stuck_reason == BY_SWITCH:
+        await flag(uow, withdrawal, "")
+    return False
+
+
+async def is_stopped(uow: UnitOfWork, withdrawal: Withdrawal) -> bool:
+    """Whether a switch stops it. When not, none will until this transaction has ended."""
+    stopped = {switch.place for switch in await switches.list_stopped(uow)}
+    return bool(stopped) and not stopped.isdisjoint(await _places(uow, withdrawal))
+
+
+async def has_to_wait(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bool:
+    """The same where no transaction may be open for what follows. A stop that comes meanwhile is met by the next that asks."""
+    async with means.db.read(tenant) as session:
+        asks = withdrawal.stuck_reason == BY_SWITCH or bool(await switches.list_standing(session))
+    if not asks:
+        return False
+    async with means.db.unit_of_work(tenant) as uow:
+        locked = await store.lock_withdrawal(uow, withdrawal.id)
+        return locked is not None and locked.state == withdrawal.state and await waits(uow, locked)
+
+
+async def wait_for_signer(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> None:
+    """An approver has stopped the signer here: the same request is made again later, and operators see why."""
+    async with means.db.unit_of_work(tenant) as uow:
+        locked = await store.lock_withdrawal(uow, withdrawal.id)
+        if locked is not None and locked.state == withdrawal.state:
+            await hold_off(uow, locked, Wait(reason=BY_SIGNER, look_in_s=_AGAIN_S))
+
+
+def can_be_signed(attempt: Attempt, clock: Clock) -> bool:
+    """Whether a slot can still become a transaction. Once it cannot, the signer says so, and the next in line has its turn."""
+    return attempt.max_time is None or clock.now().timestamp() < attempt.max_time
+
+
+async def _places(session: ReadSession, withdrawal: Withdrawal) -> list[Place]:
+    """Whatever may stop a withdrawal."""
+    places = [*of_asset(withdrawal.asset), of_vault(withdrawal.vault_id), of_vault(withdrawal.sender_id)]
+    if withdrawal.wallet_id is not None:
+        wallet = await wallets.get_wallet(session, withdrawal.wallet_id)
+        places.append(of_customer(wallet.customer_id))
+    return places
