@@ -67,8 +67,11 @@ class UnitOfWork(ReadSession):
 
     async def lock(self, name: str) -> None:
         """Wait for the advisory lock of this name and hold it until the transaction ends."""
-        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
-        await self.conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+        await self.conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_key(name)})
+
+    async def lock_shared(self, name: str) -> None:
+        """The same beside others who share it: only who locks it alone waits for them, and they for that one."""
+        await self.conn.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": _lock_key(name)})
 
 
 class Database:
@@ -119,3 +122,7 @@ def driver_url(url: str) -> str:
         if url.startswith(scheme):
             return "postgresql+asyncpg://" + url[len(scheme) :]
     return url
+
+
+def _lock_key(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)

@@ -110,6 +110,7 @@ OF_OBJECT: Mapping[str, Fields] = {
     "withdrawal": _WITHDRAWAL,
     "vault": {"chain": TEXT, "tx_hash": TEXT, "height": COUNT, "sequence": COUNT, "fee": ATOMIC},
     "holding": _BREAK,
+    "stop_rule": {"asset": ASSET, "version": COUNT, "threshold": ATOMIC, "note": TEXT},
     "chain": {
         "chain": TEXT,
         "fork_height": COUNT,
@@ -163,7 +164,14 @@ MORE: Mapping[str, Fields] = {
     "withdrawal.decided": {"approver": TEXT, "decision": TEXT, "missing": COUNT},
     "withdrawal.stuck": {"stuck": TEXT},
     "payout.contradicted": {"contradicting_event": TEXT, "source": TEXT},
-    "holding.break_opened": {"first_height": COUNT, "first_tx": TEXT_OR_NULL},
+    "holding.break_opened": {
+        "first_height": COUNT,
+        "first_tx": TEXT_OR_NULL,
+        "first_movement": TEXT_OR_NULL,
+        "first_on_chain": ATOMIC_OR_NULL,
+        "first_in_books": ATOMIC_OR_NULL,
+    },
+    "holding.break_changed": {"before": ATOMIC},
 }
 """What single events tell beyond that."""
 

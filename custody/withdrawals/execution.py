@@ -25,7 +25,7 @@ from custody.ledger import service as ledger
 from custody.signing.errors import SignerRefused
 from custody.signing.model import SignedTransaction
 from custody.wallets import service as wallets
-from custody.withdrawals import attempt_store, fee_bumps, store
+from custody.withdrawals import attempt_store, fee_bumps, stops, store
 from custody.withdrawals import evm_execution as evm
 from custody.withdrawals import reserving_stellar as stellar
 from custody.withdrawals.attempt_slots import slot_of
@@ -127,6 +127,9 @@ async def _reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bo
         sender = await wallets.get_vault(session, withdrawal.sender_id)
         on_stellar = namespace(sender.chain) == STELLAR
         its_turn = not on_stellar or await stellar.is_its_turn(session, withdrawal)
+        stopped = await stops.is_stopped(session, withdrawal)
+    if stopped:
+        return await stops.wait_if_stopped(means.db, tenant, withdrawal)
     if not its_turn:
         await _look_again(means, tenant, withdrawal, stellar.TURN_S)
         return False
@@ -142,6 +145,8 @@ async def _reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bo
             return True
         if means.clock.now() >= locked.expires_at:
             await _close(uow, locked)
+            return False
+        if await stops.holds_back(uow, locked):
             return False
         if isinstance(asked, stellar.Asked):
             return await stellar.reserve(uow, means, locked, sender, asked)

@@ -29,6 +29,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 """All of them."""
 PAYING: tuple[Kind, ...] = ("payment", "return", "refill")
 """Kinds that hold money until it is paid; the others are operations of a vault on itself."""
+BOOKS_DIFFER = "books_differ"
+"""Why a payment waits whose vault does not hold what the books say; it goes on by itself."""
 STUCK = (
     "fee_over_cap",
     "vault_lacks_gas",
@@ -39,8 +41,9 @@ STUCK = (
     "nonce_gap",
     "nonce_used_elsewhere",
     "node_refuses",
+    BOOKS_DIFFER,
 )
-"""Why a withdrawal can be stuck; docs/evm-sending.md says what to do about each."""
+"""Why a withdrawal can be stuck; docs/evm-sending.md says what to do about each, docs/reconciliation.md about the last."""
 UNPAID = ("rejected", "expired", "cancelled", "failed")
 """States in which a withdrawal has ended and its hold is released."""
 

@@ -6,14 +6,14 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.assetid import ChainId, parse_asset_id
 from custody.kernel.errors import IllegalTransition
 from custody.kernel.ids import PrincipalId, VaultId, WalletId, WithdrawalId
-from custody.withdrawals.model import Memo, Withdrawal
+from custody.withdrawals.model import BOOKS_DIFFER, Memo, Withdrawal
 from custody.withdrawals.tables import chain_heights, withdrawals
 from custody.withdrawals.transitions import WITHDRAWALS
 
@@ -258,14 +258,19 @@ async def load_overdue(session: ReadSession, now: datetime, limit: int) -> list[
     return [WithdrawalId(found) for found in rows.scalars()]
 
 
-async def first_in_line(session: ReadSession, sender_id: VaultId) -> WithdrawalId | None:
-    """The withdrawal that has waited longest for a slot of this sender; one in `signing` lost its slot and comes first."""
+async def first_in_line(
+    session: ReadSession, sender_id: VaultId, also: WithdrawalId | None = None
+) -> WithdrawalId | None:
+    """The withdrawal that has waited longest for a slot of this sender; one in `signing` lost its slot and comes first.
+
+    One that waits for books and chain to be equal keeps nobody waiting who pays another asset; `also`: its own place counts."""
     rows = await session.conn.execute(
         select(withdrawals.c.id)
         .where(
             withdrawals.c.tenant_id == session.tenant,
             func.coalesce(withdrawals.c.channel_id, withdrawals.c.vault_id) == sender_id,
             withdrawals.c.state.in_(_IN_LINE),
+            or_(withdrawals.c.stuck_reason != BOOKS_DIFFER, withdrawals.c.id == also),
         )
         .order_by(withdrawals.c.approved_at, withdrawals.c.id)
         .limit(1)
