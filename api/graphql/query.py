@@ -41,6 +41,7 @@ from api.graphql.parties import (
     show_customer,
     show_wallet,
 )
+from api.graphql.reconciliation import ReconciliationQuery
 from api.graphql.records import (
     AuditEvent,
     Chain,
@@ -78,7 +79,7 @@ Ctx = Info[Context, None]
 
 
 @strawberry.type
-class Query:
+class Query(ReconciliationQuery):
     """Everything that a custody app reads."""
 
     @strawberry.field

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
@@ -93,7 +94,7 @@ async def load_open_breaks(session: ReadSession, chain: ChainId) -> list[Holding
         )
         .order_by(holding_breaks.c.sequence)
     )
-    return [_break(row) for row in rows]
+    return [break_of(row) for row in rows]
 
 
 async def load_open_break(session: ReadSession, break_id: UUID) -> HoldingBreak | None:
@@ -106,7 +107,21 @@ async def load_open_break(session: ReadSession, break_id: UUID) -> HoldingBreak 
         )
     )
     row = rows.one_or_none()
-    return None if row is None else _break(row)
+    return None if row is None else break_of(row)
+
+
+async def load_open_of_ids(session: ReadSession, ids: Collection[UUID]) -> list[HoldingBreak]:
+    """Those of these breaks that are open."""
+    if not ids:
+        return []
+    rows = await session.conn.execute(
+        select(holding_breaks).where(
+            holding_breaks.c.tenant_id == session.tenant,
+            holding_breaks.c.id.in_(ids),
+            holding_breaks.c.state == HOLDING_BREAKS.initial,
+        )
+    )
+    return [break_of(row) for row in rows]
 
 
 async def load_breaks(
@@ -119,10 +134,11 @@ async def load_breaks(
     if before is not None:
         query = query.where(holding_breaks.c.sequence < before)
     rows = await session.conn.execute(query.order_by(holding_breaks.c.sequence.desc()).limit(limit))
-    return [(row.sequence, _break(row)) for row in rows]
+    return [(row.sequence, break_of(row)) for row in rows]
 
 
-def _break(row: Row[Any]) -> HoldingBreak:
+def break_of(row: Row[Any]) -> HoldingBreak:
+    """The break that a row shows."""
     return HoldingBreak(
         id=row.id,
         state=row.state,

@@ -184,16 +184,16 @@ def compared_columns(compared: Comparison) -> dict[str, object]:
     }
 
 
-def comparison_of(row: Row[Any]) -> Comparison:
-    """The comparison that a row shows."""
+def comparison_of(row: Row[Any], height: int | None = None) -> Comparison:
+    """The comparison that a row shows; `height` where the row calls it otherwise."""
     return Comparison(
         vault_id=VaultId(row.vault_id),
         asset=parse_asset_id(row.asset),
-        height=row.height,
+        height=row.height if height is None else height,
         state_height=row.state_height,
-        books=row.books,
-        opening=row.opening,
-        chain=row.chain_amount,
+        books=int(row.books),
+        opening=int(row.opening),
+        chain=int(row.chain_amount),
     )
 
 
