@@ -46,6 +46,8 @@ EVENTS: dict[str, str | None] = {
     "holding.break_changed": None,
     "holding.break_closed": None,
     "stop_rule.set": None,
+    "tariff.set": None,
+    "withdrawal_quote.given": None,
     "chain.halted": None,
     "chain.follow_decided": None,
     "chain.kept": None,

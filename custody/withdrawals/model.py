@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Literal, get_args
 
 from custody.kernel.assetid import AssetId, ChainId
-from custody.kernel.ids import AttemptId, PrincipalId, VaultId, WalletId, WithdrawalId
+from custody.kernel.ids import AttemptId, PrincipalId, QuoteId, VaultId, WalletId, WithdrawalId
 from custody.kernel.money import Amount
 from custody.ledger.model import Command
 from custody.policy.model import Approver, Decision, Verdict
+from custody.tariffs.model import HeldFee
 
 MemoType = Literal["none", "id", "text", "hash"]
 Kind = Literal[
@@ -75,9 +76,11 @@ class RequestWithdrawal:
     destination: str
     """Address of the receiver: G or M address, or EIP-55."""
     amount: int
-    """Atomic units that the receiver gets; fees are the tenant's."""
+    """Atomic units that the receiver gets; what the network takes is the tenant's, what the tariff says the wallet's."""
     memo: Memo = NO_MEMO
     """Stellar only."""
+    quote_id: QuoteId | None = None
+    """What it was agreed to cost; None for the tariff in force."""
 
     @property
     def kind(self) -> Kind:
@@ -135,6 +138,8 @@ class Withdrawal:
     """Withdrawal whose nonce an `evm_cancel` takes; none of any other kind."""
     stuck_reason: str = ""
     """Why it goes no further by itself and a person should look; empty while it moves. One of `STUCK`."""
+    fee: HeldFee | None = None
+    """What it costs its wallet, on top of the amount; None where no tariff was in force."""
 
     @property
     def sender_id(self) -> VaultId:

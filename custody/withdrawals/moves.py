@@ -10,7 +10,7 @@ from sqlalchemy import func
 from custody.audit import service as audit
 from custody.db.session import UnitOfWork
 from custody.events import outbox
-from custody.withdrawals import store
+from custody.withdrawals import fees, store
 from custody.withdrawals.model import Withdrawal
 
 WORKER = "worker"
@@ -32,9 +32,11 @@ async def move(
     actor: str,
     reason: str = "",
     detail: Mapping[str, object] | None = None,
+    network_cost: int = 0,
 ) -> Withdrawal:
-    """Make one legal move. Raises IllegalTransition when somebody else was quicker."""
-    values: dict[str, Any] = {"reason": reason}
+    """Make one legal move. Raises IllegalTransition when somebody else was quicker. `network_cost`: what the chain took for one
+    that settles."""
+    values: dict[str, Any] = {"reason": reason, **fees.ended(withdrawal, event, network_cost)}
     if event == "approve":
         values["approved_at"] = func.clock_timestamp()
     look_in_s = 0 if event in _WORK_FOLLOWS else None
@@ -75,6 +77,14 @@ def snapshot(withdrawal: Withdrawal) -> dict[str, object]:
         "memo": withdrawal.memo.value,
         "amount": str(withdrawal.amount),
         "digest": withdrawal.digest.hex(),
+        "fee_kind": None if withdrawal.fee is None else withdrawal.fee.kind,
+        "fee_held": None if withdrawal.fee is None else str(withdrawal.fee.held),
+        "fee_charged": _text(None if withdrawal.fee is None else withdrawal.fee.charged),
+        "quote_id": _text(None if withdrawal.fee is None else withdrawal.fee.quote_id),
         "reason": withdrawal.reason,
         "expires_at": withdrawal.expires_at.isoformat(),
     }
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

@@ -31,7 +31,7 @@ from custody.signing import intents
 from custody.signing.decisions import verify_decision
 from custody.signing.intents import Caps, EvmCaps
 from custody.wallets import service as wallets
-from custody.withdrawals import attempt_store, drafts, store
+from custody.withdrawals import attempt_store, drafts, fees, store
 from custody.withdrawals.checks import check_amount, check_destination
 from custody.withdrawals.errors import (
     CancelTooLate,
@@ -96,12 +96,12 @@ async def request(
     clock: Clock,
     receiver: Receiver | None = None,
 ) -> Withdrawal:
-    """Hold the money and write the intent that approvers sign. `receiver` is what `receivers.look_up` said just before.
+    """Hold the money and its fee, and write the intent that approvers sign. `receiver`: what `receivers.look_up` just said.
 
     Idempotent by id; raises WithdrawalExistsDifferent for other content. Raises InvalidAddress, InvalidMemo, MemoNotAllowed,
     UnknownAsset, UnsupportedAsset, AmountNotPositive, AmountTooLarge, UnknownWallet, NoOmnibusVault, DestinationIsOurs,
-    what `receivers.opens_account` raises, PolicyUnknown, PolicyDenies, InsufficientFunds. Locks the ledger accounts of wallet (or
-    suspense) and vault.
+    what `receivers.opens_account` raises, PolicyUnknown, PolicyDenies, what `fees.agree` raises, InsufficientFunds.
+    Locks the ledger accounts of wallet (or suspense) and vault.
     """
     await uow.lock(f"withdrawal/{uow.tenant}/{command.id}")
     destination = check_destination(command.asset, command.destination, command.memo)
@@ -118,6 +118,7 @@ async def request(
     source = await drafts.source(uow, principal, command.id, vault, settings, clock)
     draft = await draft_payment(uow, command, destination, source, _caps(chain, command.asset), receiver)
     intent, verdict = draft.intent, draft.verdict
+    fee = await fees.agree(uow, command, clock.now())
     await ledger.post(
         uow,
         *postings.withdrawal_held(
@@ -126,6 +127,7 @@ async def request(
             vault_id=vault.id,
             amount=Amount(command.asset, command.amount),
         ),
+        *fees.held(command, fee),
     )
     new = Withdrawal(
         id=command.id,
@@ -147,6 +149,7 @@ async def request(
         created_at=clock.now(),
         changed_at=clock.now(),
         channel_id=draft.channel_id,
+        fee=fee,
     )
     return await drafts.begin(uow, new, verdict)
 
@@ -265,7 +268,8 @@ async def list_withdrawals(
 def _same(earlier: Withdrawal, command: RequestWithdrawal, destination: str) -> Withdrawal:
     asked = (command.kind, command.wallet_id, command.asset, destination, command.memo, command.amount)
     kept = (earlier.kind, earlier.wallet_id, earlier.asset, earlier.destination, earlier.memo, earlier.amount)
-    if asked != kept:
+    quoted = None if earlier.fee is None else earlier.fee.quote_id
+    if asked != kept or command.quote_id != quoted:
         raise WithdrawalExistsDifferent(id=str(command.id))
     return earlier
 

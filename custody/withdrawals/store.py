@@ -13,6 +13,7 @@ from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.assetid import ChainId, parse_asset_id
 from custody.kernel.errors import IllegalTransition
 from custody.kernel.ids import PrincipalId, VaultId, WalletId, WithdrawalId
+from custody.withdrawals.fee_store import fee_columns, fee_of
 from custody.withdrawals.model import BOOKS_DIFFER, Memo, Withdrawal
 from custody.withdrawals.tables import chain_heights, withdrawals
 from custody.withdrawals.transitions import WITHDRAWALS
@@ -48,6 +49,7 @@ async def insert_withdrawal(uow: UnitOfWork, new: Withdrawal) -> None:
             principal_id=new.principal_id,
             reason=new.reason,
             target_id=new.target_id,
+            **fee_columns(new.fee),
             expires_at=new.expires_at,
             created_at=new.created_at,
             changed_at=new.changed_at,
@@ -329,4 +331,5 @@ def _withdrawal(row: Row[Any]) -> Withdrawal:
         into_id=None if row.into_id is None else VaultId(row.into_id),
         target_id=None if row.target_id is None else WithdrawalId(row.target_id),
         stuck_reason=row.stuck_reason,
+        fee=fee_of(row),
     )
