@@ -26,6 +26,7 @@ TABLE_MODULES = (
     "custody.approvals.tables",
     "custody.banking.tables",
     "custody.deposits.tables",
+    "custody.tariffs.tables",
     "custody.withdrawals.tables",
     "custody.payouts.tables",
     "custody.receipts.tables",
