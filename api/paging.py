@@ -68,6 +68,23 @@ def parse_number_cursor(of: str, text: str | None) -> int | None:
     return int(shown)
 
 
+def show_pair_cursor(of: str, key: UUID, more: str) -> str:
+    """The cursor after the row with this key of two parts in the list named `of`."""
+    return base64.urlsafe_b64encode(f"{of}:{key.hex}/{more}".encode()).decode().rstrip("=")
+
+
+def parse_pair_cursor(of: str, text: str | None) -> tuple[UUID, str] | None:
+    """The two parts that a cursor names. Raises MalformedCursor."""
+    shown = _parse(of, text)
+    if shown is None:
+        return None
+    first, _, more = shown.partition("/")
+    try:
+        return UUID(hex=first), more
+    except ValueError as error:
+        raise MalformedCursor from error
+
+
 def _parse(of: str, text: str | None) -> str | None:
     if text is None:
         return None

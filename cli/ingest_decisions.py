@@ -194,6 +194,10 @@ async def show_breaks(db: Database, chain: ChainId, chosen: argparse.Namespace) 
             "difference": str(opened.difference),
             "first_height": each.first_height,
             "first_tx": each.first_tx,
+            "first_movement": None if each.first is None else each.first.movement,
+            "first_on_chain": None if each.first is None else str(each.first.chain),
+            "first_in_books": None if each.first is None else str(each.first.books),
+            "difference_now": str(each.difference),
         }
         print(json.dumps(line))
     return 1 if found else 0

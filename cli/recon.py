@@ -1,4 +1,7 @@
-"""`custody recon`: compare our books with chains and banks, print one table, and end with 1 when anything differs."""
+"""`custody recon`: compare our books with chains and banks, print one table, and end with 1 when anything differs.
+
+Beside it stands what needs no asking: how every vault stood at its chain's final height (`cli.continuous`).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
+from cli.continuous import print_states, read_states, show_states
 from cli.figures import figures_console
 from cli.platform import run_on_platform
 from custody import bootstrap, settings
@@ -70,14 +74,16 @@ async def reconcile(chosen: argparse.Namespace) -> int:
             )
             for tenant in tenants
         ]
+        states = {tenant: await read_states(app.db, tenant) for tenant in tenants}
         listed = await _listed(app.db)
     finally:
         await rails.aclose()
         await app.aclose()
     if chosen.json:
-        print(json.dumps(show_all(reports), indent=2))
+        print(json.dumps({**show_all(reports), "continuous": show_states(states)}, indent=2))
     else:
         print_table(reports, listed, figures_console())
+        print_states(states, listed, figures_console())
     return 1 if any(report.breaks for report in reports) else 0
 
 

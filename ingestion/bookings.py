@@ -1,7 +1,7 @@
 """What the transactions of one block did to our holdings, on chain and in our books, side by side. Pure.
 
 The chain's side is what was proved: movements, departures and fees. The books' side is what `custody` said it will book of them
-once the block is final. Where the two differ, the transaction is the first that a difference of balances can be blamed on.
+once the block is final. Where the two differ, the movement is the first that a difference of balances can be blamed on.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from custody.deposits.model import Booking, Deposit, Observation
-from custody.holdings.model import LateBooking, TouchedHolding, TransactionEffect
+from custody.holdings.model import LateBooking, MovementEffect, TouchedHolding, TransactionEffect
 from custody.kernel.assetid import AssetId, ChainId, native
 from custody.kernel.ids import VaultId
 from custody.wallets.model import VaultRef
@@ -20,6 +20,10 @@ _BOOKED = frozenset((Observation.RECORDED, Observation.KNOWN))
 """Arrivals that are credited or suspended once their block is final."""
 _POSTED = frozenset(("credited", "suspended"))
 """States of deposits of which the ledger holds a posting."""
+_DEPARTURE, _FEE = "departure", "fee"
+"""Names of movements: `holdings.model.MovementEffect`."""
+_Side = dict[tuple[VaultId, AssetId], dict[tuple[str, str], int]]
+"""Of each holding the amounts by transaction and movement."""
 
 
 class Bookings:
@@ -30,26 +34,27 @@ class Bookings:
         self._native = native(chain)
         self._facts = facts
         self._ours = ours
-        self._chain: dict[tuple[VaultId, AssetId], dict[str, int]] = {}
-        self._books: dict[tuple[VaultId, AssetId], dict[str, int]] = {}
+        self._chain: _Side = {}
+        self._books: _Side = {}
         for moved in facts.movements:
-            self._add(self._chain, moved.account, moved.asset, moved.tx_hash, moved.amount)
+            self._add(self._chain, moved.account, moved.asset, (moved.tx_hash, _arrival(moved)), moved.amount)
         for gone in facts.departures:
-            self._add(self._chain, gone.account, gone.asset, gone.tx_hash, -gone.amount)
+            self._add(self._chain, gone.account, gone.asset, (gone.tx_hash, _DEPARTURE), -gone.amount)
         for sent in facts.transactions:
-            self._add(self._chain, sent.account, self._native, sent.carrier_hash, -sent.fee_atomic)
+            self._add(self._chain, sent.account, self._native, (sent.carrier_hash, _FEE), -sent.fee_atomic)
 
     def arrived(self, moved: Movement, outcome: Observation) -> None:
         """What became of an arrival."""
         if outcome in _BOOKED:
-            self._add(self._books, moved.account, moved.asset, moved.tx_hash, moved.amount)
+            self._add(self._books, moved.account, moved.asset, (moved.tx_hash, _arrival(moved)), moved.amount)
 
     def sent(self, seen: ChainTransaction, taken: Taken | None) -> None:
         """A transaction of ours: its fee is booked in any case, and what its withdrawal takes."""
-        self._add(self._books, seen.account, self._native, seen.carrier_hash, -seen.fee_atomic)
+        self._add(self._books, seen.account, self._native, (seen.carrier_hash, _FEE), -seen.fee_atomic)
         if taken is not None:
             of_vault = self._books.setdefault((taken.vault_id, taken.amount.asset), {})
-            of_vault[seen.carrier_hash] = of_vault.get(seen.carrier_hash, 0) - taken.amount.atomic
+            moved = (seen.carrier_hash, _DEPARTURE)
+            of_vault[moved] = of_vault.get(moved, 0) - taken.amount.atomic
 
     def touched(self) -> list[TouchedHolding]:
         """The holdings that the block touched, by its own entries, each with its transactions' effects."""
@@ -65,23 +70,36 @@ class Bookings:
 
     def _effects(self, key: tuple[VaultId, AssetId]) -> tuple[TransactionEffect, ...]:
         on_chain, booked = self._chain.get(key, {}), self._books.get(key, {})
+        within: dict[str, list[MovementEffect]] = {}
+        for name in dict.fromkeys((*on_chain, *booked)):
+            moved = MovementEffect(movement=name[1], chain=on_chain.get(name, 0), books=booked.get(name, 0))
+            within.setdefault(name[0], []).append(moved)
         return tuple(
-            TransactionEffect(tx_hash=name, chain=on_chain.get(name, 0), books=booked.get(name, 0))
-            for name in dict.fromkeys((*on_chain, *booked))
+            TransactionEffect(
+                tx_hash=tx_hash,
+                chain=sum(each.chain for each in moved),
+                books=sum(each.books for each in moved),
+                movements=tuple(moved),
+            )
+            for tx_hash, moved in within.items()
         )
 
     def _add(
         self,
-        side: dict[tuple[VaultId, AssetId], dict[str, int]],
+        side: _Side,
         account: str,
         asset: AssetId,
-        tx_hash: str,
+        moved: tuple[str, str],
         amount: int,
     ) -> None:
         ref = self._ours.get(account)
         if ref is not None:
             of_holding = side.setdefault((ref.vault_id, asset), {})
-            of_holding[tx_hash] = of_holding.get(tx_hash, 0) + amount
+            of_holding[moved] = of_holding.get(moved, 0) + amount
+
+
+def _arrival(moved: Movement) -> str:
+    return f"arrival:{moved.ordinal}"
 
 
 def waiting_bookings(arrived: Iterable[Deposit]) -> list[LateBooking]:

@@ -33,9 +33,11 @@ TYPES: Mapping[str, str] = {
     "Liabilities": "proofs:read",
     "LiabilityProof": "proofs:read",
     "Payout": "payouts:read",
+    "ReconciliationSeries": "reconciliation:read",
     "Switch": "switches:read",
     "Transfer": "transfers:read",
     "VaultAccount": "holdings:read",
+    "VaultReconciliation": "reconciliation:read",
     "Wallet": "wallets:read",
     "Withdrawal": "withdrawals:read",
     "WithdrawalBatch": "withdrawals:read",
@@ -48,11 +50,14 @@ PARTS = frozenset(
         "Assertion",
         "Attempt",
         "Balance",
+        "BreakMovement",
         "Money",
         "Node",
         "PageInfo",
+        "ReconciliationPoint",
         "Screening",
         "VaultSigner",
+        "WithdrawalFee",
     }
 )
 """Types that are seen by whoever sees what they are part of."""

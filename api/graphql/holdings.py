@@ -7,7 +7,7 @@ from enum import Enum
 
 import strawberry
 
-from custody.holdings.model import AccountDatum, AccountState, Comparison, KeptHolding
+from custody.holdings.model import AccountDatum, AccountState, Comparison, Difference, KeptHolding
 from custody.holdings.model import HoldingBreak as BreakModel
 from custody.kernel.assetid import ChainId
 from custody.kernel.ids import VaultId, show_id
@@ -56,9 +56,21 @@ class HoldingComparison:
 
 
 @strawberry.type
+class BreakMovement:
+    """A movement that we book otherwise than it happened, in atomic units with sign. `movement` is `arrival:ORDINAL`,
+    `departure`, `fee`, or `transaction` where only the whole is known."""
+
+    tx_hash: str
+    movement: str
+    on_chain: str
+    in_books: str
+
+
+@strawberry.type
 class HoldingBreak:
-    """A difference between books and chain. `firstTx`, in the block `firstHeight`, is the first that we book otherwise than it
-    happened, if one is known. A break closes by itself when books and chain are equal again."""
+    """A difference between books and chain. `first`, in the block `firstHeight`, is the first movement that we book otherwise
+    than it happened, if one is known; `firstTx` its transaction. A break closes by itself when books and chain are equal again;
+    `differenceNow` is then 0."""
 
     id: strawberry.ID
     state: str
@@ -68,6 +80,8 @@ class HoldingBreak:
     found: HoldingComparison
     first_height: str
     first_tx: str | None
+    first: BreakMovement | None
+    difference_now: str
     opened_at: datetime
     closed_height: str | None
     closed_at: datetime | None
@@ -148,6 +162,8 @@ def show_holding_break(found: BreakModel) -> HoldingBreak:
         found=show_comparison(found.opened),
         first_height=str(found.first_height),
         first_tx=found.first_tx,
+        first=None if found.first is None else _movement(found.first),
+        difference_now=str(found.difference),
         opened_at=found.opened_at,
         closed_height=None if found.closed_height is None else str(found.closed_height),
         closed_at=found.closed_at,
@@ -176,6 +192,12 @@ def show_vault_account(height: int, state: AccountState, memo: AccountDatum | No
             VaultSigner(key=each.key, weight=each.weight, sponsor=each.sponsor) for each in state.signers
         ],
         memo_required=memo is not None and memo.value == b"1",
+    )
+
+
+def _movement(found: Difference) -> BreakMovement:
+    return BreakMovement(
+        tx_hash=found.tx_hash, movement=found.movement, on_chain=str(found.chain), in_books=str(found.books)
     )
 
 

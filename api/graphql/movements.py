@@ -17,6 +17,7 @@ from custody.assets.model import Asset
 from custody.deposits.model import Deposit as DepositModel
 from custody.kernel.ids import DepositId, WalletId, show_id
 from custody.payouts.model import Payout as PayoutModel
+from custody.tariffs.model import HeldFee
 from custody.transfers.model import WalletTransfer
 from custody.withdrawals.model import Withdrawal as WithdrawalModel
 
@@ -105,6 +106,20 @@ class Attempt:
 
 
 @strawberry.type
+class WithdrawalFee:
+    """What a withdrawal costs its wallet, on top of its amount. `kind`: `free`, `flat`, `bps` of the amount, or `network`: what
+    the chain takes, up to what is held. `quoted` is null where no quote was named; `charged` until the withdrawal has ended, and
+    zero where it ended unpaid."""
+
+    kind: str
+    tariff_version: int | None
+    quote_id: strawberry.ID | None
+    quoted: Money | None
+    held: Money
+    charged: Money | None
+
+
+@strawberry.type
 class Withdrawal(Node):
     """Money that leaves for an address outside, or an operation on a vault."""
 
@@ -112,6 +127,7 @@ class Withdrawal(Node):
     kind: str
     state: str
     amount: Money
+    fee: WithdrawalFee | None
     destination: str
     memo_type: str | None
     memo: str | None
@@ -239,6 +255,7 @@ def show_withdrawal(asset: Asset, found: WithdrawalModel) -> Withdrawal:
         kind=found.kind,
         state=found.state,
         amount=show_money(asset, found.amount),
+        fee=None if found.fee is None else _show_fee(asset, found.fee),
         destination=found.destination,
         memo_type=found.memo.type if has_memo else None,
         memo=found.memo.value if has_memo else None,
@@ -270,6 +287,17 @@ def show_payout(asset: Asset, found: PayoutModel) -> Payout:
         reason=found.reason or None,
         created_at=found.created_at,
         wallet_key=found.wallet_id,
+    )
+
+
+def _show_fee(asset: Asset, fee: HeldFee) -> WithdrawalFee:
+    return WithdrawalFee(
+        kind=fee.kind,
+        tariff_version=fee.tariff_version,
+        quote_id=None if fee.quote_id is None else _id("qte", fee.quote_id),
+        quoted=None if fee.quote_id is None else show_money(asset, fee.held),
+        held=show_money(asset, fee.held),
+        charged=None if fee.charged is None else show_money(asset, fee.charged),
     )
 
 

@@ -43,6 +43,7 @@ from api.graphql.parties import (
     show_customer,
     show_wallet,
 )
+from api.graphql.reconciliation import ReconciliationQuery
 from api.graphql.records import (
     AuditEvent,
     Chain,
@@ -82,7 +83,7 @@ Ctx = Info[Context, None]
 
 
 @strawberry.type
-class Query(OutgoingQuery):
+class Query(OutgoingQuery, ReconciliationQuery):
     """Everything that a custody app reads."""
 
     @strawberry.field

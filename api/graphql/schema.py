@@ -15,7 +15,7 @@ from strawberry.extensions import (
 )
 from strawberry.schema.config import StrawberryConfig
 
-from api.graphql import cases, connections, holdings, movements, parties, query, records
+from api.graphql import cases, connections, holdings, movements, parties, query, reconciliation, records
 from api.graphql.access import guard
 from api.graphql.cases import Case
 from api.graphql.descriptions import describe
@@ -38,7 +38,7 @@ class Schema(strawberry.Schema):
 
 def build_schema(*, introspection: bool) -> strawberry.Schema:
     """The schema with its limits on what one query may cost."""
-    describe(cases, connections, holdings, movements, parties, query, records)
+    describe(cases, connections, holdings, movements, parties, query, reconciliation, records)
     limits: list[Callable[[], SchemaExtension]] = [
         partial(QueryDepthLimiter, max_depth=DEPTH_MAX),
         partial(MaxAliasesLimiter, max_alias_count=ALIASES_MAX),

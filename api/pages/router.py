@@ -1,4 +1,4 @@
-"""Two static pages for approvers with passkeys: one to decide, one to create the passkey.
+"""Static pages: two for approvers with passkeys, to decide and to create the passkey, and one of books against chain.
 
 Each is one file without anything from elsewhere, and its policy lets the browser run exactly the script and the style in it. The
 pages know nothing that the API does not show to the holder of an API key, so they need none to be fetched.
@@ -63,6 +63,7 @@ def _hashes(tag: str, body: str) -> str:
 
 _APPROVE = load_page("approve.html")
 _REGISTER = load_page("register.html")
+_RECON = load_page("recon.html")
 
 
 @router.get("/approve/{approval_id}")
@@ -75,6 +76,12 @@ async def approve_page(approval_id: str) -> Response:  # noqa: ARG001 - the page
 async def register_page() -> Response:
     """Where an approver creates a passkey and gets its entry for the policy."""
     return _respond(_REGISTER)
+
+
+@router.get("/recon")
+async def recon_page() -> Response:
+    """Where an operator sees books against chain over time, vault by vault."""
+    return _respond(_RECON)
 
 
 def _respond(page: Page) -> Response:

@@ -14,6 +14,7 @@ from api.auth import Caller, requires
 from api.errors import at
 from api.idempotency import Command, commands
 from api.paging import next_cursor, page_of, parse_id_cursor, show_cursor
+from api.rest.fees import FeeOut, show_fee
 from api.rest.shapes import (
     COMMAND_PROBLEMS,
     LIMIT_DEFAULT,
@@ -43,7 +44,7 @@ from custody.chains.stellar.receivers import Receiver
 from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.assetid import ChainId, parse_asset_id
 from custody.kernel.errors import InvalidInput
-from custody.kernel.ids import WalletId, WithdrawalId, new_uuid, parse_id, show_id
+from custody.kernel.ids import QuoteId, WalletId, WithdrawalId, new_uuid, parse_id, show_id
 from custody.screening.model import Result
 from custody.settings import Settings
 from custody.withdrawals import receivers, voids
@@ -81,7 +82,8 @@ class MemoIn(In):
 
 
 class WithdrawalIn(In):
-    """A withdrawal as it is asked for. The receiver gets the amount; the network's fee is the tenant's."""
+    """A withdrawal as it is asked for. The receiver gets the amount; its fee by the tariff comes on top, the network's is the
+    tenant's."""
 
     wallet_id: ShownId = Field(examples=["wal_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])
     asset: AssetText
@@ -93,6 +95,11 @@ class WithdrawalIn(In):
         examples=["GBRPYHIL2CI3FNQ4BXLFMNDLFJUNPU2HY3ZMFSHONUCEOASW7QC7OX2H"],
     )
     memo: MemoIn | None = None
+    quote_id: ShownId | None = Field(
+        default=None,
+        description="The quote that it was agreed by; without it the tariff in force is applied.",
+        examples=["qte_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"],
+    )
     expires_in_s: int | None = Field(
         default=None,
         ge=1,
@@ -140,6 +147,9 @@ class WithdrawalOut(Out):
     wallet_id: str | None
     vault_id: str
     amount: AmountOut
+    fee: FeeOut | None = Field(
+        description="What it costs the wallet on top; null where no tariff was in force."
+    )
     destination: str
     memo: MemoIn | None
     digest: str = Field(description="Names the intent; what approvers sign for. Hexadecimal.")
@@ -181,6 +191,7 @@ class WithdrawalDetail(WithdrawalOut):
 async def request_withdrawal(body: WithdrawalIn, command: Write) -> Response:
     """Ask for a withdrawal. The amount is held on the wallet from now until it is settled or released."""
     wallet_id = WalletId(parse_field_id("wal", body.wallet_id, "wallet_id"))
+    quote_id = None if body.quote_id is None else QuoteId(parse_field_id("qte", body.quote_id, "quote_id"))
     withdrawal_id = WithdrawalId(new_uuid())
     settings = _with_window(command.app.settings, body.expires_in_s)
     execute_after = None if body.execute_after is None else parse_moment(body.execute_after, "execute_after")
@@ -201,6 +212,7 @@ async def request_withdrawal(body: WithdrawalIn, command: Write) -> Response:
             amount=amount.atomic,
             memo=NO_MEMO if body.memo is None else Memo(type=body.memo.type, value=body.memo.value),
             execute_after=execute_after,
+            quote_id=quote_id,
         )
         made = await withdrawals.request(
             uow, command.principal, wanted, settings=settings, clock=command.app.clock, receiver=receiver
@@ -312,6 +324,7 @@ async def show_withdrawal(session: ReadSession, found: Withdrawal) -> Withdrawal
         wallet_id=_shown("wal", found.wallet_id),
         vault_id=show_id("vlt", found.vault_id),
         amount=show_amount(asset, found.amount),
+        fee=None if found.fee is None else show_fee(asset, found.fee),
         destination=found.destination,
         memo=None if found.memo.type == "none" else MemoIn(type=found.memo.type, value=found.memo.value),
         digest=found.digest.hex(),

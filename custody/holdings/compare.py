@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 
-from custody.holdings.model import Comparison, HoldingBreak, TransactionEffect
+from custody.holdings.model import Comparison, Difference, HoldingBreak, TransactionEffect
 
 
 class Finding(StrEnum):
@@ -44,11 +44,32 @@ def judge(compared: Comparison, known: HoldingBreak | None) -> Finding:
     return Finding.EQUAL if known is None else Finding.CLOSES
 
 
+WHOLE_TRANSACTION = "transaction"
+"""What `Difference.movement` says where no single movement is known."""
+
+
 def opening_of(before: int, books: int) -> int:
     """What no booking explains of a holding when its first ledger is read: the entries held `before`, the books had `books`."""
     return before - books
 
 
-def first_differing(effects: Iterable[TransactionEffect]) -> str | None:
-    """The first transaction of a block whose effect on the chain is not what we book of it; None when all are booked alike."""
-    return next((each.tx_hash for each in effects if each.chain != each.books), None)
+def first_differing(effects: Iterable[TransactionEffect]) -> Difference | None:
+    """The first movement of a block that is booked otherwise than it happened; None when all are booked alike.
+
+    A transaction counts as a whole: what it brings and takes at once, unbooked on both sides, is no difference."""
+    for each in effects:
+        if each.chain != each.books:
+            for moved in each.movements:
+                if moved.chain != moved.books:
+                    return Difference(
+                        tx_hash=each.tx_hash, movement=moved.movement, chain=moved.chain, books=moved.books
+                    )
+            return Difference(
+                tx_hash=each.tx_hash, movement=WHOLE_TRANSACTION, chain=each.chain, books=each.books
+            )
+    return None
+
+
+def exceeds(difference: int, threshold: int) -> bool:
+    """Whether books and chain differ by more than is let pass, either way."""
+    return abs(difference) > threshold

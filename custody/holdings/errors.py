@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from custody.kernel.errors import Conflict, InvariantViolated, NotFound
+from custody.kernel.errors import Conflict, InvalidInput, InvariantViolated, NotFound
 
 
 class StateExistsDifferent(InvariantViolated):
@@ -24,3 +24,10 @@ class HaltDecided(Conflict):
 
     code = "chain_halt_decided"
     public = "This halt of a chain has been decided about otherwise, or has ended."
+
+
+class ThresholdNegative(InvalidInput):
+    """A difference is compared by its size: nothing lies below zero."""
+
+    code = "threshold_negative"
+    public = "A threshold is zero or more atomic units."

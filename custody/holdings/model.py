@@ -149,6 +149,18 @@ class BlockPlace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MovementEffect:
+    """What one movement of a transaction did to one holding: on chain, and in our books."""
+
+    movement: str
+    """`arrival:ORDINAL`, its place within the transaction; `departure`, all that left otherwise than by the fee; `fee`."""
+    chain: int
+    """Atomic units that the account gained by it, with sign."""
+    books: int
+    """Atomic units that we book for it once the block is final, with sign."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TransactionEffect:
     """What one transaction did to one holding: on chain, and in our books."""
 
@@ -158,6 +170,22 @@ class TransactionEffect:
     """Atomic units that the account gained by it, with sign."""
     books: int
     """Atomic units that we book for it once the block is final, with sign."""
+    movements: tuple[MovementEffect, ...] = ()
+    """What it consists of, as far as that is known; the sums are those above."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """What a break can be blamed on: the first movement that is booked otherwise than it happened, with both amounts."""
+
+    tx_hash: str
+    """The transaction that holds it."""
+    movement: str
+    """Which of its movements: see `MovementEffect`; `transaction` where only the whole is known."""
+    chain: int
+    """What it moved on chain, in atomic units with sign."""
+    books: int
+    """What we book of it, in atomic units with sign."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,14 +316,21 @@ class HoldingBreak:
     """What was compared when it was found."""
     first_height: int
     """First block whose effects differ from what we book of it; where none is known, the first that touched the holding."""
-    first_tx: str | None
-    """The transaction in it that differs first; None where no single one explains the difference."""
+    first: Difference | None
+    """The movement in it that differs first; None where no single one explains the difference."""
+    difference: int
+    """What the books have too much now, in atomic units with sign; 0 once it is closed."""
     opened_at: datetime
     """When it was found."""
     closed_height: int | None
     """Height at which books and chain were equal again."""
     closed_at: datetime | None
     """When that was found."""
+
+    @property
+    def first_tx(self) -> str | None:
+        """The transaction that holds that movement."""
+        return None if self.first is None else self.first.tx_hash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

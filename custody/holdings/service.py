@@ -11,8 +11,7 @@ from uuid import UUID
 
 from custody.audit import service as audit
 from custody.db.session import ReadSession, UnitOfWork
-from custody.events import outbox
-from custody.holdings import account_store, break_store, compare_store, store
+from custody.holdings import account_store, break_store, breaks, compare_store, store
 from custody.holdings.compare import Finding, first_differing, judge, opening_of
 from custody.holdings.model import (
     AccountDatum,
@@ -28,8 +27,7 @@ from custody.holdings.model import (
     TouchedHolding,
 )
 from custody.kernel.assetid import AssetId, ChainId
-from custody.kernel.errors import InvariantViolated
-from custody.kernel.ids import VaultId, derived_uuid
+from custody.kernel.ids import VaultId
 from custody.ledger import history
 from custody.ledger.model import AccountKind
 
@@ -107,7 +105,8 @@ async def compare_final(
     height_final: int,
     waiting: Sequence[LateBooking] = (),
 ) -> int:
-    """Compare what blocks touched since the final height before, and whatever was not equal when it was compared last.
+    """Compare what blocks touched since the final height before, whatever was not equal when it was compared last, and every
+    holding of all vaults but deposit vaults.
 
     `waiting` is what these blocks brought and is to be booked later: it counts as booked, unless an opening still holds it.
 
@@ -158,12 +157,13 @@ async def _compare(
         found = known.get((each.vault_id, each.asset))
         match judge(compared, found):
             case Finding.OPENS:
-                await _open_break(uow, chain, each, compared)
+                await breaks.open_break(uow, ACTOR, chain, each, compared)
                 is_open += 1
             case Finding.PERSISTS:
+                await breaks.follow_break(uow, ACTOR, found, compared)
                 is_open += 1
             case Finding.CLOSES:
-                await _close_break(uow, found, compared)
+                await breaks.close_break(uow, ACTOR, found, compared)
             case Finding.EQUAL:
                 pass
     await compare_store.insert_comparisons(uow, chain, changed)
@@ -268,32 +268,6 @@ async def _open(
             await store.open_holding(uow, key, height=place.height if shows_all else 0, opening=opening)
 
 
-async def _open_break(uow: UnitOfWork, chain: ChainId, due: DueHolding, compared: Comparison) -> None:
-    height_after = -1 if due.last is None else due.last.height
-    key = (due.vault_id, due.asset)
-    first = await compare_store.find_first_differing(
-        uow, key, height_after=height_after, height=compared.height
-    )
-    first_height, first_tx = first or (compared.state_height, None)
-    names = ("holding_break", uow.tenant, due.vault_id, due.asset.text, compared.height)
-    branch = await store.load_branch(uow, chain)
-    # A height that a reorganisation brings again may have a break of its own.
-    break_id = derived_uuid(*names, branch) if branch else derived_uuid(*names)
-    await break_store.insert_break(uow, break_id, chain, compared, (first_height, first_tx))
-    told = {**_told(chain, compared), "first_height": first_height, "first_tx": first_tx}
-    await outbox.emit(uow, "holding.break_opened", break_id, told)
-    await audit.record(uow, ACTOR, "holding.break_opened", break_id, told)
-
-
-async def _close_break(uow: UnitOfWork, known: HoldingBreak | None, compared: Comparison) -> None:
-    if known is None:
-        raise InvariantViolated("there is no break to close", vault=compared.vault_id)
-    await break_store.close_break(uow, known.id, compared.height)
-    told = _told(known.chain, compared)
-    await outbox.emit(uow, "holding.break_closed", known.id, told)
-    await audit.record(uow, ACTOR, "holding.break_closed", known.id, told)
-
-
 def _waiting(due: DueHolding, waiting: Sequence[LateBooking]) -> int:
     """What waits to be booked of a holding, and is not in its opening."""
     return sum(
@@ -321,16 +295,3 @@ def _key(each: TouchedHolding) -> store.Key:
 
 def _content(compared: Comparison) -> tuple[int, int, int]:
     return compared.books, compared.opening, compared.chain
-
-
-def _told(chain: ChainId, compared: Comparison) -> dict[str, object]:
-    return {
-        "chain": str(chain),
-        "vault_id": str(compared.vault_id),
-        "asset": compared.asset.text,
-        "height": compared.height,
-        "books": str(compared.books),
-        "opening": str(compared.opening),
-        "on_chain": str(compared.chain),
-        "difference": str(compared.difference),
-    }

@@ -13,6 +13,7 @@ from custody.db.session import ReadSession, UnitOfWork
 from custody.holdings.errors import StateExistsDifferent
 from custody.holdings.model import (
     BlockPlace,
+    Difference,
     HoldingState,
     KeptHolding,
     KnownHolding,
@@ -31,13 +32,14 @@ Key = tuple[VaultId, AssetId]
 
 _INSERT_STATES = text(
     "INSERT INTO holding_states (tenant_id, vault_id, asset, height, chain, present, before, amount, selling, buying,"
-    " limit_amount, authorized, clawback, differing_tx, closed_at, branch)"
+    " limit_amount, authorized, clawback, differing_tx, differing_movement, differing_chain, differing_books, closed_at, branch)"
     " SELECT CAST(:tenant AS integer), r.vault_id, r.asset, CAST(:height AS bigint), CAST(:chain AS text), r.present, r.before,"
-    " r.amount, r.selling, r.buying, r.limit_amount, r.authorized, r.clawback, r.differing_tx, CAST(:closed_at AS timestamptz),"
+    " r.amount, r.selling, r.buying, r.limit_amount, r.authorized, r.clawback, r.differing_tx, r.differing_movement,"
+    " r.differing_chain, r.differing_books, CAST(:closed_at AS timestamptz),"
     " holding_branch(CAST(:tenant AS integer), CAST(:chain AS text))"
     " FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(vault_id uuid, asset text, present boolean, before numeric,"
     " amount numeric, selling numeric, buying numeric, limit_amount numeric, authorized text, clawback boolean,"
-    " differing_tx text)"
+    " differing_tx text, differing_movement text, differing_chain numeric, differing_books numeric)"
     " WHERE NOT EXISTS (SELECT 1 FROM holding_states k WHERE k.tenant_id = CAST(:tenant AS integer) AND k.vault_id = r.vault_id"
     " AND k.asset = r.asset AND k.height = CAST(:height AS bigint) AND NOT is_replaced(k.tenant_id, k.chain, k.branch, k.height))"
     " ON CONFLICT DO NOTHING RETURNING vault_id, asset"
@@ -114,9 +116,9 @@ async def load_amounts(session: ReadSession, keys: Sequence[Key], height: int) -
 
 
 async def insert_states(
-    uow: UnitOfWork, place: BlockPlace, rows: Sequence[tuple[VaultId, HoldingState, str | None]]
+    uow: UnitOfWork, place: BlockPlace, rows: Sequence[tuple[VaultId, HoldingState, Difference | None]]
 ) -> set[Key]:
-    """Write how a block left some holdings, with the first transaction that is booked otherwise. Returns those that are new.
+    """Write how a block left some holdings, with the first movement that is booked otherwise. Returns those that are new.
 
     Raises StateExistsDifferent when the block is known to have left one otherwise."""
     values = [
@@ -131,9 +133,12 @@ async def insert_states(
             "limit_amount": state.limit,
             "authorized": state.authorization,
             "clawback": state.clawback,
-            "differing_tx": differing,
+            "differing_tx": None if first is None else first.tx_hash,
+            "differing_movement": None if first is None else first.movement,
+            "differing_chain": None if first is None else first.chain,
+            "differing_books": None if first is None else first.books,
         }
-        for vault, state, differing in rows
+        for vault, state, first in rows
     ]
     written = await insert_rows(uow, _INSERT_STATES, place, values)
     fresh = {(row.vault_id, row.asset) for row in written}

@@ -64,8 +64,11 @@ holding_states = Table(
     amount_column("limit_amount", nullable=True),
     choice_column("authorized", ("full", "maintain", "none")),
     Column("clawback", Boolean, nullable=False),
-    # The first transaction of the block whose effect on the chain is not what is booked of it.
+    # The first movement of the block that is booked otherwise than it happened, and both amounts.
     text_column("differing_tx", nullable=True),
+    text_column("differing_movement", nullable=True),
+    amount_column("differing_chain", nullable=True),
+    amount_column("differing_books", nullable=True),
     utc_column("closed_at"),
     _of_vault(),
     CheckConstraint("amount >= 0 AND before >= 0 AND selling >= 0 AND buying >= 0", name="not_negative"),
@@ -141,6 +144,8 @@ holding_comparisons = Table(
     Column("asset", Text, primary_key=True),
     _height(key=True),
     _branch(),
+    # From 0; more where something of the height was read or booked later, so that it was compared again. The newest counts.
+    Column("revision", Integer, primary_key=True, autoincrement=False, server_default="0"),
     _height("state_height"),
     amount_column("books"),
     amount_column("opening"),
@@ -181,6 +186,11 @@ holding_breaks = Table(
     amount_column("chain_amount"),
     _height("first_height"),
     text_column("first_tx", nullable=True),
+    text_column("first_movement", nullable=True),
+    amount_column("first_chain", nullable=True),
+    amount_column("first_books", nullable=True),
+    # What the books have too much now; withdrawals are stopped by it.
+    amount_column("difference"),
     created_at(),
     _height("closed_height", nullable=True),
     utc_column("closed_at", nullable=True),
@@ -188,6 +198,7 @@ holding_breaks = Table(
     CheckConstraint("books + opening <> chain_amount", name="differs"),
     CheckConstraint("num_nulls(closed_height, closed_at) IN (0, 2)", name="closing_whole"),
     CheckConstraint("(state = 'closed') = (closed_at IS NOT NULL)", name="closed_says_when"),
+    CheckConstraint("(state = 'closed') = (difference = 0)", name="closed_is_equal"),
     Index(
         "uq_holding_breaks_open",
         "tenant_id",
@@ -197,6 +208,21 @@ holding_breaks = Table(
         postgresql_where=text("state = 'open'"),
     ),
     Index("ix_holding_breaks_sequence", "tenant_id", "sequence"),
+)
+
+holding_stop_rules = Table(
+    "holding_stop_rules",
+    metadata,
+    tenant_column(),
+    Column("asset", Text, primary_key=True),
+    # From 1; the newest is in force.
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    # Atomic units by which books and chain may differ, either way, before withdrawals of the vault's asset wait.
+    amount_column("threshold"),
+    text_column("set_by"),
+    text_column("note"),
+    created_at(),
+    CheckConstraint("version > 0 AND threshold >= 0", name="not_negative"),
 )
 
 # Of no tenant: a chain stops for all of them.

@@ -202,6 +202,36 @@ def withdrawal_released(*, withdrawal_id: UUID) -> tuple[Command, ...]:
     return _released(withdrawal_id, "withdrawal")
 
 
+def withdrawal_fee_held(*, withdrawal_id: UUID, wallet_id: UUID, fee: Amount) -> tuple[Command, ...]:
+    """Reserve the most that a withdrawal can cost its wallet, beside its amount and never part of it."""
+    return _held(
+        withdrawal_id,
+        "withdrawal_fee",
+        wallet_account(wallet_id, fee.asset),
+        fee_income_account(fee.asset),
+        fee,
+        TransferCode.FEE,
+        None,
+    )
+
+
+def withdrawal_fee_charged(*, withdrawal_id: UUID, charge: Amount) -> tuple[Command, ...]:
+    """It settled: so much of what was held is ours, the rest is the wallet's again."""
+    return (
+        PostHold(
+            id=_id(withdrawal_id, "withdrawal_fee_settled"),
+            hold_id=_id(withdrawal_id, "withdrawal_fee_held"),
+            amount=charge,
+            final=True,
+        ),
+    )
+
+
+def withdrawal_fee_released(*, withdrawal_id: UUID) -> tuple[Command, ...]:
+    """Nothing is charged: all that was held is the wallet's again."""
+    return _released(withdrawal_id, "withdrawal_fee")
+
+
 def network_fee_paid(*, reference: UUID, vault_id: UUID, fee: Amount) -> tuple[Command, ...]:
     """What the chain took from the vault for one transaction of ours, which `reference` names (an attempt, or an id derived from
     the transaction's hash). One fee per reference."""

@@ -70,6 +70,8 @@ vaults = Table(
     created_at(),
     # One account has one owner in the whole installation: this is what a block's movements are looked up by.
     Index("uq_vaults_chain_account", "chain", "account", unique=True),
+    # The few that are no deposit address, found among many that are.
+    Index("ix_vaults_standing", "tenant_id", "chain", postgresql_where=text("purpose <> 'deposit'")),
     CheckConstraint("purpose = 'deposit' OR wallet_id IS NULL", name="omnibus_has_no_wallet"),
     CheckConstraint("key_id ~ '^[0-9a-f]{32}$'", name="key_id_form"),
 )

@@ -25,7 +25,17 @@ from custody.ledger import service as ledger
 from custody.signing.errors import SignerRefused, SignerUndecided
 from custody.signing.model import SignedTransaction
 from custody.wallets import service as wallets
-from custody.withdrawals import attempt_store, batches, clearance, cooling, fee_bumps, stops, store, voids
+from custody.withdrawals import (
+    attempt_store,
+    batches,
+    breaks,
+    clearance,
+    cooling,
+    fee_bumps,
+    stops,
+    store,
+    voids,
+)
 from custody.withdrawals import evm_execution as evm
 from custody.withdrawals import reserving_stellar as stellar
 from custody.withdrawals.attempt_slots import slot_of
@@ -154,7 +164,7 @@ async def _reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bo
         if means.clock.now() >= locked.expires_at:
             await _close(uow, locked)
             return False
-        if await stops.waits(uow, locked):
+        if await stops.waits(uow, locked) or await breaks.holds_back(uow, locked):
             return False
         if isinstance(asked, stellar.Asked):
             return await stellar.reserve(uow, means, locked, sender, asked)
@@ -169,21 +179,24 @@ async def _may_reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -
                 return False
     if await stops.has_to_wait(means, tenant, withdrawal):
         return False
-    return await _still_clear(means, tenant, withdrawal)
-
-
-async def _still_clear(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bool:
-    """Look at the list once more; what it names now is blocked. The signer is told first, as whenever approvals are given up."""
     async with means.db.read(tenant) as session:
-        if await clearance.is_clear(session, withdrawal):
-            return True
+        clear = await clearance.is_clear(session, withdrawal)
+        differs = await breaks.is_stopped(session, withdrawal)
+    if not clear:
+        await _block(means, tenant, withdrawal)
+        return False
+    closed = means.clock.now() >= withdrawal.expires_at
+    return closed or not differs or await breaks.wait_if_stopped(means.db, tenant, withdrawal)
+
+
+async def _block(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> None:
+    """Block what the tenant's list names by now. The signer is told first, as whenever approvals are given up."""
     if not await voids.void(means.signer, withdrawal.intent):
         raise SlotContested("a withdrawal without a slot has been signed", withdrawal=str(withdrawal.id))
     async with means.db.unit_of_work(tenant) as uow:
         locked = await store.lock_withdrawal(uow, withdrawal.id)
         if locked is not None and locked.state == withdrawal.state:
             await clearance.block_refused(uow, locked)
-    return False
 
 
 async def _close(uow: UnitOfWork, withdrawal: Withdrawal) -> None:

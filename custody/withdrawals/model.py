@@ -8,11 +8,12 @@ from typing import Literal, get_args
 from uuid import UUID
 
 from custody.kernel.assetid import AssetId, ChainId
-from custody.kernel.ids import AttemptId, PrincipalId, VaultId, WalletId, WithdrawalId
+from custody.kernel.ids import AttemptId, PrincipalId, QuoteId, VaultId, WalletId, WithdrawalId
 from custody.kernel.money import Amount
 from custody.ledger.model import Command
 from custody.policy.model import Approver, Decision, Verdict
 from custody.screening.model import Result
+from custody.tariffs.model import HeldFee
 from custody.wallets.model import Vault
 
 MemoType = Literal["none", "id", "text", "hash"]
@@ -37,6 +38,8 @@ OUTSIDE: tuple[Kind, ...] = ("payment", "return")
 """Kinds that pay somebody outside: screened, held to the address book, and cooled down."""
 STOPPED = ("stopped", "stopped_by_signer")
 """Held back by one of our kill switches, or by an approver's order to the signer; `docs/kill-switches.md`."""
+BOOKS_DIFFER = "books_differ"
+"""Why a payment waits whose vault does not hold what the books say; it goes on by itself."""
 STUCK = (
     *STOPPED,
     "screening_unknown",
@@ -49,8 +52,10 @@ STUCK = (
     "nonce_gap",
     "nonce_used_elsewhere",
     "node_refuses",
+    BOOKS_DIFFER,
 )
-"""Why a withdrawal can be stuck; docs/evm-sending.md and docs/withdrawals.md say what to do about each of the others."""
+"""Why a withdrawal can be stuck; docs/evm-sending.md and docs/withdrawals.md say what to do about each of the others,
+docs/reconciliation.md about `books_differ`."""
 UNPAID = ("blocked", "rejected", "expired", "cancelled", "failed")
 """States in which a withdrawal has ended and its hold is released."""
 
@@ -82,11 +87,13 @@ class RequestWithdrawal:
     destination: str
     """Address of the receiver: G or M address, or EIP-55."""
     amount: int
-    """Atomic units that the receiver gets; fees are the tenant's."""
+    """Atomic units that the receiver gets; what the network takes is the tenant's, what the tariff says the wallet's."""
     memo: Memo = NO_MEMO
     """Stellar only."""
     execute_after: datetime | None = None
     """Before when it must not be carried out; None for as soon as it is approved."""
+    quote_id: QuoteId | None = None
+    """What it was agreed to cost; None for the tariff in force."""
 
     @property
     def kind(self) -> Kind:
@@ -151,6 +158,8 @@ class Withdrawal:
     """When the quorum was there."""
     cool_until: datetime | None = None
     """Until when it cooled, or cools, down; None where nothing had it wait."""
+    fee: HeldFee | None = None
+    """What it costs its wallet, on top of the amount; None where no tariff was in force."""
 
     @property
     def sender_id(self) -> VaultId:

@@ -11,7 +11,7 @@ from sqlalchemy import func
 from custody.audit import service as audit
 from custody.db.session import UnitOfWork
 from custody.events import outbox
-from custody.withdrawals import store
+from custody.withdrawals import fees, store
 from custody.withdrawals.model import Withdrawal
 
 WORKER = "worker"
@@ -34,13 +34,15 @@ async def move(
     reason: str = "",
     detail: Mapping[str, object] | None = None,
     look_in_s: int | None = None,
+    network_cost: int = 0,
     **facts: Any,
 ) -> Withdrawal:
-    """Make one legal move. `look_in_s` for a worker that is needed later; `facts` are columns that are known with the move.
+    """Make one legal move. `look_in_s` for a worker that is needed later; `network_cost`: what the chain took for one that
+    settles; `facts` are columns that are known with the move.
 
     Raises IllegalTransition when somebody else was quicker.
     """
-    values: dict[str, Any] = {"reason": reason, **facts}
+    values: dict[str, Any] = {"reason": reason, **fees.ended(withdrawal, event, network_cost), **facts}
     if event == "approve":
         values["approved_at"] = func.clock_timestamp()
     if event in _WORK_FOLLOWS:
@@ -82,6 +84,10 @@ def snapshot(withdrawal: Withdrawal) -> dict[str, object]:
         "memo": withdrawal.memo.value,
         "amount": str(withdrawal.amount),
         "digest": withdrawal.digest.hex(),
+        "fee_kind": None if withdrawal.fee is None else withdrawal.fee.kind,
+        "fee_held": None if withdrawal.fee is None else str(withdrawal.fee.held),
+        "fee_charged": _text(None if withdrawal.fee is None else withdrawal.fee.charged),
+        "quote_id": _text(None if withdrawal.fee is None else withdrawal.fee.quote_id),
         "reason": withdrawal.reason,
         "expires_at": withdrawal.expires_at.isoformat(),
         "execute_after": _iso(withdrawal.execute_after),
@@ -91,3 +97,7 @@ def snapshot(withdrawal: Withdrawal) -> dict[str, object]:
 
 def _iso(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

@@ -22,7 +22,7 @@ from custody.signing import intents
 from custody.signing.intents import Caps
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault
-from custody.withdrawals import cooling, drafts
+from custody.withdrawals import cooling, drafts, fees
 from custody.withdrawals.errors import DestinationIsOurs
 from custody.withdrawals.model import RequestWithdrawal, Withdrawal
 from custody.withdrawals.payments import draft_payment
@@ -53,7 +53,7 @@ async def draft(
     """The withdrawal, its intent and its hold. `destination` is what `check_destination` found; the amount is checked too.
 
     Raises UnknownAsset, UnsupportedAsset, UnknownWallet, NoOmnibusVault, DestinationIsOurs, DestinationNotListed, WindowTooShort,
-    PolicyUnknown, PolicyDenies, and what `payments.draft_payment` raises.
+    PolicyUnknown, PolicyDenies, and what `payments.draft_payment` and `fees.agree` raise.
     """
     await assets.get(uow, command.asset)
     chain = drafts.configured(settings, command.asset)
@@ -65,6 +65,7 @@ async def draft(
     source = await drafts.source(uow, principal, command.id, vault, settings, clock)
     source = await cooling.schedule(uow, command, source, settings, clock)
     payment = await draft_payment(uow, command, destination, source, _caps(chain, command.asset), receiver)
+    fee = await fees.agree(uow, command, clock.now())
     new = Withdrawal(
         id=command.id,
         kind=command.kind,
@@ -86,6 +87,7 @@ async def draft(
         changed_at=clock.now(),
         channel_id=payment.channel_id,
         execute_after=command.execute_after,
+        fee=fee,
     )
     holds = postings.withdrawal_held(
         withdrawal_id=command.id,
@@ -93,7 +95,7 @@ async def draft(
         vault_id=vault.id,
         amount=Amount(command.asset, command.amount),
     )
-    return Drafted(withdrawal=new, verdict=payment.verdict, holds=holds)
+    return Drafted(withdrawal=new, verdict=payment.verdict, holds=(*holds, *fees.held(command, fee)))
 
 
 async def _refuse_own_vault(uow: UnitOfWork, chain: ChainId, account: str) -> None:

@@ -43,7 +43,7 @@ async def is_its_turn(session: ReadSession, withdrawal: Withdrawal) -> bool:
     """Whether nobody has waited longer for the same sender. Asked before anything else is: a line may be long."""
     if withdrawal.kind == "fee_bump":
         return True
-    return await store.first_in_line(session, withdrawal.sender_id) == withdrawal.id
+    return await store.first_in_line(session, withdrawal.sender_id, withdrawal.id) == withdrawal.id
 
 
 async def ask(client: ChainClient, withdrawal: Withdrawal, sender: Vault) -> Asked:

@@ -103,13 +103,12 @@ async def request(
     clock: Clock,
     receiver: Receiver | None = None,
 ) -> Withdrawal:
-    """Hold the money and write the intent that approvers sign. `receiver` is what `receivers.look_up` said just before.
+    """Hold the money and its fee, and write the intent that approvers sign. `receiver`: what `receivers.look_up` just said.
 
     Idempotent by id; raises WithdrawalExistsDifferent for other content. Raises InvalidAddress, InvalidMemo, MemoNotAllowed,
     UnknownAsset, UnsupportedAsset, AmountNotPositive, AmountTooLarge, UnknownWallet, NoOmnibusVault, DestinationIsOurs,
-    DestinationNotListed, WindowTooShort,
-    what `receivers.opens_account` raises, PolicyUnknown, PolicyDenies, InsufficientFunds. Locks the ledger accounts of wallet (or
-    suspense) and vault.
+    DestinationNotListed, WindowTooShort, what `receivers.opens_account` raises, PolicyUnknown, PolicyDenies, what `fees.agree`
+    raises, InsufficientFunds. Locks the ledger accounts of wallet (or suspense) and vault.
     """
     await uow.lock(f"withdrawal/{uow.tenant}/{command.id}")
     destination = check_destination(command.asset, command.destination, command.memo)
@@ -274,7 +273,8 @@ async def list_withdrawals(
 def _same(earlier: Withdrawal, command: RequestWithdrawal, destination: str) -> Withdrawal:
     asked = (command.kind, command.wallet_id, command.asset, destination, command.memo, command.amount)
     kept = (earlier.kind, earlier.wallet_id, earlier.asset, earlier.destination, earlier.memo, earlier.amount)
-    if asked != kept or command.execute_after != earlier.execute_after:
+    quoted = None if earlier.fee is None else earlier.fee.quote_id
+    if asked != kept or (command.execute_after, command.quote_id) != (earlier.execute_after, quoted):
         raise WithdrawalExistsDifferent(id=str(command.id))
     return earlier
 

@@ -6,7 +6,7 @@ became final.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from custody.audit import service as audit
@@ -21,7 +21,7 @@ from custody.ledger import postings
 from custody.ledger import service as ledger
 from custody.ledger.model import Command
 from custody.wallets import service as wallets
-from custody.withdrawals import attempt_store, channel_store, refills, store, stray_store
+from custody.withdrawals import attempt_store, channel_store, fees, refills, store, stray_store
 from custody.withdrawals.errors import NotOvertaken, UnknownWithdrawal
 from custody.withdrawals.model import PAYING, Attempt, Ending, OwnTransaction, Stray, Taken, Withdrawal
 from custody.withdrawals.moves import INGESTION, move
@@ -87,13 +87,14 @@ async def find_final(uow: UnitOfWork, chain: ChainId, height_final: int) -> Endi
     lapsed = await _with_withdrawals(uow, await attempt_store.load_lapsed(uow, chain, height_final))
     overtaken = await _with_withdrawals(uow, await attempt_store.load_overtaken(uow, chain, height_final))
     strays = await stray_store.load_final(uow, chain, height_final)
+    costs = fees.network_costs(included)
     return Ending(
         included=tuple(included),
         lapsed=tuple(lapsed),
         overtaken=tuple(overtaken),
         strays=tuple(strays),
         commands=(
-            *(command for pair in included for command in _ending(*pair)),
+            *(command for pair in included for command in _ending(*pair, costs)),
             *(command for withdrawal, _ in lapsed for command in release(withdrawal)),
             *(command for withdrawal in _left_unpaid(overtaken) for command in release(withdrawal)),
             *(command for stray in strays for command in _stray_fee(stray)),
@@ -103,8 +104,9 @@ async def find_final(uow: UnitOfWork, chain: ChainId, height_final: int) -> Endi
 
 async def end(uow: UnitOfWork, ending: Ending) -> None:
     """The commands are posted: withdrawals settle, fail or lapse."""
+    costs = fees.network_costs(ending.included)
     for withdrawal, attempt in ending.included:
-        await _end(uow, withdrawal, attempt)
+        await _end(uow, withdrawal, attempt, costs[fees.cost_key(withdrawal)])
     for withdrawal, attempt in ending.lapsed:
         await _lapse(uow, withdrawal, attempt)
     for _, attempt in ending.overtaken:
@@ -188,25 +190,26 @@ def release(withdrawal: Withdrawal) -> tuple[Command, ...]:
     """The postings that give wallet or suspense its money back; none for an operation on a vault, which held nothing."""
     if withdrawal.kind not in PAYING:
         return ()
-    return postings.withdrawal_released(withdrawal_id=withdrawal.id)
+    return (*postings.withdrawal_released(withdrawal_id=withdrawal.id), *fees.released(withdrawal))
 
 
-def _ending(withdrawal: Withdrawal, attempt: Attempt) -> tuple[Command, ...]:
-    """The postings of a final transaction: the hold is posted or given back, the fee is booked in any case."""
+def _ending(withdrawal: Withdrawal, attempt: Attempt, costs: Mapping[str, int]) -> tuple[Command, ...]:
+    """The postings of a final transaction: the hold is posted or given back, the network's fee is booked in any case."""
     if not attempt.succeeded:
         held = release(withdrawal)
     elif withdrawal.kind in PAYING:
-        held = postings.withdrawal_settled(withdrawal_id=withdrawal.id)
+        charged = fees.charged(withdrawal, costs[fees.cost_key(withdrawal)])
+        held = (*postings.withdrawal_settled(withdrawal_id=withdrawal.id), *charged)
     else:
         held = ()
     return held + _fee(attempt.chain, attempt.tx_hash, attempt.vault_id, attempt.fee_paid)
 
 
-async def _end(uow: UnitOfWork, withdrawal: Withdrawal, attempt: Attempt) -> None:
+async def _end(uow: UnitOfWork, withdrawal: Withdrawal, attempt: Attempt, network_cost: int) -> None:
     detail = {"tx_hash": attempt.tx_hash, "height": attempt.height, "fee": str(attempt.fee_paid)}
     if attempt.succeeded:
         await attempt_store.change_attempt(uow, attempt, "confirm")
-        await move(uow, withdrawal, "settle", actor=INGESTION, detail=detail)
+        await move(uow, withdrawal, "settle", actor=INGESTION, detail=detail, network_cost=network_cost)
         await _open_channel(uow, withdrawal, attempt)
     else:
         await attempt_store.change_attempt(uow, attempt, "fail")

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from custody.db.narrowing import of_customer
@@ -15,7 +15,8 @@ from custody.kernel.assetid import ChainId, parse_asset_id
 from custody.kernel.errors import IllegalTransition
 from custody.kernel.ids import PrincipalId, VaultId, WalletId, WithdrawalId
 from custody.withdrawals.batch_tables import withdrawal_batch_lines
-from custody.withdrawals.model import STOPPED, Memo, Withdrawal
+from custody.withdrawals.fee_store import fee_columns, fee_of
+from custody.withdrawals.model import BOOKS_DIFFER, STOPPED, Memo, Withdrawal
 from custody.withdrawals.tables import chain_heights, withdrawals
 from custody.withdrawals.transitions import WITHDRAWALS
 
@@ -55,6 +56,7 @@ async def insert_withdrawal(uow: UnitOfWork, new: Withdrawal) -> None:
             reason=new.reason,
             target_id=new.target_id,
             execute_after=new.execute_after,
+            **fee_columns(new.fee),
             expires_at=new.expires_at,
             created_at=new.created_at,
             changed_at=new.changed_at,
@@ -275,10 +277,13 @@ async def load_overdue(session: ReadSession, now: datetime, limit: int) -> list[
     return [WithdrawalId(found) for found in rows.scalars()]
 
 
-async def first_in_line(session: ReadSession, sender_id: VaultId) -> WithdrawalId | None:
+async def first_in_line(
+    session: ReadSession, sender_id: VaultId, also: WithdrawalId | None = None
+) -> WithdrawalId | None:
     """The withdrawal that has waited longest for a slot of this sender; one in `signing` lost its slot and comes first.
 
-    What is stopped keeps nobody waiting."""
+    What is stopped keeps nobody waiting, nor does one that waits for books and chain to be equal; `also`: its own place
+    counts."""
     rows = await session.conn.execute(
         select(withdrawals.c.id)
         .where(
@@ -287,6 +292,7 @@ async def first_in_line(session: ReadSession, sender_id: VaultId) -> WithdrawalI
             withdrawals.c.state.in_((*_IN_LINE, "cooling_down")),
             _WANTS_SLOT,
             withdrawals.c.stuck_reason.not_in(STOPPED),
+            or_(withdrawals.c.stuck_reason != BOOKS_DIFFER, withdrawals.c.id == also),
         )
         .order_by(withdrawals.c.approved_at, withdrawals.c.id)
         .limit(1)
@@ -348,4 +354,5 @@ def _withdrawal(row: Row[Any]) -> Withdrawal:
         execute_after=row.execute_after,
         approved_at=row.approved_at,
         cool_until=row.cool_until,
+        fee=fee_of(row),
     )

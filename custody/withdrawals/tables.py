@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     func,
+    text,
 )
 
 from custody.db.base import metadata
@@ -34,6 +35,7 @@ from custody.db.columns import (
     uuid_column,
     uuid_key,
 )
+from custody.tariffs.model import KINDS as FEE_KINDS
 from custody.withdrawals.model import KINDS
 from custody.withdrawals.transitions import ATTEMPTS, STRAYS, WITHDRAWALS
 
@@ -84,6 +86,14 @@ withdrawals = Table(
     # Withdrawal whose nonce an `evm_cancel` takes.
     uuid_column("target_id", nullable=True),
     # Since when, and why, it goes no further by itself; every move ends it.
+    # What it costs its wallet: none of these where no tariff was in force. Held with the amount is the most that is charged.
+    choice_column("fee_kind", FEE_KINDS, nullable=True),
+    Column("fee_tariff", Integer, nullable=True),
+    uuid_column("fee_quote_id", nullable=True),
+    amount_column("fee_held", server_default="0"),
+    Column("fee_markup_bps", Integer, nullable=False, server_default="0"),
+    # Once it has ended.
+    amount_column("fee_charged", nullable=True),
     utc_column("stuck_since", nullable=True),
     text_column("stuck_reason", server_default=""),
     created_at(),
@@ -100,6 +110,14 @@ withdrawals = Table(
     CheckConstraint("channel_id IS NULL OR kind IN ('payment', 'return')", name="channel_pays"),
     CheckConstraint("(kind = 'evm_cancel') = (target_id IS NOT NULL)", name="cancel_has_target"),
     CheckConstraint("(stuck_since IS NULL) = (stuck_reason = '')", name="stuck_with_reason"),
+    CheckConstraint("fee_held = 0 OR (fee_kind IS NOT NULL AND kind = 'payment')", name="fee_of_payment"),
+    CheckConstraint("fee_charged BETWEEN 0 AND fee_held", name="fee_within_hold"),
+    CheckConstraint(
+        "fee_charged IS NULL OR fee_charged = 0 OR state = 'settled'", name="unpaid_costs_nothing"
+    ),
+    CheckConstraint(
+        "state <> 'settled' OR fee_kind IS NULL OR fee_charged IS NOT NULL", name="settled_is_charged"
+    ),
     CheckConstraint("octet_length(digest) = 32", name="digest_length"),
     CheckConstraint(
         "(state IN ('blocked', 'rejected', 'expired', 'cancelled', 'failed')) = (reason <> '')",
@@ -111,6 +129,16 @@ withdrawals = Table(
         name="approved_before_signing",
     ),
     CheckConstraint("state <> 'cooling_down' OR cool_until IS NOT NULL", name="cools_until"),
+    ForeignKeyConstraint(
+        ["tenant_id", "fee_quote_id"], ["withdrawal_quotes.tenant_id", "withdrawal_quotes.id"]
+    ),
+    Index(
+        "uq_withdrawals_fee_quote",
+        "tenant_id",
+        "fee_quote_id",
+        unique=True,
+        postgresql_where=text("fee_quote_id IS NOT NULL"),
+    ),
     Index("ix_withdrawals_sequence", "tenant_id", "sequence"),
     Index("ix_withdrawals_wallet", "tenant_id", "wallet_id", "sequence"),
 )

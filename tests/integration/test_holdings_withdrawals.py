@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
@@ -10,16 +11,22 @@ from custody.db.session import Database
 from custody.deposits import service as deposits
 from custody.deposits.model import ObservedTransfer
 from custody.holdings import service as holdings
+from custody.holdings import stops
 from custody.holdings.model import ChainState, HoldingBreak, HoldingState
-from custody.kernel.ids import TenantId
+from custody.kernel.ids import TenantId, WithdrawalId, derived_uuid
+from custody.kernel.money import Amount
+from custody.ledger import postings
+from custody.ledger import service as ledger
+from custody.ledger.model import OpenAccount, Transfer, TransferCode
 from custody.wallets import service as wallets
 from custody.wallets.model import VaultRef
+from custody.withdrawals import service as withdrawals
 from custody.withdrawals.model import Attempt, Withdrawal
 from ingestion import effects, settling
 from ingestion.finality import Standing
 from ingestion.model import BlockFacts, BlockRef, ChainTransaction, Departure, Movement
 from ingestion.settling import Settled
-from tests.fakes.withdrawal_world import FUNDS, STELLAR, VAULT, XLM, World
+from tests.fakes.withdrawal_world import ETH, FUNDS, STELLAR, USDC, VAULT, XLM, World
 from tests.integration.ingestion_harness import take_fence
 
 FEE = 100
@@ -49,12 +56,7 @@ class Ledgers:
         self.height += 1
         before = self.held
         self.held += arrived - left - (sent.fee_atomic if sent else 0)
-        ref = BlockRef(
-            height=self.height,
-            hash=f"{self.height:064x}",
-            parent_hash=f"{self.height - 1:064x}",
-            closed_at=datetime(2026, 1, 1, tzinfo=UTC),
-        )
+        ref = self._ref()
         state = HoldingState(account=self.account, asset=XLM, exists=True, before=before, amount=self.held)
         moved = Movement(
             tx_hash=carrier,
@@ -88,6 +90,20 @@ class Ledgers:
             succeeded=succeeded,
             fee_atomic=0 if carrier else FEE,
             sequence=attempt.sequence,
+        )
+
+    async def close_empty(self) -> Settled:
+        """A ledger that touches nothing of ours."""
+        self.height += 1
+        ref = self._ref()
+        return await settling.settle(self._world.db, STELLAR, self._fence, ref, Standing(reached=ref.height))
+
+    def _ref(self) -> BlockRef:
+        return BlockRef(
+            height=self.height,
+            hash=f"{self.height:064x}",
+            parent_hash=f"{self.height - 1:064x}",
+            closed_at=datetime(2026, 1, 1, tzinfo=UTC),
         )
 
     async def breaks(self) -> list[HoldingBreak]:
@@ -149,6 +165,9 @@ async def test_a_payment_that_takes_more_than_its_withdrawal_is_named(world: Wor
     assert await ledgers.close(left=AMOUNT + 1, sent=paid, carrier=paid.tx_hash) == Settled(breaks=1)
     (found,) = await ledgers.breaks()
     assert (found.opened.difference, found.first_tx) == (1, attempt.tx_hash)
+    assert found.first is not None
+    named = (found.first.movement, found.first.chain, found.first.books)
+    assert named == ("departure", -AMOUNT - 1, -AMOUNT)
     # Later blocks that are booked as they happened change nothing of who was first.
     assert await ledgers.close(arrived=9, carrier="02" * 32) == Settled(breaks=1, cases=NOBODYS)
     assert [each.first_tx for each in await ledgers.breaks()] == [attempt.tx_hash]
@@ -185,3 +204,114 @@ async def test_a_deposit_that_is_read_late_explains_what_lay_there_before(
     async with world.db.read(world.tenant) as session:
         (kept,) = await holdings.list_holdings(session, [VAULT[STELLAR]])
     assert (kept.opening, kept.state.amount) == (0, FUNDS + 13)
+
+
+async def book(world: World, amount: int) -> None:
+    """A person corrects the books: into the vault, or out of it below zero, against suspense."""
+    sides = (postings.vault_account(VAULT[STELLAR], XLM), postings.suspense_account(XLM))
+    debit, credit = sides if amount > 0 else sides[::-1]
+    async with world.db.unit_of_work(world.tenant) as uow:
+        moved = Transfer(
+            id=derived_uuid("correction", amount),
+            debit=debit,
+            credit=credit,
+            amount=Amount(XLM, abs(amount)),
+            code=TransferCode.DEPOSIT_SUSPENDED,
+            reference=derived_uuid("person"),
+        )
+        await ledger.post(uow, OpenAccount(key=sides[1]), moved)
+
+
+async def threshold(world: World, amount: int) -> int:
+    async with world.db.unit_of_work(world.tenant) as uow:
+        return (await stops.set_threshold(uow, "treasurer", XLM, amount)).version
+
+
+async def stuck(world: World, asked: Withdrawal) -> str:
+    return (await world.view(asked)).withdrawal.stuck_reason
+
+
+async def test_a_booking_without_money_is_a_break_at_the_next_final_height(
+    world: World, ledgers: Ledgers
+) -> None:
+    await ledgers.close(arrived=5)
+    await book(world, 7)
+    # A ledger that touches nothing of ours.
+    ledgers.held = FUNDS + 5
+    assert (await ledgers.close_empty()).breaks == 1
+    (found,) = await ledgers.breaks()
+    assert (found.opened.difference, found.difference, found.first) == (7, 7, None)
+    await book(world, -7)
+    assert (await ledgers.close_empty()).breaks == 0
+    assert [(each.state, each.difference) for each in await ledgers.breaks()] == [("closed", 0)]
+    async with world.db.read(world.tenant) as session:
+        (newest, *_) = await holdings.list_comparisons(session, VAULT[STELLAR], XLM)
+    assert newest.difference == 0
+
+
+async def test_a_payment_waits_while_the_books_differ_and_goes_on_by_itself(
+    world: World, ledgers: Ledgers
+) -> None:
+    await ledgers.close(arrived=50, carrier="0a" * 32)
+    first = await world.request(XLM, AMOUNT, approve=["alice", "bob"])
+    operation = await world.request(ETH, AMOUNT, approve=["alice", "bob"])
+    await ledgers.close(left=9, carrier="0b" * 32)
+    calls = len(world.signer.journal)
+    assert await world.advance(first) == "approved"
+    assert (await stuck(world, first), len(world.signer.journal)) == ("books_differ", calls)
+    # Another vault and asset is not concerned, and a threshold of what differs lets it pass.
+    assert await world.advance(operation) == "broadcasting"
+    assert await threshold(world, 8) == 1
+    assert await world.advance(first) == "approved"
+    assert (await threshold(world, 9), await threshold(world, 9)) == (2, 2)
+    assert await world.advance(first) == "broadcasting"
+    assert await stuck(world, first) == ""
+    # The break grows beyond it: the next one waits, until a person has booked what left.
+    second = await world.request(XLM, AMOUNT, approve=["alice", "bob"])
+    (attempt,) = (await world.view(first)).attempts
+    paid = ledgers.transaction(attempt)
+    await ledgers.close(left=AMOUNT + 1, sent=paid, carrier=paid.tx_hash)
+    assert [each.difference for each in await ledgers.breaks()] == [10]
+    assert await world.advance(second) == "approved"
+    assert await stuck(world, second) == "books_differ"
+    await book(world, -10)
+    assert (await ledgers.close_empty()).breaks == 0
+    node = world.chains[STELLAR]
+    node.close_block()
+    node.height = ledgers.height
+    assert await world.advance(second) == "broadcasting"
+
+
+async def test_a_stopped_payment_keeps_nobody_waiting_who_pays_another_asset(
+    world: World, ledgers: Ledgers
+) -> None:
+    await ledgers.close(arrived=5, carrier="0a" * 32)
+    first = await world.request(XLM, AMOUNT, approve=["alice", "bob"])
+    async with world.db.unit_of_work(world.tenant) as uow:
+        trust = await withdrawals.request_trustline(
+            uow,
+            world.principal,
+            WithdrawalId(derived_uuid("trust")),
+            VAULT[STELLAR],
+            USDC,
+            settings=world.settings,
+            clock=world.clock,
+        )
+    for name in ("alice", "bob"):
+        trust = await world.decide(trust, name)
+    await ledgers.close(left=9, carrier="0b" * 32)
+    assert await world.advance(first) == "approved"
+    assert await world.advance(trust) == "broadcasting"
+
+
+async def test_nothing_is_reserved_once_a_break_is_there(world: World, ledgers: Ledgers) -> None:
+    """A break waits for whoever asked before it, and whoever asks after it sees it."""
+    await ledgers.close(arrived=5)
+    asked = await world.request(XLM, AMOUNT, approve=["alice", "bob"])
+    async with world.db.unit_of_work(world.tenant) as uow:
+        assert await stops.demand(uow, (VAULT[STELLAR], XLM)) is None
+        closing = asyncio.create_task(ledgers.close(left=9, carrier="0b" * 32))
+        done, _ = await asyncio.wait({closing}, timeout=0.3)
+        assert not done
+    assert (await closing).breaks == 1
+    assert await world.advance(asked) == "approved"

@@ -12,6 +12,8 @@ from custody.channels import execution as channels
 from custody.db.session import Database
 from custody.kernel.ids import TenantId
 from custody.signing import intents
+from custody.tariffs import service as tariffs
+from custody.tariffs.model import TariffTerms
 from custody.withdrawals.errors import BelowReserve, DestinationIsOurs, DestinationMissing
 from custody.withdrawals.model import Withdrawal
 from devnet.stellar.mempool import Mempool
@@ -21,6 +23,7 @@ from tests.integration.channel_stage import (
     CHANNEL_FULL,
     DEPOSIT,
     FEES_FULL,
+    XLM,
     Stage,
     StageClock,
     make_network,
@@ -193,6 +196,9 @@ async def test_what_is_stuck_for_its_fee_is_bumped_once_and_booked_where_it_was_
     await open_channels(stage)
     (payer,) = await stage.vaults("fees")
     before = stage.paid_to(stage.stranger)
+    passed_on = TariffTerms(kind="network", maximum=10**6, quote_valid_s=60)
+    async with stage.db.unit_of_work(stage.tenant) as uow:
+        await tariffs.set_tariff(uow, "treasurer", XLM, passed_on)
     made = await get_stuck(stage)
     lent = await stage.booked(made.sender_id)
     (bump,) = await stage.of_kind("fee_bump")
@@ -207,6 +213,8 @@ async def test_what_is_stuck_for_its_fee_is_bumped_once_and_booked_where_it_was_
     assert [await stage.state(each) for each in (made, bump)] == ["settled", "settled"]
     assert [each.id for each in await stage.of_kind("fee_bump")] == [bump.id]
     assert stage.paid_to(stage.stranger) == before + 1000
+    fee = (await stage.get(made.id)).fee
+    assert (fee and fee.charged) == 2 * BASE_FEE, "what the bump cost is what the payment cost"
     assert await stage.booked(made.sender_id) == lent
     assert await stage.booked(payer.id) == FEES_FULL - 2 * BASE_FEE
     await stage.demand_books_equal_chain()

@@ -7,8 +7,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from custody.holdings.compare import Finding, first_differing, judge, opening_of
-from custody.holdings.model import Comparison, HoldingBreak, TransactionEffect
+from custody.holdings.compare import Finding, exceeds, first_differing, judge, opening_of
+from custody.holdings.model import (
+    Comparison,
+    Difference,
+    HoldingBreak,
+    MovementEffect,
+    TransactionEffect,
+)
 from custody.kernel.assetid import ChainId, parse_asset_id
 from custody.kernel.ids import VaultId, derived_uuid
 
@@ -28,7 +34,8 @@ OPEN = HoldingBreak(
     chain=ChainId("stellar:devnet"),
     opened=replace(EQUAL, books=90),
     first_height=19,
-    first_tx=None,
+    first=None,
+    difference=-10,
     opened_at=datetime(2026, 1, 1, tzinfo=UTC),
     closed_height=None,
     closed_at=None,
@@ -95,4 +102,29 @@ def test_the_first_transaction_that_is_booked_otherwise_is_named() -> None:
     alike = effect("01", 5, 5)
     assert first_differing([]) is None
     assert first_differing([alike, effect("02", 0, 0)]) is None
-    assert first_differing([alike, effect("02", -7, 0), effect("03", 1, 2)]) == "02"
+    found = first_differing([alike, effect("02", -7, 0), effect("03", 1, 2)])
+    assert found == Difference(tx_hash="02", movement="transaction", chain=-7, books=0)
+
+
+def test_within_a_transaction_the_first_movement_that_is_booked_otherwise_is_named() -> None:
+    def moved(movement: str, chain: int, books: int) -> MovementEffect:
+        return MovementEffect(movement=movement, chain=chain, books=books)
+
+    parts = (moved("arrival:7", 5, 5), moved("departure", -9, -8), moved("fee", -1, -1))
+    whole = TransactionEffect(tx_hash="02", chain=-5, books=-4, movements=parts)
+    assert first_differing([whole]) == Difference(tx_hash="02", movement="departure", chain=-9, books=-8)
+    # What comes back at once, unbooked both ways, is no difference.
+    there_and_back = (moved("arrival:1", 3, 0), moved("departure", -3, 0))
+    assert (
+        first_differing([TransactionEffect(tx_hash="03", chain=0, books=0, movements=there_and_back)]) is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("difference", "threshold", "stops"),
+    [(1, 0, True), (-1, 0, True), (5, 5, False), (-5, 5, False), (6, 5, True), (-6, 5, True)],
+)
+def test_a_difference_stops_above_the_threshold_either_way(
+    difference: int, threshold: int, stops: bool
+) -> None:
+    assert exceeds(difference, threshold) is stops

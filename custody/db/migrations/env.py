@@ -29,6 +29,7 @@ TABLE_MODULES = (
     "custody.address_book.tables",
     "custody.switches.tables",
     "custody.deposits.tables",
+    "custody.tariffs.tables",
     "custody.withdrawals.tables",
     "custody.withdrawals.batch_tables",
     "custody.payouts.tables",

@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql
 from custody.db.ddl import function_for_app, grant, tenant_isolation
 
 revision = "0029"
-down_revision = "0026"
+down_revision = "0028"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,36 @@
+"""What stops payments of a holding whose books differ from the chain: frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from custody.kernel.assetid import AssetId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRule:
+    """By how much books and chain of an asset may differ before payments of it wait."""
+
+    asset: AssetId
+    """Which asset, in every vault of the tenant."""
+    version: int
+    """From 1; the newest is in force."""
+    threshold: int
+    """Atomic units, either way; more stops."""
+    set_by: str
+    """Subject who set it."""
+    note: str
+    """Why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """An open break of a holding, and what is let pass."""
+
+    break_id: UUID
+    """Which break."""
+    difference: int
+    """What the books have too much, in atomic units with sign."""
+    threshold: int
+    """Atomic units that may differ."""
