@@ -11,16 +11,18 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from devnet import anvil, specs, valkey
 from devnet.config import (
+    EVM_CHAIN,
     FIXED_PORTS,
     ROOT,
+    STELLAR_CHAIN,
     Endpoints,
     Places,
     create_approvers,
@@ -68,6 +70,12 @@ class Options:
     """How often the local Stellar network closes a ledger."""
     intent_valid_s: int = 900
     """How long approvers have."""
+    automatic: bool = False
+    """Let the signer's policy ask nobody for small payments (`policy.SMALL`)."""
+    chains: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """Per chain, settings of the product that differ from the usual ones."""
+    front: Callable[[str, str], str] | None = None
+    """Told a chain and its node's address, names the one that the product is given: something stands between them."""
 
 
 class Stack:
@@ -229,9 +237,20 @@ class Stack:
         write_bank_secret(self.places)
         write_webhook_key(self.places)
         create_approvers(self.places)
-        write_product_config(self.places, ends, ports["api"], self._options.intent_valid_s)
+        chains = {STELLAR_CHAIN: ends.stellar_rpc_url, EVM_CHAIN: ends.evm_rpc_url}
+        write_product_config(
+            self.places, ends, ports["api"], self._options.intent_valid_s, self._settings_of(chains)
+        )
         self._endpoints = ends
         return ends
+
+    def _settings_of(self, nodes: Mapping[str, str]) -> dict[str, dict[str, object]]:
+        """What is different on each chain from what the local stack has by itself."""
+        changed = {chain: dict(self._options.chains.get(chain, {})) for chain in nodes}
+        if self._options.front is not None:
+            for chain, url in nodes.items():
+                changed[chain]["rpc_url"] = self._options.front(chain, url)
+        return changed
 
     def _outside_specs(self, ports: dict[str, int]) -> list[ProcessSpec]:
         state = self.places.state
@@ -245,7 +264,9 @@ class Stack:
 
     def _signer_spec(self, ends: Endpoints) -> ProcessSpec:
         user = specs.signer_user()
-        config, token = prepare_signer(self.places, ends.signer_socket, user)
+        config, token = prepare_signer(
+            self.places, ends.signer_socket, user, automatic=self._options.automatic
+        )
         return specs.signer_spec(config, ends.signer_socket, token, user)
 
     def _provision(self) -> None:
