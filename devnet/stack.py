@@ -75,7 +75,8 @@ class Options:
     chains: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Per chain, settings of the product that differ from the usual ones."""
     front: Callable[[str, str], str] | None = None
-    """Told a chain and its node's address, names the one that the product is given: something stands between them."""
+    """Told who is called and where (a chain's node by the product, the API by the "bank"), names the address that the caller is
+    given: something stands between them."""
 
 
 class Stack:
@@ -151,13 +152,17 @@ class Stack:
 
     def start(self, name: str) -> None:
         """Start one process again and wait until it serves; a no-op when it runs."""
+        self.revive(name)
+        self._named(name).wait_ready()
+
+    def revive(self, name: str) -> None:
+        """Start one process again and go on; a no-op when it runs. It may end again before it serves."""
         process = self._named(name)
         if process.pid is None:
             if name == "postgres":
                 self.postgres.forget_lock()
             process.start()
-        process.wait_ready()
-        self._save()
+            self._save()
 
     def status(self) -> list[ProcessStatus]:
         """Every process, in the order of its start."""
@@ -246,11 +251,14 @@ class Stack:
 
     def _settings_of(self, nodes: Mapping[str, str]) -> dict[str, dict[str, object]]:
         """What is different on each chain from what the local stack has by itself."""
-        changed = {chain: dict(self._options.chains.get(chain, {})) for chain in nodes}
-        if self._options.front is not None:
-            for chain, url in nodes.items():
-                changed[chain]["rpc_url"] = self._options.front(chain, url)
-        return changed
+        return {
+            chain: {"rpc_url": self._front(chain, url)} | dict(self._options.chains.get(chain, {}))
+            for chain, url in nodes.items()
+        }
+
+    def _front(self, name: str, url: str) -> str:
+        """What is reached at this address, or what stands before it."""
+        return url if self._options.front is None else self._options.front(name, url)
 
     def _outside_specs(self, ports: dict[str, int]) -> list[ProcessSpec]:
         state = self.places.state
@@ -259,7 +267,7 @@ class Stack:
             valkey.valkey_spec(state, ports["valkey"]),
             anvil.anvil_spec(ROOT, state, ports["anvil"]),
             specs.stellar_spec(self.places, ports["stellar"], self._options.close_every_ms),
-            specs.bank_spec(self.places, ports["bank"], self.endpoints.api_url),
+            specs.bank_spec(self.places, ports["bank"], self._front("bank", self.endpoints.api_url)),
         ]
 
     def _signer_spec(self, ends: Endpoints) -> ProcessSpec:
