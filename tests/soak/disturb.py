@@ -52,10 +52,11 @@ class Disturber:
             await asyncio.gather(keeping, return_exceptions=True)
 
     async def end(self) -> None:
-        """Nothing is wrong any more: every process serves, every node is honest."""
+        """Nothing is wrong any more: every process serves, every node is honest, prices are what they were."""
         for front in self._fronts.values():
             front.clear()
         await self._surge(0)
+        await self._price(1)
         for line in self._stack.status():
             await asyncio.to_thread(self._stack.start, line.name)
 
@@ -72,9 +73,7 @@ class Disturber:
             case "reorg":
                 await self._strangers.reorganise(int(fault.size))
             case "spike":
-                with contextlib.suppress(OutsiderError, httpx.HTTPError):
-                    price = hex(int(fault.size) * GWEI)
-                    await self._strangers.evm.call("anvil_setNextBlockBaseFeePerGas", price)
+                await self._price(int(fault.size))
             case "surge":
                 await self._surge(int(fault.size))
                 await asyncio.sleep(fault.lasts_s)
@@ -99,6 +98,11 @@ class Disturber:
         with contextlib.suppress(RedisError, OSError):
             async with Redis.from_url(self._stack.endpoints.redis_url) as redis:
                 await redis.flushall()
+
+    async def _price(self, gwei: int) -> None:
+        """Of the next block's gas; it falls by an eighth with each block that is not full."""
+        with contextlib.suppress(OutsiderError, httpx.HTTPError):
+            await self._strangers.evm.call("anvil_setNextBlockBaseFeePerGas", hex(gwei * GWEI))
 
     async def _surge(self, stroops: int) -> None:
         # A network that is down has no queue.

@@ -18,17 +18,18 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from stellar_sdk import Keypair
+from stellar_sdk import Asset, Keypair, Payment
 
 from custody.chains.evm.address import checksum
 from devnet.config import EVM_CHAIN, STELLAR_CHAIN
 from devnet.processes import StackError
 from devnet.stack import Options, Stack
+from devnet.stellar.outsider import units_text
 from devnet.story.cast import Cast
 from devnet.story.client import StoryError
 from devnet.story.fiat import OUR_IBAN
 from devnet.story.opening import fill_treasury, holds, open_shop, open_wallet, trust_usdc
-from devnet.story.outside import Outside, StellarPayment
+from devnet.story.outside import Outside
 from devnet.story.play import open_stage
 from tests.soak.customers import AnotherAnswer, Customers
 from tests.soak.disturb import Disturber
@@ -105,20 +106,35 @@ async def _open(cast: Cast, outside: Outside) -> None:
         if name not in cast.names:
             await open_wallet(cast, name, "customer")
     await fill_treasury(cast, outside)
-    await outside.send_ether(cast.names[f"treasury {EVM_CHAIN}"], 100 * 10**18)
-    await outside.evm.mint(outside.token, cast.names[f"treasury {EVM_CHAIN}"], 5000 * 10**6)
-    await outside.evm.mint(outside.token, await outside.evm.address(), 10**12)
-    await trust_usdc(cast)
-    for name in CUSTOMERS:
-        muxed = cast.names[f"{name} {STELLAR_CHAIN}"]
-        await outside.pay_stellar([StellarPayment(destination=muxed, code="XLM", amount=FUNDS["XLM"])])
-        await outside.pay_evm(cast.names[f"{name} {EVM_CHAIN}"], wei=FUNDS["ETH"], tokens=FUNDS["TUSD"])
-    for name in CUSTOMERS:
-        for code, amount in FUNDS.items():
-            await holds(cast, name, code, amount)
+    await asyncio.gather(trust_usdc(cast), _fund_evm(cast, outside), _fund_stellar(cast, outside))
     await outside.open_bank_account(OUR_IBAN)
     body = {"rail": "sandbox", "iban": OUR_IBAN, "asset": cast.names["EUR"], "name": "Main EUR account"}
     cast.names["bank"] = (await cast.operator.post("/v1/bank-accounts", body))["id"]
+    for name in CUSTOMERS:
+        for code, amount in FUNDS.items():
+            await holds(cast, name, code, amount)
+
+
+async def _fund_evm(cast: Cast, outside: Outside) -> None:
+    """The house's address pays for all, so it is rich; strangers need tokens to pay in."""
+    house = cast.names[f"treasury {EVM_CHAIN}"]
+    await asyncio.gather(
+        outside.send_ether(house, 100 * 10**18),
+        outside.evm.mint(outside.token, house, 5000 * 10**6),
+        outside.evm.mint(outside.token, await outside.evm.address(), 10**12),
+        *(
+            outside.pay_evm(cast.names[f"{name} {EVM_CHAIN}"], wei=FUNDS["ETH"], tokens=FUNDS["TUSD"])
+            for name in CUSTOMERS
+        ),
+    )
+
+
+async def _fund_stellar(cast: Cast, outside: Outside) -> None:
+    operations = [
+        Payment(cast.names[f"{name} {STELLAR_CHAIN}"], Asset.native(), units_text(FUNDS["XLM"]))
+        for name in CUSTOMERS
+    ]
+    await asyncio.to_thread(outside.stellar.send, outside.payer, operations)
 
 
 async def _references(cast: Cast) -> dict[str, str]:
