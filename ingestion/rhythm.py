@@ -25,23 +25,23 @@ class Rhythm:
     def __init__(self, poll_interval_s: float) -> None:
         """`poll_interval_s`: how long to wait where nothing is known."""
         self._usual_s = poll_interval_s
-        self._intervals: deque[float] = deque(maxlen=KEPT)
+        self._intervals_s: deque[float] = deque(maxlen=KEPT)
         self._found_at: float | None = None
         self._waited = False
 
     def found(self, asked_at: float) -> None:
         """The question that was asked then found blocks. Without a wait before it, the loop was behind and learns nothing."""
         if self._waited and self._found_at is not None:
-            self._intervals.append(asked_at - self._found_at)
+            self._intervals_s.append(asked_at - self._found_at)
         self._found_at = asked_at
         self._waited = False
 
     def wait_s(self, now: float) -> float:
         """How long to wait for the next question."""
         self._waited = True
-        if self._found_at is None or len(self._intervals) < KNOWN_FROM:
+        if self._found_at is None or len(self._intervals_s) < KNOWN_FROM:
             return self._usual_s
-        early, late = min(self._intervals), min(max(self._intervals), LATE * median(self._intervals))
+        early, late = min(self._intervals_s), min(max(self._intervals_s), LATE * median(self._intervals_s))
         fine = min(self._usual_s, max(FINE_S, (late - early) / FINE_PARTS))
         since = now - self._found_at
         if since < early - fine:

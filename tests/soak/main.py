@@ -35,7 +35,7 @@ from tests.soak.customers import AnotherAnswer, Customers
 from tests.soak.disturb import Disturber
 from tests.soak.front import Front, stand_before
 from tests.soak.lies import EvmLies, Lies, StellarLies
-from tests.soak.people import Payees, Strangers
+from tests.soak.people import AWAY, Payees, Strangers
 from tests.soak.plan import CONFIRMATIONS, count, draw
 from tests.soak.quiet import come_to_rest, examine
 
@@ -116,17 +116,18 @@ async def _open(cast: Cast, outside: Outside) -> None:
 
 
 async def _fund_evm(cast: Cast, outside: Outside) -> None:
-    """The house's address pays for all, so it is rich; strangers need tokens to pay in."""
-    house = cast.names[f"treasury {EVM_CHAIN}"]
-    await asyncio.gather(
-        outside.send_ether(house, 100 * 10**18),
-        outside.evm.mint(outside.token, house, 5000 * 10**6),
-        outside.evm.mint(outside.token, await outside.evm.address(), 10**12),
-        *(
-            outside.pay_evm(cast.names[f"{name} {EVM_CHAIN}"], wei=FUNDS["ETH"], tokens=FUNDS["TUSD"])
-            for name in CUSTOMERS
-        ),
-    )
+    """The house's address pays for all, so it is rich; strangers need tokens to pay in. One after the other: they share a nonce."""
+    house, stranger = cast.names[f"treasury {EVM_CHAIN}"], await outside.evm.address()
+    own = [cast.names[f"{name} {EVM_CHAIN}"] for name in CUSTOMERS]
+    sends = [{"to": house, "value": hex(100 * 10**18)}]
+    sends += [{"to": each, "value": hex(FUNDS["ETH"])} for each in own]
+    mints = {house: 5000 * 10**6, stranger: 10**12, **dict.fromkeys(own, FUNDS["TUSD"])}
+    sends += [
+        {"to": outside.token, "data": f"0x40c10f19{int(each, 16):064x}{amount:064x}"}
+        for each, amount in mints.items()
+    ]
+    for each in sends:
+        await outside.evm.call("eth_sendTransaction", {"from": stranger, **each})
 
 
 async def _fund_stellar(cast: Cast, outside: Outside) -> None:
@@ -180,7 +181,7 @@ async def _run(state: Path, seed: int, seconds: float) -> int:
         try:
             await asyncio.to_thread(stack.up)
             await soak(stack, fronts, seed, seconds)
-        except (StackError, StoryError, AnotherAnswer, ExceptionGroup) as error:
+        except (StackError, StoryError, AnotherAnswer, *AWAY, ExceptionGroup) as error:
             print(f"seed {seed} failed: {_told(error)}", file=sys.stderr)
             for log in sorted(stack.places.logs.glob("*.log")):
                 print(f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}", file=sys.stderr)
