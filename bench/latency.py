@@ -16,12 +16,12 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
 
-from devnet.config import EVM_CHAIN, STELLAR_CHAIN, Endpoints
+from devnet.config import EVM_CHAIN, STELLAR_CHAIN
 from devnet.stack import Options, Stack
 from devnet.story.cast import Cast
 from devnet.story.client import Json
@@ -34,12 +34,16 @@ LOOK_S = 0.02
 """How often a balance or a withdrawal is asked for."""
 TIP_S = 0.01
 """How often the chains are asked for their newest block."""
+GIVEN_UP_S = 60.0
+"""Longest that anything is waited for."""
 SPREAD_S = 1.0
 """Requests begin anywhere within a ledger."""
 SEED = 7
 CHAINS = {STELLAR_CHAIN: "XLM", EVM_CHAIN: "ETH"}
 ANNS = {"XLM": 5000 * 10**7, "ETH": 10**19}
 PAID = {"XLM": 10**6, "ETH": 10**14}
+OPTIONS = Options(automatic=True, chains={EVM_CHAIN: {"confirmations": 1}})
+"""Of the stack. One confirmation: a block is final when the next one follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,19 +82,18 @@ class Tips:
 
 def measure(samples: int = SAMPLES, say: Callable[[str], None] = print) -> Latencies:
     """Bring the stack up, measure, end it."""
-    # One confirmation: a block is final when the next one follows.
-    options = Options(automatic=True, durable=True, chains={EVM_CHAIN: {"confirmations": 1}})
     with tempfile.TemporaryDirectory(prefix="custody-latency-") as folder:
         # The stack's processes run as other users; they must be able to reach the folder.
         Path(folder).chmod(0o755)
-        with Stack(Path(folder) / "state", options, say) as stack:
-            return asyncio.run(_measure(stack.up(), stack.places.state, samples))
+        with Stack(Path(folder) / "state", replace(OPTIONS, durable=True), say) as stack:
+            stack.up()
+            return asyncio.run(measure_on(stack, samples))
 
 
-async def _measure(ends: Endpoints, state: Path, samples: int) -> Latencies:
-    chance = random.Random(SEED)
-    found = Latencies()
-    async with open_stage(ends, state) as (cast, outside):
+async def measure_on(stack: Stack, samples: int) -> Latencies:
+    """Measure on a stack that is up, with these options, and that nobody else uses."""
+    ends, chance, found = stack.endpoints, random.Random(SEED), Latencies()
+    async with open_stage(ends, stack.places.state) as (cast, outside):
         await open_shop(cast, outside)
         await fill_treasury(cast, outside)
         for code, amount in ANNS.items():
@@ -130,10 +133,10 @@ async def _pay(cast: Cast, outside: Outside, code: str, amount: int) -> int:
 
 async def _credited(cast: Cast, asset: str, before: int) -> float:
     """When the balance was more than before."""
-    while True:
-        if (await posted_balances(cast, "ann")).get(asset, 0) > before:
-            return time.monotonic()
-        await asyncio.sleep(LOOK_S)
+    async with asyncio.timeout(GIVEN_UP_S):
+        while (await posted_balances(cast, "ann")).get(asset, 0) <= before:  # noqa: ASYNC110 (another process works)
+            await asyncio.sleep(LOOK_S)
+    return time.monotonic()
 
 
 async def _withdraw(cast: Cast, code: str, payee: str, chance: random.Random) -> float:
@@ -146,9 +149,10 @@ async def _withdraw(cast: Cast, code: str, payee: str, chance: random.Random) ->
     await asyncio.sleep(chance.uniform(0, SPREAD_S))
     asked = time.monotonic()
     made = await cast.app.post("/v1/withdrawals", body)
-    # Polled, as somebody without webhooks would.
-    while (await cast.app.get(f"/v1/withdrawals/{made['id']}"))["state"] != "settled":  # noqa: ASYNC110
-        await asyncio.sleep(LOOK_S)
+    async with asyncio.timeout(GIVEN_UP_S):
+        # Polled, as somebody without webhooks would.
+        while (await cast.app.get(f"/v1/withdrawals/{made['id']}"))["state"] != "settled":  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_S)
     return time.monotonic() - asked
 
 

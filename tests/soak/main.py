@@ -116,7 +116,7 @@ async def _open(cast: Cast, outside: Outside) -> None:
 
 
 async def _fund_evm(cast: Cast, outside: Outside) -> None:
-    """The house's address pays for all, so it is rich; strangers need tokens to pay in. One after the other: they share a nonce."""
+    """The house's address pays for all, so it is rich; strangers need tokens. One after the other: they share a nonce."""
     house, stranger = cast.names[f"treasury {EVM_CHAIN}"], await outside.evm.address()
     own = [cast.names[f"{name} {EVM_CHAIN}"] for name in CUSTOMERS]
     sends = [{"to": house, "value": hex(100 * 10**18)}]
