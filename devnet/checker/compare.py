@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from devnet.checker.model import Books, Chain, Deposit, Payment, Withdrawal
 from devnet.checker.stellar import split
 
-PAYING = frozenset({"payment", "return", "refill"})
-"""Kinds of withdrawals that move money."""
+PAYING_NOTHING = frozenset({"change_trust", "memo_required", "anchor", "fee_bump", "evm_cancel", "evm_fill"})
+"""Kinds of withdrawals that only cost a fee. Every other kind moves its amount."""
 PAID = "settled"
 UNPAID = frozenset({"rejected", "expired", "cancelled", "blocked", "failed"})
 """States in which a withdrawal has ended without paying."""
@@ -55,7 +55,7 @@ def _withdrawals(books: Books, chain: Chain) -> Iterator[str]:
 def _one(each: Withdrawal, paid: list[Payment]) -> Iterator[str]:
     if each.stuck is not None:
         yield f"{each.id} is stuck: {each.stuck}"
-    if each.state == PAID and each.kind in PAYING:
+    if each.state == PAID and each.kind not in PAYING_NOTHING:
         wanted = _wanted(each)
         if [_seen(payment) for payment in paid] != [wanted]:
             yield f"{each.id} is settled and should have paid {wanted}; on chain: {[_seen(one) for one in paid]}"

@@ -37,13 +37,15 @@ from tests.soak.front import Front, stand_before
 from tests.soak.lies import EvmLies, Lies, StellarLies
 from tests.soak.people import AWAY, Payees, Strangers
 from tests.soak.plan import CONFIRMATIONS, count, draw
-from tests.soak.quiet import come_to_rest, examine
+from tests.soak.quiet import NotQuiet, come_to_rest, examine
 
 CUSTOMERS = ("ann", "bob", "cleo", "dan")
 FUNDS = {"XLM": 2000 * 10**7, "ETH": 5 * 10**18, "TUSD": 500 * 10**6}
 """Of each customer, before anything goes wrong."""
 TWICE = 0.5
 """Share of the bank's callbacks that come again."""
+LOOK_AGAIN_S = 6
+"""Longer than the worker takes from one look at its channels to the next."""
 SETTINGS: dict[str, dict[str, object]] = {
     STELLAR_CHAIN: {
         "channels": 3,
@@ -95,8 +97,22 @@ async def soak(stack: Stack, fronts: dict[str, Front], seed: int, seconds: float
         _say(f"asked: {dict(customers.asked)}; paid in: {dict(strangers.paid)}")
         _say(f"done: {dict(disturber.done)}")
         _say(f"told: { {name: dict(front.told) for name, front in fronts.items()} }")
-        await come_to_rest(stack, strangers, 120 + seconds / 4, _say)
-        _say((await examine(stack, cast)).show())
+        await _look(stack, cast, strangers, 120 + seconds / 4)
+
+
+async def _look(stack: Stack, cast: Cast, strangers: Strangers, patience_s: float) -> None:
+    """At the quiet point, and again where something moved meanwhile: a refill, or what a stranger had still on the way."""
+    for last in (False, False, True):
+        await come_to_rest(stack, strangers, patience_s, _say)
+        try:
+            _say((await examine(stack, cast)).show())
+        except NotQuiet as error:
+            if last:
+                raise
+            _say(f"looking again: {error}")
+            await asyncio.sleep(LOOK_AGAIN_S)
+        else:
+            return
 
 
 async def _open(cast: Cast, outside: Outside) -> None:
