@@ -57,7 +57,9 @@ class Disturber:
             front.clear()
         await self._surge(0)
         await self._price(1)
-        for line in self._stack.status():
+        for line in await asyncio.to_thread(self._stack.status):
+            await asyncio.to_thread(self._stack.revive, line.name)
+        for line in await asyncio.to_thread(self._stack.status):
             await asyncio.to_thread(self._stack.start, line.name)
 
     async def _happen(self, fault: Fault) -> None:

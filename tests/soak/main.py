@@ -93,7 +93,8 @@ async def soak(stack: Stack, fronts: dict[str, Front], seed: int, seconds: float
             group.create_task(strangers.pay_by_bank(references, 3.0))
             await disturber.run(plan)
             stop.set()
-        await disturber.end()
+            # While people still wait for their last answers: what is down would let them wait in vain.
+            await disturber.end()
         _say(f"asked: {dict(customers.asked)}; paid in: {dict(strangers.paid)}")
         _say(f"done: {dict(disturber.done)}")
         _say(f"told: { {name: dict(front.told) for name, front in fronts.items()} }")
