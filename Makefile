@@ -2,10 +2,10 @@
 PYTHON_BIN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test redteam model lint bench walk states access lock clean
+.PHONY: help setup demo test redteam model lint bench walk soak check-chain states access lock clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 setup:  ## install what is missing (virtual environment, SoftHSM, anvil); repeating it is cheap
 	@scripts/setup
@@ -33,6 +33,12 @@ bench: setup  ## every bench; each prints a table and writes build/bench/NAME.js
 walk: setup  ## random walks on a real EVM node, longer than in the tests; SEED= and WALKS= choose them
 	@CUSTODY_EVM_SEED=$(or $(SEED),1000) CUSTODY_EVM_WALKS=$(or $(WALKS),10) CUSTODY_EVM_STEPS=$(or $(STEPS),80) \
 	  $(PYTHON_BIN) -m pytest -q -s tests/property/test_ingestion_evm_walk.py -k quiet_point $(ARGS)
+
+soak: setup  ## ten minutes of chaos on the whole stack; SECONDS= and SEED= choose (docs/soak.md)
+	@$(PYTHON_BIN) -m tests.soak.main --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+check-chain: setup  ## hold books against both chains with no code of the product; after `make demo KEEP=1`
+	@$(PYTHON_BIN) -m devnet.checker.main $(ARGS)
 
 bench-%: setup
 	@$(PYTHON_BIN) -m bench.bench_$* $(ARGS)

@@ -47,6 +47,7 @@ from devnet.ports import choose_port
 from devnet.processes import answers
 from ingestion import cursor
 from ingestion.evm.worker import build_source
+from ingestion.finality import terms_of
 from ingestion.health import Status
 from ingestion.loop import Loop, Pace
 from ingestion.metrics import Metrics
@@ -80,6 +81,11 @@ class Flight:
     """From the first reservation until all were sent."""
     to_settled_s: float
     """From the first block until all were settled."""
+
+    @property
+    def whole(self) -> bool:
+        """None lost, none replaced, each paid once."""
+        return self.asked == self.in_flight == self.settled == self.attempts == self.received
 
 
 async def fly(cluster: BenchCluster, folder: Path, count: int) -> Flight:
@@ -116,7 +122,7 @@ async def _fly(db: Database, outsider: Outsider, settings: Settings, count: int)
     loop = Loop(
         db=db,
         source=source,
-        pace=Pace(confirmations=chain.confirmations, start_height=0, poll_interval_s=0.01),
+        pace=Pace(terms=terms_of(chain), start_height=0, poll_interval_s=0.01),
         fence=fence,
         stop=asyncio.Event(),
         metrics=Metrics(CHAIN, SystemClock()),
@@ -264,7 +270,7 @@ def main() -> None:
         print(f"{key:14} {value}")
     BUILD.mkdir(parents=True, exist_ok=True)
     (BUILD / "evm_in_flight.json").write_text(json.dumps(asdict(flight), indent=2) + "\n", encoding="utf-8")
-    if not flight.asked == flight.in_flight == flight.settled == flight.attempts == flight.received:
+    if not flight.whole:
         raise SystemExit("some were lost, or replaced without reason")
 
 

@@ -13,9 +13,11 @@ from pathlib import Path
 from rich.console import Console
 
 from cli.welcome import show_welcome
+from devnet.checker.main import check
 from devnet.config import ROOT, Endpoints
 from devnet.processes import StackError
 from devnet.stack import Options, Stack
+from devnet.story.cast import secret_of
 from devnet.story.client import StoryError
 from devnet.story.play import play
 
@@ -38,6 +40,7 @@ def run(chosen: argparse.Namespace) -> int:
         ends = stack.up()
         asyncio.run(play(ends, stack.places.state, _say))
         show_books(ends)
+        check_chains(ends, stack.places.state)
         _say(f"books equal chain and bank; {time.monotonic() - begun:.0f} s in all")
         if chosen.keep:
             stack.detach()
@@ -61,6 +64,17 @@ def show_books(ends: Endpoints) -> None:
     )
     if done.returncode != 0:
         raise StoryError("custody recon found a break in what had been equal a moment ago")
+
+
+def check_chains(ends: Endpoints, state: Path) -> None:
+    """Have the checker, which shares no code with the product, read both chains. Raises StoryError with what it finds wrong."""
+    token = secret_of(state / "keys" / "app")
+    found = check(
+        api_url=ends.api_url, token=token, stellar_url=ends.stellar_rpc_url, evm_url=ends.evm_rpc_url
+    )
+    _say(found.show())
+    if found.wrong:
+        raise StoryError("; ".join(found.wrong))
 
 
 def _say(line: str) -> None:

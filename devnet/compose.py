@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from devnet.config import ROOT, Places, create_approvers, policy_document, write_bank_secret
+from devnet.config import ROOT, Places, create_approvers, write_bank_secret
+from devnet.policy import policy_document
 from devnet.secrets import secret_file, write_private
 
 STELLAR_PASSPHRASE = "Standalone Network ; February 2017"

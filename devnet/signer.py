@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from devnet.config import STELLAR_PASSPHRASE, Places, create_approvers, policy_document
+from devnet.config import STELLAR_PASSPHRASE, Places, create_approvers
+from devnet.policy import policy_document
 from devnet.secrets import write_private
 from devnet.softhsm import Token, create_token
 from devnet.users import SystemUser, give
 
 
-def prepare_signer(places: Places, socket: Path, user: SystemUser | None) -> tuple[Path, Token]:
+def prepare_signer(
+    places: Places, socket: Path, user: SystemUser | None, *, automatic: bool = False
+) -> tuple[Path, Token]:
     """Everything in the signer's folder, owned by its user. Returns its configuration file and its token."""
     folder = places.signer
     journal = folder / "journal"
@@ -21,7 +24,9 @@ def prepare_signer(places: Places, socket: Path, user: SystemUser | None) -> tup
     token = create_token(folder / "hsm", user)
     policy = folder / "policy.json"
     if not policy.exists():
-        write_private(policy, policy_document(create_approvers(places), STELLAR_PASSPHRASE))
+        write_private(
+            policy, policy_document(create_approvers(places), STELLAR_PASSPHRASE, automatic=automatic)
+        )
     config = folder / "signer.toml"
     document = signer_config(
         socket=socket,

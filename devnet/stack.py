@@ -11,16 +11,18 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from devnet import anvil, specs, valkey
 from devnet.config import (
+    EVM_CHAIN,
     FIXED_PORTS,
     ROOT,
+    STELLAR_CHAIN,
     Endpoints,
     Places,
     create_approvers,
@@ -68,6 +70,13 @@ class Options:
     """How often the local Stellar network closes a ledger."""
     intent_valid_s: int = 900
     """How long approvers have."""
+    automatic: bool = False
+    """Let the signer's policy ask nobody for small payments (`policy.SMALL`)."""
+    chains: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """Per chain, settings of the product that differ from the usual ones."""
+    front: Callable[[str, str], str] | None = None
+    """Told who is called and where (a chain's node by the product, the API by the "bank"), names the address that the caller is
+    given: something stands between them."""
 
 
 class Stack:
@@ -143,13 +152,17 @@ class Stack:
 
     def start(self, name: str) -> None:
         """Start one process again and wait until it serves; a no-op when it runs."""
+        self.revive(name)
+        self._named(name).wait_ready()
+
+    def revive(self, name: str) -> None:
+        """Start one process again and go on; a no-op when it runs. It may end again before it serves."""
         process = self._named(name)
         if process.pid is None:
             if name == "postgres":
                 self.postgres.forget_lock()
             process.start()
-        process.wait_ready()
-        self._save()
+            self._save()
 
     def status(self) -> list[ProcessStatus]:
         """Every process, in the order of its start."""
@@ -229,9 +242,23 @@ class Stack:
         write_bank_secret(self.places)
         write_webhook_key(self.places)
         create_approvers(self.places)
-        write_product_config(self.places, ends, ports["api"], self._options.intent_valid_s)
+        chains = {STELLAR_CHAIN: ends.stellar_rpc_url, EVM_CHAIN: ends.evm_rpc_url}
+        write_product_config(
+            self.places, ends, ports["api"], self._options.intent_valid_s, self._settings_of(chains)
+        )
         self._endpoints = ends
         return ends
+
+    def _settings_of(self, nodes: Mapping[str, str]) -> dict[str, dict[str, object]]:
+        """What is different on each chain from what the local stack has by itself."""
+        return {
+            chain: {"rpc_url": self._front(chain, url)} | dict(self._options.chains.get(chain, {}))
+            for chain, url in nodes.items()
+        }
+
+    def _front(self, name: str, url: str) -> str:
+        """What is reached at this address, or what stands before it."""
+        return url if self._options.front is None else self._options.front(name, url)
 
     def _outside_specs(self, ports: dict[str, int]) -> list[ProcessSpec]:
         state = self.places.state
@@ -240,12 +267,14 @@ class Stack:
             valkey.valkey_spec(state, ports["valkey"]),
             anvil.anvil_spec(ROOT, state, ports["anvil"]),
             specs.stellar_spec(self.places, ports["stellar"], self._options.close_every_ms),
-            specs.bank_spec(self.places, ports["bank"], self.endpoints.api_url),
+            specs.bank_spec(self.places, ports["bank"], self._front("bank", self.endpoints.api_url)),
         ]
 
     def _signer_spec(self, ends: Endpoints) -> ProcessSpec:
         user = specs.signer_user()
-        config, token = prepare_signer(self.places, ends.signer_socket, user)
+        config, token = prepare_signer(
+            self.places, ends.signer_socket, user, automatic=self._options.automatic
+        )
         return specs.signer_spec(config, ends.signer_socket, token, user)
 
     def _provision(self) -> None:

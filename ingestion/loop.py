@@ -32,6 +32,7 @@ from ingestion.pause import pause
 from ingestion.ports import ChainSource, Vouching
 from ingestion.reorg import Position, continues, fork_point
 from ingestion.retry import may_retry
+from ingestion.rhythm import Rhythm
 
 FORK_SEARCH_BLOCKS = 32
 """How many of our blocks are compared with the node's at once."""
@@ -55,7 +56,7 @@ class Pace:
     start_height: int
     """First block on an empty cursor; 0 for the oldest that the node has."""
     poll_interval_s: float
-    """How long to wait at the tip."""
+    """How long to wait at the tip, where nothing tells when the next block is due."""
 
 
 def quiet_together(facts: Sequence[BlockFacts]) -> list[list[BlockFacts]]:
@@ -102,6 +103,7 @@ class Loop:
         self._metrics = metrics
         self.status = status
         self._news = news
+        self._rhythm = Rhythm(pace.poll_interval_s)
         vouching = source if isinstance(source, Vouching) else None
         self._finality = Finality(db, source.chain, pace.terms, vouching, metrics)
         self._settled: tuple[Position, Standing] | None = None
@@ -109,7 +111,9 @@ class Loop:
     async def run(self) -> None:
         """Follow the chain until told to stop. Raises the broken invariant that ends it."""
         failures = 0
+        clock = asyncio.get_running_loop()
         while not self._stop.is_set():
+            asked_at = clock.time()
             try:
                 moved = await self.step()
             except Stopped:
@@ -123,10 +127,12 @@ class Loop:
                 await pause(self._stop, backoff(failures))
             else:
                 failures = 0
-                self.status.succeeded_at = asyncio.get_running_loop().time()
-                if not moved:
+                self.status.succeeded_at = clock.time()
+                if moved:
+                    self._rhythm.found(asked_at)
+                else:
                     await self._wait_for_news()
-            self.status.ended_step_at = asyncio.get_running_loop().time()
+            self.status.ended_step_at = clock.time()
 
     async def step(self) -> bool:
         """One batch, one rewind, or the news that there is nothing new. Returns whether anything moved.
@@ -199,9 +205,9 @@ class Loop:
             self._settled = position, standing
 
     async def _wait_for_news(self) -> None:
-        """At the tip: until the next poll is due, or somebody says that there is a new block."""
+        """At the tip: until the next block is likely to be there, or somebody says that there is one."""
         if self._news is None:
-            await pause(self._stop, self._pace.poll_interval_s)
+            await pause(self._stop, self._rhythm.wait_s(asyncio.get_running_loop().time()))
         else:
             await self._news.wait(self._stop, self._pace.poll_interval_s)
 

@@ -15,7 +15,7 @@ from custody.chains.evm.address import checksum, parse_address
 from devnet.bank.ibans import sandbox_iban
 from devnet.config import Endpoints
 from devnet.evm import Outsider as EvmOutsider
-from devnet.stellar.outsider import IssuedAsset
+from devnet.stellar.outsider import IssuedAsset, Sent
 from devnet.stellar.outsider import Outsider as StellarOutsider
 from devnet.story.client import StoryError
 
@@ -68,21 +68,23 @@ class Outside:
             self.stellar.create_account, self.payer, address, xlm_stroops, memo=IdMemo(int(memo))
         )
 
-    async def pay_stellar(self, payments: list[StellarPayment]) -> None:
-        """Pay one after the other: they share one sequence."""
-        for payment in payments:
-            await asyncio.to_thread(
-                self.stellar.pay,
-                self.payer,
-                payment.destination,
-                payment.amount,
-                asset=Asset.native() if payment.code == "XLM" else self.usdc.asset,
-                memo=IdMemo(int(payment.memo)) if payment.memo else None,
-            )
+    async def pay_stellar(self, payments: list[StellarPayment]) -> list[int]:
+        """Pay one after the other: they share one sequence. Returns the ledgers."""
+        return [(await self._pay_stellar(payment)).ledger for payment in payments]
 
-    async def send_ether(self, to: str, wei: int) -> None:
-        """Pay ether."""
-        await self.evm.send_ether(to, wei)
+    async def _pay_stellar(self, payment: StellarPayment) -> Sent:
+        return await asyncio.to_thread(
+            self.stellar.pay,
+            self.payer,
+            payment.destination,
+            payment.amount,
+            asset=Asset.native() if payment.code == "XLM" else self.usdc.asset,
+            memo=IdMemo(int(payment.memo)) if payment.memo else None,
+        )
+
+    async def send_ether(self, to: str, wei: int) -> int:
+        """Pay ether. Returns the block."""
+        return (await self.evm.send_ether(to, wei)).height
 
     async def pay_evm(self, to: str, *, wei: int, tokens: int) -> None:
         """Pay ether and tokens to one address, one after the other."""

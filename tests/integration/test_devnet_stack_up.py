@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import latency
 from devnet.processes import StackError, birth
 from devnet.record import load_record
 from devnet.stack import OUTSIDE, PRODUCT, Stack
@@ -22,7 +24,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("stack")) as started:
+    with Stack(tmp_path_factory.mktemp("stack"), latency.OPTIONS) as started:
         started.up()
         yield started
 
@@ -34,6 +36,13 @@ def pids(stack: Stack) -> dict[str, int | None]:
 def environment(pid: int) -> dict[str, str]:
     words = Path(f"/proc/{pid}/environ").read_text().split("\0")
     return dict(word.split("=", 1) for word in words if word)
+
+
+def test_what_an_idle_stack_takes_can_be_measured(stack: Stack) -> None:
+    found = asyncio.run(latency.measure_on(stack, samples=1))
+    for values in (found.credit_visible, found.requested_to_settled):
+        assert [len(each) for each in values.values()] == [1, 1]
+        assert all(0 < value < latency.GIVEN_UP_S for each in values.values() for value in each)
 
 
 def test_every_process_serves(stack: Stack) -> None:
