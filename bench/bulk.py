@@ -42,8 +42,8 @@ port = {port}
 
 async def bulk_cell(load: Load, seconds: float) -> tuple[Cell, float]:
     """Requests of a thousand transfers, four at a time. Returns the cell and the server's peak memory in MiB."""
-    secret = await _furnish(load)
-    async with _server(load) as (url, pid):
+    secret = await furnish(load)
+    async with api_process(load) as (url, pid):
         headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
         bodies = iter([_body(load) for _ in range(round(seconds * 40))])
         async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as http:
@@ -60,7 +60,7 @@ async def bulk_cell(load: Load, seconds: float) -> tuple[Cell, float]:
             return cell, _peak_mib(pid)
 
 
-async def _furnish(load: Load) -> str:
+async def furnish(load: Load) -> str:
     """The small set's wallets as the API knows them, and a key."""
     database = Database(load.dsn)
     async with database.unit_of_work(load.tenant) as uow:
@@ -89,7 +89,7 @@ def _body(load: Load) -> bytes:
 
 
 @asynccontextmanager
-async def _server(load: Load) -> AsyncIterator[tuple[str, int]]:
+async def api_process(load: Load) -> AsyncIterator[tuple[str, int]]:
     """An API process over the ledger's database."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -103,14 +103,14 @@ async def _server(load: Load) -> AsyncIterator[tuple[str, int]]:
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        await _until_alive(url)
+        await until_alive(url)
         yield url, process.pid
     finally:
         process.terminate()
         await process.wait()
 
 
-async def _until_alive(url: str) -> None:
+async def until_alive(url: str) -> None:
     deadline = time.monotonic() + 60
     async with httpx.AsyncClient(base_url=url) as http:
         while True:
