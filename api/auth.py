@@ -15,10 +15,9 @@ import structlog
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from api.deps import app_of
+from api.deps import app_of, keys_of
 from custody.bootstrap import App
 from custody.db.session import ReadSession
-from custody.identity import service as identity
 from custody.identity.errors import InvalidApiKey, MissingScope
 from custody.identity.model import Principal
 
@@ -49,7 +48,7 @@ async def authenticate(
     """The principal behind the bearer token. Raises InvalidApiKey."""
     if credential is None or not credential.credentials.isascii() or len(credential.credentials) > 512:
         raise InvalidApiKey
-    principal = await identity.authenticate(app_of(request).db, credential.credentials)
+    principal = await keys_of(request).authenticate(app_of(request).db, credential.credentials)
     structlog.contextvars.bind_contextvars(tenant=int(principal.tenant), principal=str(principal.id))
     return principal
 

@@ -6,6 +6,7 @@ from fastapi import Request
 
 from api.metrics import Metrics
 from custody.bootstrap import App
+from custody.identity.remembered import RememberedKeys
 from custody.kernel.errors import InvariantViolated
 from custody.ledger.poster import Poster
 from rails.registry import RailRegistry
@@ -32,6 +33,14 @@ def poster_of(request: Request) -> Poster:
     found = request.app.state.poster
     if not isinstance(found, Poster):
         raise InvariantViolated("the API was started without its batcher")
+    return found
+
+
+def keys_of(request: Request) -> RememberedKeys:
+    """The keys that this process has just found valid."""
+    found = request.app.state.keys
+    if not isinstance(found, RememberedKeys):
+        raise InvariantViolated("the API was started without its keys")
     return found
 
 

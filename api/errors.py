@@ -79,6 +79,20 @@ class UnsupportedMediaType(InvalidInput):
     public = "The body must be application/json."
 
 
+class EncodedBody(InvalidInput):
+    """The body is compressed or otherwise encoded. It is refused unread: a few bytes could unpack to more than memory holds."""
+
+    code = "unsupported_content_encoding"
+    public = "The body must be sent as it is, without a Content-Encoding."
+
+
+class UnknownVersion(InvalidInput):
+    """The header Custody-Version names no version of this API."""
+
+    code = "unknown_version"
+    public = "The header Custody-Version names no version of this API."
+
+
 class BodyTooLarge(InvalidInput):
     """The body is larger than the limit, as declared or as received."""
 
@@ -119,7 +133,7 @@ class DatabaseUnavailable(Unavailable):
 _SQLSTATES_AWAY = ("08", "40", "53", "57")
 """Connection lost, transaction rolled back (deadlock), out of resources, shutting down. Source: PostgreSQL appendix A."""
 
-_STATUS_400 = (MalformedBody, DuplicateKey, KeyMissing, MalformedCursor)
+_STATUS_400 = (MalformedBody, DuplicateKey, KeyMissing, MalformedCursor, UnknownVersion)
 
 
 class FieldProblem(BaseModel):
@@ -171,7 +185,7 @@ def status_of(error: CustodyError) -> int:
     """The HTTP status of an error of the tree."""
     if isinstance(error, _STATUS_400):
         return 400
-    if isinstance(error, UnsupportedMediaType):
+    if isinstance(error, UnsupportedMediaType | EncodedBody):
         return 415
     if isinstance(error, BodyTooLarge):
         return 413

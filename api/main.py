@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import uvicorn
 from alembic.script import ScriptDirectory
 from fastapi import FastAPI
 
-from api import errors, health
+from api import dispatch, errors, health
 from api.edge import Edge
 from api.graphql import endpoint as graphql_endpoint
 from api.graphql.schema import build_schema
@@ -26,6 +27,7 @@ from api.pages import router as pages
 from api.rest import router as rest
 from custody import bootstrap, logs, settings
 from custody.db.provision import MIGRATIONS
+from custody.identity.remembered import RememberedKeys
 from custody.ledger.channel import connect
 from custody.ledger.poster import Bounds, Poster
 from rails.registry import build_rails
@@ -39,6 +41,7 @@ def create_app(app: bootstrap.App) -> FastAPI:
     metrics = Metrics()
     api.state.custody = app
     api.state.metrics = metrics
+    api.state.keys = RememberedKeys(app.settings.api.key_memory_s)
     api.state.poster = build_poster(app)
     api.state.rails = build_rails(app.settings.rails)
     api.state.graphql = build_schema(introspection=app.settings.api.introspection)
@@ -73,6 +76,7 @@ def create_routes() -> FastAPI:
     api.include_router(rest.router)
     api.include_router(graphql_endpoint.router)
     api.include_router(pages.router)
+    dispatch.install(api, health.router, *rest.parts, graphql_endpoint.router, pages.router)
     describe(api)
     return api
 
@@ -98,6 +102,9 @@ async def serve(chosen: settings.Settings) -> None:
     """Serve until told to stop, then let every connection go."""
     app = bootstrap.build(chosen)
     api = create_app(app)
+    # What exists now exists until the end: the collector need not walk through it again and again.
+    gc.collect()
+    gc.freeze()
     poster: Poster = api.state.poster
     server = Server(
         uvicorn.Config(

@@ -18,6 +18,7 @@ class Metrics:
     def __init__(self) -> None:
         """All at zero."""
         self.registry = CollectorRegistry()
+        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._requests = Counter(
             "custody_api_requests_total",
             "Requests answered.",
@@ -97,8 +98,15 @@ class Metrics:
 
     def request_observed(self, method: str, route: str, status: int, elapsed_s: float) -> None:
         """One request was answered."""
-        self._requests.labels(method, route, str(status)).inc()
-        self._latency.labels(method, route).observe(elapsed_s)
+        counted, timed = self._known.get((method, route, status), (None, None))
+        if counted is None or timed is None:
+            counted, timed = (
+                self._requests.labels(method, route, str(status)),
+                self._latency.labels(method, route),
+            )
+            self._known[method, route, status] = (counted, timed)
+        counted.inc()
+        timed.observe(elapsed_s)
 
     def replay_observed(self, route: str) -> None:
         """A command was repeated and got its first answer again."""

@@ -83,7 +83,9 @@ async def serve(dsn: str, port: int) -> None:
     """Serve with the same server and settings as the product's."""
     app = create_app(dsn)
     await uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, timeout_keep_alive=15)
+        uvicorn.Config(
+            app, host="127.0.0.1", port=port, log_config=None, access_log=False, timeout_keep_alive=15
+        )
     ).serve()
 
 

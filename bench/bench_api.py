@@ -212,7 +212,9 @@ def run(shape: Shape) -> dict[str, dict[str, object]]:
 def main() -> int:
     """Run, print, write `build/bench/api.json`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="short cells, for trying it out; figures are rough")
+    parser.add_argument(
+        "--quick", action="store_true", help="short cells, for trying it out; figures are rough"
+    )
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float)
     chosen = parser.parse_args()

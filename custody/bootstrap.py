@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from custody.assets.known import KnownAssets
 from custody.chains.ports import ChainClient
 from custody.chains.registry import build_clients
 from custody.db.session import Database
@@ -31,6 +32,8 @@ class App:
     """Wake-ups for the worker, best effort."""
     clock: Clock
     """The present."""
+    known_assets: KnownAssets = field(default_factory=KnownAssets)
+    """Listed assets that this process has seen."""
 
     async def aclose(self) -> None:
         """Let every connection go."""

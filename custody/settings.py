@@ -66,6 +66,8 @@ class ApiSettings(Section):
     """Larger requests are refused with 413."""
     introspection: bool = False
     """Whether GraphQL describes itself to strangers."""
+    key_memory_s: float = Field(default=2.0, ge=0, le=60)
+    """For how long an API key that was valid is believed without asking the database again: the time that a revocation may take."""
 
 
 class RailSettings(Section):

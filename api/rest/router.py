@@ -29,6 +29,8 @@ from api.rest import (
 )
 
 router = APIRouter()
+parts: list[APIRouter] = []
+"""The same, part by part."""
 for part in (
     customers,
     wallets,
@@ -53,3 +55,4 @@ for part in (
     webhook_deliveries,
 ):
     router.include_router(part.router)
+    parts.append(part.router)

@@ -15,6 +15,7 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from custody.db.reader import Reader
 from custody.kernel.errors import InvariantViolated
 from custody.kernel.ids import TenantId
 
@@ -77,6 +78,7 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 10, echo: bool = False) -> None:
         """`url` is `postgresql://user@host:port/name`; the asyncpg driver is implied."""
         self.url = url
+        self.reader = Reader(url, pool_size)
         self.engine: AsyncEngine = create_async_engine(
             driver_url(url),
             pool_size=pool_size,
@@ -110,6 +112,7 @@ class Database:
 
     async def close(self) -> None:
         """Close every pooled connection."""
+        await self.reader.close()
         await self.engine.dispose()
 
 

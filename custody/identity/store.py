@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from sqlalchemy import insert, select, text
+from sqlalchemy import insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from custody.db.reader import Reader
 from custody.db.session import ReadSession, UnitOfWork
 from custody.identity.model import Principal, Tenant
 from custody.identity.tables import api_keys, tenants
@@ -42,19 +43,19 @@ async def insert_key(
     )
 
 
-async def find_principal(session: ReadSession, secret: str) -> Principal | None:
+async def find_principal(reader: Reader, secret: str) -> Principal | None:
     """Whose key this is, if it is valid now. Crosses tenants through a function that answers only for an exact hash."""
-    rows = await session.conn.execute(
-        text("SELECT tenant_id, id, subject, scopes FROM find_api_key(:hash)"), {"hash": hash_secret(secret)}
+    rows = await reader.fetch(
+        None, "SELECT tenant_id, id, subject, scopes FROM find_api_key($1)", hash_secret(secret)
     )
-    row = rows.one_or_none()
-    if row is None:
+    if not rows:
         return None
+    (row,) = rows
     return Principal(
-        tenant=TenantId(row.tenant_id),
-        id=PrincipalId(row.id),
-        subject=row.subject,
-        scopes=frozenset(row.scopes),
+        tenant=TenantId(row["tenant_id"]),
+        id=PrincipalId(row["id"]),
+        subject=row["subject"],
+        scopes=frozenset(row["scopes"]),
     )
 
 

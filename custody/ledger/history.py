@@ -10,8 +10,10 @@ from uuid import UUID
 
 from sqlalchemy import Row, text
 
+from custody.db.reader import Reader
 from custody.db.session import ReadSession
 from custody.kernel.assetid import parse_asset_id
+from custody.kernel.ids import TenantId
 from custody.kernel.money import Amount
 from custody.ledger.model import AccountKey, AccountKind, Balance, TransferCode
 
@@ -64,6 +66,11 @@ _AMOUNTS = text(
 _BALANCES = text(
     "SELECT kind, owner, asset, posted, pending_in, pending_out, version FROM ledger_balances"
     " WHERE tenant_id = :tenant AND kind = :kind AND owner = ANY(CAST(:owners AS uuid[])) ORDER BY owner, asset"
+)
+
+_BALANCES_NOW = (
+    "SELECT asset, posted, pending_in, pending_out, version FROM ledger_balances"
+    " WHERE tenant_id = $1 AND kind = $2 AND owner = $3 ORDER BY asset"
 )
 
 
@@ -126,6 +133,20 @@ async def balances_of(session: ReadSession, kind: AccountKind, owners: Collectio
             version=row.version,
         )
         for row in rows
+    ]
+
+
+async def balances_now(reader: Reader, tenant: TenantId, kind: AccountKind, owner: UUID) -> list[Balance]:
+    """All of one owner's accounts of a kind, by asset, in one round trip and outside any transaction of the caller's."""
+    return [
+        Balance(
+            key=AccountKey(kind=kind, owner=owner, asset=parse_asset_id(row["asset"])),
+            posted=int(row["posted"]),
+            pending_in=int(row["pending_in"]),
+            pending_out=int(row["pending_out"]),
+            version=row["version"],
+        )
+        for row in await reader.fetch(tenant, _BALANCES_NOW, tenant, kind.value, owner)
     ]
 
 

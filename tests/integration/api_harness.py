@@ -211,7 +211,7 @@ def make_settings(url: str) -> Settings:
         database={"url": url},
         redis={"url": "redis://127.0.0.1:1/0"},
         signer={"socket": "/nonexistent/signer.sock"},
-        api={"port": 18080, "max_body_bytes": 65536, "introspection": True},
+        api={"port": 18080, "max_body_bytes": 65536, "introspection": True, "key_memory_s": 0},
         chains=(
             {
                 "id": "stellar:devnet",
