@@ -6,10 +6,14 @@ from fastapi import Request
 
 from api.metrics import Metrics
 from custody.bootstrap import App
+from custody.db.grouped import Grouped
 from custody.identity.remembered import RememberedKeys
 from custody.kernel.errors import InvariantViolated
 from custody.ledger.poster import Poster
+from custody.transfers.together import AnswerToTransfer, AskedTransfer
 from rails.registry import RailRegistry
+
+TransferDesk = Grouped[AskedTransfer, AnswerToTransfer]
 
 
 def app_of(request: Request) -> App:
@@ -41,6 +45,14 @@ def keys_of(request: Request) -> RememberedKeys:
     found = request.app.state.keys
     if not isinstance(found, RememberedKeys):
         raise InvariantViolated("the API was started without its keys")
+    return found
+
+
+def transfers_of(request: Request) -> TransferDesk:
+    """Where transfers share their transactions."""
+    found = request.app.state.transfers
+    if not isinstance(found, Grouped):
+        raise InvariantViolated("the API was started without its transfers")
     return found
 
 

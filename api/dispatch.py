@@ -1,7 +1,7 @@
 """Finds a request's route by its path's shape instead of trying every route in turn.
 
-The framework walks its routers for each request, which with a hundred routes costs more than answering. What is not found here (an
-unknown path, a method that a path does not have) goes the framework's way and is answered as before.
+The framework walks its routers for each request, which with a hundred routes costs more than answering. What is not found here
+(a path that is unknown, a method that a path does not have) goes the framework's way and is answered as before.
 """
 
 from __future__ import annotations

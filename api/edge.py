@@ -123,7 +123,7 @@ class Edge:
 
 
 class _Answer:
-    """What goes back: with the headers that every response has, and for a read that was answered before, only that it is the same."""
+    """What goes back: with the headers that every response has; for a read that the client knows, only that it is the same."""
 
     def __init__(self, scope: Scope, headers: Headers, trace_id: str, send: Send) -> None:
         self.status = 500

@@ -10,7 +10,7 @@ import contextlib
 import gc
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from secrets import SystemRandom
 
 import uvicorn
@@ -18,6 +18,7 @@ from alembic.script import ScriptDirectory
 from fastapi import FastAPI
 
 from api import dispatch, errors, health
+from api.deps import TransferDesk
 from api.edge import Edge
 from api.graphql import endpoint as graphql_endpoint
 from api.graphql.schema import build_schema
@@ -26,10 +27,14 @@ from api.openapi import describe
 from api.pages import router as pages
 from api.rest import router as rest
 from custody import bootstrap, logs, settings
+from custody.db.grouped import Grouped
 from custody.db.provision import MIGRATIONS
 from custody.identity.remembered import RememberedKeys
+from custody.kernel.ids import TenantId
 from custody.ledger.channel import connect
+from custody.ledger.errors import LedgerBusy
 from custody.ledger.poster import Bounds, Poster
+from custody.transfers.together import AnswerToTransfer, AskedTransfer, request_all
 from rails.registry import build_rails
 
 BODY_TIMEOUT_S = 15
@@ -43,6 +48,7 @@ def create_app(app: bootstrap.App) -> FastAPI:
     api.state.metrics = metrics
     api.state.keys = RememberedKeys(app.settings.api.key_memory_s)
     api.state.poster = build_poster(app)
+    api.state.transfers = build_transfers(app)
     api.state.rails = build_rails(app.settings.rails)
     api.state.graphql = build_schema(introspection=app.settings.api.introspection)
     api.state.schema_head = schema_head()
@@ -50,6 +56,23 @@ def create_app(app: bootstrap.App) -> FastAPI:
         Edge, metrics=metrics, body_bytes_max=app.settings.api.max_body_bytes, body_timeout_s=BODY_TIMEOUT_S
     )
     return api
+
+
+def build_transfers(app: bootstrap.App) -> TransferDesk:
+    """Where this process's transfers share their transactions."""
+
+    async def carry_out(tenant: TenantId, asked: Sequence[AskedTransfer]) -> list[AnswerToTransfer]:
+        try:
+            async with app.db.unit_of_work(tenant) as uow:
+                return await request_all(uow, asked)
+        except LedgerBusy:
+            # Rolled back as a whole. Alone, each meets only what it is itself in the way of.
+            if len(asked) == 1:
+                raise
+            middle = len(asked) // 2
+            return [*await carry_out(tenant, asked[:middle]), *await carry_out(tenant, asked[middle:])]
+
+    return Grouped(carry_out)
 
 
 def build_poster(app: bootstrap.App, bounds: Bounds | None = None) -> Poster:

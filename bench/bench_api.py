@@ -1,7 +1,7 @@
-"""How fast the API answers with every check on, beside a bare endpoint over the same SQL and pgbench's TPC-B, in the same minutes.
+"""How fast the API answers with every check on, beside a bare endpoint over the same SQL and pgbench's TPC-B, taking turns.
 
-One worker process each, the same load generator for both sides, contenders taking turns within each round; ratios are taken within
-a round. `python -m bench.bench_api [--quick] [--rounds N] [--seconds S]`
+One worker process each and the same load generator for both sides; ratios are taken within a round. `python -m bench.bench_api
+[--quick] [--rounds N] [--seconds S]`
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -30,7 +29,7 @@ READERS = 16
 PAYERS = 64
 WALLETS = 200
 """Different wallets that are asked about in turn."""
-_BALANCE = "query Balance($id: ID!) { node(id: $id) { ... on Wallet { balances { asset { id decimals } posted pendingIn pendingOut } } } }"
+_BALANCE = "query Balance($id: ID!) { wallet(id: $id) { balances { asset { id decimals } posted pendingIn pendingOut } } }"
 _PAGE50 = (
     "query Page { transfers(first: 50) { edges { node { id bookedAt amount { atomic asset { id code decimals } } } }"
     " pageInfo { hasNextPage endCursor } } }"
@@ -142,7 +141,9 @@ async def stand(books: Load) -> AsyncIterator[Stand]:
         bare_port = int(probe.getsockname()[1])
     # As the administrator, whom row-level security lets pass.
     env = {**os.environ, "CUSTODY_BARE_DSN": books.cluster.dsn(books.database)}
-    bare = subprocess.Popen([sys.executable, "-m", "bench.bare_api", str(bare_port)], env=env)
+    bare = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.bare_api", str(bare_port), env=env
+    )
     try:
         async with api_process(books) as (url, pid):
             await until_alive(f"http://127.0.0.1:{bare_port}")
@@ -158,7 +159,7 @@ async def stand(books: Load) -> AsyncIterator[Stand]:
             )
     finally:
         bare.terminate()
-        bare.wait()
+        await bare.wait()
 
 
 async def measure(cluster: BenchCluster, books: Load, shape: Shape) -> list[dict[str, Cell]]:

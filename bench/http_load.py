@@ -66,7 +66,7 @@ class _Line(asyncio.Protocol):
         self._got, self._needed = b"", 0
         self._ask()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._run.closed()
 
     def _ask(self) -> None:

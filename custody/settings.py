@@ -67,7 +67,7 @@ class ApiSettings(Section):
     introspection: bool = False
     """Whether GraphQL describes itself to strangers."""
     key_memory_s: float = Field(default=2.0, ge=0, le=60)
-    """For how long an API key that was valid is believed without asking the database again: the time that a revocation may take."""
+    """For how long an API key that was valid is believed without asking again: the time that a revocation may take."""
 
 
 class RailSettings(Section):

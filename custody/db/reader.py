@@ -1,7 +1,8 @@
 """Single statements that only read, in one round trip each: what is asked for most often should wait for Postgres once.
 
-A statement outside an explicit transaction is a transaction and a snapshot of its own. The tenant that row-level security compares
-with is set for the session, and only when it changes; these connections are never lent to anybody else, and cannot write.
+A statement outside an explicit transaction is a transaction and a snapshot of its own. The tenant that row-level security
+compares with is set for the session, and only when it changes; these connections are never lent to anybody else, and cannot
+write.
 """
 
 from __future__ import annotations

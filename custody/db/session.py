@@ -7,7 +7,7 @@ the tables that belong to nobody (tenants, assets, cursors) and no tenant's row.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -68,8 +68,14 @@ class UnitOfWork(ReadSession):
 
     async def lock(self, name: str) -> None:
         """Wait for the advisory lock of this name and hold it until the transaction ends."""
-        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
-        await self.conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+        await self.conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_key(name)})
+
+    async def lock_all(self, names: Collection[str]) -> None:
+        """Wait for all of these locks, always in the same order, so that nobody waits in a circle."""
+        await self.conn.execute(
+            text("SELECT count(pg_advisory_xact_lock(key)) FROM unnest(CAST(:keys AS bigint[])) AS key"),
+            {"keys": sorted({_lock_key(name) for name in names})},
+        )
 
 
 class Database:
@@ -114,6 +120,10 @@ class Database:
         """Close every pooled connection."""
         await self.reader.close()
         await self.engine.dispose()
+
+
+def _lock_key(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
 
 
 def driver_url(url: str) -> str:

@@ -7,11 +7,13 @@ committed. Source: draft-ietf-httpapi-idempotency-key-header.
 
 from __future__ import annotations
 
-from sqlalchemy import insert, select
+from collections.abc import Sequence
+
+from sqlalchemy import insert, select, tuple_
 
 from custody.db.session import UnitOfWork
 from custody.idempotency.errors import KeyReused
-from custody.idempotency.model import Replay
+from custody.idempotency.model import KeyUse, Replay
 from custody.idempotency.tables import idempotency_keys as keys
 from custody.identity.model import Principal
 
@@ -33,6 +35,46 @@ async def begin(uow: UnitOfWork, principal: Principal, key: str, fingerprint: by
     if row.fingerprint != fingerprint:
         raise KeyReused(key=key)
     return Replay(status=row.status, body=row.body)
+
+
+async def begin_all(uow: UnitOfWork, uses: Sequence[KeyUse]) -> list[Replay | KeyReused | None]:
+    """As `begin` for several keys at once: for each the recorded answer, the refusal, or None. Locks all of them, in one
+    order."""
+    await uow.lock_all([f"idempotency/{uow.tenant}/{use.principal.id}/{use.key}" for use in uses])
+    named = [(use.principal.id, use.key) for use in uses]
+    rows = await uow.conn.execute(
+        select(keys.c.principal_id, keys.c.key, keys.c.fingerprint, keys.c.status, keys.c.body).where(
+            keys.c.tenant_id == uow.tenant, tuple_(keys.c.principal_id, keys.c.key).in_(named)
+        )
+    )
+    known = {(row.principal_id, row.key): row for row in rows}
+    found: list[Replay | KeyReused | None] = []
+    for use in uses:
+        row = known.get((use.principal.id, use.key))
+        if row is None:
+            found.append(None)
+        elif row.fingerprint != use.fingerprint:
+            found.append(KeyReused(key=use.key))
+        else:
+            found.append(Replay(status=row.status, body=row.body))
+    return found
+
+
+async def record_all(uow: UnitOfWork, answered: Sequence[tuple[KeyUse, Replay]]) -> None:
+    """As `record`, for those of `begin_all` that acted."""
+    if answered:
+        rows = [
+            {
+                "tenant_id": uow.tenant,
+                "principal_id": use.principal.id,
+                "key": use.key,
+                "fingerprint": use.fingerprint,
+                "status": answer.status,
+                "body": answer.body,
+            }
+            for use, answer in answered
+        ]
+        await uow.conn.execute(insert(keys), rows)
 
 
 async def record(
