@@ -65,7 +65,7 @@ class Edge:
         with structlog.contextvars.bound_contextvars(trace_id=trace_id):
             try:
                 _demand_version(headers)
-                body = await self._read_body(headers, receive)
+                body = await self._read_body(scope, headers, receive)
                 await self._app(scope, _replayed(body, receive), answer.send)
             except InvalidInput as error:
                 await _send_problem(answer.send, problem_of(error, trace_id))
@@ -76,7 +76,7 @@ class Edge:
             finally:
                 self._observe(scope, answer.status, time.perf_counter() - started)
 
-    async def _read_body(self, headers: Headers, receive: Receive) -> bytes:
+    async def _read_body(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
         declared = headers.get(b"content-length", b"").decode("latin-1")
         if declared.isdigit() and int(declared[:20]) > self._body_bytes_max:
             raise BodyTooLarge(bytes_max=self._body_bytes_max)
@@ -84,8 +84,8 @@ class Edge:
         if encoding.lower() != b"identity":
             # What a few bytes unpack to is not known before they are unpacked.
             raise EncodedBody(encoding=encoding[:64].decode("latin-1"))
-        if declared in ("", "0") and b"transfer-encoding" not in headers:
-            # HTTP/1.1: without either of the two there is no body (RFC 9112, section 6.3).
+        if scope["method"] == "GET" and declared in ("", "0") and b"transfer-encoding" not in headers:
+            # A read says nothing in its body, so that there is nothing to wait for.
             return b""
         return await self._collect(receive)
 

@@ -24,6 +24,7 @@ from api.graphql import endpoint as graphql_endpoint
 from api.graphql.schema import build_schema
 from api.metrics import Metrics
 from api.openapi import describe
+from api.pages import problems
 from api.pages import router as pages
 from api.rest import router as rest
 from custody import bootstrap, logs, settings
@@ -99,7 +100,8 @@ def create_routes() -> FastAPI:
     api.include_router(rest.router)
     api.include_router(graphql_endpoint.router)
     api.include_router(pages.router)
-    dispatch.install(api, health.router, *rest.parts, graphql_endpoint.router, pages.router)
+    api.include_router(problems.router)
+    dispatch.install(api, health.router, *rest.parts, graphql_endpoint.router, pages.router, problems.router)
     describe(api)
     return api
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from api.rest import (
+    adjustments,
     approvals,
     assets,
     audit,
@@ -41,6 +42,7 @@ for part in (
     cases,
     transfers,
     exchanges,
+    adjustments,
     withdrawals,
     approvals,
     payouts,

@@ -85,6 +85,8 @@ class TransferCode(StrEnum):
     """One leg of an exchange of one asset for another: into clearing, or out of it."""
     FEE = "fee"
     """What we charged a wallet, beside what it moved."""
+    ADJUSTMENT = "adjustment"
+    """A correction by two people: between a wallet and our own capital."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,7 +59,8 @@ def test_every_command_needs_an_idempotency_key(openapi: dict[str, Any]) -> None
         for name, operation in operations(openapi)
         if name.startswith("POST")
         and not any(
-            each["name"] == "Idempotency-Key" and each["required"] for each in operation.get("parameters", ())
+            each.get("name") == "Idempotency-Key" and each["required"]
+            for each in operation.get("parameters", ())
         )
     ]
     assert without == ["POST /graphql", "POST /v1/rails/{rail}/callbacks"]
