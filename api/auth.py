@@ -15,7 +15,8 @@ import structlog
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from api.deps import app_of, keys_of
+from api.deps import app_of, keys_of, limits_of
+from api.limits import kind_of
 from custody.bootstrap import App
 from custody.db.session import ReadSession
 from custody.identity.errors import InvalidApiKey, MissingScope
@@ -45,12 +46,23 @@ class Caller:
 async def authenticate(
     request: Request, credential: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
 ) -> Principal:
-    """The principal behind the bearer token. Raises InvalidApiKey."""
-    if credential is None or not credential.credentials.isascii() or len(credential.credentials) > 512:
-        raise InvalidApiKey
-    principal = await keys_of(request).authenticate(app_of(request).db, credential.credentials)
+    """The principal behind the bearer token, and one request of those it may make. Raises InvalidApiKey, TooManyRequests."""
+    limits = limits_of(request)
+    try:
+        principal = await _principal_of(request, credential)
+    except InvalidApiKey:
+        await limits.refuse_stranger("" if request.client is None else request.client.host)
+        raise
+    kind = kind_of(request.method, request.scope["path"])
+    request.scope["state"]["headers"] = await limits.take(kind, str(principal.id))
     structlog.contextvars.bind_contextvars(tenant=int(principal.tenant), principal=str(principal.id))
     return principal
+
+
+async def _principal_of(request: Request, credential: HTTPAuthorizationCredentials | None) -> Principal:
+    if credential is None or not credential.credentials.isascii() or len(credential.credentials) > 512:
+        raise InvalidApiKey
+    return await keys_of(request).authenticate(app_of(request).db, credential.credentials)
 
 
 Authenticated = Annotated[Principal, Depends(authenticate)]

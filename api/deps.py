@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import Request
 
+from api.limits import RateLimits
 from api.metrics import Metrics
 from custody.bootstrap import App
 from custody.db.grouped import Grouped
@@ -53,6 +54,14 @@ def transfers_of(request: Request) -> TransferDesk:
     found = request.app.state.transfers
     if not isinstance(found, Grouped):
         raise InvariantViolated("the API was started without its transfers")
+    return found
+
+
+def limits_of(request: Request) -> RateLimits:
+    """How often each caller may ask."""
+    found = request.app.state.limits
+    if not isinstance(found, RateLimits):
+        raise InvariantViolated("the API was started without its limits")
     return found
 
 

@@ -130,6 +130,14 @@ class DatabaseUnavailable(Unavailable):
     public = "The database is not available; repeat the call with the same key."
 
 
+class TooManyRequests(Unavailable):
+    """The caller has used up what it may ask in this window."""
+
+    code = "too_many_requests"
+    retryable = True
+    public = "Too many requests; try again after the time in Retry-After."
+
+
 _SQLSTATES_AWAY = ("08", "40", "53", "57")
 """Connection lost, transaction rolled back (deadlock), out of resources, shutting down. Source: PostgreSQL appendix A."""
 
@@ -143,6 +151,7 @@ _SPECIAL: tuple[tuple[type[CustodyError], int], ...] = (
     (EncodedBody, 415),
     (BodyTooLarge, 413),
     (SlowBody, 408),
+    (TooManyRequests, 429),
 )
 """Statuses that say more than the error's place in the tree."""
 
@@ -261,7 +270,9 @@ async def _on_custody_error(request: Request, error: Exception) -> Response:
         structlog.get_logger().critical(
             "invariant.violated", code=error.code, error=str(error), exc_info=error
         )
-    return problem_response(problem_of(error, trace_id_of(request)))
+    wait_s = error.values.get("retry_after_s")
+    headers = {} if wait_s is None else {"Retry-After": str(wait_s)}
+    return problem_response(problem_of(error, trace_id_of(request)), headers)
 
 
 async def _on_field_error(request: Request, error: Exception) -> Response:

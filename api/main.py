@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
-import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from secrets import SystemRandom
 
 import uvicorn
@@ -22,11 +20,13 @@ from api.deps import TransferDesk
 from api.edge import Edge
 from api.graphql import endpoint as graphql_endpoint
 from api.graphql.schema import build_schema
+from api.limits import RateLimits
 from api.metrics import Metrics
 from api.openapi import describe
 from api.pages import problems
 from api.pages import router as pages
 from api.rest import router as rest
+from api.server import PatientHttp, Server
 from custody import bootstrap, logs, settings
 from custody.db.grouped import Grouped
 from custody.db.provision import MIGRATIONS
@@ -49,6 +49,9 @@ def create_app(app: bootstrap.App) -> FastAPI:
     api.state.metrics = metrics
     api.state.keys = RememberedKeys(app.settings.api.key_memory_s)
     api.state.poster = build_poster(app)
+    api.state.limits = RateLimits(
+        app.settings.redis.url.get_secret_value(), app.settings.api.requests_per_minute.model_dump(), metrics
+    )
     api.state.transfers = build_transfers(app)
     api.state.rails = build_rails(app.settings.rails)
     api.state.graphql = build_schema(introspection=app.settings.api.introspection)
@@ -111,18 +114,6 @@ def schema_head() -> str:
     return str(ScriptDirectory(str(MIGRATIONS)).get_current_head())
 
 
-class Server(uvicorn.Server):
-    """Ends in order on a signal. The library would kill its own process by the same signal once more, before we have closed."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Take the signals that ask for an end."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        yield
-
-
 async def serve(chosen: settings.Settings) -> None:
     """Serve until told to stop, then let every connection go."""
     app = bootstrap.build(chosen)
@@ -136,6 +127,7 @@ async def serve(chosen: settings.Settings) -> None:
             api,
             host=chosen.api.host,
             port=chosen.api.port,
+            http=PatientHttp,
             log_config=None,
             access_log=False,
             server_header=False,

@@ -69,6 +69,17 @@ class Metrics:
             ["tenant"],
             registry=self.registry,
         )
+        self._refusals = Counter(
+            "custody_api_rate_limited_total",
+            "Requests that were turned away because their caller asked too often.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self._counted_alone = Gauge(
+            "custody_api_limits_counted_alone",
+            "1 while this process counts requests by itself, because Valkey does not answer.",
+            registry=self.registry,
+        )
         self._measure_webhooks()
 
     def _measure_webhooks(self) -> None:
@@ -107,6 +118,14 @@ class Metrics:
             self._known[method, route, status] = (counted, timed)
         counted.inc()
         timed.observe(elapsed_s)
+
+    def refusal_observed(self, kind: str) -> None:
+        """One request came too often."""
+        self._refusals.labels(kind).inc()
+
+    def limits_observed(self, *, alone: bool) -> None:
+        """Whether requests are counted over all processes, or by this one alone."""
+        self._counted_alone.set(alone)
 
     def replay_observed(self, route: str) -> None:
         """A command was repeated and got its first answer again."""

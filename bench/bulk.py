@@ -37,6 +37,10 @@ socket = "/nonexistent/signer.sock"
 [api]
 host = "127.0.0.1"
 port = {port}
+[api.requests_per_minute]
+read = 100000000
+write = 100000000
+graphql = 100000000
 """
 
 

@@ -55,6 +55,17 @@ class SignerSettings(Section):
     """After so long without an answer, the outcome is unknown."""
 
 
+class RateSettings(Section):
+    """How many requests a minute one principal may make, by class of route."""
+
+    read: int = Field(default=12_000, ge=1)
+    """Reads by REST."""
+    write: int = Field(default=6_000, ge=1)
+    """Everything that changes something."""
+    graphql: int = Field(default=6_000, ge=1)
+    """GraphQL documents."""
+
+
 class ApiSettings(Section):
     """Where the API listens."""
 
@@ -66,6 +77,8 @@ class ApiSettings(Section):
     """Larger requests are refused with 413."""
     introspection: bool = False
     """Whether GraphQL describes itself to strangers."""
+    requests_per_minute: RateSettings = RateSettings()
+    """Beyond these a principal is asked to come back later."""
     key_memory_s: float = Field(default=2.0, ge=0, le=60)
     """For how long an API key that was valid is believed without asking again: the time that a revocation may take."""
 

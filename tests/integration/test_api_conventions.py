@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import os
@@ -13,8 +14,10 @@ from jsonschema import Draft202012Validator
 
 from api.export import HERE
 from api.pages.problems import explained
+from api.server import PatientHttp
 from api.versions import CURRENT
 from tests.integration.api_harness import Harness
+from tests.integration.api_server import served
 
 
 async def test_a_version_is_echoed_and_an_unknown_one_refused(shared_api: Harness) -> None:
@@ -110,3 +113,25 @@ def single_reads() -> list[tuple[str, str]]:
 def _example(parameter: dict[str, Any]) -> str | None:
     examples = parameter["schema"].get("examples") or [parameter.get("example")]
     return examples[0] if examples[0] and "_0192" in str(examples[0]) else None
+
+
+class Hasty(PatientHttp):
+    """With little patience."""
+
+    head_timeout_s = 0.1
+
+
+async def test_a_client_that_never_ends_its_headers_is_let_go(shared_api: Harness) -> None:
+    async with served(shared_api.asgi, http=Hasty) as url:
+        port = int(url.rpartition(":")[2])
+        for beginning in (b"", b"GET /livez HTTP/1.1\r\nX-Slow: 1\r\n"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(beginning)
+            assert await asyncio.wait_for(reader.read(), 20) == b""
+            writer.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(2):
+            writer.write(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+            head = await asyncio.wait_for(reader.readuntil(b'{"status":"alive"}'), 20)
+            assert head.startswith(b"HTTP/1.1 200")
+        writer.close()
