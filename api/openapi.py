@@ -71,6 +71,10 @@ def build_document(api: FastAPI) -> dict[str, Any]:
                 elif _has_key(operation):
                     told[status]["headers"] = {**_REPLAYED, **told[status].get("headers", {})}
     _tell_examples(document)
+    responses["GraphQLRefused"] = _graphql_refusal(responses["Problem400"])
+    document["paths"]["/graphql"]["post"]["responses"]["400"]["$ref"] = (
+        "#/components/responses/GraphQLRefused"
+    )
     document["components"]["responses"] = dict(sorted(responses.items()))
     document["components"]["parameters"] = _PARAMETERS
     document["components"]["headers"] = _HEADERS
@@ -177,6 +181,16 @@ def _problem_response(status: int, description: str) -> dict[str, Any]:
     example = neutral_problem(trace_id) if error is None else problem_of(error, trace_id)
     content = {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example.model_dump()}
     return {"description": description, "content": {PROBLEM_MEDIA_TYPE: content}}
+
+
+def _graphql_refusal(problem: dict[str, Any]) -> dict[str, Any]:
+    """A document that cannot be executed is refused in GraphQL's own words; what is no such request at all, as a problem."""
+    errors: dict[str, Any] = {"schema": {"type": "object", "required": ["errors"]}}
+    content = {**problem["content"], "application/json": errors, "application/graphql-response+json": errors}
+    return {
+        "description": "The request is malformed, or the document cannot be executed.",
+        "content": content,
+    }
 
 
 def _has_key(operation: dict[str, Any]) -> bool:
