@@ -81,8 +81,9 @@ class Examples:
 def _text(name: str) -> str:
     if name.endswith("_at") or name == "expires_at":
         return "2026-11-22T10:15:00Z"
-    if name in _PREFIXES:
-        return f"{_PREFIXES[name]}_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"
+    for ending, prefix in _PREFIXES.items():
+        if name.endswith(ending):
+            return f"{prefix}_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"
     return "text"
 
 

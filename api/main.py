@@ -1,6 +1,6 @@
 """The API process: REST, GraphQL, health and metrics in one application.
 
-`python -m api.main` serves it with the settings that `CUSTODY_CONFIG` names. The console and documentation pages are not here.
+`python -m api.main` serves it with the settings that `CUSTODY_CONFIG` names. The console is not here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from api.graphql.schema import build_schema
 from api.limits import RateLimits
 from api.metrics import Metrics
 from api.openapi import describe
-from api.pages import problems
+from api.pages import docs, problems
 from api.pages import router as pages
 from api.rest import router as rest
 from api.server import PatientHttp, Server
@@ -104,7 +104,10 @@ def create_routes() -> FastAPI:
     api.include_router(graphql_endpoint.router)
     api.include_router(pages.router)
     api.include_router(problems.router)
-    dispatch.install(api, health.router, *rest.parts, graphql_endpoint.router, pages.router, problems.router)
+    api.include_router(docs.router)
+    dispatch.install(
+        api, health.router, *rest.parts, graphql_endpoint.router, pages.router, problems.router, docs.router
+    )
     describe(api)
     return api
 

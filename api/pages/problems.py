@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from api.errors import status_of_kind
 from api.pages.layout import escape, page
+from api.pages.markdown import inline
 from custody.kernel.errors import CustodyError, NotFound
 
 router = APIRouter(include_in_schema=False)
@@ -94,6 +95,6 @@ async def show_problem(code: str) -> Response:
         found.code,
         f'<p><a href="/docs/problems">Problems</a></p><h1><code>{escape(found.code)}</code></h1>'
         f"<p><b>{found.status} {escape(HTTPStatus(found.status).phrase)}.</b> {escape(found.title)}</p>"
-        f"<p>{escape(' '.join(found.meaning.split()))}</p>"
+        f"<p>{inline(' '.join(found.meaning.split()))}</p>"
         f"<p>{_RETRY if found.retryable else _DIFFERENT}</p>",
     )
