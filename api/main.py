@@ -30,6 +30,7 @@ from api.server import PatientHttp, Server
 from custody import bootstrap, logs, settings
 from custody.db.grouped import Grouped
 from custody.db.provision import MIGRATIONS
+from custody.idempotency.errors import KeyInProgress
 from custody.identity.remembered import RememberedKeys
 from custody.kernel.ids import TenantId
 from custody.ledger.channel import connect
@@ -69,8 +70,8 @@ def build_transfers(app: bootstrap.App) -> TransferDesk:
         try:
             async with app.db.unit_of_work(tenant) as uow:
                 return await request_all(uow, asked)
-        except LedgerBusy:
-            # Rolled back as a whole. Alone, each meets only what it is itself in the way of.
+        except (LedgerBusy, KeyInProgress):
+            # Rolled back as a whole. Alone, each meets only what stands in its own way.
             if len(asked) == 1:
                 raise
             middle = len(asked) // 2

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import orjson
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from custody.db.reader import Reader
@@ -20,6 +21,14 @@ from custody.kernel.errors import InvariantViolated
 from custody.kernel.ids import TenantId
 
 _T = TypeVar("_T")
+
+
+_LOCK_NOT_AVAILABLE = "55P03"
+"""Source: PostgreSQL appendix A."""
+
+
+class LockTaken(Exception):
+    """Somebody else kept a lock for longer than was waited. The transaction has to be rolled back."""
 
 
 class ReadSession:
@@ -70,11 +79,31 @@ class UnitOfWork(ReadSession):
         """Wait for the advisory lock of this name and hold it until the transaction ends."""
         await self.conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_key(name)})
 
-    async def lock_all(self, names: Collection[str]) -> None:
-        """Wait for all of these locks, always in the same order, so that nobody waits in a circle."""
+    async def try_lock(self, name: str) -> bool:
+        """Take the advisory lock of this name if nobody has it."""
+        found = await self.conn.execute(
+            text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _lock_key(name)}
+        )
+        return bool(found.scalar_one())
+
+    async def lock_all(self, names: Collection[str], patience_s: float) -> None:
+        """Wait for all of these locks, always in the same order, so that nobody waits in a circle. Raises LockTaken."""
+        await self._wait_for_locks(round(patience_s * 1000))
+        try:
+            await self.conn.execute(
+                text("SELECT count(pg_advisory_xact_lock(key)) FROM unnest(CAST(:keys AS bigint[])) AS key"),
+                {"keys": sorted({_lock_key(name) for name in names})},
+            )
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+                raise LockTaken from error
+            raise
+        await self._wait_for_locks(0)
+
+    async def _wait_for_locks(self, limit_ms: int) -> None:
+        """How long the next statements wait for locks; 0 for as long as it takes."""
         await self.conn.execute(
-            text("SELECT count(pg_advisory_xact_lock(key)) FROM unnest(CAST(:keys AS bigint[])) AS key"),
-            {"keys": sorted({_lock_key(name) for name in names})},
+            text("SELECT set_config('lock_timeout', :limit, true)"), {"limit": str(limit_ms)}
         )
 
 
