@@ -43,7 +43,7 @@ class _Lease:
     """Requests that this process may let through without asking."""
     others: int
     """What the shared window still had when the lease was taken."""
-    ends: float
+    ends_s: float
     """When the window ends, by this process's clock."""
 
 
@@ -70,15 +70,15 @@ class RateLimits:
 
     async def take(self, kind: str, caller: str) -> list[tuple[bytes, bytes]]:
         """Count one request, and give the headers that say what is left. Raises TooManyRequests."""
-        item, named, now = self._items[kind], (kind, caller), time.monotonic()
+        item, named, now_s = self._items[kind], (kind, caller), time.monotonic()
         lease = self._leases.get(named)
-        if lease is None or lease.ends <= now or lease.left == 0:
-            lease = await self._renewed(item, named, now)
+        if lease is None or lease.ends_s <= now_s or lease.left == 0:
+            lease = await self._renewed(item, named, now_s)
         if lease.left == 0:
             self._metrics.refusal_observed(kind)
-            raise TooManyRequests(retry_after_s=max(1, ceil(lease.ends - now)))
+            raise TooManyRequests(retry_after_s=max(1, ceil(lease.ends_s - now_s)))
         lease.left -= 1
-        return _headers(kind, item.amount, lease.left + lease.others, max(0, ceil(lease.ends - now)))
+        return _headers(kind, item.amount, lease.left + lease.others, max(0, ceil(lease.ends_s - now_s)))
 
     async def refuse_stranger(self, address: str) -> None:
         """Count one request that came without a valid key. Raises TooManyRequests."""
@@ -87,23 +87,23 @@ class RateLimits:
             self._metrics.refusal_observed("stranger")
             raise TooManyRequests(retry_after_s=WINDOW_S)
 
-    async def _renewed(self, item: RateLimitItem, named: tuple[str, str], now: float) -> _Lease:
+    async def _renewed(self, item: RateLimitItem, named: tuple[str, str], now_s: float) -> _Lease:
         """A lease that is in force: a new one, or the one that another request took meanwhile."""
         async with self._locks.setdefault(named, asyncio.Lock()):
             lease = self._leases.get(named)
-            if lease is not None and lease.ends > now and (lease.left or not lease.others):
+            if lease is not None and lease.ends_s > now_s and (lease.left or not lease.others):
                 return lease
-            lease = await self._lease(item, named, now)
-            self._forget(now)
+            lease = await self._lease(item, named, now_s)
+            self._forget(now_s)
             self._leases[named] = lease
             return lease
 
-    async def _lease(self, item: RateLimitItem, named: tuple[str, str], now: float) -> _Lease:
-        if now >= self._apart_until:
+    async def _lease(self, item: RateLimitItem, named: tuple[str, str], now_s: float) -> _Lease:
+        if now_s >= self._apart_until:
             try:
-                lease = await self._taken(self._shared, item, named, now)
+                lease = await self._taken(self._shared, item, named, now_s)
             except StorageError as error:
-                self._apart_until = now + APART_S
+                self._apart_until = now_s + APART_S
                 structlog.get_logger().warning(
                     "limits.counted_alone", reason=type(error.storage_error).__name__
                 )
@@ -111,23 +111,23 @@ class RateLimits:
                 self._metrics.limits_observed(alone=False)
                 return lease
         self._metrics.limits_observed(alone=True)
-        return await self._taken(self._own, item, named, now)
+        return await self._taken(self._own, item, named, now_s)
 
     async def _taken(
-        self, storage: Storage, item: RateLimitItem, named: tuple[str, str], now: float
+        self, storage: Storage, item: RateLimitItem, named: tuple[str, str], now_s: float
     ) -> _Lease:
         """Some of what the window has left, all of it counted as used."""
         wanted = max(1, item.amount // LEASES)
         key = item.key_for(*named)
         counted = await storage.incr(key, WINDOW_S, amount=wanted)
-        ends = now + max(0.0, await storage.get_expiry(key) - time.time())
+        ends_s = now_s + max(0.0, await storage.get_expiry(key) - time.time())
         left = max(0, min(wanted, item.amount - (counted - wanted)))
-        return _Lease(left=left, others=max(0, item.amount - counted), ends=ends)
+        return _Lease(left=left, others=max(0, item.amount - counted), ends_s=ends_s)
 
-    def _forget(self, now: float) -> None:
+    def _forget(self, now_s: float) -> None:
         """Keep memory bounded, however many callers there are."""
         if len(self._leases) >= COUNTED_MAX:
-            self._leases = {named: lease for named, lease in self._leases.items() if lease.ends > now}
+            self._leases = {named: lease for named, lease in self._leases.items() if lease.ends_s > now_s}
             if len(self._leases) >= COUNTED_MAX:
                 self._leases.clear()
             self._locks = {named: lock for named, lock in self._locks.items() if lock.locked()}

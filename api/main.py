@@ -107,7 +107,7 @@ def create_routes() -> FastAPI:
     api.include_router(problems.router)
     api.include_router(docs.router)
     dispatch.install(
-        api, health.router, *rest.parts, graphql_endpoint.router, pages.router, problems.router, docs.router
+        api, health.router, *rest.parts(), graphql_endpoint.router, pages.router, problems.router, docs.router
     )
     describe(api)
     return api

@@ -43,6 +43,10 @@ class Shape:
     rounds: int
     seconds: float
     scale: int
+    warm: float = 1.0
+    """Seconds before anything counts."""
+    wallets: int = FEW
+    """That have money."""
 
 
 def cores() -> tuple[int | None, int | None]:
@@ -166,8 +170,8 @@ async def measure(cluster: BenchCluster, books: Load, shape: Shape) -> list[dict
     """All contenders, round after round."""
     rounds = []
     async with stand(books) as both:
-        await asyncio.to_thread(both.transfers, 1.0)
-        await asyncio.to_thread(both.reads, 1.0)
+        await asyncio.to_thread(both.transfers, shape.warm)
+        await asyncio.to_thread(both.reads, shape.warm)
         for number in range(shape.rounds):
             cells = await asyncio.to_thread(both.reads, shape.seconds)
             cells["tpcb"] = await asyncio.to_thread(pgbench.tpcb, cluster, shape.seconds)
@@ -202,7 +206,7 @@ def run(shape: Shape) -> dict[str, dict[str, object]]:
     cluster = BenchCluster()
     try:
         pgbench.prepare(cluster, shape.scale)
-        books = Load(cluster, cluster.create("ledger", migrated=True), FEW)
+        books = Load(cluster, cluster.create("ledger", migrated=True), shape.wallets)
         rounds = asyncio.run(measure(cluster, books, shape))
     finally:
         cluster.stop()

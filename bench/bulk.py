@@ -71,7 +71,7 @@ async def furnish(load: Load) -> str:
         key = await identity.issue_api_key(uow, "bench", ["read", "write"])
         customer = CustomerId(derived_uuid("bench", "customer"))
         await wallets.create_customer(uow, "bench", customer, name="Bench", external_ref="bench")
-        for n in range(FEW):
+        for n in range(min(FEW, load.accounts)):
             await wallets.create_wallet(uow, "bench", WalletId(derived_uuid("bench", n)), customer, str(n))
     await database.close()
     return key.secret

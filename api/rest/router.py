@@ -29,10 +29,7 @@ from api.rest import (
     withdrawals,
 )
 
-router = APIRouter()
-parts: list[APIRouter] = []
-"""The same, part by part."""
-for part in (
+_PARTS = (
     customers,
     wallets,
     deposit_pool,
@@ -55,6 +52,14 @@ for part in (
     events,
     webhook_endpoints,
     webhook_deliveries,
-):
-    router.include_router(part.router)
-    parts.append(part.router)
+)
+
+
+def parts() -> list[APIRouter]:
+    """Every part by itself."""
+    return [part.router for part in _PARTS]
+
+
+router = APIRouter()
+for each in parts():
+    router.include_router(each)

@@ -21,20 +21,20 @@ class RememberedKeys:
     def __init__(self, memory_s: float) -> None:
         """`memory_s` is how long a key is believed without asking; 0 asks every time."""
         self._memory_s = memory_s
-        self._known: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()
+        self._known_until_s: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()
 
     async def authenticate(self, database: Database, secret: str) -> Principal:
         """As identity's. Raises InvalidApiKey."""
         if self._memory_s == 0:
             return await service.authenticate(database, secret)
         mark = store.hash_secret(secret)
-        found, until = self._known.get(mark, (None, 0.0))
+        found, until = self._known_until_s.get(mark, (None, 0.0))
         now = time.monotonic()
         if found is not None and now < until:
             return found
-        self._known.pop(mark, None)
+        self._known_until_s.pop(mark, None)
         principal = await service.authenticate(database, secret)
-        self._known[mark] = (principal, now + self._memory_s)
-        if len(self._known) > KEYS_MAX:
-            self._known.popitem(last=False)
+        self._known_until_s[mark] = (principal, now + self._memory_s)
+        if len(self._known_until_s) > KEYS_MAX:
+            self._known_until_s.popitem(last=False)
         return principal

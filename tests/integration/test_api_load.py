@@ -78,23 +78,23 @@ async def furnish(database: Database, tenant: TenantId) -> tuple[str, list[Walle
     return key.secret, made
 
 
+def make_order(chance: random.Random, owners: list[WalletId]) -> dict[str, Any]:
+    """Between any two; some ask for more than anybody has."""
+    source, destination = chance.sample(owners, 2)
+    return {
+        "from_wallet_id": show_id("wal", source),
+        "to_wallet_id": show_id("wal", destination),
+        "asset": XLM.text,
+        "amount": str(chance.choice([1, 7, 1_000_003, FUNDS * 100])),
+    }
+
+
 async def test_balances_are_exact_after_load_and_a_kill(
     pair: Pair, database: Database, tenant: TenantId
 ) -> None:
     chance = random.Random(20_261_127)
     secret, owners = await furnish(database, tenant)
-    orders: list[dict[str, Any]] = []
-    for _ in range(TRANSFERS):
-        source, destination = chance.sample(owners, 2)
-        orders.append(
-            {
-                "from_wallet_id": show_id("wal", source),
-                "to_wallet_id": show_id("wal", destination),
-                "asset": XLM.text,
-                # Some are more than anybody has.
-                "amount": str(chance.choice([1, 7, 1_000_003, FUNDS * 100])),
-            }
-        )
+    orders = [make_order(chance, owners) for _ in range(TRANSFERS)]
     waiting = list(enumerate(orders)) + chance.sample(list(enumerate(orders)), TRANSFERS // 4)
     answers: dict[int, set[tuple[int, bytes]]] = {n: set() for n in range(TRANSFERS)}
     half = asyncio.Event()
