@@ -36,7 +36,7 @@ from custody.kernel.ids import TenantId
 from custody.ledger.channel import connect
 from custody.ledger.errors import LedgerBusy
 from custody.ledger.poster import Bounds, Poster
-from custody.transfers.together import AnswerToTransfer, AskedTransfer, request_all
+from custody.transfers.together import AnswerToTransfer, AskedTransfer, SomeRefused, request_all
 from rails.registry import build_rails
 
 BODY_TIMEOUT_S = 15
@@ -70,6 +70,10 @@ def build_transfers(app: bootstrap.App) -> TransferDesk:
         try:
             async with app.db.unit_of_work(tenant) as uow:
                 return await request_all(uow, asked)
+        except SomeRefused as refused:
+            rest = [each for n, each in enumerate(asked) if n not in refused.refusals]
+            others = iter(await carry_out(tenant, rest) if rest else ())
+            return [refused.refusals.get(n) or next(others) for n in range(len(asked))]
         except (LedgerBusy, KeyInProgress):
             # Rolled back as a whole. Alone, each meets only what stands in its own way.
             if len(asked) == 1:

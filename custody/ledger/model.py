@@ -1,5 +1,6 @@
 """What the ledger is told and what it answers. The same command again, by the id that its caller chose, is carried out once.
-A transfer debits one account and credits another by the same amount; a hold reserves it for a transfer that is not certain yet."""
+A transfer debits one account and credits another by the same amount; a hold reserves it for a transfer that is not certain
+yet."""
 
 from __future__ import annotations
 

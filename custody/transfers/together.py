@@ -1,12 +1,12 @@
 """Many callers' transfers in one transaction, each with its key, its event and its audit entry, and each answered by itself.
 
-What one transfer does in a dozen statements is done for a whole batch in the same dozen. A refused transfer writes nothing but
-the ledger's record of the refusal, and leaves its key free, as when it is alone.
+What one transfer does in a dozen statements is done for a whole batch in the same dozen. A refusal writes nothing, as when it is
+alone: the batch is rolled back and goes again without those that were refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -46,12 +46,21 @@ class AskedTransfer:
     """The answer's body, which is recorded with the key."""
 
 
+class SomeRefused(Exception):
+    """The ledger refused some of a batch. The transaction has to be rolled back, and the others asked for again without them."""
+
+    def __init__(self, refusals: Mapping[int, CustodyError]) -> None:
+        """By place in the batch."""
+        super().__init__(f"{len(refusals)} refused")
+        self.refusals = refusals
+
+
 AnswerToTransfer = Replay | CustodyError
 """Body and status, or why it was refused."""
 
 
 async def request_all(uow: UnitOfWork, asked: Sequence[AskedTransfer]) -> list[AnswerToTransfer]:
-    """Answer each. Locks the keys, then the ledger accounts, then the audit chain's head."""
+    """Answer each. Locks the keys, then the ledger accounts, then the audit chain's head. Raises SomeRefused, LedgerBusy."""
     found = await idempotency.begin_all(uow, [each.use for each in asked])
     answers: dict[int, AnswerToTransfer] = {n: each for n, each in enumerate(found) if each is not None}
     first: dict[tuple[object, str], int] = {}
@@ -97,14 +106,15 @@ async def _post(
     await ledger.open_missing(uow, list(accounts))
     moves = [[each for each in line if not isinstance(each, OpenAccount)] for line in commands]
     outcomes = iter(await ledger.submit(uow, moves))
+    lines = [
+        (n, each, line, [next(outcomes) for _ in line]) for (n, each), line in zip(fresh, moves, strict=True)
+    ]
+    refusals = {n: error for n, _, line, own in lines if (error := _refusal(uow, line, own)) is not None}
+    if refusals:
+        raise SomeRefused(refusals)
     told: list[Told] = []
     kept: list[tuple[KeyUse, Replay]] = []
-    for (n, each), line in zip(fresh, moves, strict=True):
-        own = [next(outcomes) for _ in line]
-        refusal = _refusal(uow, line, own)
-        if refusal is not None:
-            answers[n] = refusal
-            continue
+    for n, each, _, own in lines:
         booked = _booked(each.wanted, own[0])
         facts = facts_of(booked)
         told.append(Told(type="transfer.posted", object_id=booked.id, data=facts, trace_id=each.trace_id))
