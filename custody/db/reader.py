@@ -18,6 +18,7 @@ _ACT_FOR = "SELECT set_config('app.tenant', $1, false)"
 _LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     OSError,
