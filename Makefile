@@ -2,7 +2,7 @@
 PYTHON_BIN := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test redteam model lint bench walk soak check-chain states access lock clean
+.PHONY: help setup demo test redteam fuzz model lint bench walk soak check-chain states access lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -19,6 +19,11 @@ test:  ## every test; ARGS is passed to pytest
 
 redteam: setup  ## attack the signer with everything but its process and its HSM, and print what each attack met
 	@$(PYTHON_BIN) -m pytest -q tests/redteam $(ARGS)
+
+fuzz: setup  ## throw wild requests at the API for longer than the tests do; SEED= repeats a run
+	@CUSTODY_FUZZ_EXAMPLES=$(or $(EXAMPLES),100) CUSTODY_FUZZ_IDS=10000 CUSTODY_FUZZ_SEED=$(or $(SEED),0) \
+	  $(PYTHON_BIN) -m pytest -q --timeout 3600 tests/integration/test_api_schemathesis.py tests/integration/test_api_fuzz.py \
+	  tests/integration/test_api_conventions.py $(ARGS)
 
 model:  ## check the model of a withdrawal with spin (a few minutes), and that broken rules are noticed
 	@scripts/setup --model

@@ -15,12 +15,14 @@ import structlog
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from api.deps import app_of, gate_of
+from api.deps import app_of, gate_of, limits_of
+from api.limits import kind_of
 from custody.bootstrap import App
 from custody.db.session import ReadSession
 from custody.identity import service as identity
 from custody.identity.errors import InvalidApiKey
 from custody.identity.model import Principal
+from custody.kernel.errors import Unauthenticated
 
 _BEARER = HTTPBearer(
     auto_error=False,
@@ -52,16 +54,30 @@ class Caller:
 async def authenticate(
     request: Request, credential: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
 ) -> Principal:
-    """The principal behind the bearer token. Raises InvalidApiKey, InvalidToken."""
+    """The principal behind the bearer token, and one request of those it may make.
+
+    Raises InvalidApiKey, InvalidToken, TooManyRequests.
+    """
+    limits = limits_of(request)
+    try:
+        principal = await _principal_of(request, credential)
+    except Unauthenticated:
+        await limits.refuse_stranger("" if request.client is None else request.client.host)
+        raise
+    kind = kind_of(request.method, request.scope["path"])
+    request.scope["state"]["headers"] = await limits.take(kind, str(principal.id))
+    structlog.contextvars.bind_contextvars(tenant=int(principal.tenant), principal=str(principal.id))
+    return principal
+
+
+async def _principal_of(request: Request, credential: HTTPAuthorizationCredentials | None) -> Principal:
     if (
         credential is None
         or not credential.credentials.isascii()
         or len(credential.credentials) > CREDENTIAL_MAX
     ):
         raise InvalidApiKey
-    principal = await gate_of(request).identify(credential.credentials)
-    structlog.contextvars.bind_contextvars(tenant=int(principal.tenant), principal=str(principal.id))
-    return principal
+    return await gate_of(request).identify(credential.credentials)
 
 
 Authenticated = Annotated[Principal, Depends(authenticate)]

@@ -5,11 +5,16 @@ from __future__ import annotations
 from fastapi import Request
 
 from api.gate import Gate
+from api.limits import RateLimits
 from api.metrics import Metrics
 from custody.bootstrap import App
+from custody.db.grouped import Grouped
 from custody.kernel.errors import InvariantViolated
 from custody.ledger.poster import Poster
+from custody.transfers.together import AnswerToTransfer, AskedTransfer
 from rails.registry import RailRegistry
+
+TransferDesk = Grouped[AskedTransfer, AnswerToTransfer]
 
 
 def app_of(request: Request) -> App:
@@ -41,6 +46,22 @@ def poster_of(request: Request) -> Poster:
     found = request.app.state.poster
     if not isinstance(found, Poster):
         raise InvariantViolated("the API was started without its batcher")
+    return found
+
+
+def transfers_of(request: Request) -> TransferDesk:
+    """Where transfers share their transactions."""
+    found = request.app.state.transfers
+    if not isinstance(found, Grouped):
+        raise InvariantViolated("the API was started without its transfers")
+    return found
+
+
+def limits_of(request: Request) -> RateLimits:
+    """How often each caller may ask."""
+    found = request.app.state.limits
+    if not isinstance(found, RateLimits):
+        raise InvariantViolated("the API was started without its limits")
     return found
 
 

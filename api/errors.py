@@ -79,6 +79,20 @@ class UnsupportedMediaType(InvalidInput):
     public = "The body must be application/json."
 
 
+class EncodedBody(InvalidInput):
+    """The body is compressed or otherwise encoded. It is refused unread: a few bytes could unpack to more than memory holds."""
+
+    code = "unsupported_content_encoding"
+    public = "The body must be sent as it is, without a Content-Encoding."
+
+
+class UnknownVersion(InvalidInput):
+    """The header Custody-Version names no version of this API."""
+
+    code = "unknown_version"
+    public = "The header Custody-Version names no version of this API."
+
+
 class BodyTooLarge(InvalidInput):
     """The body is larger than the limit, as declared or as received."""
 
@@ -116,10 +130,30 @@ class DatabaseUnavailable(Unavailable):
     public = "The database is not available; repeat the call with the same key."
 
 
+class TooManyRequests(Unavailable):
+    """The caller has used up what it may ask in this window."""
+
+    code = "too_many_requests"
+    retryable = True
+    public = "Too many requests; try again after the time in Retry-After."
+
+
 _SQLSTATES_AWAY = ("08", "40", "53", "57")
 """Connection lost, transaction rolled back (deadlock), out of resources, shutting down. Source: PostgreSQL appendix A."""
 
-_STATUS_400 = (MalformedBody, DuplicateKey, KeyMissing, MalformedCursor)
+_SPECIAL: tuple[tuple[type[CustodyError], int], ...] = (
+    (MalformedBody, 400),
+    (DuplicateKey, 400),
+    (KeyMissing, 400),
+    (MalformedCursor, 400),
+    (UnknownVersion, 400),
+    (UnsupportedMediaType, 415),
+    (EncodedBody, 415),
+    (BodyTooLarge, 413),
+    (SlowBody, 408),
+    (TooManyRequests, 429),
+)
+"""Statuses that say more than the error's place in the tree."""
 
 
 class FieldProblem(BaseModel):
@@ -138,7 +172,10 @@ class Problem(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    type: str = Field(description="`/problems/{code}`.", examples=["/problems/insufficient_funds"])
+    type: str = Field(
+        description="Where it is explained: `/docs/problems/{code}`.",
+        examples=["/docs/problems/insufficient_funds"],
+    )
     title: str = Field(description="What this type of problem is, in one sentence.")
     status: int = Field(description="The HTTP status.", examples=[422])
     code: str = Field(description="Stable code; branch on this.", examples=["insufficient_funds"])
@@ -169,22 +206,22 @@ def at(pointer: str) -> Iterator[None]:
 
 def status_of(error: CustodyError) -> int:
     """The HTTP status of an error of the tree."""
-    if isinstance(error, _STATUS_400):
-        return 400
-    if isinstance(error, UnsupportedMediaType):
-        return 415
-    if isinstance(error, BodyTooLarge):
-        return 413
-    if isinstance(error, SlowBody):
-        return 408
-    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    return status_of_kind(type(error))
+
+
+def status_of_kind(kind: type[CustodyError]) -> int:
+    """The HTTP status of a class of errors."""
+    for special, status in _SPECIAL:
+        if issubclass(kind, special):
+            return status
+    return next((status for general, status in _STATUS if issubclass(kind, general)), 500)
 
 
 def problem_of(error: CustodyError, trace_id: str, errors: Sequence[FieldProblem] = ()) -> Problem:
     """The problem that shows this error. A broken invariant shows its public sentence and nothing of its values."""
     hidden = isinstance(error, InvariantViolated)
     return Problem(
-        type=f"/problems/{error.code}",
+        type=f"/docs/problems/{error.code}",
         title=error.public,
         status=status_of(error),
         code=error.code,
@@ -233,7 +270,9 @@ async def _on_custody_error(request: Request, error: Exception) -> Response:
         structlog.get_logger().critical(
             "invariant.violated", code=error.code, error=str(error), exc_info=error
         )
-    return problem_response(problem_of(error, trace_id_of(request)))
+    wait_s = error.values.get("retry_after_s")
+    headers = {} if wait_s is None else {"Retry-After": str(wait_s)}
+    return problem_response(problem_of(error, trace_id_of(request)), headers)
 
 
 async def _on_field_error(request: Request, error: Exception) -> Response:
@@ -273,7 +312,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     phrase = HTTPStatus(error.status_code).phrase
     code = re.sub(r"[^a-z]+", "_", phrase.lower())
     problem = Problem(
-        type=f"/problems/{code}",
+        type=f"/docs/problems/{code}",
         title=phrase,
         status=error.status_code,
         code=code,
@@ -288,7 +327,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 def neutral_problem(trace_id: str) -> Problem:
     """What a client sees of an error that we did not expect: that it happened, and how to ask about it."""
     return Problem(
-        type="/problems/internal_error",
+        type="/docs/problems/internal_error",
         title="Something unexpected happened on our side.",
         status=500,
         code="internal_error",

@@ -25,7 +25,7 @@ class Gate:
     def __init__(self, app: App) -> None:
         """Nothing is asked before the first request."""
         self._app = app
-        self.cache = PrincipalCache(time.monotonic)
+        self.cache = PrincipalCache(time.monotonic, app.settings.api.key_memory_s)
         self.keysets = Keysets(time.monotonic)
         self.upkeep = Upkeep(app.db, app.clock.now)
 

@@ -19,11 +19,12 @@ from starlette.responses import Response
 
 from api.auth import Authenticated, Caller, requires
 from api.deps import metrics_of, route_of
-from api.strict_json import fingerprint, parse
+from api.strict_json import fingerprint
 from custody.db.session import UnitOfWork
 from custody.events.trace import current_trace
 from custody.idempotency import service as idempotency
-from custody.idempotency.model import Replay
+from custody.idempotency.model import KeyUse, Replay
+from custody.kernel.errors import CustodyError
 from custody.kernel.ids import derived_uuid
 
 REPLAYED_HEADER = "Idempotency-Replayed"
@@ -100,9 +101,21 @@ class Command(Caller):
         """Tell the worker that there is something to do. Best effort: a sweep finds it anyway."""
         await self.app.waker.wake(job, self.principal.tenant, object_id, current_trace())
 
+    async def use(self) -> KeyUse:
+        """This request under its key, for effects that share a transaction with others'."""
+        return KeyUse(principal=self.principal, key=self.key, fingerprint=await self._fingerprint())
+
+    def answered(self, found: Replay | CustodyError) -> Response:
+        """The response that such an effect's answer makes. Raises the refusal."""
+        if isinstance(found, CustodyError):
+            raise found
+        return self._replayed(found) if found.replayed else _answer(found.status, found.body)
+
     async def _fingerprint(self) -> bytes:
         raw = await self.request.body()
-        return fingerprint(self.request.method, self.request.url.path, parse(raw) if raw else None)
+        return fingerprint(
+            self.request.method, self.request.scope["path"], await self.request.json() if raw else None
+        )
 
     def _replayed(self, replay: Replay) -> Response:
         route = route_of(self.request)

@@ -1,35 +1,43 @@
 """The API process: REST, GraphQL, health and metrics in one application.
 
-`python -m api.main` serves it with the settings that `CUSTODY_CONFIG` names. The console and documentation pages are not here.
+`python -m api.main` serves it with the settings that `CUSTODY_CONFIG` names. The console is not here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
+import gc
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from secrets import SystemRandom
 
 import uvicorn
 from alembic.script import ScriptDirectory
 from fastapi import FastAPI
 
-from api import errors, health
+from api import dispatch, errors, health
+from api.deps import TransferDesk
 from api.edge import Edge
 from api.gate import Gate
 from api.graphql import endpoint as graphql_endpoint
 from api.graphql.schema import build_schema
+from api.limits import RateLimits
 from api.metrics import Metrics
 from api.openapi import describe
+from api.pages import docs, problems
 from api.pages import router as pages
 from api.rest import router as rest
+from api.server import PatientHttp, Server
 from custody import bootstrap, logs, settings
+from custody.db.grouped import Grouped
 from custody.db.provision import MIGRATIONS
+from custody.idempotency.errors import KeyInProgress
+from custody.kernel.ids import TenantId
 from custody.ledger.channel import connect
+from custody.ledger.errors import LedgerBusy
 from custody.ledger.poster import Bounds, Poster
+from custody.transfers.together import AnswerToTransfer, AskedTransfer, SomeRefused, request_all
 from rails.registry import build_rails
 
 BODY_TIMEOUT_S = 15
@@ -43,6 +51,10 @@ def create_app(app: bootstrap.App) -> FastAPI:
     api.state.metrics = metrics
     api.state.gate = Gate(app)
     api.state.poster = build_poster(app)
+    api.state.limits = RateLimits(
+        app.settings.redis.url.get_secret_value(), app.settings.api.requests_per_minute.model_dump(), metrics
+    )
+    api.state.transfers = build_transfers(app)
     api.state.rails = build_rails(app.settings.rails)
     api.state.graphql = build_schema(introspection=app.settings.api.introspection)
     api.state.schema_head = schema_head()
@@ -50,6 +62,27 @@ def create_app(app: bootstrap.App) -> FastAPI:
         Edge, metrics=metrics, body_bytes_max=app.settings.api.max_body_bytes, body_timeout_s=BODY_TIMEOUT_S
     )
     return api
+
+
+def build_transfers(app: bootstrap.App) -> TransferDesk:
+    """Where this process's transfers share their transactions."""
+
+    async def carry_out(tenant: TenantId, asked: Sequence[AskedTransfer]) -> list[AnswerToTransfer]:
+        try:
+            async with app.db.unit_of_work(tenant) as uow:
+                return await request_all(uow, asked)
+        except SomeRefused as refused:
+            rest = [each for n, each in enumerate(asked) if n not in refused.refusals]
+            others = iter(await carry_out(tenant, rest) if rest else ())
+            return [refused.refusals.get(n) or next(others) for n in range(len(asked))]
+        except (LedgerBusy, KeyInProgress):
+            # Rolled back as a whole. Alone, each meets only what stands in its own way.
+            if len(asked) == 1:
+                raise
+            middle = len(asked) // 2
+            return [*await carry_out(tenant, asked[:middle]), *await carry_out(tenant, asked[middle:])]
+
+    return Grouped(carry_out)
 
 
 def build_poster(app: bootstrap.App, bounds: Bounds | None = None) -> Poster:
@@ -76,6 +109,11 @@ def create_routes() -> FastAPI:
     api.include_router(rest.router)
     api.include_router(graphql_endpoint.router)
     api.include_router(pages.router)
+    api.include_router(problems.router)
+    api.include_router(docs.router)
+    dispatch.install(
+        api, health.router, *rest.parts(), graphql_endpoint.router, pages.router, problems.router, docs.router
+    )
     describe(api)
     return api
 
@@ -83,18 +121,6 @@ def create_routes() -> FastAPI:
 def schema_head() -> str:
     """The newest migration that this code knows."""
     return str(ScriptDirectory(str(MIGRATIONS)).get_current_head())
-
-
-class Server(uvicorn.Server):
-    """Ends in order on a signal. The library would kill its own process by the same signal once more, before we have closed."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Take the signals that ask for an end."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        yield
 
 
 def build_server(api: FastAPI, chosen: settings.ApiSettings) -> uvicorn.Config:
@@ -106,6 +132,7 @@ def build_server(api: FastAPI, chosen: settings.ApiSettings) -> uvicorn.Config:
         api,
         host=chosen.host,
         port=chosen.port,
+        http=PatientHttp,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -123,6 +150,9 @@ async def serve(chosen: settings.Settings) -> None:
     """Serve until told to stop, then let every connection go."""
     app = bootstrap.build(chosen)
     api = create_app(app)
+    # What exists now exists until the end: the collector need not walk through it again and again.
+    gc.collect()
+    gc.freeze()
     poster: Poster = api.state.poster
     gate: Gate = api.state.gate
     server = Server(build_server(api, chosen.api))

@@ -20,6 +20,7 @@ class Metrics:
     def __init__(self) -> None:
         """All at zero."""
         self.registry = CollectorRegistry()
+        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._requests = Counter(
             "custody_api_requests_total",
             "Requests answered.",
@@ -76,6 +77,17 @@ class Metrics:
             ["tenant", "scope"],
             registry=self.registry,
         )
+        self._refusals = Counter(
+            "custody_api_rate_limited_total",
+            "Requests that were turned away because their caller asked too often.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self._counted_alone = Gauge(
+            "custody_api_limits_counted_alone",
+            "1 while this process counts requests by itself, because Valkey does not answer.",
+            registry=self.registry,
+        )
         self._measure_webhooks()
 
     def _measure_webhooks(self) -> None:
@@ -105,8 +117,23 @@ class Metrics:
 
     def request_observed(self, method: str, route: str, status: int, elapsed_s: float) -> None:
         """One request was answered."""
-        self._requests.labels(method, route, str(status)).inc()
-        self._latency.labels(method, route).observe(elapsed_s)
+        counted, timed = self._known.get((method, route, status), (None, None))
+        if counted is None or timed is None:
+            counted, timed = (
+                self._requests.labels(method, route, str(status)),
+                self._latency.labels(method, route),
+            )
+            self._known[method, route, status] = (counted, timed)
+        counted.inc()
+        timed.observe(elapsed_s)
+
+    def refusal_observed(self, kind: str) -> None:
+        """One request came too often."""
+        self._refusals.labels(kind).inc()
+
+    def limits_observed(self, *, alone: bool) -> None:
+        """Whether requests are counted over all processes, or by this one alone."""
+        self._counted_alone.set(alone)
 
     def replay_observed(self, route: str) -> None:
         """A command was repeated and got its first answer again."""

@@ -6,6 +6,7 @@ A repeated key lets two readers of one body see two requests (which amount did t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Coroutine
 from hashlib import sha256
 from typing import Any
@@ -16,6 +17,8 @@ from starlette.responses import Response
 
 from api.errors import DuplicateKey, MalformedBody, UnsupportedMediaType
 from custody.kernel.jsontext import nests_too_deeply
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def parse(raw: bytes) -> Any:
@@ -48,8 +51,11 @@ class StrictRequest(Request):
     """A request whose JSON is read strictly."""
 
     async def json(self) -> Any:
-        """The body's value. Raises MalformedBody, DuplicateKey."""
-        return parse(await self.body())
+        """The body's value, read once. Raises MalformedBody, DuplicateKey."""
+        known = self.scope["state"]
+        if "json" not in known:
+            known["json"] = parse(await self.body())
+        return known["json"]
 
 
 class StrictRoute(APIRoute):
@@ -88,7 +94,7 @@ def _refuse_unstorable(value: Any) -> None:
     """Text with a NUL or half a surrogate pair is JSON, but no database and no other UTF-8 reader takes it."""
     match value:
         case str():
-            if "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+            if _UNSTORABLE.search(value):
                 raise MalformedBody("A text in the body holds a character that cannot be stored.")
         case list():
             for each in value:

@@ -37,13 +37,17 @@ socket = "/nonexistent/signer.sock"
 [api]
 host = "127.0.0.1"
 port = {port}
+[api.requests_per_minute]
+read = 100000000
+write = 100000000
+graphql = 100000000
 """
 
 
 async def bulk_cell(load: Load, seconds: float) -> tuple[Cell, float]:
     """Requests of a thousand transfers, four at a time. Returns the cell and the server's peak memory in MiB."""
-    secret = await _furnish(load)
-    async with _server(load) as (url, pid):
+    secret = await furnish(load)
+    async with api_process(load) as (url, pid):
         headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
         bodies = iter([_body(load) for _ in range(round(seconds * 40))])
         async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as http:
@@ -60,14 +64,14 @@ async def bulk_cell(load: Load, seconds: float) -> tuple[Cell, float]:
             return cell, _peak_mib(pid)
 
 
-async def _furnish(load: Load) -> str:
+async def furnish(load: Load) -> str:
     """The small set's wallets as the API knows them, and a key."""
     database = Database(load.dsn)
     async with database.unit_of_work(load.tenant) as uow:
         key = await identity.issue_api_key(uow, "bench", ["read", "write"])
         customer = CustomerId(derived_uuid("bench", "customer"))
         await wallets.create_customer(uow, "bench", customer, name="Bench", external_ref="bench")
-        for n in range(FEW):
+        for n in range(min(FEW, load.accounts)):
             await wallets.create_wallet(uow, "bench", WalletId(derived_uuid("bench", n)), customer, str(n))
     await database.close()
     return key.secret
@@ -89,7 +93,7 @@ def _body(load: Load) -> bytes:
 
 
 @asynccontextmanager
-async def _server(load: Load) -> AsyncIterator[tuple[str, int]]:
+async def api_process(load: Load) -> AsyncIterator[tuple[str, int]]:
     """An API process over the ledger's database."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -103,14 +107,14 @@ async def _server(load: Load) -> AsyncIterator[tuple[str, int]]:
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        await _until_alive(url)
+        await until_alive(url)
         yield url, process.pid
     finally:
         process.terminate()
         await process.wait()
 
 
-async def _until_alive(url: str) -> None:
+async def until_alive(url: str) -> None:
     deadline = time.monotonic() + 60
     async with httpx.AsyncClient(base_url=url) as http:
         while True:

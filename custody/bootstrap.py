@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from custody.assets.known import KnownAssets
 from custody.chains.ports import ChainClient
 from custody.chains.registry import build_clients
 from custody.db.session import Database
@@ -35,6 +36,8 @@ class App:
     """The present."""
     screener: Screener | None = None
     """Whom to ask about receivers, where somebody is configured."""
+    known_assets: KnownAssets = field(default_factory=KnownAssets)
+    """Listed assets that this process has seen."""
 
     async def aclose(self) -> None:
         """Let every connection go."""

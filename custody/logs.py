@@ -6,11 +6,14 @@ to put a key into a log store.
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
+import orjson
 import structlog
 from structlog.typing import EventDict
 
@@ -29,7 +32,7 @@ def configure(service: str, level: str = "INFO") -> None:
         strike_out_secrets,
         structlog.processors.format_exc_info,
     ]
-    render = structlog.processors.JSONRenderer(sort_keys=False)
+    render = structlog.processors.JSONRenderer(_json)
     structlog.configure(
         processors=[*shared, _event_first, render],
         wrapper_class=structlog.make_filtering_bound_logger(level.lower()),
@@ -54,8 +57,17 @@ def strike_out_secrets(_logger: object, _method: str, event: EventDict) -> Event
     return {name: _cleaned(name, value) for name, value in event.items()}
 
 
+def _json(event: EventDict, default: Callable[[Any], Any], **_: object) -> str:
+    return orjson.dumps(event, default, orjson.OPT_NON_STR_KEYS).decode()
+
+
+@functools.lru_cache(4096)
+def _is_secret(name: str) -> bool:
+    return _SECRET.search(name) is not None
+
+
 def _cleaned(name: str, value: object) -> object:
-    if _SECRET.search(name):
+    if _is_secret(name):
         return _STRUCK_OUT
     if isinstance(value, dict):
         return {key: _cleaned(str(key), inner) for key, inner in value.items()}

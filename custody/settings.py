@@ -67,6 +67,17 @@ class TlsSettings(Section):
     """PEM: who vouches for clients. With it, whoever has no certificate of theirs does not get as far as HTTP."""
 
 
+class RateSettings(Section):
+    """How many requests a minute one principal may make, by class of route."""
+
+    read: int = Field(default=12_000, ge=1)
+    """Reads by REST."""
+    write: int = Field(default=6_000, ge=1)
+    """Everything that changes something."""
+    graphql: int = Field(default=6_000, ge=1)
+    """GraphQL documents."""
+
+
 class ApiSettings(Section):
     """Where the API listens."""
 
@@ -82,6 +93,10 @@ class ApiSettings(Section):
     """What clients call this server, without a slash at the end: part of what they sign for a token."""
     tls: TlsSettings | None = None
     """Without it the API speaks plain HTTP and belongs behind something that does not."""
+    requests_per_minute: RateSettings = RateSettings()
+    """Beyond these a principal is asked to come back later."""
+    key_memory_s: float = Field(default=3.0, ge=0, le=60)
+    """For how long a credential that was valid is believed without asking again: the time that a revocation may take."""
 
 
 class PeerTlsSettings(Section):

@@ -12,6 +12,7 @@ from custody.db.session import Database
 from custody.identity import service as identity
 from custody.kernel.ids import TenantId
 from tests.fakes.event_schemas import broken_promises
+from tests.integration.api_harness import Harness, running
 from tests.postgres import Cluster, running_cluster
 
 ROOT = Path(__file__).parent.parent
@@ -59,6 +60,17 @@ async def database(app_dsn: str) -> AsyncIterator[Database]:
     opened = Database(app_dsn, pool_size=20)
     yield opened
     await opened.close()
+
+
+@pytest.fixture(scope="session")
+async def shared_api(cluster: Cluster) -> AsyncIterator[Harness]:
+    """An API with two furnished tenants, one for all tests of a process that leave it usable for the next."""
+    name = await cluster.create()
+    opened = Database(cluster.dsn(name, "custody_app"), pool_size=20)
+    async with running(opened) as harness:
+        yield harness
+    await opened.close()
+    await cluster.drop(name)
 
 
 @pytest.fixture

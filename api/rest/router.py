@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from api.rest import (
     address_book,
+    adjustments,
     api_keys,
     approvals,
     assets,
@@ -41,8 +42,7 @@ from api.rest import (
     withdrawals,
 )
 
-router = APIRouter()
-for part in (
+_PARTS = (
     customers,
     wallets,
     deposit_pool,
@@ -53,6 +53,7 @@ for part in (
     cases,
     transfers,
     exchanges,
+    adjustments,
     withdrawals,
     batches,
     approvals,
@@ -77,5 +78,14 @@ for part in (
     oauth,
     step_up,
     customer_tokens,
-):
-    router.include_router(part.router)
+)
+
+
+def parts() -> list[APIRouter]:
+    """Every part by itself."""
+    return [part.router for part in _PARTS]
+
+
+router = APIRouter()
+for each in parts():
+    router.include_router(each)

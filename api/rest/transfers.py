@@ -9,6 +9,8 @@ from pydantic import Field
 from starlette.responses import Response
 
 from api.auth import Caller, requires
+from api.deps import transfers_of
+from api.errors import at
 from api.idempotency import Command, commands
 from api.paging import next_cursor, page_of, parse_id_cursor, show_cursor
 from api.rest.shapes import (
@@ -24,7 +26,6 @@ from api.rest.shapes import (
     Out,
     PageOut,
     ShownId,
-    load_asset,
     parse_field_id,
     parse_money,
     show_amount,
@@ -32,10 +33,14 @@ from api.rest.shapes import (
 )
 from api.strict_json import StrictRoute
 from custody.assets import service as assets
-from custody.db.session import ReadSession, UnitOfWork
+from custody.assets.model import Asset
+from custody.db.session import ReadSession
+from custody.events.trace import current_trace
+from custody.kernel.assetid import parse_asset_id
 from custody.kernel.ids import TransferId, WalletId, new_uuid, parse_id, show_id
 from custody.transfers import service as transfers
 from custody.transfers.model import RequestTransfer, WalletTransfer
+from custody.transfers.together import AskedTransfer
 
 router = APIRouter(prefix="/v1/transfers", tags=["transfers"], route_class=StrictRoute)
 
@@ -75,20 +80,23 @@ async def make_transfer(body: TransferIn, command: Write) -> Response:
     """Move money between two wallets. Both exist and the first has enough, for the fee as well, or nothing happens."""
     source = WalletId(parse_field_id("wal", body.from_wallet_id, "from_wallet_id"))
     destination = WalletId(parse_field_id("wal", body.to_wallet_id, "to_wallet_id"))
-    transfer_id = TransferId(new_uuid())
-
-    async def effect(uow: UnitOfWork) -> TransferOut:
-        asset = await load_asset(uow, body.asset)
-        wanted = RequestTransfer(
-            id=transfer_id,
-            source_wallet_id=source,
-            destination_wallet_id=destination,
-            amount=parse_money(asset, body.amount),
-            fee=None if body.fee is None else parse_money(asset, body.fee, "fee"),
-        )
-        return await show_transfer(uow, await transfers.request(uow, command.principal, wanted))
-
-    return await command.run(effect)
+    with at("/asset"):
+        asset_id = parse_asset_id(body.asset)
+    asset = (await command.app.known_assets.of(command.app.db.reader, [asset_id]))[asset_id]
+    wanted = RequestTransfer(
+        id=TransferId(new_uuid()),
+        source_wallet_id=source,
+        destination_wallet_id=destination,
+        amount=parse_money(asset, body.amount),
+        fee=None if body.fee is None else parse_money(asset, body.fee, "fee"),
+    )
+    asked = AskedTransfer(
+        use=await command.use(),
+        wanted=wanted,
+        trace_id=current_trace(),
+        show=lambda booked: _show(asset, booked).model_dump_json().encode(),
+    )
+    return command.answered(await transfers_of(command.request).submit(command.principal.tenant, asked))
 
 
 @router.get("", responses=READ_PROBLEMS)
@@ -117,7 +125,10 @@ async def get_transfer(transfer_id: TransferPath, caller: Reader) -> TransferOut
 
 async def show_transfer(session: ReadSession, found: WalletTransfer) -> TransferOut:
     """A transfer as responses carry it."""
-    asset = await assets.get(session, found.amount.asset)
+    return _show(await assets.get(session, found.amount.asset), found)
+
+
+def _show(asset: Asset, found: WalletTransfer) -> TransferOut:
     return TransferOut(
         id=show_id("trf", found.id),
         from_wallet_id=show_id("wal", found.source_wallet_id),

@@ -7,18 +7,28 @@ the tables that belong to nobody (tenants, assets, cursors) and no tenant's row.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import orjson
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from custody.db.reader import Reader
 from custody.kernel.errors import InvariantViolated
 from custody.kernel.ids import CustomerId, TenantId
 
 _T = TypeVar("_T")
+
+
+_LOCK_NOT_AVAILABLE = "55P03"
+"""Source: PostgreSQL appendix A."""
+
+
+class LockTaken(Exception):
+    """Somebody else kept a lock for longer than was waited. The transaction has to be rolled back."""
 
 
 class ReadSession:
@@ -86,6 +96,33 @@ class UnitOfWork(ReadSession):
         """The same, together with others who hold it shared, while nobody holds it alone."""
         await self.conn.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": _lock_key(name)})
 
+    async def try_lock(self, name: str) -> bool:
+        """Take the advisory lock of this name if nobody has it."""
+        found = await self.conn.execute(
+            text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _lock_key(name)}
+        )
+        return bool(found.scalar_one())
+
+    async def lock_all(self, names: Collection[str], patience_s: float) -> None:
+        """Wait for all of these locks, always in the same order, so that nobody waits in a circle. Raises LockTaken."""
+        await self._wait_for_locks(round(patience_s * 1000))
+        try:
+            await self.conn.execute(
+                text("SELECT count(pg_advisory_xact_lock(key)) FROM unnest(CAST(:keys AS bigint[])) AS key"),
+                {"keys": sorted({_lock_key(name) for name in names})},
+            )
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+                raise LockTaken from error
+            raise
+        await self._wait_for_locks(0)
+
+    async def _wait_for_locks(self, limit_ms: int) -> None:
+        """How long the next statements wait for locks; 0 for as long as it takes."""
+        await self.conn.execute(
+            text("SELECT set_config('lock_timeout', :limit, true)"), {"limit": str(limit_ms)}
+        )
+
 
 class Database:
     """A pool of connections to Postgres as the role `custody_app`."""
@@ -93,6 +130,7 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 10, echo: bool = False) -> None:
         """`url` is `postgresql://user@host:port/name`; the asyncpg driver is implied."""
         self.url = url
+        self.reader = Reader(url, pool_size)
         self.engine: AsyncEngine = create_async_engine(
             driver_url(url),
             pool_size=pool_size,
@@ -130,6 +168,7 @@ class Database:
 
     async def close(self) -> None:
         """Close every pooled connection."""
+        await self.reader.close()
         await self.engine.dispose()
 
 

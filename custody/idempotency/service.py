@@ -7,21 +7,31 @@ committed. Source: draft-ietf-httpapi-idempotency-key-header.
 
 from __future__ import annotations
 
-from sqlalchemy import insert, select
+from collections.abc import Sequence
 
-from custody.db.session import UnitOfWork
-from custody.idempotency.errors import KeyReused
-from custody.idempotency.model import Replay
+from sqlalchemy import insert, select, tuple_
+
+from custody.db.session import LockTaken, UnitOfWork
+from custody.idempotency.errors import KeyInProgress, KeyReused
+from custody.idempotency.model import KeyUse, Replay
 from custody.idempotency.tables import idempotency_keys as keys
 from custody.identity.model import Principal
 
+PATIENCE_S = 10.0
+"""How long a second caller waits for the first; then it is told to come back."""
 
-async def begin(uow: UnitOfWork, principal: Principal, key: str, fingerprint: bytes) -> Replay | None:
-    """The recorded answer, or None when this caller is the first and may act. Raises KeyReused for another request.
+
+async def begin(
+    uow: UnitOfWork, principal: Principal, key: str, fingerprint: bytes, patience_s: float = PATIENCE_S
+) -> Replay | None:
+    """The recorded answer, or None when this caller is the first and may act. Raises KeyReused for another request,
+    KeyInProgress when the first one takes longer than it is waited for.
 
     Locks the key until the transaction ends. `fingerprint` is the SHA-256 of method, route and canonical body.
     """
-    await uow.lock(f"idempotency/{uow.tenant}/{principal.id}/{key}")
+    name = f"idempotency/{uow.tenant}/{principal.id}/{key}"
+    if not await uow.try_lock(name):
+        await _wait(uow, [name], patience_s)
     rows = await uow.conn.execute(
         select(keys.c.fingerprint, keys.c.status, keys.c.body).where(
             keys.c.tenant_id == uow.tenant, keys.c.principal_id == principal.id, keys.c.key == key
@@ -33,6 +43,55 @@ async def begin(uow: UnitOfWork, principal: Principal, key: str, fingerprint: by
     if row.fingerprint != fingerprint:
         raise KeyReused(key=key)
     return Replay(status=row.status, body=row.body)
+
+
+async def begin_all(
+    uow: UnitOfWork, uses: Sequence[KeyUse], patience_s: float = PATIENCE_S
+) -> list[Replay | KeyReused | None]:
+    """As `begin` for several keys at once: for each the recorded answer, the refusal, or None. Locks all of them, in one
+    order."""
+    await _wait(uow, [f"idempotency/{uow.tenant}/{use.principal.id}/{use.key}" for use in uses], patience_s)
+    named = [(use.principal.id, use.key) for use in uses]
+    rows = await uow.conn.execute(
+        select(keys.c.principal_id, keys.c.key, keys.c.fingerprint, keys.c.status, keys.c.body).where(
+            keys.c.tenant_id == uow.tenant, tuple_(keys.c.principal_id, keys.c.key).in_(named)
+        )
+    )
+    known = {(row.principal_id, row.key): row for row in rows}
+    found: list[Replay | KeyReused | None] = []
+    for use in uses:
+        row = known.get((use.principal.id, use.key))
+        if row is None:
+            found.append(None)
+        elif row.fingerprint != use.fingerprint:
+            found.append(KeyReused(key=use.key))
+        else:
+            found.append(Replay(status=row.status, body=row.body))
+    return found
+
+
+async def _wait(uow: UnitOfWork, names: Sequence[str], patience_s: float) -> None:
+    try:
+        await uow.lock_all(names, patience_s)
+    except LockTaken as error:
+        raise KeyInProgress from error
+
+
+async def record_all(uow: UnitOfWork, answered: Sequence[tuple[KeyUse, Replay]]) -> None:
+    """As `record`, for those of `begin_all` that acted."""
+    if answered:
+        rows = [
+            {
+                "tenant_id": uow.tenant,
+                "principal_id": use.principal.id,
+                "key": use.key,
+                "fingerprint": use.fingerprint,
+                "status": answer.status,
+                "body": answer.body,
+            }
+            for use, answer in answered
+        ]
+        await uow.conn.execute(insert(keys), rows)
 
 
 async def record(

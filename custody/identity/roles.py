@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 _SEE_MONEY = frozenset(
     {
         "address_book:read",
+        "adjustments:read",
         "approvals:read",
         "assets:read",
         "bank_accounts:read",
@@ -59,6 +60,7 @@ _DECIDE = frozenset({"approvals:decide", "approve"})
 _SET_UP = frozenset(
     {
         "address_book:write",
+        "adjustments:decide",
         "assets:write",
         "bank_accounts:write",
         "cool_down_rules:write",

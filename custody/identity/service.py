@@ -65,8 +65,7 @@ async def authenticate(database: Database, secret: str) -> Principal:
     """The principal behind an API key. Raises InvalidApiKey for anything that is not a valid key now."""
     if not _SECRET.fullmatch(secret):
         raise InvalidApiKey
-    async with database.read(None) as session:
-        principal = await store.find_principal(session, secret)
+    principal = await store.find_principal(database.reader, secret)
     if principal is None:
         raise InvalidApiKey
     return principal

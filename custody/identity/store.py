@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import Row, func, insert, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from custody.db.reader import Reader
 from custody.db.session import ReadSession, UnitOfWork
 from custody.identity.model import ApiKey, Principal, Tenant
 from custody.identity.roles import permissions_of
@@ -57,26 +58,25 @@ async def insert_key(
     )
 
 
-async def find_principal(session: ReadSession, secret: str) -> Principal | None:
+async def find_principal(reader: Reader, secret: str) -> Principal | None:
     """Whose key this is, if it is valid now. Crosses tenants through a function that answers only for an exact hash."""
-    rows = await session.conn.execute(
-        text(
-            "SELECT tenant_id, id, principal_id, subject, scopes, roles, expires_at FROM find_api_key(:hash)"
-        ),
-        {"hash": hash_secret(secret)},
+    rows = await reader.fetch(
+        None,
+        "SELECT tenant_id, id, principal_id, subject, scopes, roles, expires_at FROM find_api_key($1)",
+        hash_secret(secret),
     )
-    row = rows.one_or_none()
-    if row is None:
+    if not rows:
         return None
+    (row,) = rows
     return Principal(
-        tenant=TenantId(row.tenant_id),
-        id=PrincipalId(row.principal_id),
-        subject=row.subject,
-        scopes=frozenset(row.scopes),
-        roles=frozenset(row.roles),
-        permissions=permissions_of(row.roles, row.scopes),
-        credential=row.id,
-        expires_at=row.expires_at,
+        tenant=TenantId(row["tenant_id"]),
+        id=PrincipalId(row["principal_id"]),
+        subject=row["subject"],
+        scopes=frozenset(row["scopes"]),
+        roles=frozenset(row["roles"]),
+        permissions=permissions_of(row["roles"], row["scopes"]),
+        credential=row["id"],
+        expires_at=row["expires_at"],
     )
 
 

@@ -10,8 +10,10 @@ from uuid import UUID
 
 from sqlalchemy import Row, TextClause, text
 
+from custody.db.reader import Reader
 from custody.db.session import ReadSession
 from custody.kernel.assetid import AssetId, parse_asset_id
+from custody.kernel.ids import TenantId
 from custody.kernel.money import Amount
 from custody.ledger.model import AccountKey, AccountKind, Balance, TransferCode
 
@@ -107,6 +109,10 @@ _WITH_MONEY = text(
     " WHERE tenant_id = :tenant AND kind = :kind AND owner > CAST(:after AS uuid)"
     " AND asset = ANY(CAST(:assets AS text[])) AND (posted <> 0 OR pending_out <> 0) ORDER BY owner, asset LIMIT :limit"
 )
+_BALANCES_NOW = (
+    "SELECT asset, posted, pending_in, pending_out, version FROM ledger_balances"
+    " WHERE tenant_id = $1 AND kind = $2 AND owner = $3 ORDER BY asset"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +191,20 @@ def _balance(row: Row[Any]) -> Balance:
 
 def _of(session: ReadSession) -> _Statements:
     return _OF_TENANT if session.customer is None else _OF_CUSTOMER
+
+
+async def balances_now(reader: Reader, tenant: TenantId, kind: AccountKind, owner: UUID) -> list[Balance]:
+    """All of one owner's accounts of a kind, by asset, in one round trip and outside any transaction of the caller's."""
+    return [
+        Balance(
+            key=AccountKey(kind=kind, owner=owner, asset=parse_asset_id(row["asset"])),
+            posted=int(row["posted"]),
+            pending_in=int(row["pending_in"]),
+            pending_out=int(row["pending_out"]),
+            version=row["version"],
+        )
+        for row in await reader.fetch(tenant, _BALANCES_NOW, tenant, kind.value, owner)
+    ]
 
 
 def _transfer(row: Row[Any]) -> BookedTransfer:

@@ -1,7 +1,6 @@
 """What the ledger is told and what it answers. The same command again, by the id that its caller chose, is carried out once.
-
-A transfer debits one account and credits another by the same amount; a hold reserves it for a transfer that is not certain yet.
-"""
+A transfer debits one account and credits another by the same amount; a hold reserves it for a transfer that is not certain
+yet."""
 
 from __future__ import annotations
 
@@ -85,6 +84,8 @@ class TransferCode(StrEnum):
     """One leg of an exchange of one asset for another: into clearing, or out of it."""
     FEE = "fee"
     """What we charged a wallet, beside what it moved."""
+    ADJUSTMENT = "adjustment"
+    """A correction by two people: between a wallet and our own capital."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

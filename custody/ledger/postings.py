@@ -116,6 +116,15 @@ def fee_id(reference: UUID) -> UUID:
     return _id(reference, "fee")
 
 
+def adjusted(*, adjustment_id: UUID, wallet_id: UUID, amount: Amount, credit: bool) -> tuple[Command, ...]:
+    """A correction by hand: our own capital gives to a wallet, or takes from it. Once per adjustment."""
+    wallet, capital = wallet_account(wallet_id, amount.asset), equity_account(amount.asset)
+    debit, credited = (capital, wallet) if credit else (wallet, capital)
+    return _transferred(
+        _id(adjustment_id, "adjustment"), debit, credited, amount, TransferCode.ADJUSTMENT, adjustment_id
+    )
+
+
 def exchanged(
     *,
     exchange_id: UUID,
@@ -323,6 +332,11 @@ def bank_account(bank_account_id: UUID, asset: AssetId) -> AccountKey:
 def suspense_account(asset: AssetId) -> AccountKey:
     """What came in for nobody known."""
     return AccountKey(kind=AccountKind.SUSPENSE, owner=None, asset=asset)
+
+
+def equity_account(asset: AssetId) -> AccountKey:
+    """Our own capital in this asset."""
+    return AccountKey(kind=AccountKind.EQUITY, owner=None, asset=asset)
 
 
 def clearing_account(asset: AssetId) -> AccountKey:

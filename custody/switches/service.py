@@ -39,9 +39,14 @@ async def refuse_stopped(uow: UnitOfWork, places: Collection[Place]) -> None:
     """Let a new request pass only where nothing is stopped. Raises StoppedBySwitch. Holds the switches' lock, shared."""
     found = await find_stopped(uow, places)
     if found is not None:
-        raise StoppedBySwitch(
-            scope=found.place.scope.value, subject=found.place.subject, switch=str(found.id)
-        )
+        raise stopped_by(found)
+
+
+def stopped_by(switch: Switch) -> StoppedBySwitch:
+    """What is answered to whoever meets this switch."""
+    return StoppedBySwitch(
+        scope=switch.place.scope.value, subject=switch.place.subject, switch=str(switch.id)
+    )
 
 
 async def find_stopped(uow: UnitOfWork, places: Collection[Place]) -> Switch | None:

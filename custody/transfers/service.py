@@ -56,13 +56,7 @@ async def request(uow: UnitOfWork, principal: Principal, wanted: RequestTransfer
         return booked
     # After the ledger's answer, since what was moved before stays moved; a stop takes all of it back.
     await switches.refuse_stopped(uow, [*of_asset(wanted.amount.asset), of_customer(source.customer_id)])
-    told = {
-        "source_wallet_id": str(booked.source_wallet_id),
-        "destination_wallet_id": str(booked.destination_wallet_id),
-        "asset": booked.amount.asset.text,
-        "amount": str(booked.amount.atomic),
-        "fee": None if booked.fee is None else str(booked.fee.atomic),
-    }
+    told = facts_of(booked)
     await outbox.emit(uow, "transfer.posted", booked.id, told)
     await audit.record(uow, principal.subject, "transfer.post", booked.id, told)
     return booked
@@ -89,6 +83,17 @@ async def list_transfers(
     )
     fees = await history.amounts_of(session, [postings.fee_id(each.id) for each in found])
     return [_between_wallets(each, fees) for each in found]
+
+
+def facts_of(booked: WalletTransfer) -> dict[str, object]:
+    """What the event and the audit entry of a transfer say."""
+    return {
+        "source_wallet_id": str(booked.source_wallet_id),
+        "destination_wallet_id": str(booked.destination_wallet_id),
+        "asset": booked.amount.asset.text,
+        "amount": str(booked.amount.atomic),
+        "fee": None if booked.fee is None else str(booked.fee.atomic),
+    }
 
 
 def _between_wallets(found: BookedTransfer, fees: Mapping[UUID, Amount]) -> WalletTransfer:

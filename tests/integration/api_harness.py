@@ -212,7 +212,13 @@ def make_settings(url: str) -> Settings:
         database={"url": url},
         redis={"url": "redis://127.0.0.1:1/0"},
         signer={"socket": "/nonexistent/signer.sock"},
-        api={"port": 18080, "max_body_bytes": 65536, "introspection": True},
+        api={
+            "requests_per_minute": {"read": 10**7, "write": 10**7, "graphql": 10**7},
+            "port": 18080,
+            "max_body_bytes": 65536,
+            "introspection": True,
+            "key_memory_s": 0,
+        },
         chains=(
             {
                 "id": "stellar:devnet",

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -28,11 +29,11 @@ class Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def served(asgi: FastAPI) -> AsyncIterator[str]:
+async def served(asgi: FastAPI, **options: Any) -> AsyncIterator[str]:
     """The application on a port of its own; its address."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        server = Server(uvicorn.Config(asgi, log_config=None, lifespan="off"))
+        server = Server(uvicorn.Config(asgi, log_config=None, lifespan="off", **options))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         await server.up.wait()
         try:

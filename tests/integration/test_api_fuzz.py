@@ -51,9 +51,9 @@ def wild_request(
     request: dict[str, Any] = {"method": method.upper(), "headers": api.headers()}
     url = path
     for each in operation.get("parameters", ()):
-        if each["in"] == "path":
+        if each.get("in") == "path":
             url = url.replace("{" + each["name"] + "}", chance.choice(path_values(api)))
-        elif each["in"] == "query" and chance.random() < 0.5:
+        elif each.get("in") == "query" and chance.random() < 0.5:
             value = chance.choice(
                 ["", "x", "-1", "50", "101", "9" * 30, "pending", "Y3VzdG9tZXJzOjE", "%00", "é"]
             )

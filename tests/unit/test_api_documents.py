@@ -44,7 +44,8 @@ def test_every_operation_tells_its_problems_as_problem_json(openapi: dict[str, A
         assert {"401", "422", "500"} <= set(refusals), name
         for told in refusals.values():
             response = openapi["components"]["responses"][told["$ref"].rpartition("/")[2]]
-            assert set(response["content"]) == {"application/problem+json"}
+            assert "application/problem+json" in response["content"]
+            assert len(response["content"]) == 1 or name == "POST /graphql"
             assert response["content"]["application/problem+json"]["example"]["code"]
 
 
@@ -59,7 +60,8 @@ def test_every_command_needs_an_idempotency_key(openapi: dict[str, Any]) -> None
         for name, operation in operations(openapi)
         if name.startswith("POST")
         and not any(
-            each["name"] == "Idempotency-Key" and each["required"] for each in operation.get("parameters", ())
+            each.get("name") == "Idempotency-Key" and each["required"]
+            for each in operation.get("parameters", ())
         )
     ]
     assert without == ["POST /graphql", "POST /v1/rails/{rail}/callbacks"]

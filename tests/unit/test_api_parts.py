@@ -65,7 +65,7 @@ def test_each_kind_of_error_has_its_status(error: CustodyError, status: int) -> 
 
 def test_a_problem_names_its_type_values_and_trace() -> None:
     problem = problem_of(NotFound(wallet="wal_1"), "t-1")
-    assert problem.type == "/problems/not_found"
+    assert problem.type == "/docs/problems/not_found"
     assert problem.trace_id == "t-1"
     assert "wallet=wal_1" in problem.detail
 

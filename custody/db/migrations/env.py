@@ -23,6 +23,7 @@ TABLE_MODULES = (
     "custody.exchanges.tables",
     "custody.holdings.tables",
     "custody.policy.tables",
+    "custody.adjustments.tables",
     "custody.approvals.tables",
     "custody.banking.tables",
     "custody.screening.tables",
