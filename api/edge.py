@@ -23,6 +23,7 @@ from api.errors import (
     problem_of,
 )
 from api.metrics import Metrics
+from api.paging import signing_cursors
 from custody.kernel.errors import InvalidInput
 
 REQUEST_ID_HEADER = "x-request-id"
@@ -34,9 +35,12 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 class Edge:
     """Wraps the whole application."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, body_bytes_max: int, body_timeout_s: int) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, body_bytes_max: int, body_timeout_s: int, cursor_secret: bytes
+    ) -> None:
         """`body_bytes_max` bounds what is held in memory for one request, whatever its Content-Length says."""
         self._app = app
+        self._cursor_secret = cursor_secret
         self._metrics = metrics
         self._body_bytes_max = body_bytes_max
         self._body_timeout_s = body_timeout_s
@@ -59,7 +63,7 @@ class Edge:
                 message = {**message, "headers": [*message["headers"], *_always(trace_id)]}
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(trace_id=trace_id):
+        with structlog.contextvars.bound_contextvars(trace_id=trace_id), signing_cursors(self._cursor_secret):
             try:
                 body = await self._read_body(scope, receive)
                 await self._app(scope, _replayed(body, receive), send_marked)

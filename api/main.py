@@ -19,10 +19,11 @@ from fastapi import FastAPI
 from api import errors, health
 from api.edge import Edge
 from api.graphql import endpoint as graphql_endpoint
-from api.graphql.schema import build_schema
+from api.graphql.execution import Graph
 from api.metrics import Metrics
 from api.openapi import describe
 from api.pages import router as pages
+from api.paging import cursor_secret
 from api.rest import router as rest
 from custody import bootstrap, logs, settings
 from custody.db.provision import MIGRATIONS
@@ -41,10 +42,14 @@ def create_app(app: bootstrap.App) -> FastAPI:
     api.state.metrics = metrics
     api.state.poster = build_poster(app)
     api.state.rails = build_rails(app.settings.rails)
-    api.state.graphql = build_schema(introspection=app.settings.api.introspection)
+    api.state.graphql = Graph.build(app.settings.api)
     api.state.schema_head = schema_head()
     api.add_middleware(
-        Edge, metrics=metrics, body_bytes_max=app.settings.api.max_body_bytes, body_timeout_s=BODY_TIMEOUT_S
+        Edge,
+        metrics=metrics,
+        body_bytes_max=app.settings.api.max_body_bytes,
+        body_timeout_s=BODY_TIMEOUT_S,
+        cursor_secret=cursor_secret(app.settings),
     )
     return api
 

@@ -66,6 +66,12 @@ class ApiSettings(Section):
     """Larger requests are refused with 413."""
     introspection: bool = False
     """Whether GraphQL describes itself to strangers."""
+    trusted_documents: Path | None = None
+    """GraphQL documents that clients name by hash: a folder of `*.graphql`, or a JSON file of SHA-256 to text."""
+    trusted_documents_only: bool = False
+    """Whether GraphQL executes nothing else."""
+    cursor_secret: SecretStr | None = None
+    """Signs page cursors; the same for all API processes. Without it a secret is derived from `database.url`."""
 
 
 class RailSettings(Section):

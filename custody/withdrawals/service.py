@@ -257,9 +257,10 @@ async def list_withdrawals(
     *,
     wallet_id: WalletId | None = None,
     states: Sequence[str] = (),
+    newest_first: bool = False,
 ) -> list[Withdrawal]:
-    """A page in order of arrival, after one of them; of one wallet, and in some states, when told."""
-    return await store.load_page(session, after, limit, wallet_id, states)
+    """A page in order of arrival or the reverse, after one of them; of one wallet, and in some states, when told."""
+    return await store.load_page(session, after, limit, wallet_id, states, newest_first=newest_first)
 
 
 def _same(earlier: Withdrawal, command: RequestWithdrawal, destination: str) -> Withdrawal:
