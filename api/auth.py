@@ -43,13 +43,30 @@ class Caller:
             yield session
 
 
+def bearer_of(request: Request) -> str:
+    """The bearer token of a request that was authenticated by it."""
+    return request.headers.get("authorization", "").partition(" ")[2].strip()
+
+
+async def principal_of(app: App, credential: str) -> Principal:
+    """The principal behind a bearer token, however it came. Raises InvalidApiKey."""
+    if not credential.isascii() or len(credential) > 512:
+        raise InvalidApiKey
+    return await identity.authenticate(app.db, credential)
+
+
+async def caller_of(app: App, credential: str) -> Caller:
+    """Who may read by this bearer token. Raises InvalidApiKey, MissingScope."""
+    principal = await principal_of(app, credential)
+    identity.demand(principal, "read")
+    return Caller(app=app, principal=principal)
+
+
 async def authenticate(
     request: Request, credential: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
 ) -> Principal:
     """The principal behind the bearer token. Raises InvalidApiKey."""
-    if credential is None or not credential.credentials.isascii() or len(credential.credentials) > 512:
-        raise InvalidApiKey
-    principal = await identity.authenticate(app_of(request).db, credential.credentials)
+    principal = await principal_of(app_of(request), "" if credential is None else credential.credentials)
     structlog.contextvars.bind_contextvars(tenant=int(principal.tenant), principal=str(principal.id))
     return principal
 

@@ -47,6 +47,9 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI call."""
+        if scope["type"] == "websocket":
+            await self._pass_socket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -77,6 +80,19 @@ class Edge:
                     await _send_problem(send_marked, neutral_problem(trace_id))
             finally:
                 self._observe(scope, status, time.perf_counter() - started)
+
+    async def _pass_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A socket has no body and no answer: what it may send and for how long it may live is seen to where it is served."""
+        trace_id = _trace_id(scope)
+        scope.setdefault("state", {})["trace_id"] = trace_id
+        started = time.perf_counter()
+        with structlog.contextvars.bound_contextvars(trace_id=trace_id), signing_cursors(self._cursor_secret):
+            try:
+                await self._app(scope, receive, send)
+            except Exception as error:  # noqa: BLE001 - the outermost loop, as above
+                structlog.get_logger().error("socket.failed", error_type=type(error).__name__, exc_info=error)
+            finally:
+                structlog.get_logger().info("socket.closed", lived_s=round(time.perf_counter() - started))
 
     async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
         declared = _header(scope, b"content-length")

@@ -9,8 +9,9 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from secrets import SystemRandom
+from types import FrameType
 
 import uvicorn
 from alembic.script import ScriptDirectory
@@ -19,7 +20,9 @@ from fastapi import FastAPI
 from api import errors, health
 from api.edge import Edge
 from api.graphql import endpoint as graphql_endpoint
+from api.graphql import socket as graphql_socket
 from api.graphql.execution import Graph
+from api.graphql.streams import Streams
 from api.metrics import Metrics
 from api.openapi import describe
 from api.pages import router as pages
@@ -32,6 +35,8 @@ from custody.ledger.poster import Bounds, Poster
 from rails.registry import build_rails
 
 BODY_TIMEOUT_S = 15
+WS_BYTES_MAX = 256 * 1024
+"""Of one WebSocket message; what is larger than a request may be is refused above this in words, and beyond it unread."""
 
 
 def create_app(app: bootstrap.App) -> FastAPI:
@@ -43,6 +48,7 @@ def create_app(app: bootstrap.App) -> FastAPI:
     api.state.poster = build_poster(app)
     api.state.rails = build_rails(app.settings.rails)
     api.state.graphql = Graph.build(app.settings.api)
+    api.state.streams = Streams.build(app, api.state.graphql)
     api.state.schema_head = schema_head()
     api.add_middleware(
         Edge,
@@ -77,6 +83,7 @@ def create_routes() -> FastAPI:
     api.include_router(health.router)
     api.include_router(rest.router)
     api.include_router(graphql_endpoint.router)
+    api.include_router(graphql_socket.router)
     api.include_router(pages.router)
     describe(api)
     return api
@@ -89,6 +96,15 @@ def schema_head() -> str:
 
 class Server(uvicorn.Server):
     """Ends in order on a signal. The library would kill its own process by the same signal once more, before we have closed."""
+
+    ending: Callable[[], None] | None = None
+    """Told when the end begins: streams end by themselves only then."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin the end."""
+        super().handle_exit(sig, frame)
+        if self.ending is not None:
+            self.ending()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -104,6 +120,7 @@ async def serve(chosen: settings.Settings) -> None:
     app = bootstrap.build(chosen)
     api = create_app(app)
     poster: Poster = api.state.poster
+    streams: Streams = api.state.streams
     server = Server(
         uvicorn.Config(
             api,
@@ -115,14 +132,18 @@ async def serve(chosen: settings.Settings) -> None:
             timeout_keep_alive=15,
             timeout_graceful_shutdown=10,
             h11_max_incomplete_event_size=16 * 1024,
+            ws_max_size=WS_BYTES_MAX,
+            ws_per_message_deflate=False,
         )
     )
+    server.ending = streams.hub.end
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(poster.run())
             await server.serve()
             poster.stop()
     finally:
+        await streams.hub.close()
         await api.state.rails.aclose()
         await app.aclose()
 

@@ -70,6 +70,8 @@ class ApiSettings(Section):
     """GraphQL documents that clients name by hash: a folder of `*.graphql`, or a JSON file of SHA-256 to text."""
     trusted_documents_only: bool = False
     """Whether GraphQL executes nothing else."""
+    streams_per_principal: int = Field(default=50, ge=1, le=100_000)
+    """Sockets and event streams that one credential may hold in one process."""
     cursor_secret: SecretStr | None = None
     """Signs page cursors; the same for all API processes. Without it a secret is derived from `database.url`."""
 

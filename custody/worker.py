@@ -24,7 +24,7 @@ from custody.channels import execution as channels
 from custody.db.session import Database
 from custody.deposits import key_check, key_pool
 from custody.deposits.ports import BatchMaker, KeyMaker, KeyVoucher
-from custody.events.relay import relay
+from custody.events.loop import RelayLoop
 from custody.events.trace import traced
 from custody.events.wakeup import QUEUE, Waker, dump_job, load_job, redis_settings
 from custody.identity.service import list_tenants
@@ -62,8 +62,6 @@ _CHECK_EVERY_S = 3600.0
 """How often all keys and addresses are held against the signer."""
 _PREPARE_EVERY_S = 3600.0
 """How often it is seen to that the months to come have their partitions."""
-_RELAY_EVERY_S = 0.2
-"""How often the outbox is looked at for wake-ups."""
 _REDIS_AGAIN_S = 2.0
 """How long to wait before Redis is tried again."""
 _JOB_TIMEOUT_S = 120
@@ -88,7 +86,7 @@ async def run(
         group.create_task(_repeat("policy", _POLICY_EVERY_S, stop, lambda: adopt_policy(means)))
         group.create_task(_repeat("sweep", means.settings.sweep_interval_s, stop, lambda: sweep(means)))
         group.create_task(_repeat("partitions", _PREPARE_EVERY_S, stop, lambda: prepare_partitions(means)))
-        group.create_task(_repeat("relay", _RELAY_EVERY_S, stop, lambda: relay_all(means.db, waker)))
+        group.create_task(RelayLoop(means.db, waker, lambda: _tenants(means.db), webhooks.fan_out).run(stop))
         if keys is not None:
             group.create_task(
                 _repeat("channels", _CHANNELS_EVERY_S, stop, lambda: tend_channels(means, keys))
@@ -208,13 +206,9 @@ async def prepare_partitions(means: Means) -> None:
         _log.info("ledger.partitions_prepared", made=made)
 
 
-async def relay_all(db: Database, waker: Waker) -> None:
-    """Wake whoever the outbox names, and queue what endpoints want to hear, in every tenant."""
+async def _tenants(db: Database) -> list[TenantId]:
     async with db.read(None) as session:
-        tenants = await list_tenants(session)
-    for tenant in tenants:
-        while await relay(db, waker, tenant, webhooks.fan_out):
-            pass
+        return await list_tenants(session)
 
 
 async def adopt_policy(means: Means) -> None:

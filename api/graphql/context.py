@@ -71,13 +71,13 @@ class Context:
         nodes said before it began."""
         self.caller = caller
         self.heads = heads or {}
-        self.budget = Budget()
         self._session = session
         self._turn = asyncio.Lock()
         self.forget()
 
     def forget(self) -> None:
         """Look everything up again: something has just been changed."""
+        self.budget = Budget()
         self._assets: dict[AssetId, Asset] | None = None
         self.wallets: DataLoader[WalletId, Wallet | None] = DataLoader(self._load_wallets)
         self.customers: DataLoader[CustomerId, Customer | None] = DataLoader(self._load_customers)
@@ -88,6 +88,9 @@ class Context:
         self.decisions: DataLoader[bytes, list[Decision]] = DataLoader(self._load_decisions)
         self.cases: DataLoader[DepositId, DepositCase | None] = DataLoader(self._load_cases)
         self.deposits_by_id: DataLoader[DepositId, Deposit] = DataLoader(self._load_deposits)
+        self.withdrawals_by_id: DataLoader[WithdrawalId, Withdrawal | None] = DataLoader(
+            self._load_withdrawals
+        )
         self.attempts: DataLoader[WithdrawalId, list[Attempt]] = DataLoader(self._load_attempts)
         self.judgements: DataLoader[Withdrawal, Judgement] = DataLoader(self._load_judgements)
 
@@ -171,6 +174,11 @@ class Context:
         async with self.turn() as session:
             found = {row.id: row for row in await deposits.find_deposits(session, ids)}
         return [found[each] for each in ids]
+
+    async def _load_withdrawals(self, ids: list[WithdrawalId]) -> list[Withdrawal | None]:
+        async with self.turn() as session:
+            found = {row.id: row for row in await withdrawals.find_withdrawals(session, ids)}
+        return [found.get(each) for each in ids]
 
     async def _load_attempts(self, ids: list[WithdrawalId]) -> list[list[Attempt]]:
         async with self.turn() as session:

@@ -74,6 +74,8 @@ class BrokenRegistry(InvariantViolated):
 class Prepared:
     """A document that was parsed and validated."""
 
+    name: str
+    """SHA-256 of its text."""
     document: DocumentNode | None
     """None where it has no syntax."""
     errors: tuple[GraphQLError, ...]
@@ -88,14 +90,18 @@ class Prepared:
         """The answer to a document that is not executed."""
         return ExecutionResult(None, list(self.errors))
 
-    def operation(self, name: str | None) -> OperationType:
-        """What kind of operation is meant. Raises UnknownOperation."""
+    def definition(self, name: str | None) -> OperationDefinitionNode:
+        """The operation that is meant. Raises UnknownOperation."""
         if name is None and len(self.operations) == 1:
-            return next(iter(self.operations.values())).operation
-        found = self.operations.get(name or "") if name else None
+            return next(iter(self.operations.values()))
+        found = self.operations.get(name) if name else None
         if found is None:
             raise UnknownOperation(operation=name)
-        return found.operation
+        return found
+
+    def operation(self, name: str | None) -> OperationType:
+        """What kind of operation is meant. Raises UnknownOperation."""
+        return self.definition(name).operation
 
 
 class Documents:
@@ -146,10 +152,13 @@ class Documents:
         try:
             document = parse(text, max_tokens=TOKENS_MAX)
         except GraphQLError as error:
-            return Prepared(document=None, errors=(_named(error),), operations={}, asks_nodes=False)
+            return Prepared(
+                name=hash_of(text), document=None, errors=(_named(error),), operations={}, asks_nodes=False
+            )
         refused = refusal(document)
         errors = [refused] if refused else validate(self._schema, document, self._rules, ERRORS_MAX)
         return Prepared(
+            name=hash_of(text),
             document=document,
             errors=tuple(errors),
             operations={

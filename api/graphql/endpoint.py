@@ -14,12 +14,13 @@ from graphql import OperationType
 from pydantic import Field
 from starlette.responses import Response
 
-from api.auth import Caller, Reader
-from api.chain_status import ask_heads
+from api.auth import Reader, bearer_of
 from api.errors import trace_id_of
-from api.graphql.context import Context
-from api.graphql.documents import Prepared
+from api.graphql.event_stream import EVENT_STREAM, event, stream
 from api.graphql.execution import Graph, show_result
+from api.graphql.live import Watch
+from api.graphql.once import answer_once
+from api.graphql.streams import Streams
 from api.rest.shapes import In, problems
 from api.strict_json import StrictRoute
 from custody.kernel.errors import InvalidInput
@@ -77,30 +78,33 @@ class NotHere(InvalidInput):
 
 @router.post("/graphql", response_class=Response, responses=problems(400, 413, 415))
 async def graphql(body: GraphQLIn, request: Request, caller: Reader) -> Response:
-    """Run one operation. Everything that a query reads is of one snapshot of the database."""
+    """Run one operation. Everything that a query reads is of one snapshot of the database. With `Accept: text/event-stream` the
+    answer is a stream of events `next` and `complete`, which is how subscriptions are watched without a WebSocket."""
+    streams: Streams = request.app.state.streams
     graph: Graph = request.app.state.graphql
+    streamed = EVENT_STREAM in request.headers.get("accept", "")
     prepared = graph.documents.find(body.query, body.named)
+    trace_id = trace_id_of(request)
     if prepared.errors:
-        return _answer(request, *show_result(prepared.refusal, trace_id_of(request)))
-    match prepared.operation(body.operation_name):
-        case OperationType.QUERY:
-            return await _query(graph, prepared, body, request, caller)
-        case _:
+        return _answer(request, *show_result(prepared.refusal, trace_id))
+    if prepared.operation(body.operation_name) is OperationType.SUBSCRIPTION:
+        if not streamed:
             raise NotHere
-
-
-async def _query(
-    graph: Graph, prepared: Prepared, body: GraphQLIn, request: Request, caller: Caller
-) -> Response:
-    # Asked before the transaction begins, and only when the document can want it: no network call runs inside one.
-    heads = await ask_heads(caller.app) if prepared.asks_nodes else {}
-    async with caller.read() as session:
-        context = Context(caller, session, heads)
-        try:
-            result = await graph.run(prepared, context, body.variables, body.operation_name)
-        finally:
-            await context.close()
-    return _answer(request, *show_result(result, trace_id_of(request)))
+        wanted = Watch(
+            caller=caller,
+            prepared=prepared,
+            variables=body.variables or {},
+            operation=body.operation_name,
+            trace_id=trace_id,
+            after=request.headers.get("last-event-id"),
+        )
+        return stream(streams, wanted, bearer_of(request))
+    shown, executed = await answer_once(
+        graph, prepared, caller, body.variables, body.operation_name, trace_id
+    )
+    if streamed:
+        return Response(event("next", orjson.dumps(shown)) + event("complete"), media_type=EVENT_STREAM)
+    return _answer(request, shown, executed)
 
 
 def _answer(request: Request, answer: dict[str, object], executed: bool) -> Response:  # noqa: FBT001 - both halves of one value

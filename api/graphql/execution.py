@@ -88,3 +88,8 @@ def show_error(error: GraphQLError, trace_id: str) -> dict[str, object]:
             shown["message"] = "Something unexpected happened on our side."
             extensions["code"] = "internal_error"
     return {**shown, "extensions": extensions}
+
+
+def show_refusal(cause: CustodyError, trace_id: str) -> dict[str, object]:
+    """An expected error that no field is to blame for."""
+    return show_error(GraphQLError(str(cause), original_error=cause), trace_id)

@@ -9,21 +9,34 @@ from graphql import GraphQLField, GraphQLObjectType, GraphQLSchema
 from graphql.validation import NoSchemaIntrospectionCustomRule
 from strawberry.schema.config import StrawberryConfig
 
-from api.graphql import books, cases, chains, connections, holdings, movements, parties, query, records
+from api.graphql import (
+    books,
+    cases,
+    chains,
+    connections,
+    holdings,
+    movements,
+    parties,
+    query,
+    records,
+    subscription,
+)
 from api.graphql.cases import Case
 from api.graphql.descriptions import describe
 from api.graphql.documents import Documents, load_registry
 from api.graphql.movements import Deposit, Payout, Transfer, Withdrawal
 from api.graphql.parties import Customer, DepositAddress, Wallet
 from api.graphql.query import Query
+from api.graphql.subscription import Subscription
 from custody.settings import ApiSettings
 
 
 def build_schema() -> strawberry.Schema:
     """The schema, described. What a document may cost is judged before it comes here."""
-    describe(books, cases, chains, connections, holdings, movements, parties, query, records)
+    describe(books, cases, chains, connections, holdings, movements, parties, query, records, subscription)
     return strawberry.Schema(
         query=Query,
+        subscription=Subscription,
         types=[Customer, Wallet, DepositAddress, Deposit, Case, Transfer, Withdrawal, Payout],
         config=StrawberryConfig(disable_field_suggestions=True),
     )
