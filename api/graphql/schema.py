@@ -13,9 +13,12 @@ from api.graphql import (
     books,
     cases,
     chains,
+    commands,
     connections,
     holdings,
     movements,
+    mutation_types,
+    mutations,
     parties,
     query,
     records,
@@ -25,17 +28,35 @@ from api.graphql.cases import Case
 from api.graphql.descriptions import describe
 from api.graphql.documents import Documents, load_registry
 from api.graphql.movements import Deposit, Payout, Transfer, Withdrawal
+from api.graphql.mutations import Mutation
 from api.graphql.parties import Customer, DepositAddress, Wallet
 from api.graphql.query import Query
 from api.graphql.subscription import Subscription
 from custody.settings import ApiSettings
 
+_DESCRIBED = (
+    books,
+    cases,
+    chains,
+    commands,
+    connections,
+    holdings,
+    movements,
+    mutation_types,
+    mutations,
+    parties,
+    query,
+    records,
+    subscription,
+)
+
 
 def build_schema() -> strawberry.Schema:
     """The schema, described. What a document may cost is judged before it comes here."""
-    describe(books, cases, chains, connections, holdings, movements, parties, query, records, subscription)
+    describe(*_DESCRIBED)
     return strawberry.Schema(
         query=Query,
+        mutation=Mutation,
         subscription=Subscription,
         types=[Customer, Wallet, DepositAddress, Deposit, Case, Transfer, Withdrawal, Payout],
         config=StrawberryConfig(disable_field_suggestions=True),

@@ -173,7 +173,7 @@ async def decide(approval_id: ApprovalPath, body: DecisionIn, command: Approve) 
         public_key=body.public_key,
         word=Word(body.decision),
         signature=body.signature,
-        assertion=None if body.webauthn is None else _read_assertion(body.webauthn, body.approver),
+        assertion=None if body.webauthn is None else read_assertion(body.webauthn, body.approver),
     )
 
     async def effect(uow: UnitOfWork) -> ApprovalOut:
@@ -185,7 +185,8 @@ async def decide(approval_id: ApprovalPath, body: DecisionIn, command: Approve) 
     return answer
 
 
-def _read_assertion(body: AssertionIn, approver: str) -> Assertion:
+def read_assertion(body: AssertionIn, approver: str) -> Assertion:
+    """A passkey's evidence, as requests carry it. Raises InvalidDecision."""
     return Assertion(
         credential_id=body.credential_id,
         authenticator_data=_parse_base64url(body.authenticator_data, approver),

@@ -150,7 +150,7 @@ async def request_withdrawal(body: WithdrawalIn, command: Write) -> Response:
     """Ask for a withdrawal. The amount is held on the wallet from now until it is settled or released."""
     wallet_id = WalletId(parse_field_id("wal", body.wallet_id, "wallet_id"))
     withdrawal_id = WithdrawalId(new_uuid())
-    settings = _with_window(command.app.settings, body.expires_in_s)
+    settings = with_window(command.app.settings, body.expires_in_s)
     if (done := await command.recorded()) is not None:
         return done
     receiver = await look_up_receiver(command.app.clients, body.asset, body.destination)
@@ -303,7 +303,7 @@ def show_attempt(attempt: Attempt) -> AttemptOut:
     )
 
 
-def _with_window(settings: Settings, expires_in_s: int | None) -> Settings:
+def with_window(settings: Settings, expires_in_s: int | None) -> Settings:
     """The settings with the shorter window that the caller asked for. Raises WindowTooLong at /expires_in_s."""
     if expires_in_s is None:
         return settings
