@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from custody.chain_settings import STELLAR_NETWORKS, ChainSettings, LakeSettings, Section
+from custody.stream_settings import EventStreamSettings
 from custody.webhook_settings import WebhookSettings
 
 __all__ = ["STELLAR_NETWORKS", "ChainSettings", "LakeSettings", "Section", "Settings", "load"]
@@ -115,6 +116,7 @@ class Settings(BaseSettings):
     rails: dict[str, RailSettings] = Field(default_factory=dict)
     """Rail id to its settings."""
     webhooks: WebhookSettings | None = None
+    event_stream: EventStreamSettings | None = None
     deposit_pool: DepositPoolSettings = DepositPoolSettings()
     intent_valid_s: int = Field(ge=1)
     """How long approvers have from request to signature."""
@@ -177,6 +179,10 @@ class Settings(BaseSettings):
                 raise ValueError(f"not for production: silence_after_s = 0 on {', '.join(deaf)}")
             if self.webhooks is not None and self.webhooks.development_only:
                 raise ValueError("not for production: webhooks over http, to loopback or to link-local")
+            if self.event_stream is not None:
+                open_lines = [url for url in self.event_stream.servers if not _is_private(url)]
+                if open_lines:
+                    raise ValueError(f"not for production: plain nats to {', '.join(map(_host, open_lines))}")
         return self
 
     def chain(self, chain_id: str) -> ChainSettings:
@@ -194,7 +200,7 @@ def _host(url: str) -> str:
 
 def _is_private(url: str) -> bool:
     """Whether what is said at this address stays unaltered on the way: TLS, this machine, or our own network."""
-    if urlsplit(url).scheme in ("https", "wss"):
+    if urlsplit(url).scheme in ("https", "wss", "tls"):
         return True
     host = _host(url)
     try:

@@ -24,7 +24,9 @@ from custody.channels import execution as channels
 from custody.db.session import Database
 from custody.deposits import key_check, key_pool
 from custody.deposits.ports import BatchMaker, KeyMaker, KeyVoucher
+from custody.events.jetstream import JetStream
 from custody.events.loop import RelayLoop
+from custody.events.streaming import StreamLoop
 from custody.events.trace import traced
 from custody.events.wakeup import QUEUE, Waker, dump_job, load_job, redis_settings
 from custody.identity.service import list_tenants
@@ -79,9 +81,11 @@ async def run(
     checkpoints: CheckpointSigner | None = None,
     keys: KeyWorks | None = None,
     dispatcher: Dispatcher | None = None,
+    streamer: StreamLoop | None = None,
 ) -> None:
     """Work until told to stop, then finish the rounds that are begun. Without `checkpoints` nothing is sealed, without `keys` no
-    channel is made and no deposit addresses are made ready, without a `dispatcher` no webhook is sent."""
+    channel is made and no deposit addresses are made ready, without a `dispatcher` no webhook is sent, without a `streamer`
+    nothing is carried to a broker."""
     async with asyncio.TaskGroup() as group:
         group.create_task(_repeat("policy", _POLICY_EVERY_S, stop, lambda: adopt_policy(means)))
         group.create_task(_repeat("sweep", means.settings.sweep_interval_s, stop, lambda: sweep(means)))
@@ -98,6 +102,8 @@ async def run(
             group.create_task(_repeat("key check", _CHECK_EVERY_S, stop, lambda: check_pools(means.db, keys)))
         if dispatcher is not None:
             group.create_task(dispatcher.run(stop))
+        if streamer is not None:
+            group.create_task(streamer.run(stop))
         group.create_task(_listen(means, stop))
 
 
@@ -113,6 +119,16 @@ def build_dispatcher(app: App) -> Dispatcher | None:
         return None
     sender = Sender(chosen, SystemResolver())
     return Dispatcher(app.db, sender, build_box(chosen), app.clock, chosen.timeout_s)
+
+
+def build_streamer(app: App) -> StreamLoop | None:
+    """What carries events to a broker, where one is configured."""
+    chosen = app.settings.event_stream
+    if chosen is None:
+        return None
+    return StreamLoop(
+        app.db, JetStream(chosen), chosen.stream, chosen.subject_prefix, lambda: _tenants(app.db)
+    )
 
 
 async def sweep(means: Means) -> None:
@@ -292,7 +308,15 @@ async def _main() -> None:
         loop.add_signal_handler(number, stop.set)
     app = build(load())
     try:
-        await run(build_means(app), app.waker, stop, app.signer, app.signer, build_dispatcher(app))
+        await run(
+            build_means(app),
+            app.waker,
+            stop,
+            app.signer,
+            app.signer,
+            build_dispatcher(app),
+            build_streamer(app),
+        )
     finally:
         await app.aclose()
 
