@@ -8,9 +8,9 @@ waits its turn. Loaders turn the lookups of a whole list into one statement.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.dataloader import DataLoader
@@ -40,6 +40,10 @@ from custody.withdrawals.model import Attempt, Withdrawal
 
 WALLETS_MAX = 100
 """Wallets shown of one customer; whoever has more is paged through `wallets`."""
+
+
+Key = TypeVar("Key")
+Found = TypeVar("Found")
 
 
 class _Steady:
@@ -79,30 +83,84 @@ class Context:
         """Look everything up again: something has just been changed."""
         self.budget = Budget()
         self._assets: dict[AssetId, Asset] | None = None
-        self.wallets: DataLoader[WalletId, Wallet | None] = DataLoader(self._load_wallets)
-        self.customers: DataLoader[CustomerId, Customer | None] = DataLoader(self._load_customers)
-        self.addresses: DataLoader[WalletId, list[DepositAddress]] = DataLoader(self._load_addresses)
-        self.deposit_keys: DataLoader[WalletId, DepositKey | None] = DataLoader(self._load_deposit_keys)
-        self.wallets_of: DataLoader[CustomerId, list[Wallet]] = DataLoader(self._load_wallets_of)
-        self.balances: DataLoader[WalletId, list[Balance]] = DataLoader(self._load_balances)
-        self.decisions: DataLoader[bytes, list[Decision]] = DataLoader(self._load_decisions)
-        self.cases: DataLoader[DepositId, DepositCase | None] = DataLoader(self._load_cases)
-        self.deposits_by_id: DataLoader[DepositId, Deposit] = DataLoader(self._load_deposits)
-        self.withdrawals_by_id: DataLoader[WithdrawalId, Withdrawal | None] = DataLoader(
-            self._load_withdrawals
-        )
-        self.attempts: DataLoader[WithdrawalId, list[Attempt]] = DataLoader(self._load_attempts)
-        self.judgements: DataLoader[Withdrawal, Judgement] = DataLoader(self._load_judgements)
+        self._loaders: dict[str, DataLoader[Any, Any]] = {}
+
+    @property
+    def wallets(self) -> DataLoader[WalletId, Wallet | None]:
+        """Wallets by id."""
+        return self._loader(self._load_wallets)
+
+    @property
+    def customers(self) -> DataLoader[CustomerId, Customer | None]:
+        """Customers by id."""
+        return self._loader(self._load_customers)
+
+    @property
+    def addresses(self) -> DataLoader[WalletId, list[DepositAddress]]:
+        """Wallets' deposit addresses."""
+        return self._loader(self._load_addresses)
+
+    @property
+    def deposit_keys(self) -> DataLoader[WalletId, DepositKey | None]:
+        """Wallets' own EVM accounts."""
+        return self._loader(self._load_deposit_keys)
+
+    @property
+    def wallets_of(self) -> DataLoader[CustomerId, list[Wallet]]:
+        """Customers' wallets."""
+        return self._loader(self._load_wallets_of)
+
+    @property
+    def balances(self) -> DataLoader[WalletId, list[Balance]]:
+        """Wallets' balances."""
+        return self._loader(self._load_balances)
+
+    @property
+    def decisions(self) -> DataLoader[bytes, list[Decision]]:
+        """Approvers' decisions, by digest."""
+        return self._loader(self._load_decisions)
+
+    @property
+    def cases(self) -> DataLoader[DepositId, DepositCase | None]:
+        """Deposits' cases."""
+        return self._loader(self._load_cases)
+
+    @property
+    def deposits_by_id(self) -> DataLoader[DepositId, Deposit]:
+        """Deposits by id."""
+        return self._loader(self._load_deposits)
+
+    @property
+    def withdrawals_by_id(self) -> DataLoader[WithdrawalId, Withdrawal | None]:
+        """Withdrawals by id."""
+        return self._loader(self._load_withdrawals)
+
+    @property
+    def attempts(self) -> DataLoader[WithdrawalId, list[Attempt]]:
+        """Withdrawals' attempts."""
+        return self._loader(self._load_attempts)
+
+    @property
+    def judgements(self) -> DataLoader[Withdrawal, Judgement]:
+        """How the policy stands towards withdrawals."""
+        return self._loader(self._load_judgements)
+
+    def _loader(self, load: Callable[[list[Key]], Awaitable[Sequence[Found]]]) -> DataLoader[Key, Found]:
+        """Made when it is first asked for: most operations need few of them."""
+        found = self._loaders.get(load.__name__)
+        if found is None:
+            found = self._loaders[load.__name__] = DataLoader(load)
+        return found
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[ReadSession]:
         """The session, while nobody else of this request uses it."""
-        opened: AbstractAsyncContextManager[ReadSession] = (
-            self.caller.read() if self._session is None else nullcontext(self._session)
-        )
-        async with self._turn, opened as session:
+        async with self._turn, self._opened() as session:
             # Typed as what it stands for: nothing but `execute` is asked of it.
             yield ReadSession(cast(AsyncConnection, _Steady(session.conn)), session.tenant)
+
+    def _opened(self) -> AbstractAsyncContextManager[ReadSession]:
+        return self.caller.read() if self._session is None else nullcontext(self._session)
 
     async def close(self) -> None:
         """Wait for whoever still uses the session: siblings of a field that failed and may not be null are cancelled at once."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,19 +18,19 @@ from uuid import UUID
 
 import orjson
 import structlog
-from graphql import ExecutionResult, FieldNode, VariableNode, subscribe
+from graphql import ExecutionResult, FieldNode, GraphQLError, VariableNode, subscribe
 from graphql.execution.values import get_argument_values, get_variable_values
 
 from api.auth import Caller
 from api.errors import MalformedCursor
 from api.graphql.documents import Prepared
 from api.graphql.execution import Graph, show_refusal, show_result
-from api.graphql.subscription import Source, Watching
+from api.graphql.subscription import Source, Watching, interest
 from custody.events import feed
 from custody.events.hub import FollowerTooSlow, Hub
 from custody.events.model import Event
 from custody.identity.model import Principal
-from custody.kernel.errors import CustodyError, InvariantViolated, Unavailable
+from custody.kernel.errors import CustodyError, InvalidInput, InvariantViolated, Unavailable
 from custody.kernel.ids import PrincipalId
 
 FRAMES_MAX = 256
@@ -39,6 +39,13 @@ _PAGE = 200
 """Events read at once by a member that resumes."""
 
 _log = structlog.get_logger(__name__)
+
+
+class UnfitVariables(InvalidInput):
+    """Variables or arguments are no values of their types."""
+
+    code = "invalid_query"
+    public = "The variables do not fit the document."
 
 
 class StreamBroken(Unavailable):
@@ -81,18 +88,18 @@ class Live:
         self._channels: dict[object, _Channel] = {}
 
     async def watch(self, wanted: Watch) -> AsyncGenerator[Frame, None]:
-        """Every answer from now on, or from behind `after`. Raises FollowerTooSlow, FeedEnds, MalformedCursor."""
-        after, shared = self._split(wanted)
-        after = after if wanted.after is None else _place(wanted.after)
+        """Every answer from now on, or from behind `after`. Raises FollowerTooSlow, FeedEnds, and what `_read` raises."""
+        asked = self._read(wanted)
+        after = asked.after
         key = (
             view_of(wanted.caller.principal),
             wanted.prepared.name,
             wanted.operation,
-            orjson.dumps(shared, option=orjson.OPT_SORT_KEYS),
+            orjson.dumps(asked.variables, option=orjson.OPT_SORT_KEYS),
         )
-        async with self._member(key, wanted, shared) as member:
+        async with self._member(key, wanted, asked) as member:
             if after is not None and after < member.start:
-                past = _Past(wanted.caller, after, member.start)
+                past = _Past(wanted.caller, asked.wants, after, member.start)
                 async with contextlib.aclosing(_frames(self._graph, wanted, past)) as missed:
                     async for frame in missed:
                         yield frame
@@ -102,11 +109,11 @@ class Live:
                 yield frame
 
     @asynccontextmanager
-    async def _member(self, key: object, wanted: Watch, shared: Mapping[str, Any]) -> AsyncIterator[_Member]:
+    async def _member(self, key: object, wanted: Watch, asked: _Asked) -> AsyncIterator[_Member]:
         channel = self._channels.get(key)
         if channel is None or channel.has_ended:
             channel = self._channels[key] = _Channel(
-                self._graph, self._hub, replace(wanted, variables=shared)
+                self._graph, self._hub, replace(wanted, variables=asked.variables), asked.wants
             )
         try:
             async with channel.join() as member:
@@ -116,20 +123,41 @@ class Live:
                 del self._channels[key]
                 await channel.close()
 
-    def _split(self, wanted: Watch) -> tuple[int | None, Mapping[str, Any]]:
-        """Where to begin, and the variables without it, so that it does not keep apart what is otherwise the same."""
+    def _read(self, wanted: Watch) -> _Asked:
+        """What is asked for, and the variables without where to begin, so that it does not keep apart what is otherwise the same.
+
+        Raises MalformedId, MalformedCursor, UnfitVariables.
+        """
         operation = wanted.prepared.definition(wanted.operation)
         root = self._graph.core.subscription_type
         asked = operation.selection_set.selections[0]
         if root is None or not isinstance(asked, FieldNode) or asked.name.value not in root.fields:
-            return None, wanted.variables
+            raise UnfitVariables("A subscription begins with one of its fields.")
+        given = dict(wanted.variables)
         coerced = get_variable_values(
-            self._graph.core, operation.variable_definitions or (), dict(wanted.variables)
+            self._graph.core, operation.variable_definitions or (), given, hide_suggestions=True
         )
-        if isinstance(coerced, list):  # told by the execution itself
-            return None, wanted.variables
-        values = get_argument_values(root.fields[asked.name.value], asked, coerced)
-        return _place(values.get("after")), _without_after(asked, wanted.variables)
+        if isinstance(coerced, list):
+            raise UnfitVariables(coerced[0].message)
+        try:
+            values = get_argument_values(root.fields[asked.name.value], asked, coerced)
+        except GraphQLError as error:
+            raise UnfitVariables(error.message) from error
+        after = values.get("after") if wanted.after is None else wanted.after
+        return _Asked(
+            after=_place(after),
+            variables=_without_after(asked, wanted.variables),
+            wants=interest(asked.name.value, values),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What a subscription asks for."""
+
+    after: int | None
+    variables: Mapping[str, Any]
+    wants: Callable[[Event], bool]
 
 
 class _Member:
@@ -163,10 +191,11 @@ class _Member:
 class _Channel:
     """One execution for all its members."""
 
-    def __init__(self, graph: Graph, hub: Hub, wanted: Watch) -> None:
+    def __init__(self, graph: Graph, hub: Hub, wanted: Watch, wants: Callable[[Event], bool]) -> None:
         self._graph = graph
         self._hub = hub
         self._wanted = wanted
+        self._wants = wants
         self._members: set[_Member] = set()
         self._begun = asyncio.Event()
         self._position = 0
@@ -198,7 +227,7 @@ class _Channel:
 
     async def _run(self) -> None:
         try:
-            async with self._hub.follow(self._wanted.caller.principal.tenant) as tap:
+            async with self._hub.follow(self._wanted.caller.principal.tenant, self._wants) as tap:
                 self._position = tap.start
                 for member in self._members:
                     member.start = tap.start
@@ -224,8 +253,9 @@ class _Channel:
 class _Past:
     """The feed between two places, for one who resumes."""
 
-    def __init__(self, caller: Caller, after: int, until: int) -> None:
+    def __init__(self, caller: Caller, wants: Callable[[Event], bool], after: int, until: int) -> None:
         self._caller = caller
+        self._wants = wants
         self._after = after
         self._until = until
 
@@ -233,15 +263,14 @@ class _Past:
         while self._after < self._until:
             async with self._caller.read() as session:
                 found = await feed.page(session, after=self._after, types=(), limit=_PAGE, up_to=self._until)
-            for event in found:
+            for event in filter(self._wants, found):
                 yield event
             self._after = found[-1].position if len(found) == _PAGE else self._until
 
 
 async def _frames(graph: Graph, wanted: Watch, source: Source) -> AsyncGenerator[Frame, None]:
     """The answers to a source's events; one that is a refusal where the subscription cannot begin."""
-    context = Watching(wanted.caller)
-    context.source, context.position = source, 0
+    context = Watching(wanted.caller, source)
     document = wanted.prepared.document
     if document is None:
         raise InvariantViolated("a document without syntax was to be watched")

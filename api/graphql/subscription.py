@@ -1,12 +1,14 @@
 """What can be watched. Each field yields a small fact of the feed; what it is about is read when it is asked for.
 
 `sequence` is the event's place in the tenant's feed: whoever subscribes again with `after` set to the last one received has
-missed nothing. The stream begins there before a field's function is called.
+missed nothing. Where a stream begins, and which events it is given, is decided by `interest` before a field's function
+is called.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from typing import Annotated, Protocol
 from uuid import UUID
@@ -14,10 +16,13 @@ from uuid import UUID
 import strawberry
 from strawberry.types import Info
 
+from api.auth import Caller
 from api.graphql.context import Context
 from api.graphql.movements import Deposit, Withdrawal, show_deposit, show_withdrawal
 from api.graphql.parties import Wallet, find_wallet
+from custody.db.session import ReadSession
 from custody.events.model import Event
+from custody.kernel.errors import InvariantViolated
 from custody.kernel.ids import DepositId, WalletId, WithdrawalId, parse_id
 
 After = Annotated[
@@ -40,18 +45,34 @@ class Source(Protocol):
 
 
 class Watching(Context):
-    """What one subscription carries: it looks everything up anew for each event."""
+    """What one subscription carries: for each event a snapshot of its own, opened when something is looked up."""
 
-    source: Source
-    position: int
-    """Place of the event that is being told."""
+    def __init__(self, caller: Caller, source: Source) -> None:
+        """`source`: where its events come from."""
+        super().__init__(caller)
+        self.source = source
+        self.position = 0
+        """Place of the event that is being told."""
+        self._held = AsyncExitStack()
+        self._snapshot: ReadSession | None = None
 
     async def events(self) -> AsyncIterator[Event]:
         """The source's events, each with a fresh view."""
         async for event in self.source.events():
             self.forget()
             self.position = event.position
-            yield event
+            try:
+                yield event
+            finally:
+                # Whoever asks for the next event has done with this one: no transaction stays open while nothing happens.
+                self._snapshot = None
+                await self._held.aclose()
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[ReadSession]:
+        if self._snapshot is None:
+            self._snapshot = await self._held.enter_async_context(self.caller.read())
+        yield self._snapshot
 
 
 Ctx = Info[Watching, None]
@@ -148,44 +169,35 @@ class Subscription:
     async def deposit(
         self,
         info: Ctx,
-        wallet_id: strawberry.ID | None = None,
+        wallet_id: strawberry.ID | None = None,  # noqa: ARG002 - see above
         after: After = None,  # noqa: ARG002 - see above
     ) -> AsyncGenerator[DepositEvent, None]:
         """What happens to the deposits of one wallet, or to all."""
-        wanted = None if wallet_id is None else parse_id("wal", str(wallet_id))
         async for event in info.context.events():
-            if event.type.startswith("deposit.") and (wanted is None or wanted in wallets_of(event)):
-                yield DepositEvent(
-                    sequence=str(event.position),
-                    type=event.type,
-                    at=event.occurred_at,
-                    key=DepositId(event.object_id),
-                )
+            yield DepositEvent(
+                sequence=str(event.position),
+                type=event.type,
+                at=event.occurred_at,
+                key=DepositId(event.object_id),
+            )
 
     @strawberry.subscription
     async def withdrawal(
         self,
         info: Ctx,
-        id: strawberry.ID | None = None,  # noqa: A002 - named as everywhere
-        wallet_id: strawberry.ID | None = None,
+        id: strawberry.ID | None = None,  # noqa: A002, ARG002 - named as everywhere; see above
+        wallet_id: strawberry.ID | None = None,  # noqa: ARG002 - see above
         after: After = None,  # noqa: ARG002 - see above
     ) -> AsyncGenerator[WithdrawalEvent, None]:
         """What happens to one withdrawal, to those of one wallet, or to all."""
-        one = None if id is None else parse_id("wdr", str(id))
-        wanted = None if wallet_id is None else parse_id("wal", str(wallet_id))
         async for event in info.context.events():
-            if (
-                event.type.startswith("withdrawal.")
-                and one in (None, event.object_id)
-                and (wanted is None or wanted in wallets_of(event))
-            ):
-                yield WithdrawalEvent(
-                    sequence=str(event.position),
-                    type=event.type,
-                    at=event.occurred_at,
-                    state=str(event.data["state"]),
-                    key=WithdrawalId(event.object_id),
-                )
+            yield WithdrawalEvent(
+                sequence=str(event.position),
+                type=event.type,
+                at=event.occurred_at,
+                state=str(event.data["state"]),
+                key=WithdrawalId(event.object_id),
+            )
 
     @strawberry.subscription
     async def approval_needed(
@@ -195,17 +207,41 @@ class Subscription:
     ) -> AsyncGenerator[ApprovalNeeded, None]:
         """Withdrawals that wait for approvers."""
         async for event in info.context.events():
-            asked = event.type == "withdrawal.requested"
-            if asked or (event.type == "withdrawal.decided" and _still_waits(event)):
-                yield ApprovalNeeded(
-                    sequence=str(event.position), at=event.occurred_at, key=WithdrawalId(event.object_id)
-                )
+            yield ApprovalNeeded(
+                sequence=str(event.position), at=event.occurred_at, key=WithdrawalId(event.object_id)
+            )
+
+
+def interest(field: str, arguments: Mapping[str, object]) -> Callable[[Event], bool]:
+    """Which events a field of the subscription is given, by its arguments as documents spell them. Raises MalformedId."""
+    wallet = _named("wal", arguments.get("walletId"))
+    one = _named("wdr", arguments.get("id"))
+
+    def concerns(event: Event) -> bool:
+        return (one is None or event.object_id == one) and (wallet is None or wallet in wallets_of(event))
+
+    match field:
+        case "balanceChanged":
+            return lambda event: any(name in event.data for name in _WALLETS) and concerns(event)
+        case "deposit" | "withdrawal":
+            return lambda event: event.type.startswith(f"{field}.") and concerns(event)
+        case "approvalNeeded":
+            return lambda event: (
+                event.type == "withdrawal.requested"
+                or (event.type == "withdrawal.decided" and _still_waits(event))
+            )
+        case _:
+            raise InvariantViolated("a subscription without an interest", field=field)
 
 
 def wallets_of(event: Event) -> list[UUID]:
     """The wallets that an event names, each once."""
     named = [event.data.get(name) for name in _WALLETS]
     return list(dict.fromkeys(UUID(each) for each in named if isinstance(each, str)))
+
+
+def _named(prefix: str, shown: object) -> UUID | None:
+    return None if shown is None else parse_id(prefix, str(shown))
 
 
 def _still_waits(event: Event) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 
 import structlog
@@ -48,9 +48,10 @@ class FeedEnds(Unavailable):
 class Tap:
     """One follower's events of a tenant, from the moment it began to follow."""
 
-    def __init__(self, start: int) -> None:
-        """`start` is the place behind which it gets every event."""
+    def __init__(self, start: int, wants: Callable[[Event], bool]) -> None:
+        """`start` is the place behind which it gets every event that it wants."""
         self.start = start
+        self._wants = wants
         self._queue: asyncio.Queue[Event] = asyncio.Queue(QUEUE_MAX)
         self._end: Unavailable | None = None
         self._ended = asyncio.Event()
@@ -59,7 +60,8 @@ class Tap:
         """Put them behind the others, or cut the follower off."""
         try:
             for event in events:
-                self._queue.put_nowait(event)
+                if self._wants(event):
+                    self._queue.put_nowait(event)
         except asyncio.QueueFull:
             self.end(FollowerTooSlow())
 
@@ -99,15 +101,15 @@ class Hub:
         self._closed = False
 
     @asynccontextmanager
-    async def follow(self, tenant: TenantId) -> AsyncIterator[Tap]:
-        """The tenant's events from now on. Raises FeedEnds in a process that ends."""
+    async def follow(self, tenant: TenantId, wants: Callable[[Event], bool]) -> AsyncIterator[Tap]:
+        """Those of the tenant's events from now on that are wanted. Raises FeedEnds in a process that ends."""
         async with self._joining:
             if self._closed:
                 raise FeedEnds
             if tenant not in self._at:
                 async with self._db.read(tenant) as session:
                     self._at[tenant] = await outbox.last_position(session)
-            tap = Tap(self._at[tenant])
+            tap = Tap(self._at[tenant], wants)
             self._taps.setdefault(tenant, set()).add(tap)
             if self._running is None:
                 self._running = asyncio.get_running_loop().create_task(self._run())
