@@ -222,8 +222,7 @@ class _Channel:
 
     async def close(self) -> None:
         self._running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._running
+        await asyncio.wait({self._running})
 
     async def _run(self) -> None:
         try:
@@ -238,9 +237,10 @@ class _Channel:
                         member.give(frame)
         except Unavailable as error:
             self._end(error)
-        except Exception:  # noqa: BLE001 (the channel's outermost loop: its members are told and may come again)
+        except Exception:
             _log.exception("subscription.failed")
             self._end(StreamBroken())
+            raise
         self.has_ended = True
 
     def _end(self, reason: Unavailable) -> None:

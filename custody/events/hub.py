@@ -7,11 +7,11 @@ up loses the queue, not the events: the feed itself stays where it is.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from custody.db.session import Database
 from custody.db.signals import RELAYED, Ear
@@ -134,20 +134,27 @@ class Hub:
         self.end()
         if self._running is not None:
             self._running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._running
+            await asyncio.wait({self._running})
 
     async def _run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._ear.run())
-            while True:
-                heard = await self._ear.wait(_EVERY_S)
-                try:
-                    for tenant in heard & self._taps.keys() if heard else list(self._taps):
-                        await self._read(tenant)
-                except Exception:  # noqa: BLE001 (the process loop: the next round reads from the same places)
-                    _log.exception("hub.round_failed")
-                    await asyncio.sleep(_AGAIN_S)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._ear.run())
+                while True:
+                    heard = await self._ear.wait(_EVERY_S)
+                    try:
+                        for tenant in heard & self._taps.keys() if heard else list(self._taps):
+                            await self._read(tenant)
+                    except (SQLAlchemyError, OSError) as error:
+                        # The places stand: the next round reads from the same.
+                        _log.warning("hub.database_away", reason=type(error).__name__)
+                        await self._ear.wait(_AGAIN_S)
+        finally:
+            # Whatever ended it: nobody waits for events that nobody reads, and the next follower begins anew.
+            self._running = None
+            for taps in self._taps.values():
+                for tap in taps:
+                    tap.end(FeedEnds())
 
     async def _read(self, tenant: TenantId) -> None:
         """Everything behind the last place, to every follower of the tenant."""

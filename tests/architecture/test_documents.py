@@ -13,6 +13,7 @@ from tests.architecture.sources import PRODUCT, ROOT, sources
 DISTRIBUTIONS = {
     "pycryptodome": "Crypto",
     "safe-pysha3": "sha3",
+    "nats-py": "nats",
     "pynacl": "nacl",
     "python-pkcs11": "pkcs11",
     "strawberry-graphql": "strawberry",
