@@ -168,3 +168,5 @@ class Hub:
             self._at[tenant] = events[-1].position
             for tap in self._taps.get(tenant, ()):
                 tap.give(events)
+            if len(events) < _BATCH:
+                return

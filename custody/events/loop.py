@@ -9,7 +9,7 @@ import structlog
 
 from custody.db.session import Database
 from custody.db.signals import EMITTED, Ear
-from custody.events.relay import Listener, relay
+from custody.events.relay import BATCH, Listener, relay
 from custody.events.wakeup import Waker
 from custody.kernel.errors import CustodyError
 from custody.kernel.ids import TenantId
@@ -59,7 +59,7 @@ class RelayLoop:
         """One tenant's trouble does not keep the others waiting."""
         for tenant in tenants:
             try:
-                while await relay(self._db, self._waker, tenant, self._listener):
+                while await relay(self._db, self._waker, tenant, self._listener) == BATCH:
                     pass
             except CustodyError as error:
                 _log.warning("worker.round_failed", loop="relay", error=str(error))

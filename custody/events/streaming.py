@@ -78,7 +78,7 @@ class StreamLoop:
         while not stop.is_set() and await lease.take():
             try:
                 for tenant in heard or await self._tenants():
-                    while await carry(self._db, self._broker, self._stream, self._prefix, tenant):
+                    while await carry(self._db, self._broker, self._stream, self._prefix, tenant) == BATCH:
                         pass
             except BrokerAway as error:
                 _log.warning("event_stream.waiting", stream=self._stream, error=str(error))
