@@ -33,6 +33,7 @@ from custody.ledger.model import (
     VoidHold,
 )
 
+pytestmark = pytest.mark.unused_database
 XLM = parse_asset_id("stellar:devnet/native")
 VAULT = postings.vault_account(derived_uuid("vault"), XLM)
 ACCOUNTS = 1_000

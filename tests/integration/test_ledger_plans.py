@@ -13,6 +13,7 @@ from custody.kernel.money import Amount
 from custody.ledger import postings, service
 from custody.ledger.model import Command, Hold, PostHold, Reverse, Transfer, TransferCode
 
+pytestmark = pytest.mark.unused_database
 XLM = parse_asset_id("stellar:devnet/native")
 VAULT = postings.vault_account(derived_uuid("vault"), XLM)
 ACCOUNTS = 600
