@@ -39,7 +39,7 @@ async def api(cluster: Cluster) -> AsyncIterator[Harness]:
     async with running(database) as harness:
         yield harness
     await database.close()
-    await cluster.drop(name)
+    await cluster.release(name)
 
 
 async def mutate(api: Harness, query: str, scope: str = "all", **fields: object) -> dict[str, Any]:

@@ -47,7 +47,7 @@ async def api(cluster: Cluster) -> AsyncIterator[Harness]:
             assert (await harness.post("/v1/withdrawals", {**ask, "amount": amount})).status_code == 201
         yield harness
     await database.close()
-    await cluster.drop(name)
+    await cluster.release(name)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ async def stage(cluster: Cluster) -> AsyncIterator[tuple[Harness, str]]:
             stop.set()
             await api.asgi.state.streams.hub.close()
     await database.close()
-    await cluster.drop(name)
+    await cluster.release(name)
 
 
 class Client:
