@@ -23,7 +23,12 @@ RELAYED = "custody_relayed"
 _AGAIN_S = 1.0
 """How long to wait before a lost connection is made again."""
 _TIMEOUT_S = 5.0
-_LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)  # a timeout is an OSError
+_LOST = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+)  # a timeout is an OSError
 
 _log = structlog.get_logger(__name__)
 
