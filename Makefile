@@ -14,7 +14,7 @@ demo: setup  ## the whole path on real processes, ending in a table; KEEP=1 leav
 	@$(PYTHON_BIN) -m cli.main demo $(if $(KEEP),--keep)
 
 test:  ## every test; ARGS is passed to pytest
-	@scripts/setup --browser
+	@scripts/setup --browser --broker
 	@$(PYTHON_BIN) -m pytest -n 2 --dist loadfile $(ARGS)
 
 redteam: setup  ## attack the signer with everything but its process and its HSM, and print what each attack met

@@ -16,6 +16,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.deps import app_of, gate_of, limits_of
+from api.gate import Gate
 from api.limits import kind_of
 from custody.bootstrap import App
 from custody.db.session import ReadSession
@@ -51,6 +52,25 @@ class Caller:
             yield session
 
 
+def bearer_of(request: Request) -> str:
+    """The bearer token of a request that was authenticated by it."""
+    return request.headers.get("authorization", "").partition(" ")[2].strip()
+
+
+async def identify(gate: Gate, credential: str) -> Principal:
+    """The principal behind a bearer token, however it came. Raises InvalidApiKey, InvalidToken, IssuerUnreachable."""
+    if not credential or not credential.isascii() or len(credential) > CREDENTIAL_MAX:
+        raise InvalidApiKey
+    return await gate.identify(credential)
+
+
+async def caller_of(app: App, gate: Gate, credential: str) -> Caller:
+    """Who may ask questions in GraphQL by this bearer token. Raises InvalidApiKey, InvalidToken, MissingScope."""
+    principal = await identify(gate, credential)
+    identity.demand(principal, "graphql:query")
+    return Caller(app=app, principal=principal)
+
+
 async def authenticate(
     request: Request, credential: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
 ) -> Principal:
@@ -60,7 +80,7 @@ async def authenticate(
     """
     limits = limits_of(request)
     try:
-        principal = await _principal_of(request, credential)
+        principal = await identify(gate_of(request), "" if credential is None else credential.credentials)
     except Unauthenticated:
         await limits.refuse_stranger("" if request.client is None else request.client.host)
         raise
@@ -68,16 +88,6 @@ async def authenticate(
     request.scope["state"]["headers"] = await limits.take(kind, str(principal.id))
     structlog.contextvars.bind_contextvars(tenant=int(principal.tenant), principal=str(principal.id))
     return principal
-
-
-async def _principal_of(request: Request, credential: HTTPAuthorizationCredentials | None) -> Principal:
-    if (
-        credential is None
-        or not credential.credentials.isascii()
-        or len(credential.credentials) > CREDENTIAL_MAX
-    ):
-        raise InvalidApiKey
-    return await gate_of(request).identify(credential.credentials)
 
 
 Authenticated = Annotated[Principal, Depends(authenticate)]

@@ -28,6 +28,7 @@ from api.errors import (
     problem_of,
 )
 from api.metrics import Metrics
+from api.paging import signing_cursors
 from api.versions import CURRENT, VERSION_HEADER, VERSIONS
 from custody.kernel.errors import InvalidInput
 
@@ -44,9 +45,12 @@ Headers = Mapping[bytes, bytes]
 class Edge:
     """Wraps the whole application."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, body_bytes_max: int, body_timeout_s: int) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, body_bytes_max: int, body_timeout_s: int, cursor_secret: bytes
+    ) -> None:
         """`body_bytes_max` bounds what is held in memory for one request, whatever its Content-Length says."""
         self._app = app
+        self._cursor_secret = cursor_secret
         self._metrics = metrics
         self._body_bytes_max = body_bytes_max
         self._body_timeout_s = body_timeout_s
@@ -54,6 +58,9 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI call."""
+        if scope["type"] == "websocket":
+            await self._pass_socket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -62,7 +69,7 @@ class Edge:
         scope.setdefault("state", {})["trace_id"] = trace_id
         answer = _Answer(scope, headers, trace_id, send)
         started = time.perf_counter()
-        with structlog.contextvars.bound_contextvars(trace_id=trace_id):
+        with structlog.contextvars.bound_contextvars(trace_id=trace_id), signing_cursors(self._cursor_secret):
             try:
                 _demand_version(headers)
                 body = await self._read_body(scope, headers, receive)
@@ -75,6 +82,19 @@ class Edge:
                     await _send_problem(answer.send, neutral_problem(trace_id))
             finally:
                 self._observe(scope, answer.status, time.perf_counter() - started)
+
+    async def _pass_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A socket has no body and no answer: what it may send and for how long it may live is seen to where it is served."""
+        trace_id = _trace_id(dict(scope["headers"]))
+        scope.setdefault("state", {})["trace_id"] = trace_id
+        started = time.perf_counter()
+        with structlog.contextvars.bound_contextvars(trace_id=trace_id), signing_cursors(self._cursor_secret):
+            try:
+                await self._app(scope, receive, send)
+            except Exception as error:  # noqa: BLE001 - the outermost loop, as above
+                structlog.get_logger().error("socket.failed", error_type=type(error).__name__, exc_info=error)
+            finally:
+                structlog.get_logger().info("socket.closed", lived_s=round(time.perf_counter() - started))
 
     async def _read_body(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
         declared = headers.get(b"content-length", b"").decode("latin-1")

@@ -286,7 +286,7 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     fields = [
-        FieldProblem(pointer=_pointer(item["loc"]), code=_field_code(item["type"])) for item in error.errors()
+        FieldProblem(pointer=_pointer(item["loc"]), code=field_code(item["type"])) for item in error.errors()
     ]
     keyless = any(field.pointer.lower() == "header/idempotency-key" for field in fields)
     shown = KeyMissing() if keyless else InvalidInput()
@@ -295,13 +295,14 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
 
 async def _on_database_error(request: Request, error: Exception) -> Response:
     """Postgres is away or gave this transaction up: try again. Anything else that it refuses is our mistake."""
-    if isinstance(error, DBAPIError) and not _is_away(error):
+    if isinstance(error, DBAPIError) and not is_away(error):
         raise error
     structlog.get_logger().error("database.unavailable", error_type=type(error).__name__)
     return problem_response(problem_of(DatabaseUnavailable(), trace_id_of(request)))
 
 
-def _is_away(error: DBAPIError) -> bool:
+def is_away(error: DBAPIError) -> bool:
+    """Whether the database does not answer or gave the transaction up, so that the same call may succeed later."""
     known = isinstance(error, OperationalError | InterfaceError)
     return known or str(getattr(error.orig, "sqlstate", "") or "")[:2] in _SQLSTATES_AWAY
 
@@ -344,5 +345,6 @@ def _pointer(location: Sequence[str | int]) -> str:
     return f"/{tail}" if where == "body" else f"{where}/{tail}"
 
 
-def _field_code(kind: str) -> str:
+def field_code(kind: str) -> str:
+    """Our code for what the parser of bodies finds wrong with a field."""
     return _PYDANTIC_CODES.get(kind, "wrong_type" if kind.endswith("_type") else "malformed")

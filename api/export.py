@@ -23,7 +23,7 @@ def documents() -> dict[Path, str]:
     return {
         HERE / "openapi.json": openapi + "\n",
         HERE / "events.json": json.dumps(build_document(), indent=2, ensure_ascii=False) + "\n",
-        HERE / "schema.graphql": build_schema(introspection=True).as_str() + "\n",
+        HERE / "schema.graphql": build_schema().as_str() + "\n",
     }
 
 

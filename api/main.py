@@ -21,12 +21,15 @@ from api.deps import TransferDesk
 from api.edge import Edge
 from api.gate import Gate
 from api.graphql import endpoint as graphql_endpoint
-from api.graphql.schema import build_schema
+from api.graphql import socket as graphql_socket
+from api.graphql.execution import Graph
+from api.graphql.streams import Streams
 from api.limits import RateLimits
 from api.metrics import Metrics
 from api.openapi import describe
 from api.pages import docs, problems
 from api.pages import router as pages
+from api.paging import cursor_secret
 from api.rest import router as rest
 from api.server import PatientHttp, Server
 from custody import bootstrap, logs, settings
@@ -41,6 +44,8 @@ from custody.transfers.together import AnswerToTransfer, AskedTransfer, SomeRefu
 from rails.registry import build_rails
 
 BODY_TIMEOUT_S = 15
+WS_BYTES_MAX = 256 * 1024
+"""Of one WebSocket message; what is larger than a request may be is refused above this in words, and beyond it unread."""
 
 
 def create_app(app: bootstrap.App) -> FastAPI:
@@ -56,10 +61,15 @@ def create_app(app: bootstrap.App) -> FastAPI:
     )
     api.state.transfers = build_transfers(app)
     api.state.rails = build_rails(app.settings.rails)
-    api.state.graphql = build_schema(introspection=app.settings.api.introspection)
+    api.state.graphql = Graph.build(app.settings.api)
+    api.state.streams = Streams.build(app, api.state.gate, api.state.graphql)
     api.state.schema_head = schema_head()
     api.add_middleware(
-        Edge, metrics=metrics, body_bytes_max=app.settings.api.max_body_bytes, body_timeout_s=BODY_TIMEOUT_S
+        Edge,
+        metrics=metrics,
+        body_bytes_max=app.settings.api.max_body_bytes,
+        body_timeout_s=BODY_TIMEOUT_S,
+        cursor_secret=cursor_secret(app.settings),
     )
     return api
 
@@ -108,6 +118,7 @@ def create_routes() -> FastAPI:
     api.include_router(health.router)
     api.include_router(rest.router)
     api.include_router(graphql_endpoint.router)
+    api.include_router(graphql_socket.router)
     api.include_router(pages.router)
     api.include_router(problems.router)
     api.include_router(docs.router)
@@ -139,6 +150,8 @@ def build_server(api: FastAPI, chosen: settings.ApiSettings) -> uvicorn.Config:
         timeout_keep_alive=15,
         timeout_graceful_shutdown=10,
         h11_max_incomplete_event_size=16 * 1024,
+        ws_max_size=WS_BYTES_MAX,
+        ws_per_message_deflate=False,
         ssl_certfile=None if tls is None else tls.certificate,
         ssl_keyfile=None if tls is None else tls.key,
         ssl_ca_certs=None if tls is None or tls.client_ca is None else str(tls.client_ca),
@@ -155,7 +168,9 @@ async def serve(chosen: settings.Settings) -> None:
     gc.freeze()
     poster: Poster = api.state.poster
     gate: Gate = api.state.gate
+    streams: Streams = api.state.streams
     server = Server(build_server(api, chosen.api))
+    server.ending = streams.hub.end
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(poster.run())
@@ -164,6 +179,7 @@ async def serve(chosen: settings.Settings) -> None:
             poster.stop()
             gate.upkeep.stop()
     finally:
+        await streams.hub.close()
         await api.state.rails.aclose()
         await app.aclose()
 

@@ -8,7 +8,8 @@ import contextlib
 import signal
 from asyncio import TimerHandle
 from asyncio.transports import Transport
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import FrameType
 
 import h11
 import uvicorn
@@ -59,6 +60,15 @@ class PatientHttp(H11Protocol):
 
 class Server(uvicorn.Server):
     """Ends in order on a signal. The library would kill its own process by the same signal once more, before we have closed."""
+
+    ending: Callable[[], None] | None = None
+    """Told when the end begins: streams end by themselves only then."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin the end."""
+        super().handle_exit(sig, frame)
+        if self.ending is not None:
+            self.ending()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

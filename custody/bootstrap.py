@@ -53,7 +53,9 @@ def build(settings: Settings) -> App:
     """The services that these settings describe."""
     return App(
         settings=settings,
-        db=Database(settings.database.url.get_secret_value(), pool_size=settings.database.pool_size),
+        db=Database(
+            settings.database.url.get_secret_value(), pool_size=settings.database.pool_size, signals=True
+        ),
         clients=build_clients(settings),
         signer=SignerClient(str(settings.signer.socket), timeout_s=settings.signer.timeout_s),
         waker=Waker(settings.redis.url.get_secret_value()),

@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from custody.chain_settings import STELLAR_NETWORKS, ChainSettings, LakeSettings, Section
 from custody.screening_settings import ScreeningSettings
+from custody.stream_settings import EventStreamSettings
 from custody.webhook_settings import WebhookSettings
 
 __all__ = ["STELLAR_NETWORKS", "ChainSettings", "LakeSettings", "Section", "Settings", "load"]
@@ -98,6 +99,15 @@ class ApiSettings(Section):
     key_memory_s: float = Field(default=3.0, ge=0, le=60)
     """For how long a credential that was valid is believed without asking again: the time that a revocation may take."""
 
+    trusted_documents: Path | None = None
+    """GraphQL documents that clients name by hash: a folder of `*.graphql`, or a JSON file of SHA-256 to text."""
+    trusted_documents_only: bool = False
+    """Whether GraphQL executes nothing else."""
+    streams_per_principal: int = Field(default=50, ge=1, le=100_000)
+    """Sockets and event streams that one credential may hold in one process."""
+    cursor_secret: SecretStr | None = None
+    """Signs page cursors; the same for all API processes. Without it a secret is derived from `database.url`."""
+
 
 class PeerTlsSettings(Section):
     """How we are known to a bank that asks for a certificate, and how we know it."""
@@ -163,6 +173,7 @@ class Settings(BaseSettings):
     """Rail id to its settings."""
     webhooks: WebhookSettings | None = None
     screening: ScreeningSettings | None = None
+    event_stream: EventStreamSettings | None = None
     deposit_pool: DepositPoolSettings = DepositPoolSettings()
     address_book_wait_s: int = Field(default=86_400, ge=0)
     """How long a confirmed entry of the address book, and a restriction that is lifted, waits before it counts."""
@@ -230,6 +241,10 @@ class Settings(BaseSettings):
                 raise ValueError("not for production: plain http to the screener")
             if self.webhooks is not None and self.webhooks.development_only:
                 raise ValueError("not for production: webhooks over http, to loopback or to link-local")
+            if self.event_stream is not None:
+                open_lines = [url for url in self.event_stream.servers if not _is_private(url)]
+                if open_lines:
+                    raise ValueError(f"not for production: plain nats to {', '.join(map(_host, open_lines))}")
         return self
 
     def chain(self, chain_id: str) -> ChainSettings:
@@ -247,7 +262,7 @@ def _host(url: str) -> str:
 
 def _is_private(url: str) -> bool:
     """Whether what is said at this address stays unaltered on the way: TLS, this machine, or our own network."""
-    if urlsplit(url).scheme in ("https", "wss"):
+    if urlsplit(url).scheme in ("https", "wss", "tls"):
         return True
     host = _host(url)
     try:

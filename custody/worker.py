@@ -24,7 +24,9 @@ from custody.channels import execution as channels
 from custody.db.session import Database
 from custody.deposits import key_check, key_pool
 from custody.deposits.ports import BatchMaker, KeyMaker, KeyVoucher
-from custody.events.relay import relay
+from custody.events.jetstream import JetStream
+from custody.events.loop import RelayLoop
+from custody.events.streaming import StreamLoop
 from custody.events.trace import traced
 from custody.events.wakeup import QUEUE, Waker, dump_job, load_job, redis_settings
 from custody.identity.service import list_tenants
@@ -62,8 +64,6 @@ _CHECK_EVERY_S = 3600.0
 """How often all keys and addresses are held against the signer."""
 _PREPARE_EVERY_S = 3600.0
 """How often it is seen to that the months to come have their partitions."""
-_RELAY_EVERY_S = 0.2
-"""How often the outbox is looked at for wake-ups."""
 _REDIS_AGAIN_S = 2.0
 """How long to wait before Redis is tried again."""
 _JOB_TIMEOUT_S = 120
@@ -81,14 +81,16 @@ async def run(
     checkpoints: CheckpointSigner | None = None,
     keys: KeyWorks | None = None,
     dispatcher: Dispatcher | None = None,
+    streamer: StreamLoop | None = None,
 ) -> None:
     """Work until told to stop, then finish the rounds that are begun. Without `checkpoints` nothing is sealed, without `keys` no
-    channel is made, nothing is swept and no deposit addresses are made ready, without a `dispatcher` no webhook is sent."""
+    channel is made, nothing is swept and no deposit addresses are made ready, without a `dispatcher` no webhook is sent, without
+    a `streamer` nothing is carried to a broker."""
     async with asyncio.TaskGroup() as group:
         group.create_task(_repeat("policy", _POLICY_EVERY_S, stop, lambda: adopt_policy(means)))
         group.create_task(_repeat("sweep", means.settings.sweep_interval_s, stop, lambda: sweep(means)))
         group.create_task(_repeat("partitions", _PREPARE_EVERY_S, stop, lambda: prepare_partitions(means)))
-        group.create_task(_repeat("relay", _RELAY_EVERY_S, stop, lambda: relay_all(means.db, waker)))
+        group.create_task(RelayLoop(means.db, waker, lambda: _tenants(means.db), webhooks.fan_out).run(stop))
         if keys is not None:
             group.create_task(
                 _repeat("channels", _CHANNELS_EVERY_S, stop, lambda: tend_channels(means, keys))
@@ -102,6 +104,8 @@ async def run(
             group.create_task(_repeat("key check", _CHECK_EVERY_S, stop, lambda: check_pools(means.db, keys)))
         if dispatcher is not None:
             group.create_task(dispatcher.run(stop))
+        if streamer is not None:
+            group.create_task(streamer.run(stop))
         group.create_task(_listen(means, stop))
 
 
@@ -124,6 +128,16 @@ def build_dispatcher(app: App) -> Dispatcher | None:
         return None
     sender = Sender(chosen, SystemResolver())
     return Dispatcher(app.db, sender, build_box(chosen), app.clock, chosen.timeout_s)
+
+
+def build_streamer(app: App) -> StreamLoop | None:
+    """What carries events to a broker, where one is configured."""
+    chosen = app.settings.event_stream
+    if chosen is None:
+        return None
+    return StreamLoop(
+        app.db, JetStream(chosen), chosen.stream, chosen.subject_prefix, lambda: _tenants(app.db)
+    )
 
 
 async def sweep(means: Means) -> None:
@@ -225,13 +239,9 @@ async def prepare_partitions(means: Means) -> None:
         _log.info("ledger.partitions_prepared", made=made)
 
 
-async def relay_all(db: Database, waker: Waker) -> None:
-    """Wake whoever the outbox names, and queue what endpoints want to hear, in every tenant."""
+async def _tenants(db: Database) -> list[TenantId]:
     async with db.read(None) as session:
-        tenants = await list_tenants(session)
-    for tenant in tenants:
-        while await relay(db, waker, tenant, webhooks.fan_out):
-            pass
+        return await list_tenants(session)
 
 
 async def adopt_policy(means: Means) -> None:
@@ -315,7 +325,15 @@ async def _main() -> None:
         loop.add_signal_handler(number, stop.set)
     app = build(load())
     try:
-        await run(build_means(app), app.waker, stop, app.signer, app.signer, build_dispatcher(app))
+        await run(
+            build_means(app),
+            app.waker,
+            stop,
+            app.signer,
+            app.signer,
+            build_dispatcher(app),
+            build_streamer(app),
+        )
     finally:
         await app.aclose()
 

@@ -65,6 +65,10 @@ def models(document: Schema) -> str:
     for name, schema in sorted(document["components"]["schemas"].items()):
         if name in _SKIPPED:
             continue
+        if "enum" in schema:
+            parts.append(f"\n\n{class_name(name)} = {type_of(schema)}\n")
+            parts.append(words(schema.get("description", ""), ""))
+            continue
         parts.append(f"\n\n@dataclass(frozen=True, slots=True, kw_only=True)\nclass {class_name(name)}:\n")
         parts.append(words(schema.get("description", ""), "    "))
         parts.append("\n")
@@ -146,7 +150,11 @@ def _safe(name: str) -> str:
 
 
 def _optional(parameter: Schema) -> str:
-    kind = type_of(parameter["schema"])
+    schema = parameter["schema"]
+    kind = " | ".join(
+        f"models.{type_of(each)}" if "$ref" in each else type_of(each)
+        for each in schema.get("anyOf", [schema])
+    )
     return kind if "None" in kind.split(" | ") else f"{kind} | None"
 
 

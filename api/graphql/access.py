@@ -23,6 +23,8 @@ TYPES: Mapping[str, str] = {
     "AuditEvent": "audit:read",
     "Case": "cases:read",
     "Chain": "chains:read",
+    "ChainHalt": "chains:read",
+    "ChainNotice": "chains:read",
     "Customer": "customers:read",
     "Deposit": "deposits:read",
     "DepositAddress": "wallets:read",
@@ -32,8 +34,10 @@ TYPES: Mapping[str, str] = {
     "HoldingComparison": "holdings:read",
     "Liabilities": "proofs:read",
     "LiabilityProof": "proofs:read",
+    "PastBalance": "wallets:read",
     "Payout": "payouts:read",
     "ReconciliationSeries": "reconciliation:read",
+    "StatementLine": "wallets:read",
     "Switch": "switches:read",
     "Transfer": "transfers:read",
     "VaultAccount": "holdings:read",
@@ -45,23 +49,45 @@ TYPES: Mapping[str, str] = {
 """Type to what whoever follows a field to it needs; connections and edges are as what they hold."""
 PARTS = frozenset(
     {
+        "ApprovalNeeded",
         "Arrival",
-        "Asset",
         "Assertion",
+        "Asset",
         "Attempt",
         "Balance",
+        "BalanceChanged",
         "BreakMovement",
+        "DepositEvent",
         "Money",
+        "MutationError",
         "Node",
         "PageInfo",
+        "PolicyDemand",
+        "PolicyTrace",
         "ReconciliationPoint",
         "Screening",
         "VaultSigner",
+        "WithdrawalEvent",
         "WithdrawalFee",
     }
 )
-"""Types that are seen by whoever sees what they are part of."""
-FIELDS: Mapping[str, str] = {"Query.assets": "assets:read"}
+"""Types that are seen by whoever sees what they are part of; a subscription's facts by whoever may subscribe."""
+FIELDS: Mapping[str, str] = {
+    "Mutation.cancelPayout": "payouts:cancel",
+    "Mutation.cancelWithdrawal": "withdrawals:cancel",
+    "Mutation.createCustomer": "customers:write",
+    "Mutation.createPayout": "payouts:request",
+    "Mutation.createTransfer": "transfers:request",
+    "Mutation.createWallet": "wallets:write",
+    "Mutation.createWithdrawal": "withdrawals:request",
+    "Mutation.decideApproval": "approvals:decide",
+    "Mutation.issueAddress": "wallets:write",
+    "Query.assets": "assets:read",
+    "Subscription.approvalNeeded": "approvals:read",
+    "Subscription.balanceChanged": "events:read",
+    "Subscription.deposit": "events:read",
+    "Subscription.withdrawal": "events:read",
+}
 """Root fields whose type does not say it: every mutation, and whatever gives a part by itself."""
 PREFIXES: Mapping[str, str] = {
     "cus": "customers:read",

@@ -18,7 +18,7 @@ from custody.kernel.ids import show_id
 
 
 class UnknownFilter(InvalidInput):
-    """No case is ever in this state, or has this reason."""
+    """Nothing is ever in this state, or has this reason."""
 
     code = "unknown_filter"
     public = "There is no such state or reason."

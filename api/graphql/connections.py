@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Annotated, Generic, TypeVar
 from uuid import UUID
 
@@ -16,6 +17,14 @@ Row = TypeVar("Row")
 
 First = Annotated[int, strawberry.argument(description="How many rows at most: 1 to 100.")]
 After = Annotated[str | None, strawberry.argument(description="`endCursor` of the page before.")]
+
+
+@strawberry.enum
+class Order(Enum):
+    """In which order a list is walked."""
+
+    OLDEST_FIRST = "oldest_first"
+    NEWEST_FIRST = "newest_first"
 
 
 class BadPageSize(InvalidInput):

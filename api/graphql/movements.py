@@ -19,6 +19,7 @@ from custody.kernel.ids import DepositId, WalletId, show_id
 from custody.payouts.model import Payout as PayoutModel
 from custody.tariffs.model import HeldFee
 from custody.transfers.model import WalletTransfer
+from custody.withdrawals.judging import Judgement
 from custody.withdrawals.model import Withdrawal as WithdrawalModel
 
 
@@ -91,6 +92,34 @@ class Approval:
     public_key: str
     signature: str
     webauthn: Assertion | None
+
+
+@strawberry.type
+class PolicyDemand:
+    """How far one demand of the rule is met. `candidates` are people of the group who have not decided and may."""
+
+    group: str
+    threshold: int
+    missing: int
+    counted: list[str]
+    candidates: list[str]
+
+
+@strawberry.type
+class PolicyTrace:
+    """How the policy stands towards a withdrawal, with the rule that says so. `standing` is `pending`, `approved`, `rejected` or
+    `denied`; `reason` is the code of a denial. The signer asks itself the same and has the last word."""
+
+    standing: str
+    rule: str | None
+    reason: str | None
+    policy_version: int
+    approver_set_version: int
+    threshold: int
+    missing: int
+    cool_down_s: int
+    demands: list[PolicyDemand]
+    decided: list[str]
 
 
 @strawberry.type
@@ -175,6 +204,13 @@ class Withdrawal(Node):
         found = await info.context.screenings.load(self.model.id)
         info.context.budget.spend(len(found))
         return [show_screening(each) for each in found]
+
+    @strawberry.field
+    async def policy_trace(self, info: Info[Context, None]) -> PolicyTrace:
+        """Which rule decides about it, who has decided, and who is missing."""
+        found = await info.context.judgements.load(self.model)
+        info.context.budget.spend(1 + len(found.seats))
+        return show_trace(found)
 
     @strawberry.field
     async def attempts(self, info: Info[Context, None]) -> list[Attempt]:
@@ -269,6 +305,32 @@ def show_withdrawal(asset: Asset, found: WithdrawalModel) -> Withdrawal:
         created_at=found.created_at,
         changed_at=found.changed_at,
         model=found,
+    )
+
+
+def show_trace(found: Judgement) -> PolicyTrace:
+    """What the policy says."""
+    verdict = found.verdict
+    return PolicyTrace(
+        standing=verdict.standing.value,
+        rule=verdict.rule or None,
+        reason=verdict.reason or None,
+        policy_version=found.policy_version,
+        approver_set_version=found.approver_set_version,
+        threshold=verdict.threshold,
+        missing=verdict.missing,
+        cool_down_s=verdict.cool_down_s,
+        demands=[
+            PolicyDemand(
+                group=seat.count.group,
+                threshold=seat.count.threshold,
+                missing=seat.count.missing,
+                counted=list(seat.count.counted),
+                candidates=list(seat.candidates),
+            )
+            for seat in found.seats
+        ],
+        decided=[each.approver for each in found.decisions],
     )
 
 

@@ -9,11 +9,13 @@ from strawberry.types import Info
 
 from api.graphql.connections import FIRST_DEFAULT, After, Connection, First, checked, connect
 from api.graphql.context import Context
-from api.paging import parse_number_cursor
+from api.graphql.switches import Switch, show_switch
+from api.paging import parse_id_cursor, parse_number_cursor
 from custody.address_book import service as address_book
 from custody.address_book.model import Entry, Restriction
 from custody.kernel.ids import show_id
 from custody.screening.model import Result
+from custody.switches import service as switches
 
 
 @strawberry.type
@@ -60,6 +62,23 @@ class AddressRestriction:
 @strawberry.type
 class OutgoingQuery:
     """The part of the root that reads all this."""
+
+    @strawberry.field
+    async def switches(
+        self,
+        info: Info[Context, None],
+        *,
+        standing: bool = True,
+        first: First = FIRST_DEFAULT,
+        after: After = None,
+    ) -> Connection[Switch]:
+        """What operators have stopped, newest first: what is stopped now, or all that ever was."""
+        before = parse_id_cursor("switches", after)
+        async with info.context.turn() as session:
+            found = await switches.list_switches(
+                session, standing=standing, before=before, limit=checked(first) + 1
+            )
+        return connect("switches", found, first, after, key=lambda row: row.id, show=show_switch)
 
     @strawberry.field
     async def address_book(

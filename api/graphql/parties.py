@@ -51,12 +51,15 @@ class Money:
 
 @strawberry.type
 class Balance:
-    """What a wallet holds of one asset, in atomic units; `display` is `available` for people."""
+    """What a wallet holds of one asset, in atomic units; `display` is `available` for people. `pendingIn` is announced and not
+    final yet; `reserved` is held for withdrawals and payouts under way, and so is `pendingOut`, its older name; `available` is
+    posted less reserved."""
 
     asset: Asset
     posted: str
     pending_in: str
     pending_out: str
+    reserved: str
     available: str
     decimals: int
     display: str
@@ -176,6 +179,7 @@ def show_balance(asset: AssetModel, balance: BalanceModel) -> Balance:
         posted=str(balance.posted),
         pending_in=str(balance.pending_in),
         pending_out=str(balance.pending_out),
+        reserved=str(balance.pending_out),
         available=str(balance.available),
         decimals=asset.decimals,
         display=format_units(balance.available, asset.decimals),

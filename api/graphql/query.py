@@ -5,24 +5,22 @@ from __future__ import annotations
 import strawberry
 from strawberry.types import Info
 
-from api.chain_status import load_statuses
 from api.graphql import nodes
 from api.graphql.batches import WithdrawalBatch, find_batch
-from api.graphql.cases import Case, checked_reasons, checked_states, show_case
-from api.graphql.connections import FIRST_DEFAULT, After, Connection, First, UnknownNodeKind, checked, connect
-from api.graphql.context import Context
-from api.graphql.holdings import (
-    MEMO_REQUIRED,
-    BreakState,
-    Holding,
-    HoldingBreak,
-    HoldingComparison,
-    VaultAccount,
-    show_comparison,
-    show_holding,
-    show_holding_break,
-    show_vault_account,
+from api.graphql.books import BookQueries
+from api.graphql.cases import Case, UnknownFilter, checked_reasons, checked_states, show_case
+from api.graphql.chains import ChainQueries
+from api.graphql.connections import (
+    FIRST_DEFAULT,
+    After,
+    Connection,
+    First,
+    Order,
+    UnknownNodeKind,
+    checked,
+    connect,
 )
+from api.graphql.context import Context
 from api.graphql.movements import (
     Deposit,
     Payout,
@@ -46,44 +44,37 @@ from api.graphql.parties import (
 from api.graphql.reconciliation import ReconciliationQuery
 from api.graphql.records import (
     AuditEvent,
-    Chain,
     Event,
     Liabilities,
     show_audit_event,
-    show_chain,
     show_event,
     show_liabilities,
 )
-from api.graphql.switches import Switch, show_switch
 from api.paging import parse_id_cursor, parse_number_cursor
 from custody.assets import service as assets
 from custody.audit import service as audit
 from custody.deposits import cases
 from custody.deposits import service as deposits
 from custody.events import feed
-from custody.holdings import service as holdings
-from custody.kernel.assetid import parse_asset_id
-from custody.kernel.errors import NotFound
 from custody.kernel.ids import (
     CaseId,
     TransferId,
-    VaultId,
     WalletId,
     WithdrawalId,
     parse_id,
 )
 from custody.payouts import service as payouts
 from custody.seals import publication
-from custody.switches import service as switches
 from custody.transfers import service as transfers
 from custody.wallets import service as wallets
 from custody.withdrawals import service as withdrawals
+from custody.withdrawals.transitions import WITHDRAWALS
 
 Ctx = Info[Context, None]
 
 
 @strawberry.type
-class Query(OutgoingQuery, ReconciliationQuery):
+class Query(ChainQueries, BookQueries, OutgoingQuery, ReconciliationQuery):
     """Everything that a custody app reads."""
 
     @strawberry.field
@@ -237,19 +228,31 @@ class Query(OutgoingQuery, ReconciliationQuery):
         self,
         info: Ctx,
         wallet_id: strawberry.ID | None = None,
+        state: str | None = None,
+        order: Order = Order.OLDEST_FIRST,
         first: First = FIRST_DEFAULT,
         after: After = None,
     ) -> Connection[Withdrawal]:
-        """Withdrawals of one wallet or of all, in the order they were asked for."""
-        start = parse_id_cursor("withdrawals", after)
+        """Withdrawals of one wallet or of all, in one state or in any, by when they were asked for. What waits for approvers is
+        in state `awaiting_approval`."""
+        if state is not None and state not in WITHDRAWALS.states:
+            raise UnknownFilter(state=state[:40])
+        newest_first = order is Order.NEWEST_FIRST
+        of = "withdrawals-newest" if newest_first else "withdrawals"
+        start = parse_id_cursor(of, after)
         wallet = _wallet_filter(wallet_id)
         async with info.context.turn() as session:
             found = await withdrawals.list_withdrawals(
-                session, None if start is None else WithdrawalId(start), checked(first) + 1, wallet_id=wallet
+                session,
+                None if start is None else WithdrawalId(start),
+                checked(first) + 1,
+                wallet_id=wallet,
+                states=() if state is None else (state,),
+                newest_first=newest_first,
             )
         listed = await info.context.asset_register()
         return connect(
-            "withdrawals",
+            of,
             found,
             first,
             after,
@@ -309,84 +312,6 @@ class Query(OutgoingQuery, ReconciliationQuery):
             found = await publication.list_published(session)
         info.context.budget.spend(len(found))
         return [show_liabilities(each) for each in found]
-
-    @strawberry.field
-    async def chains(self, info: Ctx) -> list[Chain]:
-        """All configured chains."""
-        async with info.context.turn() as session:
-            found = await load_statuses(session, info.context.heads, of_tenant=True)
-        return [show_chain(status) for status in found]
-
-    @strawberry.field
-    async def switches(
-        self, info: Ctx, *, standing: bool = True, first: First = FIRST_DEFAULT, after: After = None
-    ) -> Connection[Switch]:
-        """What operators have stopped, newest first: what is stopped now, or all that ever was."""
-        before = parse_id_cursor("switches", after)
-        async with info.context.turn() as session:
-            found = await switches.list_switches(
-                session, standing=standing, before=before, limit=checked(first) + 1
-            )
-        return connect("switches", found, first, after, key=lambda row: row.id, show=show_switch)
-
-    @strawberry.field
-    async def holdings(self, info: Ctx, vault_id: strawberry.ID) -> list[Holding]:
-        """What a vault holds on chain, by the ledger's own entries; only what a block has touched since they are read."""
-        vault = VaultId(parse_id("vlt", str(vault_id)))
-        async with info.context.turn() as session:
-            found = await holdings.list_holdings(session, [vault])
-        info.context.budget.spend(len(found))
-        return [show_holding(each) for each in found]
-
-    @strawberry.field
-    async def holding_comparisons(
-        self,
-        info: Ctx,
-        vault_id: strawberry.ID,
-        asset: str,
-        first: First = FIRST_DEFAULT,
-        after: After = None,
-    ) -> Connection[HoldingComparison]:
-        """Books and chain of one vault and asset at every height at which either changed, newest first."""
-        before = parse_number_cursor("comparisons", after)
-        vault, wanted = VaultId(parse_id("vlt", str(vault_id))), parse_asset_id(asset)
-        async with info.context.turn() as session:
-            found = await holdings.list_comparisons(
-                session, vault, wanted, before=before, limit=checked(first) + 1
-            )
-        return connect("comparisons", found, first, after, key=lambda row: row.height, show=show_comparison)
-
-    @strawberry.field
-    async def holding_breaks(
-        self, info: Ctx, state: BreakState | None = None, first: First = FIRST_DEFAULT, after: After = None
-    ) -> Connection[HoldingBreak]:
-        """Differences between books and chain, newest first."""
-        before = parse_number_cursor("breaks", after)
-        async with info.context.turn() as session:
-            found = await holdings.list_breaks(
-                session, state=None if state is None else state.value, before=before, limit=checked(first) + 1
-            )
-        return connect(
-            "breaks",
-            found,
-            first,
-            after,
-            key=lambda row: row[0],
-            show=lambda row: show_holding_break(row[1]),
-        )
-
-    @strawberry.field
-    async def vault_account(self, info: Ctx, vault_id: strawberry.ID) -> VaultAccount | None:
-        """A vault's account by the chain's own state; null while no block has touched it. EVM: nonce and ether since it sent."""
-        wanted = VaultId(parse_id("vlt", str(vault_id)))
-        try:
-            async with info.context.turn() as session:
-                vault = await wallets.get_vault(session, wanted)
-                found = await holdings.find_account(session, wanted, vault.account)
-                memo = await holdings.find_datum(session, wanted, vault.account, MEMO_REQUIRED)
-        except NotFound:
-            return None
-        return None if found is None else show_vault_account(*found, memo)
 
 
 def _wallet_filter(text: strawberry.ID | None) -> WalletId | None:

@@ -1,4 +1,4 @@
-"""Records for people who watch: audit events, chains, and what is owed to all."""
+"""Records for people who watch: audit events, the feed, and what is owed to all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from datetime import datetime
 import orjson
 import strawberry
 
-from api.chain_status import ChainStatus
 from custody.audit.model import AuditEntry
 from custody.events import model as events
 from custody.kernel.ids import show_id
@@ -49,18 +48,6 @@ class Liabilities:
     root: str
 
 
-@strawberry.type
-class Chain:
-    """Where one chain stands. Heights are null while they are not known. `last_block_at`: the chain's own time at the cursor."""
-
-    chain: str
-    cursor_height: str | None
-    final_height: str | None
-    head_height: str | None
-    lag_blocks: str | None
-    last_block_at: datetime | None
-
-
 def show_audit_event(entry: AuditEntry) -> AuditEvent:
     """One entry of the audit log."""
     return AuditEvent(
@@ -94,19 +81,3 @@ def show_liabilities(found: Published) -> Liabilities:
         total=str(found.total),
         root=found.root.hex(),
     )
-
-
-def show_chain(status: ChainStatus) -> Chain:
-    """One chain."""
-    return Chain(
-        chain=status.chain,
-        cursor_height=_text(status.cursor_height),
-        final_height=_text(status.final_height),
-        head_height=_text(status.head_height),
-        lag_blocks=_text(status.lag_blocks),
-        last_block_at=status.last_block_at,
-    )
-
-
-def _text(value: int | None) -> str | None:
-    return None if value is None else str(value)

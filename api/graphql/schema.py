@@ -1,57 +1,102 @@
-"""The GraphQL schema: what custody apps read. Actions are REST."""
+"""The GraphQL schema: what custody apps read, do and watch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 import strawberry
-from strawberry.extensions import (
-    DisableIntrospection,
-    MaxAliasesLimiter,
-    MaxTokensLimiter,
-    QueryDepthLimiter,
-    SchemaExtension,
-)
+from graphql import GraphQLField, GraphQLObjectType, GraphQLSchema
+from graphql.validation import NoSchemaIntrospectionCustomRule
 from strawberry.schema.config import StrawberryConfig
 
-from api.graphql import cases, connections, holdings, movements, parties, query, reconciliation, records
+from api.graphql import (
+    books,
+    cases,
+    chains,
+    commands,
+    connections,
+    holdings,
+    movements,
+    mutation_types,
+    mutations,
+    parties,
+    query,
+    reconciliation,
+    records,
+    subscription,
+)
 from api.graphql.access import guard
 from api.graphql.cases import Case
 from api.graphql.descriptions import describe
-from api.graphql.limits import SelectionLimiter
+from api.graphql.documents import Documents, load_registry
 from api.graphql.movements import Deposit, Payout, Transfer, Withdrawal
+from api.graphql.mutations import Mutation
 from api.graphql.parties import Customer, DepositAddress, Wallet
 from api.graphql.query import Query
+from api.graphql.subscription import Subscription
+from custody.settings import ApiSettings
 
-DEPTH_MAX = 10
-ALIASES_MAX = 15
-TOKENS_MAX = 1000
+_DESCRIBED = (
+    books,
+    cases,
+    chains,
+    commands,
+    connections,
+    holdings,
+    movements,
+    mutation_types,
+    mutations,
+    parties,
+    query,
+    reconciliation,
+    records,
+    subscription,
+)
 
 
-class Schema(strawberry.Schema):
-    """Errors are masked and logged at the endpoint; the library would log them a second time, with their values."""
+def build_schema() -> strawberry.Schema:
+    """The schema, described and guarded. What a document may cost is judged before it comes here.
 
-    def process_errors(self, errors: object, execution_context: object = None) -> None:
-        """Left to the endpoint."""
-
-
-def build_schema(*, introspection: bool) -> strawberry.Schema:
-    """The schema with its limits on what one query may cost."""
-    describe(cases, connections, holdings, movements, parties, query, reconciliation, records)
-    limits: list[Callable[[], SchemaExtension]] = [
-        partial(QueryDepthLimiter, max_depth=DEPTH_MAX),
-        partial(MaxAliasesLimiter, max_alias_count=ALIASES_MAX),
-        partial(MaxTokensLimiter, max_token_count=TOKENS_MAX),
-        SelectionLimiter,
-    ]
-    if not introspection:
-        limits.append(DisableIntrospection)
-    schema = Schema(
+    Plain fields are read as attributes without the library's detour; whatever leads to something guarded asks first.
+    """
+    describe(*_DESCRIBED)
+    schema = strawberry.Schema(
         query=Query,
+        mutation=Mutation,
+        subscription=Subscription,
         types=[Customer, Wallet, DepositAddress, Deposit, Case, Transfer, Withdrawal, Payout],
-        extensions=limits,
-        config=StrawberryConfig(disable_field_suggestions=not introspection),
+        config=StrawberryConfig(disable_field_suggestions=True),
     )
-    guard(schema._schema)
+    # The library offers no other way to a document that was validated before.
+    core: GraphQLSchema = schema._schema
+    for found in core.type_map.values():
+        if isinstance(found, GraphQLObjectType):
+            for field in found.fields.values():
+                _shorten(field)
+    # After the shortening, which would take the questions away again.
+    guard(core)
     return schema
+
+
+def build_core(schema: strawberry.Schema) -> GraphQLSchema:
+    """What is executed."""
+    return schema._schema
+
+
+def build_documents(core: GraphQLSchema, chosen: ApiSettings) -> Documents:
+    """All documents of this process. Raises BrokenRegistry."""
+    rules = () if chosen.introspection else (NoSchemaIntrospectionCustomRule,)
+    return Documents(
+        core, rules, load_registry(chosen.trusted_documents), trusted_only=chosen.trusted_documents_only
+    )
+
+
+def _shorten(field: GraphQLField) -> None:
+    definition: Any = field.extensions.get("strawberry-definition")
+    if definition is not None and definition.is_basic_field and definition.base_resolver is None:
+        name = definition.python_name
+
+        def read(source: Any, _info: Any) -> Any:
+            return getattr(source, name)
+
+        field.resolve = read

@@ -205,11 +205,12 @@ def read_decision(body: DecisionIn) -> Decision:
         public_key=body.public_key,
         word=Word(body.decision),
         signature=body.signature,
-        assertion=None if body.webauthn is None else _read_assertion(body.webauthn, body.approver),
+        assertion=None if body.webauthn is None else read_assertion(body.webauthn, body.approver),
     )
 
 
-def _read_assertion(body: AssertionIn, approver: str) -> Assertion:
+def read_assertion(body: AssertionIn, approver: str) -> Assertion:
+    """A passkey's evidence, as requests carry it. Raises InvalidDecision."""
     return Assertion(
         credential_id=body.credential_id,
         authenticator_data=_parse_base64url(body.authenticator_data, approver),

@@ -166,7 +166,7 @@ async def issue_address(wallet_id: WalletPath, body: AddressIn, command: Write) 
     recorded = await command.recorded()
     if recorded is not None:
         return recorded
-    memo = _read_memo(chain, body)
+    memo = read_memo(chain, body)
     issued = await deposits.issue_address(
         command.app.db,
         command.app.signer,
@@ -210,7 +210,7 @@ async def name_reference(wallet_id: WalletPath, command: Write, _: Empty | None 
     return await command.run(effect)
 
 
-def _read_memo(chain: ChainId, body: AddressIn) -> AddressMemo | None:
+def read_memo(chain: ChainId, body: AddressIn) -> AddressMemo | None:
     """The memo that is to name the wallet. Raises MemosNotKnown, InvalidAddressMemo at /memo."""
     if body.memo is None:
         return None

@@ -193,7 +193,7 @@ async def request_withdrawal(body: WithdrawalIn, command: Write) -> Response:
     wallet_id = WalletId(parse_field_id("wal", body.wallet_id, "wallet_id"))
     quote_id = None if body.quote_id is None else QuoteId(parse_field_id("qte", body.quote_id, "quote_id"))
     withdrawal_id = WithdrawalId(new_uuid())
-    settings = _with_window(command.app.settings, body.expires_in_s)
+    settings = with_window(command.app.settings, body.expires_in_s)
     execute_after = None if body.execute_after is None else parse_moment(body.execute_after, "execute_after")
     if (done := await command.recorded()) is not None:
         return done
@@ -373,7 +373,7 @@ def show_screening(result: Result) -> ScreeningOut:
     )
 
 
-def _with_window(settings: Settings, expires_in_s: int | None) -> Settings:
+def with_window(settings: Settings, expires_in_s: int | None) -> Settings:
     """The settings with the shorter window that the caller asked for. Raises WindowTooLong at /expires_in_s."""
     if expires_in_s is None:
         return settings

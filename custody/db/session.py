@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from custody.db.reader import Reader
+from custody.db.signals import EMITTED, Signals
 from custody.kernel.errors import InvariantViolated
 from custody.kernel.ids import CustomerId, TenantId
 
@@ -73,6 +74,8 @@ class UnitOfWork(ReadSession):
     def __init__(self, conn: AsyncConnection, tenant: TenantId | None) -> None:
         """See ReadSession."""
         super().__init__(conn, tenant)
+        self.emitted: set[TenantId] = set()
+        """Tenants of whom this transaction writes an event."""
         self._gathered: dict[Callable[[UnitOfWork, list[Any]], Awaitable[None]], list[Any]] = {}
 
     def gather(self, conclude: Callable[[UnitOfWork, list[_T]], Awaitable[None]]) -> list[_T]:
@@ -127,10 +130,12 @@ class UnitOfWork(ReadSession):
 class Database:
     """A pool of connections to Postgres as the role `custody_app`."""
 
-    def __init__(self, url: str, *, pool_size: int = 10, echo: bool = False) -> None:
-        """`url` is `postgresql://user@host:port/name`; the asyncpg driver is implied."""
+    def __init__(self, url: str, *, pool_size: int = 10, echo: bool = False, signals: bool = False) -> None:
+        """`url` is `postgresql://user@host:port/name`; the asyncpg driver is implied. `signals`: whether other processes are told
+        of what is committed here."""
         self.url = url
         self.reader = Reader(url, pool_size)
+        self._signals = Signals(url) if signals else None
         self.engine: AsyncEngine = create_async_engine(
             driver_url(url),
             pool_size=pool_size,
@@ -150,6 +155,13 @@ class Database:
                 await uow.act_for(tenant)
             yield uow
             await uow.conclude()
+        if uow.emitted:
+            self.tell(EMITTED, uow.emitted)
+
+    def tell(self, channel: str, tenants: Collection[TenantId]) -> None:
+        """Let other processes know at once what they would find out by themselves a little later."""
+        if self._signals is not None:
+            self._signals.tell(channel, tenants)
 
     @asynccontextmanager
     async def read(
@@ -167,8 +179,10 @@ class Database:
                 yield session
 
     async def close(self) -> None:
-        """Close every pooled connection."""
+        """Close every connection."""
         await self.reader.close()
+        if self._signals is not None:
+            await self._signals.close()
         await self.engine.dispose()
 
 

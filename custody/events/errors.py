@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from custody.kernel.errors import InvalidInput, InvariantViolated
+from custody.kernel.errors import InvalidInput, InvariantViolated, Unavailable
 
 
 class UnknownEvent(InvariantViolated):
@@ -17,3 +17,10 @@ class UnknownEventType(InvalidInput):
 
     code = "unknown_event_type"
     public = "No such event type."
+
+
+class BrokerAway(Unavailable):
+    """The broker does not answer or does not take a message; whether it has stored it is unknown, and it is sent again."""
+
+    code = "broker_away"
+    public = "The broker of the event stream is not available."

@@ -11,12 +11,14 @@ from custody.events.errors import UnknownEventType
 from custody.events.model import Event
 
 
-async def page(session: ReadSession, *, after: int, types: Collection[str], limit: int) -> list[Event]:
-    """Events behind a place, oldest first, of these types only where any are named. Raises UnknownEventType.
+async def page(
+    session: ReadSession, *, after: int, types: Collection[str], limit: int, up_to: int | None = None
+) -> list[Event]:
+    """Events behind a place and up to another, oldest first, of these types only where any are named. Raises UnknownEventType.
 
     Whoever has read up to a place has missed nothing before it: places are given in order, when events are relayed.
     """
     for each in types:
         if each not in EVENTS:
             raise UnknownEventType(type=each[:64])
-    return await outbox.load_feed(session, after=after, types=types, limit=limit)
+    return await outbox.load_feed(session, after=after, types=types, up_to=up_to, limit=limit)

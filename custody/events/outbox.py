@@ -22,6 +22,7 @@ async def emit(uow: UnitOfWork, event_type: str, object_id: UUID, data: Mapping[
     """Record a fact. It is heard only if the transaction commits. Raises UnknownEvent."""
     if event_type not in EVENTS:
         raise UnknownEvent(type=event_type)
+    uow.emitted.add(uow.tenant)
     await uow.conn.execute(
         insert(outbox).values(
             tenant_id=uow.tenant,
@@ -114,6 +115,14 @@ async def load_feed(
         query = query.where(outbox.c.type.in_(types))
     rows = await session.conn.execute(query.order_by(outbox.c.position).limit(limit))
     return [_event(row) for row in rows]
+
+
+async def last_position(session: ReadSession) -> int:
+    """The newest place of the tenant's feed; 0 before the first."""
+    rows = await session.conn.execute(
+        select(func.max(outbox.c.position)).where(outbox.c.tenant_id == session.tenant)
+    )
+    return int(rows.scalar_one() or 0)
 
 
 async def load_events(session: ReadSession, ids: Collection[UUID]) -> dict[UUID, Event]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from custody.db.session import Database, UnitOfWork
+from custody.db.signals import RELAYED
 from custody.events.catalog import EVENTS
 from custody.events.model import Event
 from custody.events.outbox import take_unrelayed
@@ -27,6 +28,8 @@ async def relay(database: Database, waker: Waker, tenant: TenantId, listener: Li
         events = await take_unrelayed(uow, BATCH)
         if events and listener is not None:
             await listener(uow, events)
+    if events:
+        database.tell(RELAYED, {tenant})
     for event in events:
         job = EVENTS[event.type]
         if job is not None:

@@ -1,8 +1,8 @@
-"""The transactional outbox."""
+"""The transactional outbox, and how far streams to a broker have carried it."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Identity, Index, Table
+from sqlalchemy import BigInteger, CheckConstraint, Column, Identity, Index, Table, Text, func
 from sqlalchemy.dialects.postgresql import JSONB
 
 from custody.db.base import metadata
@@ -39,4 +39,15 @@ Index(
     outbox.c.type,
     outbox.c.position,
     postgresql_where=outbox.c.position.is_not(None),
+)
+
+event_streams = Table(
+    "event_streams",
+    metadata,
+    tenant_column(),
+    Column("stream", Text, primary_key=True),
+    # The last place of the tenant's feed that the broker has acknowledged.
+    Column("position", BigInteger, nullable=False),
+    utc_column("changed_at", server_default=func.clock_timestamp()),
+    CheckConstraint("position >= 0", name="position_not_negative"),
 )

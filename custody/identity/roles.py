@@ -101,7 +101,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     },
     "treasurer": _SEE_MONEY
     | _MOVE_MONEY
-    | {"exchanges:write", "switches:stop", "treasury:read", "treasury:write"},
+    | {"adjustments:decide", "exchanges:write", "switches:stop", "treasury:read", "treasury:write"},
     "compliance": _SEE_MONEY | _CASES | {"audit:read", "switches:stop"},
     "admin": _SEE_MONEY | _SEE_WORKINGS | _SEE_ACCESS | _ADMINISTER | {"switches:stop"},
     "automation": frozenset({UNATTENDED}),

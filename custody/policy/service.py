@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from custody.db.session import ReadSession, UnitOfWork
 from custody.policy import store
 from custody.policy.errors import PolicyRewound, PolicyUnknown, PolicyVersionUnknown
@@ -36,4 +38,13 @@ async def at_version(session: ReadSession, version: int) -> ApprovalPolicy:
     found = await store.load_version(session, version)
     if found is None:
         raise PolicyVersionUnknown(version=version)
+    return found
+
+
+async def at_versions(session: ReadSession, versions: Collection[int]) -> dict[int, ApprovalPolicy]:
+    """The policies that some intents name: one question for a whole page. Raises PolicyVersionUnknown."""
+    found = await store.load_versions(session, versions)
+    for version in versions:
+        if version not in found:
+            raise PolicyVersionUnknown(version=version)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
@@ -41,6 +42,16 @@ async def load_version(session: ReadSession, version: int) -> ApprovalPolicy | N
     )
     body = rows.scalar_one_or_none()
     return None if body is None else read_body(body)
+
+
+async def load_versions(session: ReadSession, versions: Collection[int]) -> dict[int, ApprovalPolicy]:
+    """Some versions, by version."""
+    rows = await session.conn.execute(
+        select(approval_policies.c.version, approval_policies.c.body).where(
+            approval_policies.c.version.in_(list(versions))
+        )
+    )
+    return {row.version: read_body(row.body) for row in rows}
 
 
 async def insert_policy(uow: UnitOfWork, policy: ApprovalPolicy) -> None:

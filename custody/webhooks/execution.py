@@ -17,11 +17,12 @@ import structlog
 
 from custody.db.session import Database, UnitOfWork
 from custody.events import outbox
+from custody.events.envelope import build_body
 from custody.kernel.errors import InvariantViolated
 from custody.kernel.ids import EventId, TenantId, new_uuid
 from custody.webhooks import delivery_store, service, store
 from custody.webhooks.errors import UnknownEndpoint
-from custody.webhooks.message import build_body, build_headers
+from custody.webhooks.message import build_headers
 from custody.webhooks.model import (
     CIRCUIT_FAILURES,
     JITTER_PERCENT_MAX,

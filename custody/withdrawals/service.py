@@ -265,9 +265,13 @@ async def list_withdrawals(
     wallet_id: WalletId | None = None,
     states: Sequence[str] = (),
     alone: bool = False,
+    newest_first: bool = False,
 ) -> list[Withdrawal]:
-    """A page in order of arrival, after one of them; of one wallet, in some states, and without lines of batches, when told."""
-    return await store.load_page(session, after, limit, wallet_id, states, alone=alone)
+    """A page in order of arrival or the reverse, after one of them; of one wallet, in some states, and without lines of batches,
+    when told."""
+    return await store.load_page(
+        session, after, limit, wallet_id, states, alone=alone, newest_first=newest_first
+    )
 
 
 def _same(earlier: Withdrawal, command: RequestWithdrawal, destination: str) -> Withdrawal:

@@ -104,19 +104,23 @@ async def load_page(
     states: Sequence[str],
     *,
     alone: bool = False,
+    newest_first: bool = False,
 ) -> list[Withdrawal]:
-    """Withdrawals in order of arrival, after one of them, of one wallet or of all, in some states or in any, and only those that
-    are lines of no batch, when told."""
+    """Withdrawals in order of arrival or the reverse, after one of them, of one wallet or of all, in some states or in any, and
+    only those that are lines of no batch, when told."""
     query = select(withdrawals).where(withdrawals.c.tenant_id == session.tenant)
     query = of_customer(query, session, withdrawals.c.wallet_id)
     if after is not None:
         place = select(withdrawals.c.sequence).where(
             withdrawals.c.tenant_id == session.tenant, withdrawals.c.id == after
         )
-        query = query.where(withdrawals.c.sequence > place.scalar_subquery())
+        last = place.scalar_subquery()
+        query = query.where(withdrawals.c.sequence < last if newest_first else withdrawals.c.sequence > last)
     if wallet_id is not None:
         query = query.where(withdrawals.c.wallet_id == wallet_id)
-    if states:
+    if len(states) == 1:  # so that the index that begins with the state also gives the order
+        query = query.where(withdrawals.c.state == states[0])
+    elif states:
         query = query.where(withdrawals.c.state.in_(states))
     if alone:
         lines = select(withdrawal_batch_lines.c.withdrawal_id).where(
@@ -124,7 +128,8 @@ async def load_page(
             withdrawal_batch_lines.c.withdrawal_id == withdrawals.c.id,
         )
         query = query.where(~lines.exists())
-    rows = await session.conn.execute(query.order_by(withdrawals.c.sequence).limit(limit))
+    order = withdrawals.c.sequence.desc() if newest_first else withdrawals.c.sequence
+    rows = await session.conn.execute(query.order_by(order).limit(limit))
     return [_withdrawal(row) for row in rows]
 
 

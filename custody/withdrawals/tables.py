@@ -141,6 +141,7 @@ withdrawals = Table(
     ),
     Index("ix_withdrawals_sequence", "tenant_id", "sequence"),
     Index("ix_withdrawals_wallet", "tenant_id", "wallet_id", "sequence"),
+    Index("ix_withdrawals_state", "tenant_id", "state", "sequence"),
 )
 Index(
     "ix_withdrawals_open",

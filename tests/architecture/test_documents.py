@@ -14,6 +14,7 @@ DISTRIBUTIONS = {
     "pycryptodome": "Crypto",
     "safe-pysha3": "sha3",
     "pyjwt": "jwt",
+    "nats-py": "nats",
     "pynacl": "nacl",
     "python-pkcs11": "pkcs11",
     "strawberry-graphql": "strawberry",

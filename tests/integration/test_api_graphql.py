@@ -182,16 +182,22 @@ async def test_audit_events_payouts_assets_and_chains_can_be_read(api: Harness) 
 
 async def test_what_costs_too_much_is_refused_before_it_runs(api: Harness) -> None:
     deep = "{ customers { edges { node { " + "wallets { customer { " * 4 + "id" + " }" * 12
-    aliases = "{" + " ".join(f"a{number}: assets {{ id }}" for number in range(16)) + "}"
-    tokens = "{ assets { " + "id " * 1001 + "} }"
-    broken = "{ assets { id "
-    unknown = "{ asset { id } }"
-    writing = 'mutation { createCustomer(name: "x") { id } }'
-    watching = "subscription { balances { id } }"
-    for query in (deep, aliases, tokens, broken, unknown, writing, watching):
+    spread = "fragment a on Asset { id id id id id id id id id id } fragment b on Asset { "
+    spread += "...a " * 101 + "} { assets { ...b } }"
+    cases = {
+        deep: "query_too_deep",
+        "{" + " ".join(f"a{number}: assets {{ id }}" for number in range(16)) + "}": "too_many_aliases",
+        "{ assets { " + "id " * 1001 + "} }": "too_many_tokens",
+        spread: "too_many_fields",
+        "{ assets { id ": "invalid_query",
+        "{ asset { id } }": "invalid_query",
+        'mutation { closeBank(name: "x") { id } }': "invalid_query",
+        "subscription { balances { id } }": "invalid_query",
+    }
+    for query, code in cases.items():
         answer = await api.http.post("/graphql", json={"query": query}, headers=api.headers())
         assert answer.status_code == 400, query[:60]
-        assert answer.json()["errors"][0]["extensions"]["code"] == "invalid_query"
+        assert answer.json()["errors"][0]["extensions"]["code"] == code
         assert "data" not in answer.json()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -87,8 +88,22 @@ def test_the_schema_names_what_apps_read() -> None:
     sdl = (HERE / "schema.graphql").read_text("utf-8")
     fields = [
         *("node", "customer", "customers", "wallet", "deposits", "transfers", "withdrawals", "payouts"),
-        *("auditEvents", "chains"),
+        *("auditEvents", "chains", "statement", "balanceAt", "liabilities", "holdingBreaks"),
     ]
-    query = sdl[sdl.index("type Query {") :]
-    assert [name for name in fields if f"  {name}" not in query] == []
-    assert "type Mutation" not in sdl
+    assert [name for name in fields if name not in fields_of(sdl, "Query")] == []
+
+
+def fields_of(sdl: str, name: str) -> set[str]:
+    """Fields of a type, by their definitions."""
+    body = sdl[sdl.index(f"\ntype {name} {{") :]
+    return set(re.findall(r"^  (\w+)[:(]", body[: body.index("\n}")], re.MULTILINE))
+
+
+def test_every_mutation_takes_one_input_with_a_key_and_answers_with_a_status() -> None:
+    sdl = (HERE / "schema.graphql").read_text("utf-8")
+    body = sdl[sdl.index("\ntype Mutation {") :]
+    found = re.findall(r"^  (\w+)\(input: (\w+)!\): (\w+)!$", body[: body.index("\n}")], re.MULTILINE)
+    assert {name for name, _, _ in found} == fields_of(sdl, "Mutation")
+    for _, taken, given in found:
+        assert re.search(rf"^input {taken} {{\n  idempotencyKey: String!$", sdl, re.MULTILINE)
+        assert re.search(rf"^type {given} implements Payload {{$", sdl, re.MULTILINE)

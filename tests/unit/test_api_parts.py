@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
@@ -19,7 +20,14 @@ from api.errors import (
     problem_of,
     status_of,
 )
-from api.paging import next_cursor, page_of, parse_id_cursor, parse_number_cursor, show_cursor
+from api.paging import (
+    next_cursor,
+    page_of,
+    parse_id_cursor,
+    parse_number_cursor,
+    show_cursor,
+    signing_cursors,
+)
 from api.strict_json import canonical, fingerprint, parse
 from custody.idempotency.errors import KeyReused
 from custody.kernel.errors import (
@@ -149,6 +157,13 @@ def test_equal_bodies_have_one_spelling_and_one_fingerprint() -> None:
     assert len({fingerprint(m, p, one) for m in ("POST", "PUT") for p in ("/v1/x", "/v1/y")}) == 4
 
 
+@pytest.fixture
+def signed() -> Iterator[None]:
+    with signing_cursors(b"ours"):
+        yield
+
+
+@pytest.mark.usefixtures("signed")
 def test_cursors_come_back_as_what_they_were() -> None:
     assert parse_id_cursor("customers", show_cursor("customers", SOME_ID)) == SOME_ID
     assert parse_number_cursor("audit", show_cursor("audit", 42)) == 42
@@ -161,21 +176,32 @@ def test_cursors_come_back_as_what_they_were() -> None:
         "",
         "x",
         "é",
-        show_cursor("wallets", SOME_ID),
         base64.urlsafe_b64encode(b"customers:zz").decode(),
+        base64.urlsafe_b64encode(b"." * 12 + b"customers:" + SOME_ID.hex.encode()).decode(),
         "====",
         "A" * 300,
     ],
 )
-def test_a_cursor_of_another_list_or_making_is_refused(text: str) -> None:
+@pytest.mark.usefixtures("signed")
+def test_a_cursor_of_our_making_only_is_taken(text: str) -> None:
     with pytest.raises(MalformedCursor):
         parse_id_cursor("customers", text)
 
 
-@pytest.mark.parametrize("shown", ["audit:-1", "audit:1.5", "audit:" + "9" * 19, "audit:", "audit:١"])
+@pytest.mark.usefixtures("signed")
+def test_a_cursor_of_another_list_or_secret_is_refused() -> None:
+    with signing_cursors(b"theirs"):
+        foreign = show_cursor("customers", SOME_ID)
+    for text in (foreign, show_cursor("wallets", SOME_ID)):
+        with pytest.raises(MalformedCursor):
+            parse_id_cursor("customers", text)
+
+
+@pytest.mark.usefixtures("signed")
+@pytest.mark.parametrize("shown", ["-1", "1.5", "9" * 19])
 def test_a_number_cursor_is_a_small_natural_number(shown: str) -> None:
     with pytest.raises(MalformedCursor):
-        parse_number_cursor("audit", base64.urlsafe_b64encode(shown.encode()).decode())
+        parse_number_cursor("audit", show_cursor("audit", shown))  # type: ignore[arg-type]
 
 
 def test_a_page_knows_whether_more_follows() -> None:

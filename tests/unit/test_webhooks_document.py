@@ -10,7 +10,8 @@ from uuid import UUID
 
 import pytest
 
-from custody.webhooks.message import build_body, build_headers
+from custody.events.envelope import build_body
+from custody.webhooks.message import build_headers
 from custody.webhooks.model import CIRCUIT_FAILURES, ENDPOINTS_MAX, REPLAY_MAX, SCHEDULE_S
 from custody.webhooks.sealed import new_secret, show_secret
 

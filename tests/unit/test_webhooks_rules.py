@@ -14,6 +14,7 @@ from standardwebhooks.webhooks import Webhook
 
 from api.export import documents
 from custody.events.catalog import EVENTS
+from custody.events.envelope import build_body
 from custody.events.schemas import MORE, OF_OBJECT, build_document, fields_of
 from custody.kernel.errors import IllegalTransition
 from custody.kernel.ids import TenantId
@@ -21,7 +22,7 @@ from custody.settings import Settings
 from custody.webhook_settings import WebhookSettings
 from custody.webhooks.errors import RefusedAddress, RefusedUrl, SecretUnreadable
 from custody.webhooks.guard import Rules, check_addresses, check_url, is_allowed
-from custody.webhooks.message import build_body, build_headers
+from custody.webhooks.message import build_headers
 from custody.webhooks.model import (
     CIRCUIT_FAILURES,
     SCHEDULE_S,

@@ -851,7 +851,7 @@ class Client:
         self,
         *,
         asset: str | None = None,
-        verdict: Verdict | None = None,
+        verdict: models.Verdict | None = None,
         cursor: str | None = None,
         limit: int | None = None,
     ) -> models.HoldingPage:

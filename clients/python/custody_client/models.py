@@ -2040,9 +2040,10 @@ class VaultOut:
     wallet_id: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What was last found of one asset at one deposit address."""
+Verdict = Literal[
+    "empty", "dust", "below_threshold", "fee_too_high", "funding", "sweeping", "waiting", "refused"
+]
+"""What was last found of one asset at one deposit address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

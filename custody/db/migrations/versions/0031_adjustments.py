@@ -8,7 +8,7 @@ from alembic import op
 from custody.db.ddl import grant, tenant_isolation
 
 revision = "0031"
-down_revision = "0029"
+down_revision = "0030"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,191 @@
+"""Mutations: the services of REST under the same keys and rules, with what is expected to go wrong told in the payload."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from custody.db.session import Database
+from signer.protocol.approvals import approval_message
+from tests.integration.api_harness import (
+    EUR,
+    FUNDS,
+    STELLAR,
+    STRANGER,
+    XLM,
+    Harness,
+    approver_key,
+    public_key_of,
+    running,
+)
+from tests.postgres import Cluster
+
+ERRORS = "status errors { code field retryable }"
+TRANSFER = f"""mutation ($input: CreateTransferInput!) {{ createTransfer(input: $input) {{ {ERRORS}
+  transfer {{ id amount {{ atomic }} source {{ balances {{ available }} }} }} }} }}"""
+WITHDRAW = f"""mutation ($input: CreateWithdrawalInput!) {{ createWithdrawal(input: $input) {{ {ERRORS}
+  withdrawal {{ id state digest policyTrace {{ approverSetVersion missing }} }} }} }}"""
+DECIDE = f"""mutation ($input: DecideApprovalInput!) {{ decideApproval(input: $input) {{ {ERRORS}
+  withdrawal {{ state policyTrace {{ decided missing }} }} }} }}"""
+
+
+@pytest.fixture(scope="module")
+async def api(cluster: Cluster) -> AsyncIterator[Harness]:
+    name = await cluster.create()
+    database = Database(cluster.dsn(name, "custody_app"), pool_size=20)
+    async with running(database) as harness:
+        yield harness
+    await database.close()
+    await cluster.release(name)
+
+
+async def mutate(api: Harness, query: str, scope: str = "all", **fields: object) -> dict[str, Any]:
+    """The payload of a document's one mutation."""
+    body = {"query": query, "variables": {"input": fields}}
+    answer = (await api.http.post("/graphql", json=body, headers=api.headers(scope))).json()
+    assert "errors" not in answer, answer
+    (payload,) = answer["data"].values()
+    found: dict[str, Any] = payload
+    return found
+
+
+async def test_a_customer_comes_to_a_wallet_an_address_and_money(api: Harness) -> None:
+    made = await mutate(
+        api,
+        f"mutation ($input: CreateCustomerInput!) {{ createCustomer(input: $input) {{ {ERRORS} customer {{ id kind }} }} }}",
+        idempotencyKey="c1",
+        name="Grace",
+        externalRef="grace-1",
+    )
+    assert (made["status"], made["errors"], made["customer"]["kind"]) == ("DONE", [], "customer")
+    wallet = await mutate(
+        api,
+        f"""mutation ($input: CreateWalletInput!) {{
+          createWallet(input: $input) {{ {ERRORS} wallet {{ id customer {{ name }} }} }} }}""",
+        idempotencyKey="w1",
+        customerId=made["customer"]["id"],
+        name="main",
+    )
+    assert wallet["wallet"]["customer"] == {"name": "Grace"}
+    issue = f"mutation ($input: IssueAddressInput!) {{ issueAddress(input: $input) {{ {ERRORS} address {{ id memo }} }} }}"
+    asked = {"idempotencyKey": "a1", "walletId": wallet["wallet"]["id"], "chain": STELLAR}
+    first, again = await mutate(api, issue, **asked), await mutate(api, issue, **asked)
+    assert (first["status"], again["status"]) == ("DONE", "ALREADY_EXISTS")
+    assert first["address"] == again["address"] != None  # noqa: E711 - both at once
+    paid = await mutate(
+        api,
+        TRANSFER,
+        idempotencyKey="t1",
+        fromWalletId=api.tenant.wallet,
+        toWalletId=wallet["wallet"]["id"],
+        asset=XLM.text,
+        amount="1000",
+    )
+    assert paid["status"] == "DONE"
+    assert paid["transfer"]["source"]["balances"] == [{"available": str(FUNDS - 1000)}]
+
+
+async def test_a_withdrawal_is_pending_decided_and_taken_back(api: Harness) -> None:
+    asked = {"walletId": api.tenant.empty_wallet, "asset": XLM.text, "amount": "5", "destination": STRANGER}
+    poor = await mutate(api, WITHDRAW, idempotencyKey="wd", **asked)
+    assert (poor["status"], poor["withdrawal"]) == ("REFUSED", None)
+    assert poor["errors"] == [{"code": "insufficient_funds", "field": None, "retryable": False}]
+    rich = {**asked, "walletId": api.tenant.wallet}
+    made = await mutate(api, WITHDRAW, idempotencyKey="wd", **rich)  # a refusal has used no key up
+    assert (made["status"], made["withdrawal"]["state"]) == ("PENDING", "awaiting_approval")
+    again = await mutate(api, WITHDRAW, idempotencyKey="wd", **rich)
+    assert (again["status"], again["withdrawal"]) == ("ALREADY_EXISTS", made["withdrawal"])
+    reused = await mutate(api, WITHDRAW, idempotencyKey="wd", **{**rich, "amount": "6"})
+    assert [each["code"] for each in reused["errors"]] == ["idempotency_key_reused"]
+    found = made["withdrawal"]
+    message = approval_message(
+        decision="approve",
+        digest=bytes.fromhex(found["digest"]),
+        approver_set_version=found["policyTrace"]["approverSetVersion"],
+    )
+    decided = await mutate(
+        api,
+        DECIDE,
+        idempotencyKey="d1",
+        id=found["id"],
+        approver="alice",
+        publicKey=public_key_of("alice"),
+        decision="APPROVE",
+        signature=approver_key("alice").sign(message).hex(),
+    )
+    assert (decided["status"], decided["withdrawal"]["policyTrace"]) == (
+        "DONE",
+        {"decided": ["alice"], "missing": 1},
+    )
+    cancel = f"mutation ($input: CancelInput!) {{ cancelWithdrawal(input: $input) {{ {ERRORS} withdrawal {{ state }} }} }}"
+    ended = await mutate(api, cancel, idempotencyKey="x1", id=found["id"])
+    assert (ended["status"], ended["withdrawal"]) == ("DONE", {"state": "cancelled"})
+    late = await mutate(api, cancel, idempotencyKey="x2", id="wdr_" + "0" * 32)
+    assert [each["code"] for each in late["errors"]] == ["unknown_withdrawal"]
+
+
+async def test_a_payout_is_held_and_taken_back(api: Harness) -> None:
+    bank = await api.post(
+        "/v1/bank-accounts",
+        {"asset": EUR.text, "rail": "sandbox", "iban": "DE75512108001245126199", "name": "Ours"},
+    )
+    assert bank.status_code == 201, bank.text
+    ask = f"mutation ($input: CreatePayoutInput!) {{ createPayout(input: $input) {{ {ERRORS} payout {{ id state }} }} }}"
+    given = {
+        "walletId": api.tenant.wallet,
+        "bankAccountId": bank.json()["id"],
+        "asset": EUR.text,
+        "amount": "100",
+        "beneficiaryIban": "FR1420041010050500013M02606",
+        "beneficiaryName": "Grace Hopper",
+    }
+    refused = await mutate(api, ask, idempotencyKey="p1", **given)
+    assert [each["code"] for each in refused["errors"]] == ["insufficient_funds"]
+    wrong = await mutate(api, ask, idempotencyKey="p2", **{**given, "beneficiaryName": ""})
+    assert wrong["errors"] == [{"code": "too_short", "field": "beneficiary/name", "retryable": False}]
+
+
+@pytest.mark.parametrize(
+    ("scope", "changes", "code", "field"),
+    [
+        ("read", {}, "missing_scope", None),
+        ("all", {"idempotencyKey": ""}, "idempotency_key_missing", None),
+        ("all", {"idempotencyKey": "a b"}, "idempotency_key_missing", None),
+        ("all", {"amount": "1.5"}, "malformed_amount", "amount"),
+        ("all", {"amount": "-1"}, "amount_not_positive", "amount"),
+        ("all", {"fee": "0"}, "amount_not_positive", "fee"),
+        ("all", {"fromWalletId": "wal_1"}, "malformed_id", "fromWalletId"),
+        ("all", {"asset": "nothing"}, "malformed_asset_id", "asset"),
+        ("all", {"asset": "x" * 500}, "too_long", "asset"),
+        ("all", {"toWalletId": "wal_" + "0" * 32}, "unknown_wallet", None),
+    ],
+)
+async def test_what_is_wrong_is_told_with_a_code_and_changes_nothing(
+    api: Harness, scope: str, changes: dict[str, str], code: str, field: str | None
+) -> None:
+    good = {
+        "idempotencyKey": "refused",
+        "fromWalletId": api.tenant.wallet,
+        "toWalletId": api.tenant.empty_wallet,
+        "asset": XLM.text,
+        "amount": "1",
+    }
+    payload = await mutate(api, TRANSFER, scope, **{**good, **changes})
+    assert (payload["status"], payload["transfer"]) == ("REFUSED", None)
+    assert [(each["code"], each["field"]) for each in payload["errors"]] == [(code, field)]
+
+
+async def test_fifty_callers_with_one_key_move_money_once(api: Harness) -> None:
+    given = {
+        "idempotencyKey": "fifty",
+        "fromWalletId": api.tenant.wallet,
+        "toWalletId": api.tenant.empty_wallet,
+        "asset": XLM.text,
+        "amount": "3",
+    }
+    found = await asyncio.gather(*(mutate(api, TRANSFER, **given) for _ in range(50)))
+    assert sorted(each["status"] for each in found) == ["ALREADY_EXISTS"] * 49 + ["DONE"]
+    assert len({each["transfer"]["id"] for each in found}) == 1
