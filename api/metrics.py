@@ -40,6 +40,28 @@ class Metrics:
             ["route"],
             registry=self.registry,
         )
+        self._switches = Gauge(
+            "custody_switches_stopped",
+            "Kill switches that stand, by what they stop.",
+            ["tenant", "scope"],
+            registry=self.registry,
+        )
+        self._refusals = Counter(
+            "custody_api_rate_limited_total",
+            "Requests that were turned away because their caller asked too often.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self._counted_alone = Gauge(
+            "custody_api_limits_counted_alone",
+            "1 while this process counts requests by itself, because Valkey does not answer.",
+            registry=self.registry,
+        )
+        self._measure_chains()
+        self._measure_webhooks()
+
+    def _measure_chains(self) -> None:
+        """Set at each scrape."""
         self._cursor = Gauge(
             "custody_ingestion_cursor_height",
             "Height of the last block booked.",
@@ -58,7 +80,6 @@ class Metrics:
             ["chain"],
             registry=self.registry,
         )
-
         self._free_keys = Gauge(
             "custody_deposit_keys_free",
             "Keys that are ready for new deposit addresses on EVM chains.",
@@ -71,24 +92,6 @@ class Metrics:
             ["tenant"],
             registry=self.registry,
         )
-        self._switches = Gauge(
-            "custody_switches_stopped",
-            "Kill switches that stand, by what they stop.",
-            ["tenant", "scope"],
-            registry=self.registry,
-        )
-        self._refusals = Counter(
-            "custody_api_rate_limited_total",
-            "Requests that were turned away because their caller asked too often.",
-            ["kind"],
-            registry=self.registry,
-        )
-        self._counted_alone = Gauge(
-            "custody_api_limits_counted_alone",
-            "1 while this process counts requests by itself, because Valkey does not answer.",
-            registry=self.registry,
-        )
-        self._measure_webhooks()
 
     def _measure_webhooks(self) -> None:
         """Set by whoever reads the figures, at each scrape."""

@@ -1,7 +1,6 @@
 """Which commands each event of the business means. Pure.
 
-Ids are derived from the object, so that the same event can be posted again and is booked once. Each posting opens the accounts
-that it may be the first to use; accounts are named by whose they are, not by numbers.
+Ids are derived from the object: an event posted again is booked once. Each posting opens the accounts that it may use first.
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.assetid import AssetId
 from custody.withdrawals.cooling_model import ANY, CoolDownRule
+from custody.withdrawals.cooling_tables import cool_down_rules
 from custody.withdrawals.model import Withdrawal
-from custody.withdrawals.tables import cool_down_rules, withdrawals
+from custody.withdrawals.tables import withdrawals
 
 
 async def insert_rule(uow: UnitOfWork, **values: Any) -> CoolDownRule:

@@ -11,8 +11,10 @@ import pytest
 from sqlalchemy import event, text
 
 from custody.db.session import Database
+from custody.events.relay import relay
 from custody.identity.upkeep import Upkeep
-from custody.worker import build_means, fill_pools, prepare_partitions, relay_all, sweep
+from custody.webhooks import service as webhooks
+from custody.worker import build_means, fill_pools, prepare_partitions, sweep
 from tests.integration.api_harness import STRANGER, XLM, Harness, running
 
 TABLES = """
@@ -66,7 +68,8 @@ async def test_the_workers_jobs_name_their_tenant_first(api: Harness) -> None:
     upkeep = Upkeep(api.app.db, api.app.clock.now)
     with watching(api.app.db, tables) as (nameless, tenants):
         await sweep(means)
-        await relay_all(api.app.db, api.app.waker)
+        for tenant in (api.tenant.id, api.other.id):
+            await relay(api.app.db, api.app.waker, tenant, webhooks.fan_out)
         await fill_pools(means, api.app.signer)
         await prepare_partitions(means)
         upkeep.note(await api.asgi.state.gate.identify(api.tenant.keys["all"]))

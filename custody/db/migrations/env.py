@@ -33,6 +33,7 @@ TABLE_MODULES = (
     "custody.tariffs.tables",
     "custody.withdrawals.tables",
     "custody.withdrawals.batch_tables",
+    "custody.withdrawals.cooling_tables",
     "custody.payouts.tables",
     "custody.receipts.tables",
     "custody.recon.tables",
