@@ -17,6 +17,7 @@ _SEE_MONEY = frozenset(
         "bank_accounts:read",
         "cases:read",
         "chains:read",
+        "cool_down_rules:read",
         "customers:read",
         "deposits:read",
         "events:read",
