@@ -115,7 +115,15 @@ SCOPES: Mapping[str, frozenset[str]] = {
     "approve": _DECIDE | {"approvals:read"},
     "operate": _SET_UP
     | _CASES
-    | {"webhooks:write", "switches:stop", "switches:write", "settings:write", UNATTENDED, "operate"},
+    | {
+        "treasury:read",
+        "webhooks:write",
+        "switches:stop",
+        "switches:write",
+        "settings:write",
+        UNATTENDED,
+        "operate",
+    },
 }
 """Scopes of API keys that were issued before there were roles, and what each has always allowed."""
 
