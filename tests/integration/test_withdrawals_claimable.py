@@ -174,5 +174,5 @@ def made_by(stage: Stage, tx_hash: str | None) -> str:
     """The claimable balance that a transaction made, by its result."""
     record = stage.served.network.transaction(bytes.fromhex(tx_hash or ""))
     assert record is not None
-    (operation,) = record.result.result.result.results
+    (operation,) = record.result.result.results or ()
     return operation.tr.create_claimable_balance_result.balance_id.to_xdr_bytes().hex()
