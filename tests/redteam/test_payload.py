@@ -340,7 +340,13 @@ REFERRING = {
     "stellar_account_merge": "foreign_destination",
 }  # fmt: skip
 """Kinds that name something of ours, which the sample does not."""
-NAMED_ONLY = {"evm_erc20_approve", "evm_message", "stellar_message", "stellar_set_options"}
+NAMED_ONLY = {
+    "evm_erc20_approve",
+    "evm_message",
+    "stellar_create_claimable_balance",
+    "stellar_message",
+    "stellar_set_options",
+}
 """Kinds that a rule about all kinds does not speak of."""
 
 
