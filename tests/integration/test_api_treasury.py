@@ -55,7 +55,7 @@ async def test_an_operator_sets_rules_and_levels_and_sees_what_lies_where(
             assert (done.status_code, done.json()) == (200, body), done.text
         assert (await api.get(f"/v1/treasury/{path}", scope="operate")).json()["data"] == [body]
         assert (await api.get(f"/v1/treasury/{path}", scope="operate", tenant=api.other)).json()["data"] == []
-        assert (await api.get(f"/v1/treasury/{path}", scope="read")).status_code == 403
+        assert (await api.get(f"/v1/treasury/{path}", scope="write")).status_code == 403
         assert (await api.post(f"/v1/treasury/{path}", body, scope="write")).status_code == 403
     async with database.read(api.tenant.id) as session:
         told = [each.action for each in await audit.page(session, 0, 1000)]
