@@ -51,6 +51,12 @@ class Caller:
         async with self.app.db.read(self.principal.tenant, self.principal.customer) as session:
             yield session
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[ReadSession]:
+        """The same, begun and ended in fewer round trips."""
+        async with self.app.db.snapshot(self.principal.tenant, self.principal.customer) as session:
+            yield session
+
 
 def bearer_of(request: Request) -> str:
     """The bearer token of a request that was authenticated by it."""
