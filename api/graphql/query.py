@@ -213,7 +213,7 @@ class Query(ChainQueries, BookQueries, OutgoingQuery, ReconciliationQuery):
                 before=None if before is None else TransferId(before),
                 limit=checked(first) + 1,
             )
-        listed = await info.context.asset_register()
+        listed = await info.context.listed_all({row.amount.asset for row in found})
         return connect(
             "transfers",
             found,
