@@ -1,4 +1,4 @@
-"""Completes whatever is only attributes in one go: a page of fifty rows has five hundred fields that nobody has to be asked about.
+"""Completes whatever is only attributes in one go: a page of fifty rows has five hundred fields that nobody is asked about.
 
 What a part of an answer consists of is found out once per request: where every field below a value reads an attribute (no
 resolver, no argument, no question about permission, no abstract type), the value is read by nested functions instead of the
@@ -44,7 +44,13 @@ class Executor(IncrementalExecutor):
         self._short: dict[tuple[int, int], tuple[Read | None, FieldDetailsList]] = {}
 
     def complete_value(
-        self, return_type: Any, field_details_list: Any, info: Any, path: Any, result: Any, position_context: Any
+        self,
+        return_type: Any,
+        field_details_list: Any,
+        info: Any,
+        path: Any,
+        result: Any,
+        position_context: Any,
     ) -> Any:
         """As the library's."""
         key = (id(return_type), id(field_details_list))
@@ -56,9 +62,7 @@ class Executor(IncrementalExecutor):
                 return known[0](result)
             except Exception:  # noqa: BLE001, S110 - below, the same is done by the procedure that says what is wrong
                 pass
-        return super().complete_value(
-            return_type, field_details_list, info, path, result, position_context
-        )
+        return super().complete_value(return_type, field_details_list, info, path, result, position_context)
 
     def _short_way(self, kind: GraphQLOutputType, details: FieldDetailsList) -> Read | None:
         """How to complete a value of this type, if there is no more to it than reading."""

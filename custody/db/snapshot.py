@@ -71,7 +71,9 @@ def _act_for(tenant: TenantId, customer: CustomerId | None) -> str:
     if customer is None:
         return f"SELECT set_config('app.tenant', '{int(tenant)}', true)"
     shown = UUID(int=customer.int)
-    return f"SELECT set_config('app.tenant', '{int(tenant)}', true), set_config('app.customer', '{shown}', true)"
+    return (
+        f"SELECT set_config('app.tenant', '{int(tenant)}', true), set_config('app.customer', '{shown}', true)"
+    )
 
 
 def _driver(conn: AsyncConnection) -> Any:
