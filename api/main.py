@@ -186,7 +186,7 @@ async def serve(chosen: settings.Settings) -> None:
 
 def main() -> int:
     """Entry of the process."""
-    logs.configure("api")
+    logs.configure("api", gathered=True)
     asyncio.run(serve(settings.load()))
     return 0
 

@@ -72,11 +72,14 @@ class Context:
         caller: Caller,
         session: ReadSession | None = None,
         heads: Mapping[ChainId, int | None] | None = None,
+        *,
+        asks_fees: bool = True,
     ) -> None:
         """`session`: the request's one read transaction, of the caller's tenant; without it each turn has its own. `heads`: what
-        nodes said before it began."""
+        nodes said before it began. `asks_fees`: whether the document can want what transfers cost."""
         self.caller = caller
         self.heads = heads or {}
+        self.asks_fees = asks_fees
         self._session = session
         self._turn = asyncio.Lock()
         self.forget()

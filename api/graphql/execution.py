@@ -54,6 +54,7 @@ class Graph:
             operation_name=operation,
             hide_suggestions=True,
             executor_class=Executor,
+            short_ways=prepared.short_ways,
         )
         return await found if inspect.isawaitable(found) else found
 

@@ -28,6 +28,8 @@ READS = "reads"
 """A resolver that does nothing but read an attribute names it by this attribute of its own."""
 
 Read = Callable[[Any], Any]
+ShortWays = dict[tuple[int, ...], Read | None]
+"""By the identities of a type of the schema and of nodes of one document, which both stay for as long as this does."""
 
 
 class NotAsExpected(Exception):
@@ -37,11 +39,10 @@ class NotAsExpected(Exception):
 class Executor(IncrementalExecutor):
     """The library's, with a short way."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        """See the library's."""
+    def __init__(self, *args: Any, short_ways: ShortWays | None = None, **options: Any) -> None:
+        """`short_ways`: what earlier requests with the same document found out."""
         super().__init__(*args, **options)
-        # With the list, which is known by its identity and must not go away meanwhile.
-        self._short: dict[tuple[int, int], tuple[Read | None, FieldDetailsList]] = {}
+        self._known: ShortWays = {} if short_ways is None else short_ways
 
     def complete_value(
         self,
@@ -53,13 +54,14 @@ class Executor(IncrementalExecutor):
         position_context: Any,
     ) -> Any:
         """As the library's."""
-        key = (id(return_type), id(field_details_list))
-        known = self._short.get(key)
-        if known is None:
-            known = self._short[key] = (self._short_way(return_type, field_details_list), field_details_list)
-        if known[0] is not None and not isinstance(result, Exception):
+        key = (id(return_type), *[id(each.node) for each in field_details_list])
+        try:
+            complete = self._known[key]
+        except KeyError:
+            complete = self._known[key] = self._short_way(return_type, field_details_list)
+        if complete is not None and not isinstance(result, Exception):
             try:
-                return known[0](result)
+                return complete(result)
             except Exception:  # noqa: BLE001, S110 - below, the same is done by the procedure that says what is wrong
                 pass
         return super().complete_value(return_type, field_details_list, info, path, result, position_context)
