@@ -233,6 +233,7 @@ async def counted(api: Harness, query: str, **variables: object) -> tuple[dict[s
         statements += "find_api_key" not in statement
 
     engine = api.app.db.snapshots.engine.sync_engine
+    await api.app.db.snapshots.close()  # connections that exist do not notice who listens
     event.listen(engine, "before_cursor_execute", count)
     try:
         answer = await api.graphql(query, **variables)
