@@ -123,6 +123,9 @@ def _tell_examples(document: dict[str, Any]) -> None:
                 for content in body.get("content", {}).values():
                     if content.get("schema"):
                         content.setdefault("example", examples.of(content["schema"]))
+    document["paths"]["/graphql"]["post"]["requestBody"]["content"]["application/json"]["example"] = {
+        "query": "{ chains { chain cursorHeight lagBlocks } }"
+    }
 
 
 _PARAMETERS = {

@@ -21,14 +21,21 @@ _ASSET_OF: Mapping[str, str] = {
     "dest_min": "dest_asset",
 }
 """Fields that hold an amount, and the field that says of what."""
+_MEANS: Mapping[str, str] = {
+    "stellar_create_claimable_balance": "set aside on chain until the destination, which alone can, claims it; it cannot be "
+    "taken back, and half a lumen of the source stays locked until then",
+}
+"""What the name of a kind does not say and its fields do not show."""
 
 
 def describe(intent: Intent) -> list[tuple[str, str]]:
-    """Return all fields of the intent in the order of its class, as people read them. Pure."""
+    """Return all fields of the intent in the order of its class, as people read them, after what its kind means. Pure."""
+    kind = canonical.kind_of(intent)
+    means = [("means", _MEANS[kind])] if kind in _MEANS else []
     words = [
         (field.name, _in_words(intent, field.name, getattr(intent, field.name))) for field in fields(intent)
     ]
-    return [("kind", canonical.kind_of(intent)), *words]
+    return [("kind", kind), *means, *words]
 
 
 def _in_words(intent: Intent, name: str, value: str | int) -> str:

@@ -51,6 +51,7 @@ def policy_document(approvers: dict[str, str], stellar_passphrase: str, *, autom
             _rule("token-moves", EVM_CHAIN, "evm_erc20_sweep", 10**15, 10**17),
             *(_small_rule(kind, asset, most) for (kind, asset), most in SMALL.items() if automatic),
             _rule("stellar-payments", STELLAR_CHAIN, "stellar_payment", 10**15, 100_000),
+            _rule("stellar-claimables", STELLAR_CHAIN, "stellar_create_claimable_balance", 10**15, 100_000),
             _rule("stellar-trustlines", STELLAR_CHAIN, "stellar_change_trust", 2**63 - 1, 100_000),
             _rule("stellar-anchors", STELLAR_CHAIN, "stellar_anchor", 0, 100_000),
             _rule("stellar-memos", STELLAR_CHAIN, "stellar_memo_required", 0, 100_000),

@@ -20,6 +20,7 @@ from signer.protocol.intent import (
     StellarAnchor,
     StellarChangeTrust,
     StellarChannelPayment,
+    StellarClaimablePayment,
     StellarClaimBalance,
     StellarContractPayment,
     StellarFeeBump,
@@ -46,6 +47,7 @@ def asset_of(intent: Intent) -> str:
             StellarPayment()
             | StellarChannelPayment()
             | StellarContractPayment()
+            | StellarClaimablePayment()
             | StellarChangeTrust()
             | EvmReplace()
         ):
@@ -141,9 +143,12 @@ def fee_cap_of(intent: Intent) -> int:
 
 def needs_own_rule(intent: Intent) -> bool:
     """Tell whether only a rule that names the kind may allow it, since no amount says what it can do: power over an account or
-    its money, an amount that nobody knows, a signature that says something.
+    its money, an amount that nobody knows, a reserve that stays locked until somebody else acts, a signature that says something.
     """
-    return isinstance(intent, StellarAccountMerge | StellarSetOptions | EvmErc20Approve | MessageIntent)
+    return isinstance(
+        intent,
+        StellarAccountMerge | StellarSetOptions | StellarClaimablePayment | EvmErc20Approve | MessageIntent,
+    )
 
 
 def needs_listed_destination(intent: Intent) -> bool:

@@ -92,7 +92,10 @@ CREATE EVENT TRIGGER test_reset_dropped ON sql_drop EXECUTE FUNCTION test_reset.
 ALTER EVENT TRIGGER test_reset_changed ENABLE ALWAYS;
 ALTER EVENT TRIGGER test_reset_dropped ENABLE ALWAYS;
 """
-_SETTINGS = "SELECT count(*) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE d.datname = $1"
+_SETTINGS = """
+SELECT (SELECT count(*) FROM pg_db_role_setting s WHERE s.setdatabase = d.oid) > 0 OR datconnlimit <> -1 OR NOT datallowconn
+FROM pg_database d WHERE datname = $1
+"""
 _STRANGERS = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'

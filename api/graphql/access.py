@@ -44,7 +44,7 @@ TYPES: Mapping[str, str] = {
     "VaultReconciliation": "reconciliation:read",
     "Wallet": "wallets:read",
     "Withdrawal": "withdrawals:read",
-    "WithdrawalBatch": "withdrawals:read",
+    "WithdrawalBatch": "approvals:read",
 }
 """Type to what whoever follows a field to it needs; connections and edges are as what they hold."""
 PARTS = frozenset(
@@ -97,7 +97,7 @@ PREFIXES: Mapping[str, str] = {
     "cas": "cases:read",
     "trf": "transfers:read",
     "wdr": "withdrawals:read",
-    "bat": "withdrawals:read",
+    "bat": "approvals:read",
     "swi": "switches:read",
     "pay": "payouts:read",
 }

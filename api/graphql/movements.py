@@ -19,6 +19,7 @@ from custody.kernel.ids import DepositId, WalletId, show_id
 from custody.payouts.model import Payout as PayoutModel
 from custody.tariffs.model import HeldFee
 from custody.transfers.model import WalletTransfer
+from custody.withdrawals import service as withdrawals
 from custody.withdrawals.judging import Judgement
 from custody.withdrawals.model import Withdrawal as WithdrawalModel
 
@@ -170,6 +171,11 @@ class Withdrawal(Node):
     created_at: datetime
     changed_at: datetime
     model: strawberry.Private[WithdrawalModel]
+
+    @strawberry.field
+    def intent_kind(self) -> str:
+        """Kind of the intent, as approvers see it: by what form the receiver is paid."""
+        return withdrawals.intent_kind(self.model)
 
     @strawberry.field
     async def wallet(self, info: Info[Context, None]) -> Wallet | None:

@@ -18,6 +18,7 @@ from custody.kernel.errors import InvalidInput
 from custody.kernel.ids import VaultId, parse_id, show_id
 from custody.recon import continuous
 from custody.recon.continuous import ContinuousState
+from custody.wallets.errors import UnknownVault
 
 Points = Annotated[int, strawberry.argument(description="How many points at most: 2 to 1000.")]
 Height = Annotated[str | None, strawberry.argument(description="Block or ledger, as a string of digits.")]
@@ -104,15 +105,18 @@ class ReconciliationQuery:
         if not 2 <= points <= POINTS_MAX:
             raise BadRange(points=points)
         vault, wanted = VaultId(parse_id("vlt", str(vault_id))), parse_asset_id(asset)
-        async with info.context.turn() as session:
-            found = await continuous.read_series(
-                session,
-                vault,
-                wanted,
-                height_from=_height(height_from),
-                height_to=_height(height_to),
-                points=points,
-            )
+        try:
+            async with info.context.turn() as session:
+                found = await continuous.read_series(
+                    session,
+                    vault,
+                    wanted,
+                    height_from=_height(height_from),
+                    height_to=_height(height_to),
+                    points=points,
+                )
+        except UnknownVault:
+            return None
         info.context.budget.spend(len(found.points) + len(found.breaks))
         return _show_series(found)
 

@@ -60,8 +60,7 @@ from custody.withdrawals.model import NO_MEMO, Batch, BatchView, Memo, RequestWi
 from custody.withdrawals.transitions import WITHDRAWALS
 
 router = APIRouter(tags=["withdrawals"], route_class=StrictRoute)
-Reader = Annotated[Caller, Depends(requires("withdrawals:read"))]
-ApprovalReader = Annotated[Caller, Depends(requires("approvals:read"))]
+Reader = Annotated[Caller, Depends(requires("approvals:read"))]
 Write = Annotated[Command, Depends(commands("withdrawals:batch"))]
 Approve = Annotated[Command, Depends(commands("approvals:decide"))]
 
@@ -195,7 +194,7 @@ async def cancel_batch(batch_id: BatchPath, command: Write, _: Empty | None = No
 
 @router.get("/v1/batch-approvals", responses=READ_PROBLEMS)
 async def list_batch_approvals(
-    caller: ApprovalReader,
+    caller: Reader,
     state: Annotated[
         Literal["pending"], Query(description="Only what still waits for approvers.")
     ] = "pending",
@@ -215,7 +214,7 @@ async def list_batch_approvals(
 
 
 @router.get("/v1/batch-approvals/{batch_id}", responses=READ_PROBLEMS)
-async def get_batch_approval(batch_id: BatchPath, caller: ApprovalReader) -> BatchApprovalOut:
+async def get_batch_approval(batch_id: BatchPath, caller: Reader) -> BatchApprovalOut:
     """A batch as approvers check it, with the decisions about it."""
     async with caller.read() as session:
         return _show_approval(await batches.view(session, parse_id("bat", batch_id)))

@@ -28,7 +28,7 @@ from custody.withdrawals import cooling
 from custody.withdrawals.cooling_model import ANY, CoolDownRule
 
 router = APIRouter(prefix="/v1/cool-down-rules", tags=["withdrawals"], route_class=StrictRoute)
-Reader = Annotated[Caller, Depends(requires("withdrawals:read"))]
+Reader = Annotated[Caller, Depends(requires("cool_down_rules:read"))]
 Operate = Annotated[Command, Depends(commands("cool_down_rules:write"))]
 
 

@@ -152,6 +152,11 @@ class WithdrawalOut(Out):
     )
     destination: str
     memo: MemoIn | None
+    intent_kind: str = Field(
+        description="Kind of the intent, as approvers see it: by what form the receiver is paid. On Stellar "
+        "`stellar_create_account` opens its account, `stellar_create_claimable_balance` sets the amount aside for it to claim.",
+        examples=["stellar_payment"],
+    )
     digest: str = Field(description="Names the intent; what approvers sign for. Hexadecimal.")
     reason: str | None = Field(description="Why it ended without being paid.")
     stuck: str | None = Field(
@@ -327,6 +332,7 @@ async def show_withdrawal(session: ReadSession, found: Withdrawal) -> Withdrawal
         fee=None if found.fee is None else show_fee(asset, found.fee),
         destination=found.destination,
         memo=None if found.memo.type == "none" else MemoIn(type=found.memo.type, value=found.memo.value),
+        intent_kind=withdrawals.intent_kind(found),
         digest=found.digest.hex(),
         reason=found.reason or None,
         stuck=found.stuck_reason or None,

@@ -17,6 +17,7 @@ _SEE_MONEY = frozenset(
         "bank_accounts:read",
         "cases:read",
         "chains:read",
+        "cool_down_rules:read",
         "customers:read",
         "deposits:read",
         "events:read",
@@ -114,7 +115,15 @@ SCOPES: Mapping[str, frozenset[str]] = {
     "approve": _DECIDE | {"approvals:read"},
     "operate": _SET_UP
     | _CASES
-    | {"webhooks:write", "switches:stop", "switches:write", "settings:write", UNATTENDED, "operate"},
+    | {
+        "treasury:read",
+        "webhooks:write",
+        "switches:stop",
+        "switches:write",
+        "settings:write",
+        UNATTENDED,
+        "operate",
+    },
 }
 """Scopes of API keys that were issued before there were roles, and what each has always allowed."""
 

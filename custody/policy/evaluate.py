@@ -35,7 +35,7 @@ def evaluate(policy: ApprovalPolicy, facts: Facts, decisions: Iterable[Decision]
     for forbidden in policy.deny:
         if _covers(policy, forbidden, facts):
             return _without_quorum(Standing.DENIED, reason="denied_by_rule", rule=forbidden.id)
-    covering = [rule for rule in policy.allow if _covers(policy, rule.scope, facts)]
+    covering = [rule for rule in policy.allow if _allows(policy, rule.scope, facts)]
     for rule in covering:
         if _over_cap(rule, facts) is None:
             return _count(policy, rule, facts, given)
@@ -85,6 +85,10 @@ def seat(demands: tuple[Demand, ...], people: Mapping[str, Collection[str]]) -> 
         counts.append(Count(group=demand.group, threshold=demand.threshold, counted=tuple(taken)))
         start = end
     return tuple(counts)
+
+
+def _allows(policy: ApprovalPolicy, scope: Scope, facts: Facts) -> bool:
+    return _covers(policy, scope, facts) and not (facts.needs_own_rule and scope.kind == ANY)
 
 
 def _covers(policy: ApprovalPolicy, scope: Scope, facts: Facts) -> bool:

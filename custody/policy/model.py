@@ -235,6 +235,8 @@ class Facts:
     """Version that the intent names."""
     into_vault: str = ""
     """Group of our own keys that a sweep says its destination belongs to; the signer looks it up. Empty for all else."""
+    needs_own_rule: bool = False
+    """Whether a rule for every kind does not allow it, only one that names the kind."""
 
 
 class Word(StrEnum):

@@ -15,7 +15,7 @@ from custody.seals.errors import HistoryAltered, NotInTree, NotSealed
 from custody.seals.liabilities import LiabilityTree
 from custody.seals.model import Batch, Checkpoint, Seal
 from custody.seals.proof import build_liability_proof, build_proof
-from custody.signing.intents import org_name
+from custody.signing.intent_fields import org_name
 
 _PAGE = 1000
 

@@ -6,7 +6,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from custody.kernel.ids import TenantId
-from custody.signing.intents import org_name
+from custody.signing.intent_fields import org_name
 from signer.protocol.attestation import attestation_message
 
 

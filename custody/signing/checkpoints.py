@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from custody.kernel.ids import TenantId
-from custody.signing.intents import org_name
+from custody.signing.intent_fields import org_name
 from signer.protocol.checkpoint import checkpoint_message
 
 

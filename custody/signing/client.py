@@ -37,7 +37,8 @@ from custody.signing.errors import (
     refusal,
 )
 from custody.signing.evidence import build_approval, read_key
-from custody.signing.intents import digest, org_name
+from custody.signing.intent_fields import org_name
+from custody.signing.intents import digest
 from custody.signing.model import (
     CheckpointSignature,
     EvmSlot,

@@ -7,7 +7,7 @@ from uuid import UUID
 from custody.kernel.ids import TenantId
 from custody.signing.client import SignerClient
 from custody.signing.errors import SignerContradicted
-from custody.signing.intents import org_name
+from custody.signing.intent_fields import org_name
 from custody.signing.model import HeldKey, WrappedCopy
 from signer.protocol import key_backup, messages
 

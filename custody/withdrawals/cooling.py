@@ -16,7 +16,7 @@ from custody.kernel.clock import Clock
 from custody.kernel.ids import derived_uuid
 from custody.kernel.money import AmountTooLarge
 from custody.settings import Settings
-from custody.signing.intents import Source
+from custody.signing.intent_fields import Source
 from custody.withdrawals import cooling_store, store
 from custody.withdrawals.cooling_model import ANY, CoolDownRule
 from custody.withdrawals.drafts import CLOCK_SKEW_S, configured

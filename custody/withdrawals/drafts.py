@@ -17,7 +17,7 @@ from custody.policy.evaluate import evaluate
 from custody.policy.model import Standing, Verdict
 from custody.settings import ChainSettings, Settings
 from custody.signing import intents
-from custody.signing.intents import EvmCaps, Source, StellarCaps
+from custody.signing.intent_fields import EvmCaps, Source, StellarCaps
 from custody.wallets.model import Vault
 from custody.withdrawals import store
 from custody.withdrawals.errors import UnsupportedAsset

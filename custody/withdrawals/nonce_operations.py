@@ -15,7 +15,7 @@ from custody.kernel.clock import Clock
 from custody.kernel.ids import VaultId, WithdrawalId
 from custody.settings import ChainSettings, Settings
 from custody.signing import intents
-from custody.signing.intents import EvmCaps
+from custody.signing.intent_fields import EvmCaps
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault
 from custody.withdrawals import attempt_store, drafts, store

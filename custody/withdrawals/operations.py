@@ -12,7 +12,7 @@ from custody.kernel.clock import Clock
 from custody.kernel.ids import VaultId, WithdrawalId
 from custody.settings import Settings
 from custody.signing import intents
-from custody.signing.intents import Source
+from custody.signing.intent_fields import Source
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault
 from custody.withdrawals import drafts, store

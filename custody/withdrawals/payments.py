@@ -11,10 +11,15 @@ from custody.kernel.ids import VaultId
 from custody.policy.errors import PolicyDenies
 from custody.policy.model import Verdict
 from custody.signing import intents
-from custody.signing.intents import Caps, Source, StellarCaps
+from custody.signing.intent_fields import Caps, Source, StellarCaps
 from custody.wallets import service as wallets
 from custody.withdrawals import channel_store, drafts, receivers
-from custody.withdrawals.errors import DestinationMissing
+from custody.withdrawals.errors import (
+    DestinationFull,
+    DestinationMissing,
+    TrustlineMissing,
+    TrustlineUnauthorized,
+)
 from custody.withdrawals.model import RequestWithdrawal
 
 
@@ -38,12 +43,16 @@ async def draft_payment(
     caps: Caps,
     receiver: Receiver | None,
 ) -> Draft:
-    """The intent of a payment: it opens the receiver's account where that is missing, and takes a channel where one is open.
+    """The intent of a payment: it opens the receiver's account where that is missing, is set aside for a receiver that cannot
+    take it, and takes a channel where one is open.
 
     Raises PolicyUnknown, PolicyDenies, DestinationMissing (also where the policy opens no account), and what
-    `receivers.opens_account` raises.
+    `receivers.opens_account` raises (also where the policy sets nothing aside).
     """
-    opens = receivers.opens_account(command.asset, command.amount, command.memo, destination, receiver)
+    try:
+        opens = receivers.opens_account(command.asset, command.amount, command.memo, destination, receiver)
+    except (TrustlineMissing, TrustlineUnauthorized, DestinationFull) as refusal:
+        return await _set_aside(uow, command, destination, source, caps, refusal)
     if opens and isinstance(caps, StellarCaps):
         intent = intents.build_create_account_intent(
             source, caps, amount=command.amount, destination=destination.account
@@ -68,3 +77,32 @@ async def draft_payment(
         channel=channel,
     )
     return Draft(intent=intent, verdict=await drafts.allowed(uow, intent), channel_id=channel_id)
+
+
+async def _set_aside(
+    uow: UnitOfWork,
+    command: RequestWithdrawal,
+    destination: Destination,
+    source: Source,
+    caps: Caps,
+    refusal: TrustlineMissing | TrustlineUnauthorized | DestinationFull,
+) -> Draft:
+    """The intent of a claimable balance for a receiver that cannot take the payment; the refusal, where the policy has no rule
+    for that. Who is meant by the id in an M address could not be said there. Source: CAP-23."""
+    if destination.tag is not None or command.asset.is_native:
+        raise refusal
+    intent = intents.build_payment_intent(
+        source,
+        caps,
+        asset=command.asset,
+        amount=command.amount,
+        destination=destination.account,
+        memo_type=command.memo.type,
+        memo=command.memo.value,
+        claimable=True,
+    )
+    try:
+        return Draft(intent=intent, verdict=await drafts.allowed(uow, intent))
+    except PolicyDenies as denied:
+        refusal.values["policy"] = denied.values["reason"]
+        raise refusal from denied

@@ -55,8 +55,9 @@ def opens_account(
 ) -> bool:
     """Whether the payment has to open the receiver's account; False when it can simply be paid.
 
-    Raises DestinationMissing, BelowReserve, MemoRequired, TrustlineMissing, TrustlineUnauthorized, DestinationFull. Only native
-    money opens an account, and nobody has yet said there whose a tag or memo is.
+    Raises DestinationMissing, BelowReserve, MemoRequired, and last of all TrustlineMissing, TrustlineUnauthorized and
+    DestinationFull, which a claimable balance gets around. Only native money opens an account, and nobody has yet said there
+    whose a tag or memo is.
     """
     if receiver is None:
         return False

@@ -20,7 +20,7 @@ from custody.ledger import postings
 from custody.ledger import service as ledger
 from custody.settings import ChainSettings, Settings
 from custody.signing import intents
-from custody.signing.intents import Source
+from custody.signing.intent_fields import Source
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault
 from custody.withdrawals import channel_store, drafts, store

@@ -19,7 +19,7 @@ from custody.ledger.model import Command
 from custody.policy.model import Verdict
 from custody.settings import ChainSettings, Settings
 from custody.signing import intents
-from custody.signing.intents import Caps
+from custody.signing.intent_fields import Caps
 from custody.wallets import service as wallets
 from custody.wallets.model import Vault
 from custody.withdrawals import cooling, drafts, fees

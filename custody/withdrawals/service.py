@@ -242,6 +242,11 @@ async def view(session: ReadSession, withdrawal_id: WithdrawalId) -> WithdrawalV
     )
 
 
+def intent_kind(withdrawal: Withdrawal) -> str:
+    """By what form it pays: a payment, the opening of an account, money set aside to be claimed. Source: SPEC.md section 2."""
+    return intents.show(withdrawal.intent)["kind"]
+
+
 async def find_withdrawals(session: ReadSession, ids: Collection[WithdrawalId]) -> list[Withdrawal]:
     """Those of these withdrawals that are this tenant's: one question for a whole page of references."""
     return await store.load_withdrawals_of_ids(session, ids)

@@ -8,6 +8,7 @@ import httpx
 from stellar_sdk import (
     Asset,
     CreateAccount,
+    CreateClaimableBalance,
     FeeBumpTransactionEnvelope,
     HashMemo,
     IdMemo,
@@ -91,6 +92,10 @@ def _payments(name: str, inner: TransactionEnvelope, accounts: frozenset[str]) -
                     operation.starting_balance,
                 )
                 asset = f"{name}/native"
+            case CreateClaimableBalance(claimants=[only]):
+                # Whoever may claim it, alone, is who was paid.
+                destination, amount = MuxedAccount.from_account(only.destination), operation.amount
+                asset = _asset(name, operation.asset)
             case _:
                 continue
         account = _account(destination)

@@ -23,10 +23,9 @@ from signer.protocol.intent import (
     StellarContractPayment,
     StellarIntent,
     StellarOperation,
-    StellarPathReceive,
-    StellarPathSend,
     StellarPayment,
 )
+from signer.protocol.intents.stellar_payments import Addressed
 from signer.protocol.messages import ContractBinding, StellarBinding
 from signer.refusal import HsmFault, Refusal
 
@@ -240,6 +239,6 @@ def _memo_of(memo: xdr.Memo) -> tuple[str, str]:
 
 
 def _expected_memo(intent: StellarOperation) -> tuple[str, str]:
-    if isinstance(intent, StellarPayment | StellarChannelPayment | StellarPathSend | StellarPathReceive):
+    if isinstance(intent, Addressed):
         return intent.memo_type, intent.memo
     return ("hash", intent.hash) if isinstance(intent, StellarAnchor) else ("none", "")

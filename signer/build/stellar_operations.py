@@ -8,8 +8,10 @@ from stellar_sdk import (
     AccountMerge,
     Asset,
     ChangeTrust,
+    Claimant,
     ClaimClaimableBalance,
     CreateAccount,
+    CreateClaimableBalance,
     ManageData,
     MuxedAccount,
     Operation,
@@ -27,6 +29,7 @@ from signer.protocol.intent import (
     StellarAnchor,
     StellarChangeTrust,
     StellarChannelPayment,
+    StellarClaimablePayment,
     StellarClaimBalance,
     StellarCreateAccount,
     StellarMemoRequired,
@@ -41,11 +44,14 @@ ANCHOR_STROOPS = 1
 """What an anchor pays to itself: the least that a payment can carry."""
 MEMO_REQUIRED = "config.memo_required"
 """The data entry by which an account asks for a memo. Source: SEP-29."""
+AT_ANY_TIME = bytes(4)
+"""CLAIM_PREDICATE_UNCONDITIONAL, the predicate without any condition, as XDR. Source: CAP-23."""
 BALANCE_ID_V0 = "00000000"
 """The type in front of a claimable balance's hash."""
 
 Seldom = (
     StellarCreateAccount
+    | StellarClaimablePayment
     | StellarPathSend
     | StellarPathReceive
     | StellarChangeTrust
@@ -63,13 +69,16 @@ Effect = tuple[object, ...]
 """The name of an operation and its values, in the order of the XDR; accounts and assets as bytes."""
 
 
-def operation_of(intent: Seldom) -> Operation:
+def operation_of(intent: Seldom) -> Operation:  # noqa: PLR0911  # one row per kind
     """Return the operation of an intent that is no payment; it has no source of its own."""
     match intent:
         case StellarAnchor():
             return Payment(_muxed(intent.source), Asset.native(), units(ANCHOR_STROOPS))
         case StellarCreateAccount():
             return CreateAccount(intent.destination, units(intent.amount))
+        case StellarClaimablePayment():
+            claimants = [Claimant(intent.destination)]
+            return CreateClaimableBalance(asset_of_text(intent.asset), units(intent.amount), claimants)
         case StellarPathSend() | StellarPathReceive():
             return _path_payment(intent)
         case StellarChangeTrust():
@@ -116,6 +125,9 @@ def expected_effect(intent: Classic) -> Effect:  # noqa: PLR0911  # one row per 
             return "payment", payload_of(intent.source), raw_asset("native"), ANCHOR_STROOPS
         case StellarCreateAccount():
             return "create_account", payload_of(intent.destination), intent.amount
+        case StellarClaimablePayment():
+            claimants = ((payload_of(intent.destination), AT_ANY_TIME),)
+            return "create_claimable_balance", raw_asset(intent.asset), intent.amount, claimants
         case StellarPathSend():
             ends = raw_asset(intent.send_asset), intent.send_amount, payload_of(intent.destination)
             path = tuple(raw_asset(text) for text in path_of(intent.path))
@@ -129,15 +141,19 @@ def expected_effect(intent: Classic) -> Effect:  # noqa: PLR0911  # one row per 
         case StellarAccountMerge():
             return "account_merge", payload_of(intent.destination)
         case StellarSetOptions():
-            weights = intent.master_weight, intent.low_threshold, intent.med_threshold, intent.high_threshold
-            signer = None
-            if intent.signer_key:
-                signer = payload_of(intent.signer_key), int(intent.signer_weight)
-            return "set_options", *(_given(weight) for weight in weights), signer
+            return _expected_options(intent)
         case StellarClaimBalance():
             return "claim_claimable_balance", bytes.fromhex(intent.balance_id)
         case StellarMemoRequired():
             return "manage_data", b"config.memo_required", b"1"
+
+
+def _expected_options(intent: StellarSetOptions) -> Effect:
+    weights = intent.master_weight, intent.low_threshold, intent.med_threshold, intent.high_threshold
+    signer = None
+    if intent.signer_key:
+        signer = payload_of(intent.signer_key), int(intent.signer_weight)
+    return "set_options", *(_given(weight) for weight in weights), signer
 
 
 def read_effect(body: xdr.OperationBody) -> Effect:  # noqa: PLR0911  # one row per operation
@@ -147,6 +163,9 @@ def read_effect(body: xdr.OperationBody) -> Effect:  # noqa: PLR0911  # one row 
         return "payment", destination, read_asset(payment.asset), payment.amount.int64
     if (create := body.create_account_op) is not None:
         return "create_account", read_key(create.destination), create.starting_balance.int64
+    if (aside := body.create_claimable_balance_op) is not None:
+        claimants = tuple(_read_claimant(each) for each in aside.claimants)
+        return "create_claimable_balance", read_asset(aside.asset), aside.amount.int64, claimants
     if (send := body.path_payment_strict_send_op) is not None:
         ends = read_asset(send.send_asset), send.send_amount.int64, read_account(send.destination)
         path = tuple(read_asset(asset) for asset in send.path)
@@ -168,6 +187,12 @@ def read_effect(body: xdr.OperationBody) -> Effect:  # noqa: PLR0911  # one row 
         value = entry.data_value
         return "manage_data", entry.data_name.string64, None if value is None else value.data_value
     return ()
+
+
+def _read_claimant(claimant: xdr.Claimant) -> tuple[bytes, bytes]:
+    """Return the key, and its predicate as XDR."""
+    known = claimant.v0
+    return (b"", b"") if known is None else (read_key(known.destination), known.predicate.to_xdr_bytes())
 
 
 def _read_options(options: xdr.SetOptionsOp) -> Effect:

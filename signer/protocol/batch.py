@@ -19,6 +19,7 @@ from signer.protocol.intent import (
     EvmTransfer,
     Intent,
     StellarChannelPayment,
+    StellarClaimablePayment,
     StellarContractPayment,
     StellarCreateAccount,
     StellarPayment,
@@ -169,7 +170,9 @@ def check_lines(batch: Batch, lines: Sequence[bytes]) -> dict[bytes, Intent]:
 
 def _moved(line: Intent) -> tuple[str, int]:
     match line:
-        case StellarPayment() | StellarChannelPayment() | StellarContractPayment():
+        case (
+            StellarPayment() | StellarChannelPayment() | StellarContractPayment() | StellarClaimablePayment()
+        ):
             return line.asset, line.amount
         case StellarCreateAccount() | EvmTransfer():
             return "native", line.amount

@@ -27,6 +27,7 @@ from signer.protocol.intents.stellar_accounts import (
 )
 from signer.protocol.intents.stellar_payments import (
     StellarChannelPayment,
+    StellarClaimablePayment,
     StellarContractPayment,
     StellarCreateAccount,
     StellarPathReceive,
@@ -54,6 +55,7 @@ __all__ = [
     "StellarChangeTrust",
     "StellarChannelPayment",
     "StellarClaimBalance",
+    "StellarClaimablePayment",
     "StellarContractPayment",
     "StellarCreateAccount",
     "StellarFeeBump",
@@ -72,6 +74,7 @@ StellarOperation = (
     | StellarChannelPayment
     | StellarContractPayment
     | StellarCreateAccount
+    | StellarClaimablePayment
     | StellarPathSend
     | StellarPathReceive
     | StellarChangeTrust

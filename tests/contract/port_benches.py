@@ -26,7 +26,7 @@ from custody.kernel.ids import TenantId, new_uuid
 from custody.policy.model import ApprovalPolicy, Word
 from custody.signing import intents
 from custody.signing.client import SignerClient
-from custody.signing.intents import EvmCaps, Source, StellarCaps
+from custody.signing.intent_fields import EvmCaps, Source, StellarCaps
 from custody.signing.model import EvmSlot, SignedTransaction, Slot, StellarSlot
 from custody.withdrawals.ports import Signer
 from devnet import anvil

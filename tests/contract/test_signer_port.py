@@ -14,7 +14,7 @@ from custody.kernel.ids import new_uuid
 from custody.policy.model import Word
 from custody.signing import batches, intents
 from custody.signing.errors import SignerRefused, SignerUndecided
-from custody.signing.intents import EvmCaps
+from custody.signing.intent_fields import EvmCaps
 from custody.signing.model import EvmSlot
 from custody.withdrawals.ports import Signer
 from tests.contract.port_benches import (

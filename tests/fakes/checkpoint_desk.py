@@ -7,7 +7,7 @@ from uuid import UUID
 
 from custody.kernel.ids import TenantId
 from custody.signing.errors import SignerRefused, SignerUnreachable
-from custody.signing.intents import org_name
+from custody.signing.intent_fields import org_name
 from custody.signing.model import CheckpointSignature
 from signer.protocol.messages import CreateKey, SignCheckpoint
 from signer.refusal import Refusal

@@ -13,7 +13,7 @@ from custody.chains.address import account_of_key, curve_of
 from custody.kernel.assetid import ChainId
 from custody.kernel.ids import TenantId, derived_uuid
 from custody.signing.errors import SignerRefused
-from custody.signing.intents import org_name
+from custody.signing.intent_fields import org_name
 from custody.signing.model import VouchedKey
 from signer.protocol.attestation import attestation_message
 

@@ -48,6 +48,13 @@ SAMPLES: Mapping[str, Mapping[str, Any]] = {
     "stellar_channel_payment": {**_TO, "asset": CREDIT, "amount": 7, "channel": ISSUER},
     "stellar_contract_payment": {"destination": CONTRACT, "asset": CREDIT, "amount": 2**63 - 1},
     "stellar_create_account": {"destination": CUSTOMER, "amount": 10**7},
+    "stellar_create_claimable_balance": {
+        **_TO,
+        "memo_type": "id",
+        "memo": "77",
+        "asset": CREDIT,
+        "amount": 25_000_000,
+    },
     "stellar_path_payment_strict_send": {
         **_TO,
         "destination": MuxedAccount(CUSTOMER, 77).account_muxed,

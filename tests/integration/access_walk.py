@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from inspect import isawaitable
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
-from graphql import GraphQLNonNull, GraphQLObjectType, GraphQLSchema, get_named_type
-from graphql.type import GraphQLField, GraphQLInputType, GraphQLInterfaceType
+from graphql import (
+    ExecutionResult,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    GraphQLSchema,
+    Undefined,
+    get_named_type,
+    parse,
+    subscribe,
+)
+from graphql.type import (
+    GraphQLEnumType,
+    GraphQLField,
+    GraphQLInputObjectType,
+    GraphQLInputType,
+    GraphQLInterfaceType,
+)
 
+from api.auth import caller_of
 from api.graphql.access import root_permissions
-from tests.integration.api_harness import XLM, Harness
+from api.graphql.subscription import Watching
+from custody.events.model import Event
+from custody.identity.errors import MissingScope
+from custody.kernel.errors import Unauthenticated
+from tests.integration.api_harness import STRANGER, XLM, Harness
 
 IDS = {
     "approval_id": "wdr", "case_id": "cas", "customer_id": "cus", "delivery_id": "whd", "endpoint_id": "whe",
     "exchange_id": "exc", "payout_id": "pay", "transfer_id": "trf", "vault_id": "vlt", "wallet_id": "wal",
-    "withdrawal_id": "wdr", "key_id": "key", "client_id": "cli", "passkey_id": "psk",
+    "withdrawal_id": "wdr", "key_id": "key", "client_id": "cli", "passkey_id": "psk", "adjustment_id": "adj",
+    "batch_id": "bat", "entry_id": "abe", "quote_id": "qte", "switch_id": "swi",
 }  # fmt: skip
 """Path parameter to the prefix of its ids."""
 
@@ -34,7 +57,7 @@ async def walk(api: Harness, who: Mapping[str, str | None], document: dict[str, 
             cells = [await _enters(api, method, path, secret) for secret in who.values()]
             other = await _other(api, who, method, path, operation, document)
             lines.append(_line(f"{method.upper()} {path}", names, cells, other))
-    schema: GraphQLSchema = api.asgi.state.graphql._schema
+    schema: GraphQLSchema = api.asgi.state.graphql.core
     for at in sorted(root_permissions(schema)):
         cells, others = [], set()
         for secret in who.values():
@@ -96,6 +119,10 @@ async def _reads(api: Harness, schema: GraphQLSchema, at: str, secret: str | Non
     kind = schema.get_type(root)
     assert isinstance(kind, GraphQLObjectType)
     field = kind.fields[name]
+    if root == "Subscription":
+        return ("y" if await _subscribes(api, schema, name, secret) else "."), ""
+    if root == "Mutation":
+        return await _changes(api, name, field, secret)
     shown = []
     for ids in (_own_ids(api), _other_ids(api)):
         document = f"{root.lower()} {{ it: {name}{_arguments(field, ids)}{_selection(field)} }}"
@@ -110,6 +137,82 @@ async def _reads(api: Harness, schema: GraphQLSchema, at: str, secret: str | Non
             raise AssertionError(f"{document}: {body}")
         shown.append(_what(body, codes))
     return "y", shown[1] if _arguments(field, {}) or "id" in field.args else ""
+
+
+async def _subscribes(api: Harness, schema: GraphQLSchema, name: str, secret: str | None) -> bool:
+    """Whether a field of the subscription begins."""
+    try:
+        caller = await caller_of(api.app, api.asgi.state.gate, secret or "")
+    except (Unauthenticated, MissingScope):
+        return False
+    document = parse(f"subscription {{ it: {name} {{ __typename }} }}")
+    begun = subscribe(schema, document, context_value=Watching(caller, NoEvents()))
+    found = await begun if isawaitable(begun) else begun
+    if not isinstance(found, ExecutionResult):
+        await found.aclose()
+        return True
+    assert [type(error.original_error) for error in found.errors or ()] == [MissingScope]
+    return False
+
+
+class NoEvents:
+    """A feed in which nothing happens."""
+
+    async def events(self) -> AsyncIterator[Event]:
+        return
+        yield
+
+
+async def _changes(api: Harness, name: str, field: GraphQLField, secret: str | None) -> tuple[str, str]:
+    """Whether a mutation may be asked for, and how it ends that names another tenant's objects: never as if it were one's own."""
+    shown = []
+    for ids in (_strange_ids() | {"wallet": f"wal_{uuid4().hex}"}, _other_ids(api)):
+        given = {each: _value(argument.type, each, ids, name) for each, argument in field.args.items()}
+        kinds = ", ".join(f"${each}: {argument.type}" for each, argument in field.args.items())
+        passed = ", ".join(f"{each}: ${each}" for each in given)
+        document = f"mutation({kinds}) {{ it: {name}({passed}) {{ status errors {{ code }} }} }}"
+        answer = await _call(api, "post", "/graphql", secret, {"query": document, "variables": given})
+        if answer.status_code in (401, 403):
+            return ".", ""
+        codes = {error["extensions"]["code"] for error in answer.json().get("errors", ())}
+        if "missing_scope" in codes:
+            return ".", ""
+        assert not codes, (document, given, answer.json())
+        shown.append(_ended(answer.json()["data"]["it"]))
+    names_any = any(word in str(given) for word in ("'walletId'", "'customerId'", "'fromWalletId'", "'id'"))
+    return "y", shown[1] if names_any else ""
+
+
+def _ended(payload: dict[str, Any]) -> str:
+    codes = {error["code"] for error in payload["errors"]}
+    if codes and all(code.startswith("unknown_") for code in codes):
+        return "404"
+    return "/".join(sorted(codes)) or f"SHOWN {payload['status']}"
+
+
+def _value(kind: GraphQLInputType, name: str, ids: Mapping[str, str], mutation: str) -> Any:
+    """An argument's value; nothing that may be left out."""
+    bare = kind.of_type if isinstance(kind, GraphQLNonNull) else kind
+    if isinstance(bare, GraphQLInputObjectType):
+        return {
+            each: _value(inner.type, each, ids, mutation)
+            for each, inner in bare.fields.items()
+            if isinstance(inner.type, GraphQLNonNull) and inner.default_value is Undefined
+        }
+    if isinstance(bare, GraphQLEnumType):
+        return next(iter(bare.values))
+    samples = {
+        "idempotencyKey": uuid4().hex, "asset": XLM.text, "amount": "10", "destination": STRANGER, "chain": XLM.chain,
+        "bankAccountId": f"bnk_{uuid4().hex}", "toWalletId": ids["wallet"], "fromWalletId": ids["wallet"],
+        "beneficiaryIban": "DE89370400440532013000", "publicKey": "00" * 32, "signature": "00" * 64,
+    }  # fmt: skip
+    if name == "id":
+        return ids["payout_id"] if "Payout" in mutation else ids["withdrawal_id"]
+    if name == "walletId":
+        return ids["wallet"]
+    if name == "toWalletId" and "empty" in ids:
+        return ids["empty"]
+    return samples.get(name, ids.get("customer_id") if name == "customerId" else "sample")
 
 
 def _what(body: dict[str, Any], codes: set[str]) -> str:
@@ -130,6 +233,8 @@ def _arguments(field: GraphQLField, ids: Mapping[str, str]) -> str:
         if name in ("id", "walletId", "vaultId"):
             prefix = "" if name == "id" else name.removesuffix("Id")
             given.append((name, ids.get(prefix or _id_of(field), "")))
+        elif name == "at":
+            given.append((name, "2026-01-01T00:00:00Z"))
         elif (isinstance(kind, GraphQLNonNull) and argument.default_value is None) or name == "asset":
             given.append((name, XLM.text))
     return f"({', '.join(f'{name}: {json.dumps(value)}' for name, value in given)})" if given else ""
@@ -181,7 +286,11 @@ def _foreign(api: Harness, body: Any) -> Any:
 def _fill(path: str, ids: Mapping[str, str]) -> str:
     for name, value in ids.items():
         path = path.replace("{" + name + "}", value)
-    return path.replace("{rail}", "sandbox").replace("{subject}", "nobody-here")
+    return (
+        path.replace("{rail}", "sandbox")
+        .replace("{asset}", quote(XLM.text, safe=""))
+        .replace("{subject}", "nobody-here")
+    )
 
 
 def _strange_ids() -> dict[str, str]:
@@ -199,7 +308,8 @@ def _other_ids(api: Harness) -> dict[str, str]:
 def _ids_of(tenant: Any) -> dict[str, str]:
     known = {
         "customer": tenant.customer, "wallet": tenant.wallet, "vault": tenant.vault, "node": tenant.wallet,
-        "withdrawal": tenant.withdrawal, "payout": f"pay_{uuid4().hex}",
+        "withdrawal": tenant.withdrawal, "payout": f"pay_{uuid4().hex}", "withdrawalbatch": f"bat_{uuid4().hex}",
+        "empty": tenant.empty_wallet,
     }  # fmt: skip
     return known | {
         "customer_id": tenant.customer, "wallet_id": tenant.wallet, "vault_id": tenant.vault,

@@ -39,7 +39,7 @@ from custody.wallets.model import Vault
 from custody.withdrawals import execution, receivers
 from custody.withdrawals import service as withdrawals
 from custody.withdrawals.execution import Failure
-from custody.withdrawals.model import Attempt, RequestWithdrawal, Withdrawal
+from custody.withdrawals.model import NO_MEMO, Attempt, Memo, RequestWithdrawal, Withdrawal
 from custody.withdrawals.ports import Means
 from devnet.stellar.network import LocalNetwork
 from devnet.stellar.outsider import Outsider
@@ -112,12 +112,14 @@ def make_automatic(name: str, kind: str, amount_max: int, fee_max: int = FEE_MAX
     )
 
 
-def make_stage_policy() -> dict[str, object]:
-    """What helpers need and small payments happen by themselves; two people for all else, but no account is opened for more."""
+def make_stage_policy(*more: dict[str, object]) -> dict[str, object]:
+    """What helpers need and small payments happen by themselves; two people for all else, but no account is opened for more.
+    The rules of `more` come first."""
     base = make_policy()
     kept = [rule for rule in base["allow"] if rule["id"] not in ("stellar", "evm")]  # type: ignore[index,union-attr]  # a table
     people = {"chain": CHAIN, "amount_max": str(2**63 - 1), "fee_max": "100000"}
     rules = [
+        *more,
         make_automatic("opening", "stellar_create_account", 3 * 10**7),
         make_automatic("filling", "stellar_payment", 3 * 10**7, 10**6),
         make_automatic("small", "stellar_channel_payment", 10**7),
@@ -190,7 +192,13 @@ class Stage:
         return await channels.tend(means.db, self.signer, means.settings, means.clock, self.tenant)
 
     async def request(
-        self, amount: int = 1000, destination: str = "", asset: AssetId = XLM, *, asks: bool = True
+        self,
+        amount: int = 1000,
+        destination: str = "",
+        asset: AssetId = XLM,
+        *,
+        asks: bool = True,
+        memo: Memo = NO_MEMO,
     ) -> Withdrawal:
         """A withdrawal, with the question to the chain that comes first."""
         wanted = RequestWithdrawal(
@@ -199,6 +207,7 @@ class Stage:
             asset=asset,
             destination=destination or self.stranger,
             amount=amount,
+            memo=memo,
         )
         found = await receivers.look_up(self.means.clients, asset, wanted.destination) if asks else None
         async with self.db.unit_of_work(self.tenant) as uow:
@@ -306,10 +315,11 @@ async def open_stage(
     outsider: Outsider,
     folder: Path,
     clock: StageClock,
+    *rules: dict[str, object],
 ) -> Stage:
-    """A funded omnibus vault and a wallet with money; no helper is there yet."""
+    """A funded omnibus vault and a wallet with money; no helper is there yet. `rules` are added to the policy's."""
     faults = Faults()
-    signer = SignerAtHand(folder, make_stage_policy(), faults, clock.unix_time)
+    signer = SignerAtHand(folder, make_stage_policy(*rules), faults, clock.unix_time)
     client = FaultyRpc(served.url, faults)
     means = Means(
         db=database,

@@ -151,7 +151,6 @@ async def test_a_payout_is_held_and_taken_back(api: Harness) -> None:
 @pytest.mark.parametrize(
     ("scope", "changes", "code", "field"),
     [
-        ("read", {}, "missing_scope", None),
         ("all", {"idempotencyKey": ""}, "idempotency_key_missing", None),
         ("all", {"idempotencyKey": "a b"}, "idempotency_key_missing", None),
         ("all", {"amount": "1.5"}, "malformed_amount", "amount"),

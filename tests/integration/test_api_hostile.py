@@ -23,13 +23,13 @@ ROOT = Path(__file__).parent.parent.parent
 NESTED = """{ wallets(first: 100) { edges { node { customer { wallets { customer { wallets { customer { wallets {
   id } } } } } } } } } }"""
 FAN_OUT = """
-import asyncio
-from api.graphql.schema import build_schema
+from api.graphql.documents import Documents
+from api.graphql.schema import build_core, build_schema
 
 fragments = " ".join(f"fragment F{n} on Query {{ ...F{n + 1} ...F{n + 1} }}" for n in range(60))
 document = "{ ...F0 } " + fragments + " fragment F60 on Query { chains { chain } }"
-result = asyncio.run(build_schema(introspection=False).execute(document))
-print([error.message for error in result.errors])
+found = Documents(build_core(build_schema())).find(document, None)
+print([error.message for error in found.errors])
 """
 
 

@@ -52,10 +52,11 @@ async def test_a_database_that_was_changed_otherwise_is_dropped(cluster: Cluster
     await cluster.release(again)
 
 
-async def test_a_setting_of_the_database_does_not_reach_the_next_test(cluster: Cluster) -> None:
+@pytest.mark.parametrize("setting", ["SET timezone = 'Asia/Tokyo'", "CONNECTION LIMIT 0"])
+async def test_a_setting_of_the_database_does_not_reach_the_next_test(cluster: Cluster, setting: str) -> None:
     name = await cluster.create()
     connection = await asyncpg.connect(cluster.dsn(name))
-    await connection.execute(f"ALTER DATABASE {name} SET timezone = 'Asia/Tokyo'")
+    await connection.execute(f"ALTER DATABASE {name} {setting}")
     await connection.close()
     await cluster.release(name)
     assert await cluster.create() != name

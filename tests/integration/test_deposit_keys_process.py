@@ -22,7 +22,7 @@ from custody.identity.model import Principal
 from custody.kernel.errors import Unavailable
 from custody.kernel.ids import CustomerId, PrincipalId, TenantId, WalletId, new_uuid
 from custody.signing.client import SignerClient
-from custody.signing.intents import org_name
+from custody.signing.intent_fields import org_name
 from custody.wallets import keys as pool
 from custody.wallets import service as wallets
 from devnet.anvil import CHAIN_ID

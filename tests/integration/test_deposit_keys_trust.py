@@ -17,7 +17,7 @@ from custody.db.session import Database
 from custody.deposits import key_check
 from custody.deposits.key_check import Inspection
 from custody.kernel.ids import TenantId, VaultId, WalletId, derived_uuid, new_uuid
-from custody.signing.intents import org_name
+from custody.signing.intent_fields import org_name
 from custody.signing.model import VouchedKey
 from custody.wallets import keys as pool
 from custody.wallets import service as wallets

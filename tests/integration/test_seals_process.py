@@ -20,7 +20,7 @@ from custody.seals import execution, service
 from custody.signing.checkpoints import message_of
 from custody.signing.client import SignerClient
 from custody.signing.errors import SignerRefused
-from custody.signing.intents import org_name
+from custody.signing.intent_fields import org_name
 from signer.protocol.messages import CreateKey, KeyView, PublicKey, Refused, SignCheckpoint, SignedCheckpoint
 from tests.fakes.sealed_books import OWNERS, deposit, open_books, pay, post
 from tests.fakes.signer_people import bind_stellar, make_payment, make_policy

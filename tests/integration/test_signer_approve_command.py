@@ -246,6 +246,8 @@ def test_wrong_calls_say_what_is_missing(
     [
         ("stellar_payment_native", "amount", "1.5000000 XLM (15000000 stroops)"),
         ("stellar_create_account", "amount", "1.0000000 XLM (10000000 stroops)"),
+        ("stellar_create_claimable_balance", "amount", "2.5000000 USDC:"),
+        ("stellar_create_claimable_balance", "means", "set aside on chain until the destination"),
         ("stellar_path_payment_strict_send", "send_amount", "0.0000500 XLM (500 stroops)"),
         ("stellar_path_payment_strict_send", "dest_min", "0.0000003 USDC:"),
         ("stellar_path_payment_strict_receive", "send_max", "0.0000500 USDC:"),

@@ -32,6 +32,7 @@ PLAIN = (
     "stellar_channel_payment",
     "stellar_contract_payment",
     "stellar_create_account",
+    "stellar_create_claimable_balance",
     "stellar_path_payment_strict_send",
     "stellar_path_payment_strict_receive",
     "stellar_change_trust",

@@ -173,13 +173,13 @@ def test_the_platforms_copy_reaches_the_signers_verdict(
     facts = Facts(
         org=effect.org, vault=effect.vault, key=effect.key, chain=effect.chain, kind=effect.kind,
         asset=effect.asset, destination=effect.destinations[0], amount=effect.amount, fee_max=effect.fee_cap,
-        initiator="maker", policy_version=policy.version,
+        initiator="maker", policy_version=policy.version, needs_own_rule=effect.needs_own_rule,
     )  # fmt: skip
     said = [Decision(approver=name, public_key="", word=Word.APPROVE, signature="") for name in names]
     verdict = evaluate(read_policy(view_policy(policy, ())), facts, said)
     plain = Effect(
         **{name: getattr(effect, name) for name in Effect.__slots__}
-        | {"needs_own_rule": False, "needs_listed_destination": False, "moved": effect.amount}
+        | {"needs_listed_destination": False, "moved": effect.amount}
     )
     found = ruling(policy, plain, names, (0, 0))
     standing = {"allow": Standing.APPROVED, "wait": Standing.PENDING, "deny": Standing.DENIED}

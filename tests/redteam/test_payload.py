@@ -154,7 +154,14 @@ def test_t7_more_operations_cannot_be_said(attack: ProcessAttack, keys: Keys, na
 
 @pytest.mark.parametrize(
     "kind",
-    ["stellar_set_options", "stellar_account_merge", "evm_erc20_approve", "evm_message", "stellar_message"],
+    [
+        "stellar_set_options",
+        "stellar_account_merge",
+        "stellar_create_claimable_balance",
+        "evm_erc20_approve",
+        "evm_message",
+        "stellar_message",
+    ],
 )
 def test_t7_t8_dangerous_kinds_need_a_rule_that_names_them(
     attack: ProcessAttack, keys: Keys, kind: str
@@ -190,7 +197,6 @@ def test_t8_an_unlimited_allowance(attack: ProcessAttack, keys: Keys, amount: in
         "stellar_invoke",
         "hash",
         "",
-        "stellar_create_claimable_balance",
         "stellar_begin_sponsoring",
     ],
 )
@@ -334,7 +340,13 @@ REFERRING = {
     "stellar_account_merge": "foreign_destination",
 }  # fmt: skip
 """Kinds that name something of ours, which the sample does not."""
-NAMED_ONLY = {"evm_erc20_approve", "evm_message", "stellar_message", "stellar_set_options"}
+NAMED_ONLY = {
+    "evm_erc20_approve",
+    "evm_message",
+    "stellar_create_claimable_balance",
+    "stellar_message",
+    "stellar_set_options",
+}
 """Kinds that a rule about all kinds does not speak of."""
 
 

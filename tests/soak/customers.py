@@ -9,6 +9,7 @@ import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 
+from devnet.anvil import FIRST_TOKEN
 from devnet.bank.ibans import (
     NEVER_TOLD,
     NORMAL,
@@ -19,7 +20,7 @@ from devnet.bank.ibans import (
     TOLD_TWICE,
     sandbox_iban,
 )
-from devnet.policy import FIRST_TOKEN, SMALL
+from devnet.policy import SMALL
 from devnet.story.cast import Cast
 from devnet.story.client import ApiRefused, Json, StoryError
 from tests.soak.people import Payees

@@ -39,7 +39,9 @@ async def call(
 
     shown = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": "POST", "path": "/", "headers": shown}
-    await Edge(app, Metrics(), body_bytes_max=10, body_timeout_s=timeout_s)(scope, receive, send)
+    await Edge(app, Metrics(), body_bytes_max=10, body_timeout_s=timeout_s, cursor_secret=b"s")(
+        scope, receive, send
+    )
     return sent
 
 
@@ -85,5 +87,7 @@ async def test_other_protocols_pass_untouched() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         seen.append(scope["type"])
 
-    await Edge(app, Metrics(), body_bytes_max=1, body_timeout_s=1)({"type": "lifespan"}, None, None)  # type: ignore[arg-type]  # never called
+    await Edge(app, Metrics(), body_bytes_max=1, body_timeout_s=1, cursor_secret=b"s")(
+        {"type": "lifespan"}, None, None
+    )  # type: ignore[arg-type]  # never called
     assert seen == ["lifespan"]

@@ -117,6 +117,15 @@ def test_a_rule_for_one_vault_of_ours_covers_sweeps_into_it_and_nothing_else(int
     assert evaluate(policy, replace(FACTS, into_vault=into), ()).rule == rule
 
 
+def test_a_rule_for_every_kind_does_not_allow_what_needs_its_own_but_forbids_it():
+    own = replace(FACTS, needs_own_rule=True)
+    named = replace(SMALL, scope=replace(ANYTHING, id="named", kind=FACTS.kind))
+    every = replace(LARGE, scope=replace(ANYTHING, id="every"))
+    assert evaluate(replace(POLICY, allow=(every,)), own, ()).reason == "no_rule"
+    assert evaluate(replace(POLICY, allow=(every, named)), own, ()).rule == "named"
+    assert evaluate(POLICY, replace(own, destination="0xdead"), ()).reason == "denied_by_rule"
+
+
 @pytest.mark.parametrize(
     ("policy", "facts", "reason"),
     [

@@ -229,6 +229,11 @@ def test_a_document_that_says_something_else_than_its_lines_is_refused(
     assert code in caught.value.text
 
 
+def test_what_is_set_aside_to_be_claimed_counts_as_a_payment_of_its_asset(decider: Decider) -> None:
+    line = make_kind("stellar_create_claimable_balance", make_key(decider), START)
+    assert batch.sums_of([line, line]) == {(line.chain, line.vault, line.asset): 2 * line.amount}
+
+
 def test_only_payments_can_be_lines(decider: Decider) -> None:
     key = make_key(decider)
     for kind in ("evm_erc20_approve", "evm_fill", "evm_message", "evm_sweep"):

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from stellar_sdk import (
     Account,
     Asset,
+    Claimant,
+    ClaimPredicate,
     Keypair,
     MuxedAccount,
     Signer,
@@ -35,6 +37,9 @@ _ADD: dict[str, Callable[[TransactionBuilder], object]] = {
         CONTRACT, USDC, "922337203685.4775807", 400_000, 500, 300, 900
     ),
     "stellar_create_account": lambda tx: tx.append_create_account_op(CUSTOMER, "1"),
+    "stellar_create_claimable_balance": lambda tx: tx.append_create_claimable_balance_op(
+        USDC, "2.5", [Claimant(CUSTOMER, ClaimPredicate.predicate_unconditional())]
+    ).add_id_memo(77),
     "stellar_path_payment_strict_send": lambda tx: tx.append_path_payment_strict_send_op(
         MuxedAccount(CUSTOMER, 77), Asset.native(), "0.00005", USDC, "0.0000003", [Asset.native(), LONG_ASSET]
     ),

@@ -57,6 +57,7 @@ EFFECTS = {
     "stellar_channel_payment": Effect(CREDIT, CUSTOMER, 7, 7, FEE),
     "stellar_contract_payment": Effect(CREDIT, CONTRACT, ALL, ALL, FEE),
     "stellar_create_account": Effect("native", CUSTOMER, 10**7, 10**7, FEE),
+    "stellar_create_claimable_balance": Effect(CREDIT, CUSTOMER, 25_000_000, 25_000_000, FEE),
     "stellar_path_payment_strict_send": Effect("native", MUXED, 500, 500, FEE),
     "stellar_path_payment_strict_receive": Effect(CREDIT, CUSTOMER, 500, 500, FEE),
     "stellar_change_trust": Effect(LONG, ISSUER, 5 * 10**7, 0, FEE),
@@ -80,6 +81,7 @@ EFFECTS = {
 OWN_RULE = {
     "stellar_account_merge",
     "stellar_set_options",
+    "stellar_create_claimable_balance",
     "evm_erc20_approve",
     "stellar_message",
     "evm_message",

@@ -24,7 +24,7 @@ from custody.signing.errors import (
     SignerUnreachable,
     SigningUnknown,
 )
-from custody.signing.intents import EvmCaps, Source, StellarCaps
+from custody.signing.intent_fields import EvmCaps, Source, StellarCaps
 from custody.signing.model import EvmSlot, StellarSlot
 from signer.protocol import messages
 from tests.fakes.withdrawal_world import (

@@ -16,6 +16,7 @@ BUILT = {
     "stellar_payment",
     "stellar_channel_payment",
     "stellar_create_account",
+    "stellar_create_claimable_balance",
     "stellar_fee_bump",
     "stellar_change_trust",
     "stellar_anchor",

@@ -2082,6 +2082,8 @@ class WithdrawalDetail:
     fee: FeeOut | None
     """What it costs the wallet on top; null where no tariff was in force."""
     id: str
+    intent_kind: str
+    """Kind of the intent, as approvers see it: by what form the receiver is paid. On Stellar `stellar_create_account` opens its account, `stellar_create_claimable_balance` sets the amount aside for it to claim."""
     kind: str
     """`payment`; `return` of a suspended deposit; `refill` from one vault to another; `sweep` of a deposit address; `change_trust` for a vault's trustline, `memo_required` for its wish for memos; `anchor` for a checkpoint's hash on chain; `fee_bump` for a withdrawal that is stuck; `evm_cancel` and `evm_fill` use up a nonce for nothing."""
     memo: MemoIn | None
@@ -2134,6 +2136,8 @@ class WithdrawalOut:
     fee: FeeOut | None
     """What it costs the wallet on top; null where no tariff was in force."""
     id: str
+    intent_kind: str
+    """Kind of the intent, as approvers see it: by what form the receiver is paid. On Stellar `stellar_create_account` opens its account, `stellar_create_claimable_balance` sets the amount aside for it to claim."""
     kind: str
     """`payment`; `return` of a suspended deposit; `refill` from one vault to another; `sweep` of a deposit address; `change_trust` for a vault's trustline, `memo_required` for its wish for memos; `anchor` for a checkpoint's hash on chain; `fee_bump` for a withdrawal that is stuck; `evm_cancel` and `evm_fill` use up a nonce for nothing."""
     memo: MemoIn | None

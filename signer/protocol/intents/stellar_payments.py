@@ -80,6 +80,18 @@ class StellarCreateAccount(StellarHeader):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StellarClaimablePayment(Addressed):
+    """A payment that the receiver has to fetch: money set aside on chain that the destination, and nobody else, may claim at any
+    time. Until then the source has the entry's reserve locked, half a lumen, beside the amount.
+    """
+
+    asset: str
+    """"native" or "CODE:ISSUER"."""
+    amount: int
+    """Stroops, 1 .. 2^63-1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StellarPathSend(Addressed):
     """Send exactly `send_amount` and have at least `dest_min` of another asset arrive; to the source itself, a conversion."""
 
@@ -138,7 +150,7 @@ def _check_addressed(intent: Addressed) -> None:
         raise ValueError("memo_with_muxed", "memo_type")
 
 
-def _check_payment(intent: StellarPayment | StellarChannelPayment) -> None:
+def _check_payment(intent: StellarPayment | StellarChannelPayment | StellarClaimablePayment) -> None:
     _check_addressed(intent)
     if check.account_of(intent.destination) == check.account_of(intent.source):
         raise ValueError("self_transfer", "destination")
@@ -184,6 +196,12 @@ KINDS: Mapping[str, Kind] = {
         shape=StellarCreateAccount,
         parsers={**STELLAR, "destination": check.parse_account, "amount": _STROOPS},
         check=_check_create_account,
+    ),
+    "stellar_create_claimable_balance": Kind(
+        shape=StellarClaimablePayment,
+        # A claimant is an account: the id inside an M address would be lost.
+        parsers={**_PAYMENT, "destination": check.parse_account},
+        check=_check_payment,
     ),
     "stellar_path_payment_strict_send": Kind(
         shape=StellarPathSend,
