@@ -13,7 +13,9 @@ from typing import Annotated
 
 import structlog
 from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
+from fastapi.security.base import SecurityBase
+from fastapi.security.utils import get_authorization_scheme_param
 
 from api.deps import app_of, gate_of, limits_of
 from api.gate import Gate
@@ -51,6 +53,12 @@ class Caller:
         async with self.app.db.read(self.principal.tenant, self.principal.customer) as session:
             yield session
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[ReadSession]:
+        """The same, begun and ended in fewer round trips."""
+        async with self.app.db.snapshot(self.principal.tenant, self.principal.customer) as session:
+            yield session
+
 
 def bearer_of(request: Request) -> str:
     """The bearer token of a request that was authenticated by it."""
@@ -71,37 +79,56 @@ async def caller_of(app: App, gate: Gate, credential: str) -> Caller:
     return Caller(app=app, principal=principal)
 
 
-async def authenticate(
-    request: Request, credential: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
-) -> Principal:
-    """The principal behind the bearer token, and one request of those it may make.
+class _Bearer(SecurityBase):
+    """What the description of the API says of the credential, and how it is read. A dependency by itself: nested ones are solved
+    one by one for each request, which costs more than what they do."""
 
-    Raises InvalidApiKey, InvalidToken, TooManyRequests.
-    """
-    limits = limits_of(request)
-    try:
-        principal = await identify(gate_of(request), "" if credential is None else credential.credentials)
-    except Unauthenticated:
-        await limits.refuse_stranger("" if request.client is None else request.client.host)
-        raise
-    kind = kind_of(request.method, request.scope["path"])
-    request.scope["state"]["headers"] = await limits.take(kind, str(principal.id))
-    structlog.contextvars.bind_contextvars(tenant=int(principal.tenant), principal=str(principal.id))
-    return principal
+    model = _BEARER.model
+    scheme_name = _BEARER.scheme_name
+
+    async def principal(self, request: Request) -> Principal:
+        """The principal behind the bearer token, and one request of those it may make; once for each request.
+
+        Raises InvalidApiKey, InvalidToken, TooManyRequests.
+        """
+        state = request.scope["state"]
+        known: Principal | None = state.get("principal")
+        if known is not None:
+            return known
+        limits = limits_of(request)
+        scheme, credential = get_authorization_scheme_param(request.headers.get("authorization"))
+        try:
+            found = await identify(gate_of(request), credential if scheme.lower() == "bearer" else "")
+        except Unauthenticated:
+            await limits.refuse_stranger("" if request.client is None else request.client.host)
+            raise
+        kind = kind_of(request.method, request.scope["path"])
+        state["headers"] = await limits.take(kind, str(found.id))
+        state["principal"] = found
+        structlog.contextvars.bind_contextvars(tenant=int(found.tenant), principal=str(found.id))
+        return found
 
 
+class _Authenticate(_Bearer):
+    async def __call__(self, request: Request) -> Principal:
+        return await self.principal(request)
+
+
+authenticate = _Authenticate()
+"""A dependency: the principal behind the bearer token. Raises InvalidApiKey, InvalidToken, TooManyRequests."""
 Authenticated = Annotated[Principal, Depends(authenticate)]
 
 
-class requires:  # noqa: N801 - read at its uses as a verb
+class requires(_Bearer):  # noqa: N801 - read at its uses as a verb
     """A dependency that lets callers through who have one of these permissions. Raises MissingScope, StepUpRequired."""
 
     def __init__(self, *any_of: str) -> None:
         """Each a permission of `custody/identity/roles.py`."""
         self.any_of = any_of
 
-    async def __call__(self, request: Request, principal: Authenticated) -> Caller:
+    async def __call__(self, request: Request) -> Caller:
         """The caller, if they may."""
+        principal = await self.principal(request)
         identity.demand(principal, *self.any_of)
         await gate_of(request).confirm(principal, self.any_of)
         return Caller(app=app_of(request), principal=principal)

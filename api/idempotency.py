@@ -132,9 +132,9 @@ class commands:  # noqa: N801 - beside `requires`
         self.any_of = any_of
         self._authorize = requires(*any_of)
 
-    async def __call__(self, request: Request, principal: Authenticated, key: IdempotencyKey) -> Command:
-        """The command, if they may."""
-        caller = await self._authorize(request, principal)
+    async def __call__(self, request: Request, _: Authenticated, key: IdempotencyKey) -> Command:
+        """The command, if they may: who asks is known before the key is looked at."""
+        caller = await self._authorize(request)
         return Command(app=caller.app, principal=caller.principal, key=key, request=request)
 
 

@@ -15,6 +15,8 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from api.gathered import Gathered
+
 HEAD_TIMEOUT_S = 15.0
 """From the connection, or the first byte of a request, to the end of its headers. Source: the attack known as Slowloris."""
 
@@ -27,7 +29,7 @@ class PatientHttp(H11Protocol):
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as the library narrows it
         """Begin to wait for a request."""
-        super().connection_made(transport)
+        super().connection_made(Gathered(transport, self.loop))
         self._watch()
 
     def data_received(self, data: bytes) -> None:

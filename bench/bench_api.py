@@ -14,10 +14,11 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 
 import orjson
 
-from bench import pgbench
+from bench import bench_subscriptions, pgbench
 from bench.bulk import api_process, furnish, until_alive
 from bench.cells import Cell, middle, print_table, ratio, write
 from bench.cluster import BenchCluster
@@ -43,6 +44,8 @@ class Shape:
     rounds: int
     seconds: float
     scale: int
+    events: int
+    """Transfers that subscribers are told of; 0 for no subscribers."""
     warm: float = 1.0
     """Seconds before anything counts."""
     wallets: int = FEW
@@ -131,7 +134,9 @@ class Stand:
 
 
 def _graphql(query: str, variables: dict[str, object]) -> str:
-    return orjson.dumps({"query": query, "variables": variables}).decode()
+    """By the hash of the trusted document, as an app asks that was built with it."""
+    named = f"sha256:{sha256(query.encode()).hexdigest()}"
+    return orjson.dumps({"documentId": named, "variables": variables}).decode()
 
 
 @asynccontextmanager
@@ -149,7 +154,7 @@ async def stand(books: Load) -> AsyncIterator[Stand]:
         sys.executable, "-m", "bench.bare_api", str(bare_port), env=env
     )
     try:
-        async with api_process(books) as (url, pid):
+        async with api_process(books, (_BALANCE, _PAGE50)) as (url, pid):
             await until_alive(f"http://127.0.0.1:{bare_port}")
             for each in (pid, bare.pid):
                 if (core := cores()[0]) is not None:
@@ -208,10 +213,19 @@ def run(shape: Shape) -> dict[str, dict[str, object]]:
         pgbench.prepare(cluster, shape.scale)
         books = Load(cluster, cluster.create("ledger", migrated=True), shape.wallets)
         rounds = asyncio.run(measure(cluster, books, shape))
+        told = watch(cluster, shape.events) if shape.events else {}
     finally:
         cluster.stop()
     print_table(rounds)
-    return metrics(rounds)
+    return metrics(rounds) | told
+
+
+def watch(cluster: BenchCluster, events: int) -> dict[str, dict[str, object]]:
+    """How soon subscribers are told, in a database of their own."""
+    cluster.create("streams", migrated=True)
+    told = asyncio.run(bench_subscriptions.run(cluster, cluster.dsn("streams", "custody_app"), events))
+    bench_subscriptions.print_told(told)
+    return bench_subscriptions.metrics(told)
 
 
 def main() -> int:
@@ -228,10 +242,12 @@ def main() -> int:
             rounds=chosen.rounds or (1 if chosen.quick else 3),
             seconds=chosen.seconds or (3 if chosen.quick else 10),
             scale=10 if chosen.quick else 50,
+            events=30 if chosen.quick else 100,
         )
     )
     for key, metric in found.items():
-        print(f"{key:<24}{metric['value']:>12} {metric['unit']:<12} ratio {metric['ratio']}")
+        ratio_shown = f" ratio {metric['ratio']}" if "ratio" in metric else ""
+        print(f"{key:<24}{metric['value']:>12} {metric['unit']:<12}{ratio_shown}")
     print(write("api", found))
     return 0
 

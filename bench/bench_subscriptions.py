@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -195,6 +195,22 @@ async def run(cluster: BenchCluster, dsn: str, events: int) -> dict[str, list[fl
         await books.db.close()
 
 
+def print_told(found: Mapping[str, Sequence[float]]) -> None:
+    """One line for each way of watching."""
+    print(f"{'':<14}{'told':>8}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}")
+    for name, values in found.items():
+        print(f"{name:<14}{len(values):>8}{at(values, 0.5):>9.1f}{at(values, 0.99):>9.1f}{max(values):>9.1f}")
+
+
+def metrics(found: Mapping[str, Sequence[float]]) -> dict[str, dict[str, object]]:
+    """The keys that the project follows."""
+    worst, own = (round(at(found[name], 0.99), 1) for name in ("one_screen", "own_wallets"))
+    return {
+        "subscription_p99_ms": {"value": worst, "unit": "ms", "at_most": AT_MOST_MS, "aim": AIM_MS},
+        "subscription_own_p99_ms": {"value": own, "unit": "ms"},
+    }
+
+
 def main() -> int:
     """Run, print, write `build/bench/subscriptions.json`."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -206,16 +222,10 @@ def main() -> int:
         found = asyncio.run(run(cluster, cluster.dsn("streams", "custody_app"), events))
     finally:
         cluster.stop()
-    print(f"{'':<14}{'told':>8}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}")
-    for name, values in found.items():
-        print(f"{name:<14}{len(values):>8}{at(values, 0.5):>9.1f}{at(values, 0.99):>9.1f}{max(values):>9.1f}")
-    worst = at(found["one_screen"], 0.99)
-    metrics: dict[str, dict[str, object]] = {
-        "subscription_p99_ms": {"value": round(worst, 1), "at_most": AT_MOST_MS, "aim": AIM_MS},
-        "subscription_own_p99_ms": {"value": round(at(found["own_wallets"], 0.99), 1)},
-    }
-    print(write("subscriptions", metrics))
-    return 0 if worst <= AT_MOST_MS else 1
+    print_told(found)
+    shown = metrics(found)
+    print(write("subscriptions", shown))
+    return 0 if at(found["one_screen"], 0.99) <= AT_MOST_MS else 1
 
 
 if __name__ == "__main__":

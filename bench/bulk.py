@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -37,6 +37,7 @@ socket = "/nonexistent/signer.sock"
 [api]
 host = "127.0.0.1"
 port = {port}
+trusted_documents = "{documents}"
 [api.requests_per_minute]
 read = 100000000
 write = 100000000
@@ -93,13 +94,17 @@ def _body(load: Load) -> bytes:
 
 
 @asynccontextmanager
-async def api_process(load: Load) -> AsyncIterator[tuple[str, int]]:
-    """An API process over the ledger's database."""
+async def api_process(load: Load, trusted: Sequence[str] = ()) -> AsyncIterator[tuple[str, int]]:
+    """An API process over the ledger's database, which knows these GraphQL documents."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     config = load.cluster.home / "custody.toml"
-    config.write_text(_CONFIG.format(port=port), "utf-8")
+    documents = load.cluster.home / "documents"
+    documents.mkdir(exist_ok=True)
+    for number, text in enumerate(trusted):
+        (documents / f"{number}.graphql").write_text(text, "utf-8")
+    config.write_text(_CONFIG.format(port=port, documents=documents), "utf-8")
     env = {**os.environ, "CUSTODY_CONFIG": str(config), "CUSTODY_DATABASE__URL": load.dsn}
     quiet = subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(

@@ -6,12 +6,14 @@ to put a key into a log store.
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import functools
 import logging
 import re
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 import structlog
@@ -23,8 +25,53 @@ _SECRET = re.compile(
 _STRUCK_OUT = "[struck out]"
 
 
-def configure(service: str, level: str = "INFO") -> None:
-    """Send this process's logs to standard error as JSON, uvicorn's included."""
+GATHERED_S = 0.02
+"""For so long a line that is no warning waits for others, where lines are gathered."""
+
+
+class GatheredLines:
+    """Writes what is said in a short while at once: for a process that says a line for every request, the call to the system
+    costs more than the line. Warnings and errors, and all that came before them, are written at once."""
+
+    def __init__(self, file: TextIO) -> None:
+        """Nothing waits."""
+        self._file = file
+        self._lines: list[str] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        atexit.register(self.flush)
+
+    def info(self, line: str) -> None:
+        """Written soon, or at once where no loop runs that could see to it."""
+        self._lines.append(line)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.flush()
+            return
+        if self._loop is not loop:
+            # None waits for this loop to write; another loop may have ended before it did.
+            self._loop = loop
+            loop.call_later(GATHERED_S, self.flush)
+
+    def warning(self, line: str) -> None:
+        """Written at once, behind what came before."""
+        self._lines.append(line)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        self._loop = None
+        if self._lines:
+            lines, self._lines = self._lines, []
+            self._file.write("\n".join(lines) + "\n")
+            self._file.flush()
+
+    debug = info
+    msg = log = error = critical = fatal = failure = err = exception = warn = warning
+
+
+def configure(service: str, level: str = "INFO", *, gathered: bool = False) -> None:
+    """Send this process's logs to standard error as JSON, uvicorn's included. `gathered`: lines may wait for one another."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -36,7 +83,7 @@ def configure(service: str, level: str = "INFO") -> None:
     structlog.configure(
         processors=[*shared, _event_first, render],
         wrapper_class=structlog.make_filtering_bound_logger(level.lower()),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=_gathering(sys.stderr) if gathered else structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -50,6 +97,11 @@ def configure(service: str, level: str = "INFO") -> None:
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(service=service)
+
+
+def _gathering(file: TextIO) -> Callable[..., GatheredLines]:
+    lines = GatheredLines(file)
+    return lambda *_: lines
 
 
 def strike_out_secrets(_logger: object, _method: str, event: EventDict) -> EventDict:

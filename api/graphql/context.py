@@ -8,7 +8,7 @@ waits its turn. Loaders turn the lookups of a whole list into one statement.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, TypeVar, cast
 
@@ -72,11 +72,14 @@ class Context:
         caller: Caller,
         session: ReadSession | None = None,
         heads: Mapping[ChainId, int | None] | None = None,
+        *,
+        asks_fees: bool = True,
     ) -> None:
         """`session`: the request's one read transaction, of the caller's tenant; without it each turn has its own. `heads`: what
-        nodes said before it began."""
+        nodes said before it began. `asks_fees`: whether the document can want what transfers cost."""
         self.caller = caller
         self.heads = heads or {}
+        self.asks_fees = asks_fees
         self._session = session
         self._turn = asyncio.Lock()
         self.forget()
@@ -174,8 +177,12 @@ class Context:
         await self._turn.acquire()
 
     async def asset(self, asset_id: AssetId) -> Asset:
-        """A listed asset."""
-        return (await self.asset_register())[asset_id]
+        """A listed asset. What is listed stays as it is, so that what this process has seen of it holds."""
+        return (await self.listed_all((asset_id,)))[asset_id]
+
+    async def listed_all(self, wanted: Collection[AssetId]) -> Mapping[AssetId, Asset]:
+        """At least these, all of them listed."""
+        return await self.caller.app.known_assets.of(self.caller.app.db.reader, wanted)
 
     async def listed(self, asset_id: AssetId) -> Asset:
         """A listed asset that a caller names. Raises UnknownAsset."""

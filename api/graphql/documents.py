@@ -26,6 +26,7 @@ from graphql import (
 )
 from graphql.validation import ASTValidationRule
 
+from api.graphql.executor import ShortWays
 from api.graphql.limits import TOKENS_MAX, refusal
 from custody.kernel.errors import InvalidInput, InvariantViolated
 
@@ -84,6 +85,10 @@ class Prepared:
     """By name; empty text for one without."""
     asks_nodes: bool
     """Whether it may want what the chains' nodes say."""
+    asks_fees: bool
+    """Whether it may want what transfers cost."""
+    short_ways: ShortWays | None
+    """How its parts are completed, as far as that is known; None where directives may choose other parts each time."""
 
     @property
     def refusal(self) -> ExecutionResult:
@@ -153,7 +158,13 @@ class Documents:
             document = parse(text, max_tokens=TOKENS_MAX)
         except GraphQLError as error:
             return Prepared(
-                name=hash_of(text), document=None, errors=(_named(error),), operations={}, asks_nodes=False
+                name=hash_of(text),
+                document=None,
+                errors=(_named(error),),
+                operations={},
+                asks_nodes=False,
+                asks_fees=False,
+                short_ways=None,
             )
         refused = refusal(document)
         errors = [refused] if refused else validate(self._schema, document, self._rules, ERRORS_MAX)
@@ -167,6 +178,8 @@ class Documents:
                 if isinstance(found, OperationDefinitionNode)
             },
             asks_nodes="chains" in text,
+            asks_fees="fee" in text,
+            short_ways=None if "@" in text else {},
         )
 
 

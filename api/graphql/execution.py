@@ -13,6 +13,7 @@ from graphql import ExecutionResult, GraphQLError, GraphQLSchema, execute
 from api.errors import detail_of
 from api.graphql.context import Context
 from api.graphql.documents import Documents, Prepared
+from api.graphql.executor import Executor
 from api.graphql.schema import build_core, build_documents, build_schema
 from custody.kernel.errors import CustodyError, InvariantViolated
 from custody.settings import ApiSettings
@@ -52,6 +53,8 @@ class Graph:
             variable_values=None if variables is None else dict(variables),
             operation_name=operation,
             hide_suggestions=True,
+            executor_class=Executor,
+            short_ways=prepared.short_ways,
         )
         return await found if inspect.isawaitable(found) else found
 

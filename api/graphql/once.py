@@ -30,8 +30,8 @@ async def answer_once(
         return show_result(await graph.run(prepared, Context(caller), variables, operation), trace_id)
     # Asked before the transaction begins, and only when the document can want it: no network call runs inside one.
     heads = await ask_heads(caller.app) if prepared.asks_nodes else {}
-    async with caller.read() as session:
-        context = Context(caller, session, heads)
+    async with caller.snapshot() as session:
+        context = Context(caller, session, heads, asks_fees=prepared.asks_fees)
         try:
             result = await graph.run(prepared, context, variables, operation)
         finally:

@@ -212,8 +212,9 @@ class Query(ChainQueries, BookQueries, OutgoingQuery, ReconciliationQuery):
                 wallet_id=wallet,
                 before=None if before is None else TransferId(before),
                 limit=checked(first) + 1,
+                with_fees=info.context.asks_fees,
             )
-        listed = await info.context.asset_register()
+        listed = await info.context.listed_all({row.amount.asset for row in found})
         return connect(
             "transfers",
             found,

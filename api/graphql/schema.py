@@ -29,6 +29,7 @@ from api.graphql.access import guard
 from api.graphql.cases import Case
 from api.graphql.descriptions import describe
 from api.graphql.documents import Documents, load_registry
+from api.graphql.executor import READS
 from api.graphql.movements import Deposit, Payout, Transfer, Withdrawal
 from api.graphql.mutations import Mutation
 from api.graphql.parties import Customer, DepositAddress, Wallet
@@ -99,4 +100,5 @@ def _shorten(field: GraphQLField) -> None:
         def read(source: Any, _info: Any) -> Any:
             return getattr(source, name)
 
+        setattr(read, READS, name)
         field.resolve = read

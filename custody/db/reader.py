@@ -15,7 +15,7 @@ import asyncpg
 from custody.kernel.ids import TenantId
 
 _ACT_FOR = "SELECT set_config('app.tenant', $1, false)"
-_LOST = (
+LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
@@ -61,11 +61,11 @@ class Reader:
             while (line := self._take(shown)) is not None:
                 try:
                     return await self._ask(line, shown, sql, values)
-                except _LOST:
+                except LOST:
                     continue  # it may have been idle while the server restarted: nothing was changed, so ask on another
             try:
                 return await self._ask(await self._open(), shown, sql, values)
-            except _LOST as error:
+            except LOST as error:
                 raise ReaderLost from error
 
     async def _ask(

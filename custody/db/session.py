@@ -15,9 +15,11 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from custody.db.reader import Reader
 from custody.db.signals import EMITTED, Signals
+from custody.db.snapshot import Snapshots
 from custody.kernel.errors import InvariantViolated
 from custody.kernel.ids import CustomerId, TenantId
 
@@ -145,6 +147,17 @@ class Database:
             json_serializer=lambda value: orjson.dumps(value).decode(),
             json_deserializer=orjson.loads,
         )
+        self.snapshots = Snapshots(
+            create_async_engine(
+                driver_url(url),
+                poolclass=NullPool,
+                isolation_level="AUTOCOMMIT",
+                echo=echo,
+                json_serializer=lambda value: orjson.dumps(value).decode(),
+                json_deserializer=orjson.loads,
+            ),
+            pool_size,
+        )
 
     @asynccontextmanager
     async def unit_of_work(self, tenant: TenantId | None) -> AsyncIterator[UnitOfWork]:
@@ -178,9 +191,18 @@ class Database:
                     await session.act_for(tenant)
                 yield session
 
+    @asynccontextmanager
+    async def snapshot(
+        self, tenant: TenantId, customer: CustomerId | None = None
+    ) -> AsyncIterator[ReadSession]:
+        """The same as `read` for a third of the round trips, over connections of its own: for what is asked all the time."""
+        async with self.snapshots.open(tenant, customer) as conn:
+            yield ReadSession(conn, tenant, customer)
+
     async def close(self) -> None:
         """Close every connection."""
         await self.reader.close()
+        await self.snapshots.close()
         if self._signals is not None:
             await self._signals.close()
         await self.engine.dispose()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import insert, select, tuple_
+from sqlalchemy import insert, select, text
 
 from custody.db.session import LockTaken, UnitOfWork
 from custody.idempotency.errors import KeyInProgress, KeyReused
@@ -17,6 +17,12 @@ from custody.idempotency.model import KeyUse, Replay
 from custody.idempotency.tables import idempotency_keys as keys
 from custody.identity.model import Principal
 
+_OF_USES = text(
+    "SELECT k.principal_id, k.key, k.fingerprint, k.status, k.body"
+    " FROM unnest(CAST(:principals AS uuid[]), CAST(:names AS text[])) AS w(principal_id, key)"
+    " JOIN idempotency_keys k ON k.tenant_id = :tenant AND k.principal_id = w.principal_id AND k.key = w.key"
+)
+"""One statement for any number of keys, so that Postgres plans it once."""
 PATIENCE_S = 10.0
 """How long a second caller waits for the first; then it is told to come back."""
 
@@ -51,11 +57,13 @@ async def begin_all(
     """As `begin` for several keys at once: for each the recorded answer, the refusal, or None. Locks all of them, in one
     order."""
     await _wait(uow, [f"idempotency/{uow.tenant}/{use.principal.id}/{use.key}" for use in uses], patience_s)
-    named = [(use.principal.id, use.key) for use in uses]
     rows = await uow.conn.execute(
-        select(keys.c.principal_id, keys.c.key, keys.c.fingerprint, keys.c.status, keys.c.body).where(
-            keys.c.tenant_id == uow.tenant, tuple_(keys.c.principal_id, keys.c.key).in_(named)
-        )
+        _OF_USES,
+        {
+            "tenant": uow.tenant,
+            "principals": [use.principal.id for use in uses],
+            "names": [use.key for use in uses],
+        },
     )
     known = {(row.principal_id, row.key): row for row in rows}
     found: list[Replay | KeyReused | None] = []

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, TextClause, text
+from sqlalchemy import CursorResult, Row, TextClause, text
 
 from custody.db.reader import Reader
 from custody.db.session import ReadSession
@@ -39,13 +40,11 @@ _PLACE = """
 coalesce((SELECT m.batch_id << 20 | m.leaf FROM ledger_commands m WHERE m.tenant_id = :tenant AND m.id = CAST(:before AS uuid)),
          9223372036854775807)
 """
-_BEFORE = f" AND (t.batch_id, t.leaf) < ({_PLACE} >> 20, CAST({_PLACE} & 1048575 AS integer))"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Statements:
     one: TextClause
-    page: TextClause
     page_of_owner: TextClause
 
 
@@ -57,12 +56,6 @@ def _statements(row: str, sides: str) -> _Statements:
             + " AND t.leaf = m.leaf AND t.booked_at = m.booked_at AND t.id = m.id"
             + sides
             + f" WHERE m.tenant_id = :tenant AND m.id = :id AND {_CHOSEN}"
-        ),
-        page=text(
-            row
-            + " FROM ledger_transfers t"
-            + sides
-            + f" WHERE {_CHOSEN}{_BEFORE} ORDER BY t.batch_id DESC, t.leaf DESC LIMIT :limit"
         ),
         page_of_owner=text(
             row
@@ -78,20 +71,19 @@ def _statements(row: str, sides: str) -> _Statements:
 
 
 _OF_TENANT = _statements(_ROW, _SIDES)
-_OF_CUSTOMER = replace(
-    _statements(_ROW_OF_CUSTOMER, _SIDES_OF_CUSTOMER),
-    # Along its own wallets' histories: among all transfers of the tenant, one customer's are far apart.
-    page=text(
-        _ROW_OF_CUSTOMER  # noqa: S608 - constants of this file
-        + " FROM (SELECT DISTINCT e.tenant_id, e.batch_id, e.leaf, e.booked_at FROM ledger_accounts o, LATERAL"
-        + f" ledger_transfers_before(o.tenant_id, o.id, {_PLACE}, 'transfer', :code, CAST(:limit AS integer)) AS e"
-        + " WHERE o.tenant_id = :tenant AND o.kind = 'wallet' AND o.owner = ANY(own_wallets())) AS e"
-        + " JOIN ledger_transfers t ON t.tenant_id = e.tenant_id AND t.batch_id = e.batch_id AND t.leaf = e.leaf"
-        + " AND t.booked_at = e.booked_at"
-        + _SIDES_OF_CUSTOMER
-        + " ORDER BY t.batch_id DESC, t.leaf DESC LIMIT :limit"
-    ),
+_OF_CUSTOMER = _statements(_ROW_OF_CUSTOMER, _SIDES_OF_CUSTOMER)
+# Along its own wallets' histories: among all transfers of the tenant, one customer's are far apart.
+_PAGE_OF_CUSTOMER = text(
+    _ROW_OF_CUSTOMER  # noqa: S608 - constants of this file
+    + " FROM (SELECT DISTINCT e.tenant_id, e.batch_id, e.leaf, e.booked_at FROM ledger_accounts o, LATERAL"
+    + f" ledger_transfers_before(o.tenant_id, o.id, {_PLACE}, 'transfer', :code, CAST(:limit AS integer)) AS e"
+    + " WHERE o.tenant_id = :tenant AND o.kind = 'wallet' AND o.owner = ANY(own_wallets())) AS e"
+    + " JOIN ledger_transfers t ON t.tenant_id = e.tenant_id AND t.batch_id = e.batch_id AND t.leaf = e.leaf"
+    + " AND t.booked_at = e.booked_at"
+    + _SIDES_OF_CUSTOMER
+    + " ORDER BY t.batch_id DESC, t.leaf DESC LIMIT :limit"
 )
+_FIND_PLACE = text("SELECT batch_id, leaf FROM ledger_commands WHERE tenant_id = :tenant AND id = :id")
 _AMOUNTS = text(
     "SELECT t.id, t.posted, s.id AS asset"
     " FROM ledger_commands m JOIN ledger_transfers t ON t.tenant_id = m.tenant_id AND t.batch_id = m.batch_id"
@@ -149,11 +141,44 @@ async def list_transfers(
 ) -> list[BookedTransfer]:
     """Transfers booked for one reason, newest first, before one of them; of all, or of one wallet on either side."""
     asked = {"tenant": session.tenant, "code": code.value, "before": before, "limit": limit}
-    if owner is None:
-        rows = await session.conn.execute(_of(session).page, asked)
+    if owner is None and session.customer is None:
+        rows = await _page_of_tenant(session, code, before, limit)
+    elif owner is None:
+        rows = await session.conn.execute(_PAGE_OF_CUSTOMER, asked)
     else:
         rows = await session.conn.execute(_of(session).page_of_owner, {**asked, "owner": owner})
     return [_transfer(row) for row in rows]
+
+
+async def _page_of_tenant(
+    session: ReadSession, code: TransferCode, before: UUID | None, limit: int
+) -> CursorResult[Any]:
+    asked: dict[str, object] = {"tenant": session.tenant, "code": code.value}
+    place = None
+    if before is not None:
+        named = await session.conn.execute(_FIND_PLACE, {"tenant": session.tenant, "id": before})
+        place = named.one_or_none()
+    if place is not None:
+        asked |= {"batch_id": place.batch_id, "leaf": place.leaf}
+    return await session.conn.execute(_walk(limit, from_place=place is not None), asked)
+
+
+@lru_cache(512)
+def _walk(limit: int, *, from_place: bool) -> TextClause:
+    """All of a tenant's transfers backwards, with their sides only once the page is chosen. Otherwise Postgres sorts everything
+    that was ever booked: with the limit or place as parameters, where it joins first, and where statistics that are older than
+    the newest transfers say that few are of this kind, which it does not look up in a CASE."""
+    before = " AND (t.batch_id, t.leaf) < (CAST(:batch_id AS bigint), CAST(:leaf AS integer))"
+    return text(
+        "WITH t AS MATERIALIZED (SELECT t.* FROM ledger_transfers t WHERE t.tenant_id = :tenant"  # noqa: S608 - constants of this file and a number
+        " AND CASE WHEN t.kind = 'transfer' AND t.code = :code THEN true ELSE false END"
+        + (before if from_place else "")
+        + f" ORDER BY t.batch_id DESC, t.leaf DESC LIMIT {int(limit)})"
+        + _ROW
+        + " FROM t"
+        + _SIDES
+        + " ORDER BY t.batch_id DESC, t.leaf DESC"
+    )
 
 
 async def amounts_of(session: ReadSession, ids: Collection[UUID]) -> dict[UUID, Amount]:

@@ -76,12 +76,16 @@ async def list_transfers(
     wallet_id: WalletId | None = None,
     before: TransferId | None = None,
     limit: int = 100,
+    with_fees: bool = True,
 ) -> list[WalletTransfer]:
-    """A page, newest first, of one wallet on either side or of all; `before` is the last of the page before."""
+    """A page, newest first, of one wallet on either side or of all; `before` is the last of the page before. Fees are another
+    question to the books, which need not be asked where nobody wants to know."""
     found = await history.list_transfers(
         session, TransferCode.WALLET_TRANSFER, owner=wallet_id, before=before, limit=limit
     )
-    fees = await history.amounts_of(session, [postings.fee_id(each.id) for each in found])
+    fees: Mapping[UUID, Amount] = {}
+    if with_fees:
+        fees = await history.amounts_of(session, [postings.fee_id(each.id) for each in found])
     return [_between_wallets(each, fees) for each in found]
 
 
@@ -106,6 +110,6 @@ def _between_wallets(found: BookedTransfer, fees: Mapping[UUID, Amount]) -> Wall
         source_wallet_id=WalletId(found.debit.owner),
         destination_wallet_id=WalletId(found.credit.owner),
         amount=found.amount,
-        fee=fees.get(postings.fee_id(found.id)),
+        fee=fees.get(postings.fee_id(found.id)) if fees else None,
         booked_at=found.booked_at,
     )

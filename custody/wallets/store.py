@@ -19,6 +19,10 @@ from custody.wallets.model import Customer, DepositAddress, Vault, VaultRef, Wal
 from custody.wallets.tables import customers, deposit_addresses, deposit_keys, vaults, wallets
 from custody.wallets.transitions import DEPOSIT_KEYS
 
+_OF_IDS = text(
+    "SELECT id, customer_id, name FROM wallets WHERE tenant_id = :tenant AND id = ANY(CAST(:ids AS uuid[]))"
+)
+
 
 async def insert_customer(uow: UnitOfWork, customer: Customer) -> None:
     """Write a customer unless the external reference is known."""
@@ -117,9 +121,7 @@ async def load_wallets_of_customers(
 
 async def load_wallets_of_ids(session: ReadSession, ids: Collection[WalletId]) -> list[Wallet]:
     """Those of these wallets that are this tenant's, in no particular order."""
-    rows = await session.conn.execute(
-        select(wallets).where(wallets.c.tenant_id == session.tenant, wallets.c.id.in_(list(ids)))
-    )
+    rows = await session.conn.execute(_OF_IDS, {"tenant": session.tenant, "ids": list(ids)})
     return [_wallet(row) for row in rows]
 
 

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHORT = """
 import json
 from bench.bench_api import Shape, run
-print(json.dumps(run(Shape(rounds=1, seconds=1, scale=1, warm=0.2, wallets=20))))
+print(json.dumps(run(Shape(rounds=1, seconds=1, scale=1, events=0, warm=0.2, wallets=20))))
 """
 
 

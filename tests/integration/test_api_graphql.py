@@ -232,13 +232,15 @@ async def counted(api: Harness, query: str, **variables: object) -> tuple[dict[s
         nonlocal statements
         statements += "find_api_key" not in statement
 
-    engine = api.app.db.engine.sync_engine
+    engine = api.app.db.snapshots.engine.sync_engine
+    await api.app.db.snapshots.close()  # connections that exist do not notice who listens
     event.listen(engine, "before_cursor_execute", count)
     try:
         answer = await api.graphql(query, **variables)
     finally:
         event.remove(engine, "before_cursor_execute", count)
     assert "errors" not in answer
+    assert statements > 0
     return answer, statements
 
 
