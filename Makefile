@@ -15,7 +15,7 @@ demo: setup  ## the whole path on real processes, ending in a table; KEEP=1 leav
 
 test:  ## every test; ARGS is passed to pytest
 	@scripts/setup --browser --broker
-	@$(PYTHON_BIN) -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(PYTHON_BIN) -m pytest -n 3 --dist loadfile $(ARGS)
 
 redteam: setup  ## attack the signer with everything but its process and its HSM, and print what each attack met
 	@$(PYTHON_BIN) -m pytest -q tests/redteam $(ARGS)
