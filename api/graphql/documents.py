@@ -24,7 +24,7 @@ from graphql import (
     specified_rules,
     validate,
 )
-from graphql.validation import ASTValidationRule
+from graphql.validation import ASTValidationRule, NoSchemaIntrospectionCustomRule
 
 from api.graphql.executor import ShortWays
 from api.graphql.limits import TOKENS_MAX, refusal
@@ -153,6 +153,11 @@ class Documents:
             self._seen.move_to_end(text)
         return found
 
+    def _validate(self, document: DocumentNode) -> list[GraphQLError]:
+        # Whoever may not ask what there is, is not told by a misspelling either.
+        blind = NoSchemaIntrospectionCustomRule in self._rules
+        return validate(self._schema, document, self._rules, ERRORS_MAX, hide_suggestions=blind)
+
     def _prepare(self, text: str) -> Prepared:
         try:
             document = parse(text, max_tokens=TOKENS_MAX)
@@ -167,7 +172,7 @@ class Documents:
                 short_ways=None,
             )
         refused = refusal(document)
-        errors = [refused] if refused else validate(self._schema, document, self._rules, ERRORS_MAX)
+        errors = [refused] if refused else self._validate(document)
         return Prepared(
             name=hash_of(text),
             document=document,
