@@ -8,10 +8,12 @@ are told as ever.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from graphql import (
+    GraphQLError,
     GraphQLLeafType,
     GraphQLObjectType,
     GraphQLOutputType,
@@ -60,10 +62,9 @@ class Executor(IncrementalExecutor):
         except KeyError:
             complete = self._known[key] = self._short_way(return_type, field_details_list)
         if complete is not None and not isinstance(result, Exception):
-            try:
+            # Below, the same is done by the procedure that says what is wrong.
+            with contextlib.suppress(GraphQLError, TypeError, ValueError, AttributeError, LookupError):
                 return complete(result)
-            except Exception:  # noqa: BLE001, S110 - below, the same is done by the procedure that says what is wrong
-                pass
         return super().complete_value(return_type, field_details_list, info, path, result, position_context)
 
     def _short_way(self, kind: GraphQLOutputType, details: FieldDetailsList) -> Read | None:

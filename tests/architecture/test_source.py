@@ -15,6 +15,7 @@ SCALES = re.compile(
 """Names of durations and moments: the only things that may be floats in a product package."""
 PATIENT = {
     "api/graphql/vigil.py": "a key is asked for again and again while a stream lives",
+    "custody/db/snapshot.py": "what idle readers left open is ended a moment later",
     "custody/db/signals.py": "a listener's lost connection is made again, after a moment",
     "custody/recon/service.py": "books and chain move; the caller says how often to look again",
     "signer/hsm/module.py": "several processes that open one module at once see no token for a moment; bounded, at start only",
