@@ -44,6 +44,10 @@ async def request(uow: UnitOfWork, principal: Principal, wanted: RequestExchange
     known = await store.load_exchange(uow, wanted.id)
     if known is not None:
         return _same(known, wanted)
+    customers = {source.customer_id, destination.customer_id}
+    switch = await switches.find_stopped(
+        uow, [*of_asset(wanted.sold.asset), *of_asset(bought.asset), *map(of_customer, customers)]
+    )
     outcomes = await ledger.post(
         uow,
         *postings.exchanged(
@@ -58,10 +62,8 @@ async def request(uow: UnitOfWork, principal: Principal, wanted: RequestExchange
     if any(outcome.replayed for outcome in outcomes):
         # Somebody with the same id was first and has committed since we looked.
         return _same(await get(uow, wanted.id), wanted)
-    customers = {source.customer_id, destination.customer_id}
-    await switches.refuse_stopped(
-        uow, [*of_asset(wanted.sold.asset), *of_asset(bought.asset), *map(of_customer, customers)]
-    )
+    if switch is not None:
+        raise switches.stopped_by(switch)
     made = Exchange(
         id=wanted.id,
         source_wallet_id=wanted.source_wallet_id,

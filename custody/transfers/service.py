@@ -37,6 +37,10 @@ async def request(uow: UnitOfWork, principal: Principal, wanted: RequestTransfer
             raise AmountNotPositive(amount=str(each.atomic))
     source = await wallets.get_own_wallet(uow, principal, wanted.source_wallet_id)
     await wallets.get_wallet(uow, wanted.destination_wallet_id)
+    # Asked before the accounts are locked, as everywhere: whoever stands behind a stop keeps no account from others.
+    switch = await switches.find_stopped(
+        uow, [*of_asset(wanted.amount.asset), of_customer(source.customer_id)]
+    )
     outcomes = await ledger.post(
         uow,
         *postings.wallet_transfer(
@@ -54,8 +58,9 @@ async def request(uow: UnitOfWork, principal: Principal, wanted: RequestTransfer
         raise TransferExistsDifferent(command=wanted.id)
     if True in replayed:
         return booked
-    # After the ledger's answer, since what was moved before stays moved; a stop takes all of it back.
-    await switches.refuse_stopped(uow, [*of_asset(wanted.amount.asset), of_customer(source.customer_id)])
+    # Answered after the ledger's word, since what was moved before stays moved; a stop takes all of it back.
+    if switch is not None:
+        raise switches.stopped_by(switch)
     told = facts_of(booked)
     await outbox.emit(uow, "transfer.posted", booked.id, told)
     await audit.record(uow, principal.subject, "transfer.post", booked.id, told)

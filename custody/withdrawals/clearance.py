@@ -33,16 +33,10 @@ _ASK_AGAIN_MIN_S = 2
 _ASK_AGAIN_MAX_S = 60
 
 
-async def begin(uow: UnitOfWork, new: Withdrawal, verdict: Verdict, *, asks_outside: bool) -> Withdrawal:
-    """Write a new payment and tell of it; have the list judge its receiver at once, and go on as far as that allows.
-
-    `verdict` is how the policy stands before anybody has decided. Raises StoppedBySwitch."""
-    await write(uow, new)
-    return await screen(uow, new, verdict, asks_outside=asks_outside)
-
-
 async def write(uow: UnitOfWork, new: Withdrawal) -> None:
-    """Write a new payment and tell of it; its receiver is still to be judged. Raises StoppedBySwitch."""
+    """Write a new payment and tell of it; its receiver is still to be judged. Before its hold, as switches go before accounts.
+
+    Raises StoppedBySwitch."""
     await refuse_stopped(uow, new)
     await store.insert_withdrawal(uow, new)
     await announce(uow, new, new.initiator)
@@ -51,7 +45,9 @@ async def write(uow: UnitOfWork, new: Withdrawal) -> None:
 async def screen(
     uow: UnitOfWork, withdrawal: Withdrawal, verdict: Verdict, *, asks_outside: bool
 ) -> Withdrawal:
-    """From `requested` on: blocked by the list, cleared by it, or still to be asked about outside."""
+    """From `requested` on: blocked by the list, cleared by it, or still to be asked about outside.
+
+    `verdict` is how the policy stands before anybody has decided."""
     moved = await move(uow, withdrawal, "screen", actor=SCREENING)
     answer = await screening.judge(uow, moved.id, question_about(moved))
     if answer.finding is Finding.HIT:

@@ -94,6 +94,7 @@ async def request_move(
         into_id=move.into.id,
     )
     verdict = await drafts.allowed(uow, operation.intent)
+    begun = await drafts.begin(uow, new_operation(principal, source, move.vault, operation, clock), verdict)
     await ledger.post(
         uow,
         *postings.refill_held(
@@ -103,7 +104,7 @@ async def request_move(
             amount=Amount(move.asset, move.amount),
         ),
     )
-    return await drafts.begin(uow, new_operation(principal, source, move.vault, operation, clock), verdict)
+    return begun
 
 
 def _build_intent(move: VaultMove, chain: ChainSettings, source: Source) -> bytes:

@@ -119,8 +119,9 @@ async def request(
     drafted = await requesting.draft(
         uow, principal, command, destination, settings=settings, clock=clock, receiver=receiver
     )
+    await clearance.write(uow, drafted.withdrawal)
     await ledger.post(uow, *drafted.holds)
-    return await clearance.begin(
+    return await clearance.screen(
         uow, drafted.withdrawal, drafted.verdict, asks_outside=settings.screening is not None
     )
 

@@ -94,7 +94,7 @@ ltl safe { [] (once && honest(0) && honest(1)) }
 
 /* The request is one transaction; where the tenant's list knows and nobody else is asked, it goes on to approvers or is blocked within it.
  * An operation of a vault on itself begins where approvers are asked. A cool-down only delays, so that its end needs no event.
- * = custody.withdrawals.clearance:begin
+ * = custody.withdrawals.clearance:write
  * = custody.withdrawals.clearance:screen (screen)
  * = custody.withdrawals.drafts:begin (exempt)
  * = custody.withdrawals.clearance:ask (clear, block)

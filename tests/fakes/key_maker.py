@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from custody.chains.address import account_of_key, curve_of
 from custody.kernel.assetid import ChainId
 from custody.kernel.ids import TenantId, derived_uuid
-from custody.signing.errors import SignerRefused
+from custody.signing.errors import SignerRefused, SignerUnreachable
 from custody.signing.intent_fields import org_name
 from custody.signing.model import VouchedKey
 from signer.protocol.attestation import attestation_message
@@ -37,9 +37,14 @@ class FakeKeyMaker:
         self.held: dict[TenantId, dict[str, tuple[str, bytes]]] = {}
         """By tenant and key id: purpose and public half of what batches made."""
         self.attesters: dict[TenantId, Ed25519PrivateKey] = {}
+        self.reachable = True
+        self.voided: list[bytes] = []
 
     async def void(self, intent: bytes) -> None:
         """It signs nothing, so it will never sign this."""
+        if not self.reachable:
+            raise SignerUnreachable
+        self.voided.append(intent)
 
     async def create_keys(
         self, *, request_id: UUID, tenant: TenantId, purpose: str, count: int

@@ -76,6 +76,7 @@ class FakeSigner:
         if intents.digest(intent) in self.journal:
             raise SignerRefused(reason="already_signed", text="")
         self.voided.add(intents.digest(intent))
+        self.faults.reach("after void")
 
     async def approve_batch(
         self, document: bytes, lines: Sequence[bytes], decisions: Sequence[Decision]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from custody.db.session import Database
+from custody.signing import intents
 from signer.protocol.approvals import approval_message
 from tests.integration.api_harness import (
     EUR,
@@ -30,6 +31,9 @@ WITHDRAW = f"""mutation ($input: CreateWithdrawalInput!) {{ createWithdrawal(inp
   withdrawal {{ id state digest policyTrace {{ approverSetVersion missing }} }} }} }}"""
 DECIDE = f"""mutation ($input: DecideApprovalInput!) {{ decideApproval(input: $input) {{ {ERRORS}
   withdrawal {{ state policyTrace {{ decided missing }} }} }} }}"""
+
+CANCEL = f"""mutation ($input: CancelInput!) {{ cancelWithdrawal(input: $input) {{ {ERRORS}
+  withdrawal {{ state }} }} }}"""
 
 
 @pytest.fixture(scope="module")
@@ -101,30 +105,75 @@ async def test_a_withdrawal_is_pending_decided_and_taken_back(api: Harness) -> N
     reused = await mutate(api, WITHDRAW, idempotencyKey="wd", **{**rich, "amount": "6"})
     assert [each["code"] for each in reused["errors"]] == ["idempotency_key_reused"]
     found = made["withdrawal"]
-    message = approval_message(
-        decision="approve",
-        digest=bytes.fromhex(found["digest"]),
-        approver_set_version=found["policyTrace"]["approverSetVersion"],
-    )
-    decided = await mutate(
-        api,
-        DECIDE,
-        idempotencyKey="d1",
-        id=found["id"],
-        approver="alice",
-        publicKey=public_key_of("alice"),
-        decision="APPROVE",
-        signature=approver_key("alice").sign(message).hex(),
-    )
+    decided = await mutate(api, DECIDE, idempotencyKey="d1", **decision(found, "alice", "APPROVE"))
     assert (decided["status"], decided["withdrawal"]["policyTrace"]) == (
         "DONE",
         {"decided": ["alice"], "missing": 1},
     )
-    cancel = f"mutation ($input: CancelInput!) {{ cancelWithdrawal(input: $input) {{ {ERRORS} withdrawal {{ state }} }} }}"
-    ended = await mutate(api, cancel, idempotencyKey="x1", id=found["id"])
+    ended = await mutate(api, CANCEL, idempotencyKey="x1", id=found["id"])
     assert (ended["status"], ended["withdrawal"]) == ("DONE", {"state": "cancelled"})
-    late = await mutate(api, cancel, idempotencyKey="x2", id="wdr_" + "0" * 32)
+    late = await mutate(api, CANCEL, idempotencyKey="x2", id="wdr_" + "0" * 32)
     assert [each["code"] for each in late["errors"]] == ["unknown_withdrawal"]
+
+
+@pytest.mark.parametrize("by", ["graph", "rest"])
+@pytest.mark.parametrize("end", ["cancelled", "rejected"])
+async def test_what_is_approved_is_given_up_only_once_the_signer_knows(
+    api: Harness, by: str, end: str
+) -> None:
+    asked = {"walletId": api.tenant.wallet, "asset": XLM.text, "amount": "5", "destination": STRANGER}
+    made = (await mutate(api, WITHDRAW, idempotencyKey=f"{by}-{end}", **asked))["withdrawal"]
+    for name in ("alice", "bob"):
+        decided = await mutate(
+            api, DECIDE, idempotencyKey=f"{by}-{end}-{name}", **decision(made, name, "APPROVE")
+        )
+    assert decided["withdrawal"]["state"] == "approved"
+    signer: Any = api.app.signer
+    signer.reachable = False
+    assert await give_up(api, by, end, made, "first") == "signer_unreachable"
+    state = (await api.get(f"/v1/withdrawals/{made['id']}")).json()["state"]
+    assert (state, signer.voided) == ("approved", [])
+    signer.reachable = True
+    assert await give_up(api, by, end, made, "second") == end
+    assert [intents.digest(intent).hex() for intent in signer.voided] == [made["digest"]]
+    signer.voided.clear()
+
+
+async def give_up(api: Harness, by: str, end: str, made: dict[str, Any], key: str) -> str:
+    """The state that it ends in, or why it does not."""
+    if by == "graph":
+        word, fields = (
+            (CANCEL, {"id": made["id"]})
+            if end == "cancelled"
+            else (DECIDE, decision(made, "carol", "REJECT"))
+        )
+        payload = await mutate(api, word, idempotencyKey=f"{by}-{end}-{key}", **fields)
+        return payload["withdrawal"]["state"] if payload["withdrawal"] else payload["errors"][0]["code"]
+    path, body = f"/v1/withdrawals/{made['id']}/cancel", None
+    if end == "rejected":
+        said = decision(made, "carol", "REJECT")
+        path = f"/v1/approvals/{made['id']}/decisions"
+        body = {
+            "approver": "carol",
+            "decision": "reject",
+            "public_key": said["publicKey"],
+            "signature": said["signature"],
+        }
+    answer = (await api.post(path, body, key=f"{by}-{end}-{key}")).json()
+    return str(answer.get("code") or answer["state"])
+
+
+def decision(made: dict[str, Any], name: str, word: str) -> dict[str, Any]:
+    """One approver's word about a withdrawal."""
+    message = approval_message(
+        decision=word.lower(),
+        digest=bytes.fromhex(made["digest"]),
+        approver_set_version=made["policyTrace"]["approverSetVersion"],
+    )
+    signature = approver_key(name).sign(message).hex()
+    return {
+        "id": made["id"], "approver": name, "publicKey": public_key_of(name), "decision": word, "signature": signature,
+    }  # fmt: skip
 
 
 async def test_a_payout_is_held_and_taken_back(api: Harness) -> None:

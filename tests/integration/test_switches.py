@@ -29,6 +29,9 @@ from custody.kernel.ids import (
     new_uuid,
 )
 from custody.kernel.money import Amount
+from custody.ledger import postings
+from custody.ledger import service as ledger
+from custody.ledger.model import Command
 from custody.payouts import service as payouts
 from custody.policy.model import Decision
 from custody.signing.model import SignedTransaction, Slot
@@ -283,33 +286,41 @@ async def test_a_customer_who_is_stopped_keeps_nobody_else_waiting_in_line(world
     assert await world.advance(second) == "broadcasting"
 
 
-async def test_nothing_moves_inside_the_books_either(world: World) -> None:
-    other, tenant = WalletId(new_uuid()), world.tenant
-    async with world.db.unit_of_work(tenant) as uow:
-        customer = CustomerId(new_uuid())
+async def second_wallet(world: World) -> WalletId:
+    wallet, customer = WalletId(new_uuid()), CustomerId(new_uuid())
+    async with world.db.unit_of_work(world.tenant) as uow:
         await wallets.create_customer(uow, "test", customer, name="Bert", external_ref="bert")
-        await wallets.create_wallet(uow, "test", other, customer, "main")
-    done, asked = (
-        RequestTransfer(
-            id=TransferId(new_uuid()),
-            source_wallet_id=WALLET,
-            destination_wallet_id=other,
-            amount=Amount(XLM, 100),
-            fee=None,
-        )
-        for _ in range(2)
+        await wallets.create_wallet(uow, "test", wallet, customer, "main")
+    return wallet
+
+
+def transfer_to(other: WalletId) -> RequestTransfer:
+    return RequestTransfer(
+        id=TransferId(new_uuid()),
+        source_wallet_id=WALLET,
+        destination_wallet_id=other,
+        amount=Amount(XLM, 100),
+        fee=None,
     )
-    rate = Rate(numerator=1, denominator=2, source="desk", quoted_at=START)
-    exchange = RequestExchange(
+
+
+def exchange_with(other: WalletId) -> RequestExchange:
+    return RequestExchange(
         id=ExchangeId(new_uuid()),
         source_wallet_id=WALLET,
         destination_wallet_id=other,
         sold=Amount(ETH, 100),
         bought_asset=XLM,
-        rate=rate,
+        rate=Rate(numerator=1, denominator=2, source="desk", quoted_at=START),
         rounding=Rounding.FLOOR,
         fee=None,
     )
+
+
+async def test_nothing_moves_inside_the_books_either(world: World) -> None:
+    tenant, other = world.tenant, await second_wallet(world)
+    done, asked = transfer_to(other), transfer_to(other)
+    exchange = exchange_with(other)
     async with world.db.unit_of_work(tenant) as uow:
         await transfers.request(uow, world.principal, done)
     before = await world.money(XLM)
@@ -371,6 +382,54 @@ async def test_a_stop_waits_for_whoever_is_passing_and_lets_nobody_after_it(worl
     await stopping
     with pytest.raises(StoppedBySwitch):
         await world.request(ETH)
+
+
+@pytest.mark.parametrize("what", ["transfer", "exchange", "withdrawal"])
+async def test_who_stands_behind_a_stop_keeps_no_account_from_others(world: World, what: str) -> None:
+    other = await second_wallet(world)
+
+    async def ask() -> None:
+        async with world.db.unit_of_work(world.tenant) as uow:
+            match what:
+                case "transfer":
+                    await transfers.request(uow, world.principal, transfer_to(other))
+                case "exchange":
+                    await exchanges.request(uow, world.principal, exchange_with(other), START)
+                case _:
+                    await world.request(XLM)
+
+    async with world.db.unit_of_work(world.tenant) as stopping:
+        place = Place(Scope.ASSET, XLM.text)
+        await switches.stop(stopping, operator(world.tenant, "olga"), new_uuid(), place, "something is wrong")
+        behind = asyncio.create_task(ask())
+        await waits_for_a_lock(world)
+        # A payment into the same wallet and out of the same vault's books is booked while the two wait.
+        async with asyncio.timeout(20), world.db.unit_of_work(world.tenant) as uow:
+            await uow.conn.execute(text("SET LOCAL lock_timeout = '5s'"))
+            await ledger.post(uow, *paid_in())
+        assert not behind.done()
+    with pytest.raises(StoppedBySwitch):
+        await behind
+
+
+async def waits_for_a_lock(world: World) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            async with world.db.read(None) as session:
+                waiting = await session.conn.execute(
+                    text(
+                        "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+                        " WHERE NOT granted AND locktype = 'advisory' AND datname = current_database()"
+                    )
+                )
+            if waiting.scalar_one():
+                return
+
+
+def paid_in() -> tuple[Command, ...]:
+    return postings.deposit_credited(
+        deposit_id=new_uuid(), wallet_id=WALLET, vault_id=VAULT[STELLAR], amount=Amount(XLM, 1)
+    )
 
 
 async def test_no_request_and_no_slot_is_committed_after_the_stop_is(world: World) -> None:

@@ -13,6 +13,7 @@ from custody.kernel.ids import TenantId, new_uuid
 from custody.ledger.errors import InsufficientFunds
 from custody.policy.errors import PolicyDenies
 from custody.policy.model import Demand, Word
+from custody.screening import service as screening
 from custody.signing.errors import InvalidDecision
 from custody.withdrawals import batches
 from custody.withdrawals import service as withdrawals
@@ -21,11 +22,13 @@ from custody.withdrawals.errors import (
     BadBatchSize,
     BatchExistsDifferent,
     CancelTooLate,
+    DecisionTooEarly,
     DecisionTooLate,
     LineOfBatch,
     UnknownBatch,
 )
 from custody.withdrawals.model import BatchView, RequestWithdrawal
+from tests.fakes.screener import FakeScreener, ScreeningDesk
 from tests.fakes.withdrawal_world import (
     ETH,
     EVM,
@@ -37,9 +40,12 @@ from tests.fakes.withdrawal_world import (
     World,
     make_batch_decision,
     make_policy,
+    make_settings,
 )
 
 pytestmark = pytest.mark.usefixtures("told_as_promised")
+
+SCREENING = {"name": "desk", "url": "http://127.0.0.1:1/", "token": "none", "stuck_after_s": 60}
 
 
 @pytest.fixture
@@ -151,6 +157,51 @@ async def test_the_sum_decides_how_many_people_it_takes(database: Database, tena
     assert states(await decide(world, together, "alice")) == ["awaiting_approval"] * 2
     apart = await ask(world, wanted(50, 50))
     assert states(await decide(world, apart, "alice")) == ["approved"] * 2
+
+
+async def test_lines_that_are_screened_outside_are_judged_by_the_sum_when_they_are_clear(
+    database: Database, tenant: TenantId
+) -> None:
+    """Each by itself asks nobody; that they are cleared one after the other must not let them pass one by one."""
+    policy, desk = make_policy(), ScreeningDesk()
+    (large, *others) = policy.allow
+    small = replace(large, scope=replace(large.scope, id="small"), amount_max=100, approvals=())
+    world = World(
+        db=database,
+        tenant=tenant,
+        policy=replace(policy, allow=(small, large, *others)),
+        settings=make_settings(screening=SCREENING),
+    )
+    world.means = replace(world.means, screener=FakeScreener(desk, world.faults))
+    await world.open()
+    asked = await ask(world, wanted(60, 60))
+    assert states(asked) == ["screening"] * 2
+    first, second = asked.lines
+    assert await world.advance(first) == "awaiting_approval"
+    with pytest.raises(DecisionTooEarly):
+        await decide(world, asked, "alice")
+    assert await world.advance(second) == "awaiting_approval"
+    await decide(world, asked, "alice")
+    assert states(await decide(world, asked, "bob")) == ["approved"] * 2
+    apart = await ask(world, wanted(40, 40))
+    assert [await world.advance(line) for line in apart.lines] != ["screening"] * 2
+    assert {line.state for line in (await shown(world, apart)).lines} <= {
+        "approved",
+        "signing",
+        "broadcasting",
+    }
+
+
+async def test_a_line_that_the_list_refuses_is_blocked_alone(world: World) -> None:
+    async with world.db.unit_of_work(world.tenant) as uow:
+        await screening.refuse(uow, "olga", EVM, OUTSIDE[EVM], source="sanctions 2026-11-01")
+    command = wanted(100, 200)
+    line = replace(command.lines[1], asset=ETH, destination=OUTSIDE[EVM])
+    asked = await ask(world, replace(command, lines=(command.lines[0], line)))
+    assert states(asked) == ["awaiting_approval", "blocked"]
+    assert ((await world.money())[1], (await world.money(ETH))[1]) == (100, 0)
+    await decide(world, asked, "alice")
+    assert states(await decide(world, asked, "bob")) == ["approved", "blocked"]
 
 
 async def test_one_rejection_ends_all_lines_and_the_signer_knows(world: World) -> None:

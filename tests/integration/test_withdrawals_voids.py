@@ -9,13 +9,14 @@ import pytest
 from custody.db.session import Database
 from custody.kernel.errors import Unavailable
 from custody.kernel.ids import TenantId
+from custody.screening import service as screening
 from custody.signing.errors import SignerRefused
 from custody.signing.model import EvmSlot
-from custody.withdrawals import voids
+from custody.withdrawals import cooling, voids
 from custody.withdrawals.errors import CancelTooLate, NotVoided
 from custody.withdrawals.model import Withdrawal
 from tests.fakes.faults import Crash
-from tests.fakes.withdrawal_world import ETH, World, make_decision
+from tests.fakes.withdrawal_world import ETH, EVM, OUTSIDE, World, make_decision
 
 pytestmark = pytest.mark.usefixtures("told_as_promised")
 
@@ -95,6 +96,35 @@ async def test_what_expires_after_its_approval_is_given_up_at_the_signer_first(w
     assert await voids.expire_due(world.means, world.tenant, world.clock.now()) == 1
     assert await world.state(asked) == "expired"
     assert asked.digest in world.signer.voided
+
+
+async def test_what_the_list_names_after_the_approval_is_given_up_at_the_signer_first(world: World) -> None:
+    asked = await world.request(ETH, approve=TWO)
+    async with world.db.unit_of_work(world.tenant) as uow:
+        await screening.refuse(uow, "olga", EVM, OUTSIDE[EVM], source="sanctions 2026-11-01")
+    world.signer.reachable = False
+    assert await world.advance(asked) == "approved"
+    assert (await world.money(ETH))[1] == 1000
+    world.signer.reachable = True
+    world.faults.arm("after void")
+    with pytest.raises(Crash):
+        await world.advance(asked)
+    assert (await world.state(asked), (await world.money(ETH))[1]) == ("approved", 1000)
+    assert await bring(world, asked) == "voided"
+    assert await world.advance(asked) == "blocked"
+    assert (await world.money(ETH))[1] == 0
+
+
+async def test_what_cools_down_is_given_up_at_the_signer_first_too(world: World) -> None:
+    async with world.db.unit_of_work(world.tenant) as uow:
+        await cooling.set_rule(uow, "olga", "*", amount_min=0, seconds=600)
+    asked = await world.request(ETH, approve=TWO)
+    assert asked.state == "cooling_down"
+    async with world.db.unit_of_work(world.tenant) as uow:
+        with pytest.raises(NotVoided):
+            await voids.cancel(uow, world.principal, asked.id, frozenset())
+    assert (await cancel(world, asked)).state == "cancelled"
+    assert await bring(world, asked) == "voided"
 
 
 async def test_a_refusal_is_made_final_before_the_hold_is_released(world: World) -> None:
