@@ -1,6 +1,6 @@
 """Who was asking a moment ago: so that a busy client costs one lookup every few seconds and not one a request.
 
-A revoked key or token goes on counting for at most `TTL_S` in each process, and not at all in the process that revoked it.
+A revoked key or token goes on counting for at most `api.key_memory_s` in each process, and not at all in the process that revoked it.
 Only what counted is remembered, so that guessing fills nothing.
 """
 
@@ -14,8 +14,6 @@ from uuid import UUID
 
 from custody.identity.model import Principal
 
-TTL_S = 3.0
-"""How long a principal is believed without asking again: what revocation may take."""
 SIZE_MAX = 4096
 """Principals remembered at once; the oldest goes first."""
 
@@ -29,8 +27,8 @@ class _Known:
 class PrincipalCache:
     """Principals by what they presented; only its hash is kept."""
 
-    def __init__(self, monotonic: Callable[[], float], ttl_s: float = TTL_S) -> None:
-        """`monotonic` counts seconds."""
+    def __init__(self, monotonic: Callable[[], float], ttl_s: float) -> None:
+        """`monotonic` counts seconds. `ttl_s`: how long a principal is believed without asking again; 0 for not at all."""
         self._monotonic = monotonic
         self._ttl_s = ttl_s
         self._known: dict[bytes, _Known] = {}

@@ -33,9 +33,11 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Set:
+    """One provider's keys, and by the monotonic clock when they came and when they were last asked for."""
+
     keys: Mapping[str, VerifyingKey] = field(default_factory=dict)
-    fetched_at: float | None = None
-    tried_at: float | None = None
+    fetched_s: float | None = None
+    tried_s: float | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -58,7 +60,7 @@ class Keysets:
             async with known.lock:
                 if self._may_fetch(known, kid):
                     await self._fetch(uri, known)
-        if known.fetched_at is None or self._monotonic() - known.fetched_at > STALE_S:
+        if known.fetched_s is None or self._monotonic() - known.fetched_s > STALE_S:
             raise IssuerUnreachable
         found = known.keys.get(kid)
         if found is None:
@@ -66,18 +68,18 @@ class Keysets:
         return found
 
     def _is_fresh(self, known: _Set) -> bool:
-        return known.fetched_at is not None and self._monotonic() - known.fetched_at < FRESH_S
+        return known.fetched_s is not None and self._monotonic() - known.fetched_s < FRESH_S
 
     def _may_fetch(self, known: _Set, kid: str) -> bool:
         if self._is_fresh(known) and kid in known.keys:
             return False
-        return known.tried_at is None or self._monotonic() - known.tried_at >= self._floor_s
+        return known.tried_s is None or self._monotonic() - known.tried_s >= self._floor_s
 
     async def _fetch(self, uri: str, known: _Set) -> None:
-        known.tried_at = self._monotonic()
+        known.tried_s = self._monotonic()
         try:
             known.keys = _read(await _download(uri))
-            known.fetched_at = known.tried_at
+            known.fetched_s = known.tried_s
         except (httpx.HTTPError, ValueError, TimeoutError) as error:
             _log.warning("identity.keys_not_fetched", uri=uri, reason=type(error).__name__)
 
