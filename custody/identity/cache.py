@@ -1,6 +1,6 @@
 """Who was asking a moment ago: so that a busy client costs one lookup every few seconds and not one a request.
 
-A revoked key or token goes on counting for at most `api.key_memory_s` in each process, and not at all in the process that revoked it.
+A revoked key or token goes on counting for at most `api.key_memory_s` in each process, and not at all in the one that revoked it.
 Only what counted is remembered, so that guessing fills nothing.
 """
 

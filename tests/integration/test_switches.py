@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from custody.audit import service as audit
 from custody.db.session import Database
 from custody.exchanges import service as exchanges
-from custody.exchanges.model import Rate, RequestExchange, Rounding
-from custody.identity.model import Principal
 from custody.kernel.ids import (
     CustomerId,
-    ExchangeId,
-    PrincipalId,
     TenantId,
     TransferId,
     WalletId,
@@ -29,9 +21,6 @@ from custody.kernel.ids import (
     new_uuid,
 )
 from custody.kernel.money import Amount
-from custody.ledger import postings
-from custody.ledger import service as ledger
-from custody.ledger.model import Command
 from custody.payouts import service as payouts
 from custody.policy.model import Decision
 from custody.signing.model import SignedTransaction, Slot
@@ -55,6 +44,15 @@ from tests.fakes.faults import Crash
 from tests.fakes.fiat import NOW, make_fiat
 from tests.fakes.signer import FakeSigner
 from tests.fakes.withdrawal_world import ETH, EVM, START, STELLAR, VAULT, WALLET, XLM, World
+from tests.integration.switch_stage import (
+    actions,
+    exchange_with,
+    operator,
+    resume,
+    second_wallet,
+    stop,
+    transfer_to,
+)
 
 pytestmark = pytest.mark.usefixtures("told_as_promised")
 
@@ -65,30 +63,6 @@ TWO = ("alice", "bob")
 @pytest.fixture
 async def world(database: Database, tenant: TenantId) -> World:
     return await World(db=database, tenant=tenant).open()
-
-
-def operator(tenant: TenantId, name: str) -> Principal:
-    return Principal(tenant=tenant, id=PrincipalId(new_uuid()), subject=name, scopes=frozenset({"operate"}))
-
-
-async def stop(db: Database, tenant: TenantId, place: Place, switch_id: UUID | None = None) -> Switch:
-    async with db.unit_of_work(tenant) as uow:
-        return await switches.stop(
-            uow, operator(tenant, "olga"), switch_id or new_uuid(), place, "something is wrong"
-        )
-
-
-async def resume(db: Database, switch: Switch, tenant: TenantId) -> Switch:
-    async with db.unit_of_work(tenant) as uow:
-        await switches.propose_resume(uow, operator(tenant, "olga"), switch.id, "it is right again")
-    async with db.unit_of_work(tenant) as uow:
-        return await switches.confirm_resume(uow, operator(tenant, "otto"), switch.id, "seen")
-
-
-async def actions(world: World) -> list[str]:
-    """The audit log's actions in their order."""
-    async with world.db.read(world.tenant) as session:
-        return [entry.action for entry in await audit.page(session, 0, 1000)]
 
 
 # --- the switch itself ------------------------------------------------------------------------------------------------------
@@ -286,37 +260,6 @@ async def test_a_customer_who_is_stopped_keeps_nobody_else_waiting_in_line(world
     assert await world.advance(second) == "broadcasting"
 
 
-async def second_wallet(world: World) -> WalletId:
-    wallet, customer = WalletId(new_uuid()), CustomerId(new_uuid())
-    async with world.db.unit_of_work(world.tenant) as uow:
-        await wallets.create_customer(uow, "test", customer, name="Bert", external_ref="bert")
-        await wallets.create_wallet(uow, "test", wallet, customer, "main")
-    return wallet
-
-
-def transfer_to(other: WalletId) -> RequestTransfer:
-    return RequestTransfer(
-        id=TransferId(new_uuid()),
-        source_wallet_id=WALLET,
-        destination_wallet_id=other,
-        amount=Amount(XLM, 100),
-        fee=None,
-    )
-
-
-def exchange_with(other: WalletId) -> RequestExchange:
-    return RequestExchange(
-        id=ExchangeId(new_uuid()),
-        source_wallet_id=WALLET,
-        destination_wallet_id=other,
-        sold=Amount(ETH, 100),
-        bought_asset=XLM,
-        rate=Rate(numerator=1, denominator=2, source="desk", quoted_at=START),
-        rounding=Rounding.FLOOR,
-        fee=None,
-    )
-
-
 async def test_nothing_moves_inside_the_books_either(world: World) -> None:
     tenant, other = world.tenant, await second_wallet(world)
     done, asked = transfer_to(other), transfer_to(other)
@@ -366,90 +309,3 @@ async def test_a_rail_that_is_stopped_takes_no_payout_and_claims_none(
         assert await claimed() is None
         await resume(database, made, tenant)
     assert [await claimed(), await claimed()] == [first.id, second.id]
-
-
-# --- the race ---------------------------------------------------------------------------------------------------------------
-
-
-async def test_a_stop_waits_for_whoever_is_passing_and_lets_nobody_after_it(world: World) -> None:
-    place = Place(Scope.CHAIN, EVM)
-    async with world.db.unit_of_work(world.tenant) as passing:
-        await switches.refuse_stopped(passing, [place])
-        stopping = asyncio.create_task(stop(world.db, world.tenant, place))
-        # It cannot have been committed while somebody who was let pass has not.
-        done, _ = await asyncio.wait([stopping], timeout=0.2)
-        assert not done
-    await stopping
-    with pytest.raises(StoppedBySwitch):
-        await world.request(ETH)
-
-
-@pytest.mark.parametrize("what", ["transfer", "exchange", "withdrawal"])
-async def test_who_stands_behind_a_stop_keeps_no_account_from_others(world: World, what: str) -> None:
-    other = await second_wallet(world)
-
-    async def ask() -> None:
-        async with world.db.unit_of_work(world.tenant) as uow:
-            match what:
-                case "transfer":
-                    await transfers.request(uow, world.principal, transfer_to(other))
-                case "exchange":
-                    await exchanges.request(uow, world.principal, exchange_with(other), START)
-                case _:
-                    await world.request(XLM)
-
-    async with world.db.unit_of_work(world.tenant) as stopping:
-        place = Place(Scope.ASSET, XLM.text)
-        await switches.stop(stopping, operator(world.tenant, "olga"), new_uuid(), place, "something is wrong")
-        behind = asyncio.create_task(ask())
-        await waits_for_a_lock(world)
-        # A payment into the same wallet and out of the same vault's books is booked while the two wait.
-        async with asyncio.timeout(20), world.db.unit_of_work(world.tenant) as uow:
-            await uow.conn.execute(text("SET LOCAL lock_timeout = '5s'"))
-            await ledger.post(uow, *paid_in())
-        assert not behind.done()
-    with pytest.raises(StoppedBySwitch):
-        await behind
-
-
-async def waits_for_a_lock(world: World) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            async with world.db.read(None) as session:
-                waiting = await session.conn.execute(
-                    text(
-                        "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
-                        " WHERE NOT granted AND locktype = 'advisory' AND datname = current_database()"
-                    )
-                )
-            if waiting.scalar_one():
-                return
-
-
-def paid_in() -> tuple[Command, ...]:
-    return postings.deposit_credited(
-        deposit_id=new_uuid(), wallet_id=WALLET, vault_id=VAULT[STELLAR], amount=Amount(XLM, 1)
-    )
-
-
-async def test_no_request_and_no_slot_is_committed_after_the_stop_is(world: World) -> None:
-    """Many workers and requesters at once, one stop among them: the audit chain, in the order of commits, shows the line."""
-    approved = [await world.request(ETH, approve=TWO) for _ in range(12)]
-
-    async def ask() -> None:
-        with suppress(StoppedBySwitch):
-            while True:
-                await world.request(ETH)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(3):
-            group.create_task(ask())
-        for each in approved:
-            group.create_task(world.advance(each))
-        await asyncio.sleep(0)
-        group.create_task(stop(world.db, world.tenant, Place(Scope.CHAIN, EVM)))
-    told = await actions(world)
-    line = told.index("switch.stopped")
-    assert not {"withdrawal.request", "withdrawal.reserve"} & set(told[line:])
-    for each in approved:
-        assert await world.state(each) in ("approved", "signing", "broadcasting")
