@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated
@@ -20,11 +20,13 @@ from fastapi.security.utils import get_authorization_scheme_param
 from api.deps import app_of, gate_of, limits_of
 from api.gate import Gate
 from api.limits import kind_of
+from custody.assets.model import Asset
 from custody.bootstrap import App
 from custody.db.session import ReadSession
 from custody.identity import service as identity
 from custody.identity.errors import InvalidApiKey
 from custody.identity.model import Principal
+from custody.kernel.assetid import AssetId
 from custody.kernel.errors import Unauthenticated
 
 _BEARER = HTTPBearer(
@@ -58,6 +60,10 @@ class Caller:
         """The same, begun and ended in fewer round trips."""
         async with self.app.db.snapshot(self.principal.tenant, self.principal.customer) as session:
             yield session
+
+    async def listed(self, wanted: Collection[AssetId]) -> Mapping[AssetId, Asset]:
+        """At least these assets; asks the database only for one that was never seen. Raises UnknownAsset."""
+        return await self.app.known_assets.of(self.app.db.reader, wanted)
 
 
 def bearer_of(request: Request) -> str:

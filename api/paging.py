@@ -69,8 +69,7 @@ def signing_cursors(secret: bytes) -> Iterator[None]:
 
 def show_cursor(of: str, key: UUID | int) -> str:
     """The cursor after the row with this key in the list named `of`."""
-    shown = f"{of}:{key.hex if isinstance(key, UUID) else key}".encode()
-    return base64.urlsafe_b64encode(_mark(shown) + shown).decode().rstrip("=")
+    return _show(of, key.hex if isinstance(key, UUID) else str(key))
 
 
 def parse_id_cursor(of: str, text: str | None) -> UUID | None:
@@ -96,7 +95,7 @@ def parse_number_cursor(of: str, text: str | None) -> int | None:
 
 def show_pair_cursor(of: str, key: UUID, more: str) -> str:
     """The cursor after the row with this key of two parts in the list named `of`."""
-    return base64.urlsafe_b64encode(f"{of}:{key.hex}/{more}".encode()).decode().rstrip("=")
+    return _show(of, f"{key.hex}/{more}")
 
 
 def parse_pair_cursor(of: str, text: str | None) -> tuple[UUID, str] | None:
@@ -109,6 +108,11 @@ def parse_pair_cursor(of: str, text: str | None) -> tuple[UUID, str] | None:
         return UUID(hex=first), more
     except ValueError as error:
         raise MalformedCursor from error
+
+
+def _show(of: str, place: str) -> str:
+    named = f"{of}:{place}".encode()
+    return base64.urlsafe_b64encode(_mark(named) + named).decode().rstrip("=")
 
 
 def _parse(of: str, text: str | None) -> str | None:

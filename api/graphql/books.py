@@ -7,7 +7,7 @@ from datetime import datetime
 import strawberry
 from strawberry.types import Info
 
-from api.graphql.connections import FIRST_DEFAULT, After, Connection, First, checked, connect
+from api.graphql.connections import FIRST_DEFAULT, After, Connection, First, Order, checked, connect
 from api.graphql.context import Context
 from api.graphql.parties import Money, show_money
 from api.paging import parse_number_cursor
@@ -68,22 +68,26 @@ class BookQueries:
         info: Ctx,
         wallet_id: strawberry.ID,
         asset: str,
+        order: Order = Order.OLDEST_FIRST,
         first: First = FIRST_DEFAULT,
         after: After = None,
     ) -> Connection[StatementLine] | None:
-        """A wallet's entries of one asset with running balances, oldest first; null for a wallet that is not yours. Error
-        `history_archived` where the page would begin with months that are archived."""
+        """A wallet's entries of one asset with running balances; null for a wallet that is not yours. Error `history_archived`
+        where the page would begin with months that are archived; newest first, it ends where they begin."""
         wallet, listed = await _find(info, wallet_id, asset)
-        start = parse_number_cursor("statement", after) or 0
+        of = order.of("statement")
+        place, limit = parse_number_cursor(of, after), checked(first) + 1
         if wallet is None:
             return None
+        account = postings.wallet_account(wallet, listed.id)
         async with info.context.turn() as session:
-            found = await ledger.statement(
-                session, postings.wallet_account(wallet, listed.id), start, checked(first) + 1
-            )
+            if order is Order.NEWEST_FIRST:
+                found = await ledger.statement_back(session, account, place, limit)
+            else:
+                found = await ledger.statement(session, account, place or 0, limit)
         info.context.budget.spend(len(found))
         return connect(
-            "statement",
+            of,
             found,
             first,
             after,

@@ -7,21 +7,14 @@ from datetime import datetime
 import strawberry
 from strawberry.types import Info
 
+from api.filters import UnknownFilter, one_state
 from api.graphql.context import Context
 from api.graphql.parties import Money, Node, Wallet, find_wallet, show_money
 from custody.assets.model import Asset
 from custody.chains.stellar.memo import show_words
 from custody.deposits.model import DepositCase, Reason
 from custody.deposits.transitions import DEPOSIT_CASES
-from custody.kernel.errors import InvalidInput
 from custody.kernel.ids import show_id
-
-
-class UnknownFilter(InvalidInput):
-    """Nothing is ever in this state, or has this reason."""
-
-    code = "unknown_filter"
-    public = "There is no such state or reason."
 
 
 @strawberry.type
@@ -110,10 +103,7 @@ def show_case(asset: Asset | None, found: DepositCase) -> Case:
 
 def checked_states(states: list[str] | None) -> list[str]:
     """The states to look for. Raises UnknownFilter."""
-    for state in states or ():
-        if state not in DEPOSIT_CASES.states:
-            raise UnknownFilter(state=state[:40])
-    return states or []
+    return [known for state in states or () for known in one_state(state, DEPOSIT_CASES)]
 
 
 def checked_reasons(reasons: list[str] | None) -> list[Reason]:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import strawberry
 
+from api.filters import NEWEST_FIRST, OLDEST_FIRST, walk_of
 from api.paging import PAGE_DEFAULT, PAGE_MAX, page_of, show_cursor
 from custody.kernel.errors import InvalidInput
 
@@ -23,8 +24,12 @@ After = Annotated[str | None, strawberry.argument(description="`endCursor` of th
 class Order(Enum):
     """In which order a list is walked."""
 
-    OLDEST_FIRST = "oldest_first"
-    NEWEST_FIRST = "newest_first"
+    OLDEST_FIRST = OLDEST_FIRST
+    NEWEST_FIRST = NEWEST_FIRST
+
+    def of(self, name: str) -> str:
+        """The name of a list that is walked so: a cursor of one order is none of the other."""
+        return walk_of(name, self.value)
 
 
 class BadPageSize(InvalidInput):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import strawberry
 from strawberry.types import Info
 
+from api.filters import one_state
 from api.graphql import nodes
 from api.graphql.batches import WithdrawalBatch, find_batch
 from api.graphql.books import BookQueries
-from api.graphql.cases import Case, UnknownFilter, checked_reasons, checked_states, show_case
+from api.graphql.cases import Case, checked_reasons, checked_states, show_case
 from api.graphql.chains import ChainQueries
 from api.graphql.connections import (
     FIRST_DEFAULT,
@@ -42,29 +43,22 @@ from api.graphql.parties import (
     show_wallet,
 )
 from api.graphql.reconciliation import ReconciliationQuery
-from api.graphql.records import (
-    AuditEvent,
-    Event,
-    Liabilities,
-    show_audit_event,
-    show_event,
-    show_liabilities,
-)
-from api.paging import parse_id_cursor, parse_number_cursor
+from api.graphql.records import RecordQueries
+from api.paging import parse_id_cursor
 from custody.assets import service as assets
-from custody.audit import service as audit
 from custody.deposits import cases
 from custody.deposits import service as deposits
-from custody.events import feed
+from custody.deposits.transitions import DEPOSITS
 from custody.kernel.ids import (
     CaseId,
+    PayoutId,
     TransferId,
     WalletId,
     WithdrawalId,
     parse_id,
 )
 from custody.payouts import service as payouts
-from custody.seals import publication
+from custody.payouts.transitions import PAYOUTS
 from custody.transfers import service as transfers
 from custody.wallets import service as wallets
 from custody.withdrawals import service as withdrawals
@@ -74,7 +68,7 @@ Ctx = Info[Context, None]
 
 
 @strawberry.type
-class Query(ChainQueries, BookQueries, OutgoingQuery, ReconciliationQuery):
+class Query(ChainQueries, BookQueries, OutgoingQuery, ReconciliationQuery, RecordQueries):
     """Everything that a custody app reads."""
 
     @strawberry.field
@@ -119,12 +113,18 @@ class Query(ChainQueries, BookQueries, OutgoingQuery, ReconciliationQuery):
 
     @strawberry.field
     async def customers(
-        self, info: Ctx, first: First = FIRST_DEFAULT, after: After = None
+        self,
+        info: Ctx,
+        external_ref: str | None = None,
+        first: First = FIRST_DEFAULT,
+        after: After = None,
     ) -> Connection[Customer]:
-        """Customers, oldest first."""
+        """Customers, oldest first: all, or the one with your own reference."""
         start = parse_id_cursor("customers", after)
         async with info.context.turn() as session:
-            found = await wallets.list_customers(session, start, checked(first) + 1)
+            found = await wallets.list_customers(
+                session, start, checked(first) + 1, external_ref=external_ref
+            )
         return connect("customers", found, first, after, key=lambda row: row.id, show=show_customer)
 
     @strawberry.field
@@ -142,23 +142,29 @@ class Query(ChainQueries, BookQueries, OutgoingQuery, ReconciliationQuery):
         self,
         info: Ctx,
         wallet_id: strawberry.ID | None = None,
+        state: str | None = None,
+        order: Order = Order.OLDEST_FIRST,
         first: First = FIRST_DEFAULT,
         after: After = None,
     ) -> Connection[Deposit]:
-        """Deposits of one wallet or of all, in the order they were observed. What an unlisted asset brought has only a case."""
-        start = parse_id_cursor("deposits", after)
+        """Deposits of one wallet or of all, in one state or in any, by when they were observed. What an unlisted asset brought
+        has only a case."""
+        of, states = order.of("deposits"), one_state(state, DEPOSITS)
+        start = parse_id_cursor(of, after)
         wallet = _wallet_filter(wallet_id)
         listed = await info.context.asset_register()
         async with info.context.turn() as session:
             found = await deposits.list_deposits(
                 session,
-                wallet_ids=None if wallet is None else [wallet],
+                wallet_id=wallet,
+                states=states,
                 of_assets=listed,
                 after=start,
                 limit=checked(first) + 1,
+                newest_first=order is Order.NEWEST_FIRST,
             )
         return connect(
-            "deposits",
+            of,
             found,
             first,
             after,
@@ -236,10 +242,7 @@ class Query(ChainQueries, BookQueries, OutgoingQuery, ReconciliationQuery):
     ) -> Connection[Withdrawal]:
         """Withdrawals of one wallet or of all, in one state or in any, by when they were asked for. What waits for approvers is
         in state `awaiting_approval`."""
-        if state is not None and state not in WITHDRAWALS.states:
-            raise UnknownFilter(state=state[:40])
-        newest_first = order is Order.NEWEST_FIRST
-        of = "withdrawals-newest" if newest_first else "withdrawals"
+        of, states = order.of("withdrawals"), one_state(state, WITHDRAWALS)
         start = parse_id_cursor(of, after)
         wallet = _wallet_filter(wallet_id)
         async with info.context.turn() as session:
@@ -248,8 +251,8 @@ class Query(ChainQueries, BookQueries, OutgoingQuery, ReconciliationQuery):
                 None if start is None else WithdrawalId(start),
                 checked(first) + 1,
                 wallet_id=wallet,
-                states=() if state is None else (state,),
-                newest_first=newest_first,
+                states=states,
+                newest_first=order is Order.NEWEST_FIRST,
             )
         listed = await info.context.asset_register()
         return connect(
@@ -266,53 +269,33 @@ class Query(ChainQueries, BookQueries, OutgoingQuery, ReconciliationQuery):
         self,
         info: Ctx,
         wallet_id: strawberry.ID | None = None,
+        state: str | None = None,
+        order: Order = Order.NEWEST_FIRST,
         first: First = FIRST_DEFAULT,
         after: After = None,
     ) -> Connection[Payout]:
-        """Payouts of one wallet or of all, newest first."""
-        before = parse_number_cursor("payouts", after)
+        """Payouts of one wallet or of all, in one state or in any, by when they were asked for."""
+        of, states = order.of("payouts"), one_state(state, PAYOUTS)
+        start = parse_id_cursor(of, after)
         wallet = _wallet_filter(wallet_id)
         async with info.context.turn() as session:
             found = await payouts.list_payouts(
-                session, wallet_id=wallet, before=before, limit=checked(first) + 1
+                session,
+                wallet_id=wallet,
+                states=states,
+                after=None if start is None else PayoutId(start),
+                limit=checked(first) + 1,
+                newest_first=order is Order.NEWEST_FIRST,
             )
         listed = await info.context.asset_register()
         return connect(
-            "payouts",
+            of,
             found,
             first,
             after,
-            key=lambda row: row.sequence,
+            key=lambda row: row.id,
             show=lambda row: show_payout(listed[row.amount.asset], row),
         )
-
-    @strawberry.field
-    async def audit_events(
-        self, info: Ctx, first: First = FIRST_DEFAULT, after: After = None
-    ) -> Connection[AuditEvent]:
-        """Audit events, oldest first, so that their chain of hashes can be followed."""
-        start = parse_number_cursor("audit", after) or 0
-        async with info.context.turn() as session:
-            found = await audit.page(session, start, checked(first) + 1)
-        return connect("audit", found, first, after, key=lambda row: row.sequence, show=show_audit_event)
-
-    @strawberry.field
-    async def events(
-        self, info: Ctx, types: list[str] | None = None, first: First = FIRST_DEFAULT, after: After = None
-    ) -> Connection[Event]:
-        """The feed, oldest first, of some types or of all. Whoever has read up to a sequence has missed nothing below it."""
-        start = parse_number_cursor("events", after) or 0
-        async with info.context.turn() as session:
-            found = await feed.page(session, after=start, types=types or (), limit=checked(first) + 1)
-        return connect("events", found, first, after, key=lambda row: row.position, show=show_event)
-
-    @strawberry.field
-    async def liabilities(self, info: Ctx) -> list[Liabilities] | None:
-        """What is owed to all wallets, per asset, as it was published last. Error `not_sealed` while nothing is."""
-        async with info.context.turn() as session:
-            found = await publication.list_published(session)
-        info.context.budget.spend(len(found))
-        return [show_liabilities(each) for each in found]
 
 
 def _wallet_filter(text: strawberry.ID | None) -> WalletId | None:

@@ -27,7 +27,7 @@ from api.rest.shapes import (
     parse_field_id,
     show_time,
 )
-from api.rest.withdrawals import MemoIn
+from api.rest.withdrawal_shapes import MemoIn
 from api.strict_json import StrictRoute
 from custody.address_book import service as address_book
 from custody.address_book.model import Entry, Receiver, Restriction

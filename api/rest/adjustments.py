@@ -35,6 +35,7 @@ from api.strict_json import StrictRoute
 from custody.adjustments import service as adjustments
 from custody.adjustments.model import WORDS_MAX, Adjustment, Direction, ProposeAdjustment, Reason
 from custody.assets import service as assets
+from custody.assets.model import Asset
 from custody.db.session import ReadSession, UnitOfWork
 from custody.identity.model import Principal
 from custody.kernel.ids import AdjustmentId, WalletId, new_uuid, parse_id, show_id
@@ -151,9 +152,12 @@ async def list_adjustments(
         found = await adjustments.list_adjustments(
             session, state=state, before=None if before is None else AdjustmentId(before), limit=limit + 1
         )
-        page = page_of(found, limit)
-        shown = [await show_adjustment(session, row) for row in page.rows]
-    return PageOut(data=shown, next_cursor=next_cursor(page, lambda row: show_cursor(named, row.id)))
+    page = page_of(found, limit)
+    listed = await caller.listed([row.wanted.amount.asset for row in page.rows])
+    return PageOut(
+        data=[_show(listed[row.wanted.amount.asset], row) for row in page.rows],
+        next_cursor=next_cursor(page, lambda row: show_cursor(named, row.id)),
+    )
 
 
 @router.get("/{adjustment_id}", responses=READ_PROBLEMS)
@@ -175,8 +179,11 @@ async def _decide(adjustment_id: str, body: NoteIn, command: Command, decide: De
 
 async def show_adjustment(session: ReadSession, found: Adjustment) -> AdjustmentOut:
     """An adjustment as responses carry it."""
+    return _show(await assets.get(session, found.wanted.amount.asset), found)
+
+
+def _show(asset: Asset, found: Adjustment) -> AdjustmentOut:
     wanted = found.wanted
-    asset = await assets.get(session, wanted.amount.asset)
     return AdjustmentOut.model_validate(
         {
             "id": show_id("adj", found.id),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
 from api.auth import Caller, requires
+from api.errors import at
+from api.filters import OLDEST_FIRST, Direction, walk_of
 from api.paging import next_cursor, page_of, parse_number_cursor, show_cursor
 from api.rest.shapes import LIMIT_DEFAULT, READ_PROBLEMS, Cursor, Limit, Out, PageOut, show_time
 from api.strict_json import StrictRoute
 from custody.audit import service as audit
 from custody.audit.model import AuditEntry
+from custody.kernel.ids import parse_any_id
 
 router = APIRouter(prefix="/v1/audit-events", tags=["audit"], route_class=StrictRoute)
 
@@ -33,15 +36,28 @@ class AuditEventOut(Out):
 
 @router.get("", responses=READ_PROBLEMS)
 async def list_audit_events(
-    caller: Reader, cursor: Cursor = None, limit: Limit = LIMIT_DEFAULT
+    caller: Reader,
+    object_id: Annotated[
+        str | None,
+        Query(max_length=40, description="Only entries about this object, by its shown id or its UUID."),
+    ] = None,
+    order: Direction = OLDEST_FIRST,
+    cursor: Cursor = None,
+    limit: Limit = LIMIT_DEFAULT,
 ) -> PageOut[AuditEventOut]:
-    """Entries, oldest first, so that the chain of hashes can be followed."""
-    after = parse_number_cursor("audit", cursor) or 0
+    """Entries; oldest first, as they come unless told, their chain of hashes can be followed."""
+    named = walk_of("audit", order)
+    after = parse_number_cursor(named, cursor)
+    with at("query/object_id"):
+        about = None if object_id is None else parse_any_id(object_id)
     async with caller.read() as session:
-        page = page_of(await audit.page(session, after, limit + 1), limit)
+        found = await audit.page(
+            session, after, limit + 1, object_id=about, newest_first=order != OLDEST_FIRST
+        )
+    page = page_of(found, limit)
     return PageOut(
         data=[show_entry(entry) for entry in page.rows],
-        next_cursor=next_cursor(page, lambda entry: show_cursor("audit", entry.sequence)),
+        next_cursor=next_cursor(page, lambda entry: show_cursor(named, entry.sequence)),
     )
 
 

@@ -47,8 +47,10 @@ from api.rest.shapes import (
     parse_money,
     show_time,
 )
-from api.rest.withdrawals import MemoIn, WithdrawalOut, look_up_receiver, show_withdrawal
+from api.rest.withdrawal_shapes import MemoIn, WithdrawalOut, describe_withdrawal
+from api.rest.withdrawals import look_up_receiver
 from api.strict_json import StrictRoute
+from custody.assets import service as assets
 from custody.chains import address as addresses
 from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.ids import WalletId, WithdrawalId, parse_id, show_id
@@ -278,7 +280,8 @@ def _fields(batch: Batch) -> dict[str, str]:
 
 
 async def _show_detail(session: ReadSession, view: BatchView) -> BatchDetail:
-    lines = [await show_withdrawal(session, line) for line in view.lines]
+    listed = {each: await assets.get(session, each) for each in {line.asset for line in view.lines}}
+    lines = [describe_withdrawal(listed[line.asset], line) for line in view.lines]
     return BatchDetail(**_fields(view.batch), missing=view.verdict.missing, lines=lines)
 
 

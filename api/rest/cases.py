@@ -33,7 +33,7 @@ from api.rest.shapes import (
     show_amount,
     show_time,
 )
-from api.rest.withdrawals import MemoIn
+from api.rest.withdrawal_shapes import MemoIn
 from api.strict_json import StrictRoute
 from custody.assets import service as assets
 from custody.chains.stellar.memo import show_words

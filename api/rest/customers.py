@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Depends, Path, Query
 from pydantic import Field
 from starlette.responses import Response
 
@@ -68,12 +68,18 @@ async def create_customer(body: CustomerIn, command: Write) -> Response:
 
 @router.get("", responses=READ_PROBLEMS)
 async def list_customers(
-    caller: Reader, cursor: Cursor = None, limit: Limit = LIMIT_DEFAULT
+    caller: Reader,
+    external_ref: Annotated[
+        str | None, Query(max_length=200, description="Only the one with this reference of your own.")
+    ] = None,
+    cursor: Cursor = None,
+    limit: Limit = LIMIT_DEFAULT,
 ) -> PageOut[CustomerOut]:
     """Customers, oldest first."""
     after = parse_id_cursor("customers", cursor)
     async with caller.read() as session:
-        page = page_of(await wallets.list_customers(session, after, limit + 1), limit)
+        found = await wallets.list_customers(session, after, limit + 1, external_ref=external_ref)
+    page = page_of(found, limit)
     return PageOut(
         data=[show_customer(customer) for customer in page.rows],
         next_cursor=next_cursor(page, lambda customer: show_cursor("customers", customer.id)),

@@ -36,6 +36,7 @@ from api.rest.shapes import (
 )
 from api.strict_json import StrictRoute
 from custody.assets import service as assets
+from custody.assets.model import Asset
 from custody.db.session import ReadSession, UnitOfWork
 from custody.exchanges import service as exchanges
 from custody.exchanges.errors import BadQuoteTime
@@ -171,9 +172,12 @@ async def list_exchanges(
         found = await exchanges.list_exchanges(
             session, before=None if before is None else ExchangeId(before), limit=limit + 1
         )
-        page = page_of(found, limit)
-        shown = [await show_exchange(session, row) for row in page.rows]
-    return PageOut(data=shown, next_cursor=next_cursor(page, lambda row: show_cursor("exchanges", row.id)))
+    page = page_of(found, limit)
+    listed = await caller.listed([asset for row in page.rows for asset in (row.sold.asset, row.bought.asset)])
+    return PageOut(
+        data=[_show(listed[row.sold.asset], listed[row.bought.asset], row) for row in page.rows],
+        next_cursor=next_cursor(page, lambda row: show_cursor("exchanges", row.id)),
+    )
 
 
 @router.get("/{exchange_id}", responses=READ_PROBLEMS)
@@ -211,6 +215,10 @@ async def show_exchange(session: ReadSession, found: Exchange) -> ExchangeOut:
     """An exchange as responses carry it."""
     sold = await assets.get(session, found.sold.asset)
     bought = await assets.get(session, found.bought.asset)
+    return _show(sold, bought, found)
+
+
+def _show(sold: Asset, bought: Asset, found: Exchange) -> ExchangeOut:
     return ExchangeOut(
         id=show_id("exc", found.id),
         from_wallet_id=show_id("wal", found.source_wallet_id),

@@ -9,8 +9,9 @@ from pydantic import Field
 from starlette.responses import Response
 
 from api.auth import Caller, requires
+from api.filters import NEWEST_FIRST, Direction, OfWallet, asked_state, asked_wallet, states_of, walk_of
 from api.idempotency import Command, commands
-from api.paging import next_cursor, page_of, parse_number_cursor, show_cursor
+from api.paging import next_cursor, page_of, parse_id_cursor, show_cursor
 from api.rest.shapes import (
     COMMAND_PROBLEMS,
     LIMIT_DEFAULT,
@@ -33,10 +34,12 @@ from api.rest.shapes import (
 )
 from api.strict_json import StrictRoute
 from custody.assets import service as assets
+from custody.assets.model import Asset
 from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.ids import BankAccountId, PayoutId, WalletId, new_uuid, parse_id, show_id
 from custody.payouts import service as payouts
 from custody.payouts.model import Payout, RequestPayout
+from custody.payouts.transitions import PAYOUTS
 
 router = APIRouter(prefix="/v1/payouts", tags=["payouts"], route_class=StrictRoute)
 
@@ -112,15 +115,34 @@ async def request_payout(body: PayoutIn, command: Write) -> Response:
 
 @router.get("", responses=READ_PROBLEMS)
 async def list_payouts(
-    caller: Reader, cursor: Cursor = None, limit: Limit = LIMIT_DEFAULT
+    caller: Reader,
+    wallet_id: OfWallet = None,
+    state: Annotated[str | None, states_of(PAYOUTS)] = None,
+    order: Direction = NEWEST_FIRST,
+    cursor: Cursor = None,
+    limit: Limit = LIMIT_DEFAULT,
 ) -> PageOut[PayoutOut]:
-    """Payouts, newest first."""
-    before = parse_number_cursor("payouts", cursor)
+    """Payouts by when they were asked for."""
+    named = walk_of("payouts", order)
+    after, wallet, states = (
+        parse_id_cursor(named, cursor),
+        asked_wallet(wallet_id),
+        asked_state(state, PAYOUTS),
+    )
     async with caller.read() as session:
-        page = page_of(await payouts.list_payouts(session, before=before, limit=limit + 1), limit)
-        shown = [await show_payout(session, row) for row in page.rows]
+        found = await payouts.list_payouts(
+            session,
+            wallet_id=wallet,
+            states=states,
+            after=None if after is None else PayoutId(after),
+            limit=limit + 1,
+            newest_first=order == NEWEST_FIRST,
+        )
+    page = page_of(found, limit)
+    listed = await caller.listed([row.amount.asset for row in page.rows])
     return PageOut(
-        data=shown, next_cursor=next_cursor(page, lambda row: show_cursor("payouts", row.sequence))
+        data=[_describe(listed[row.amount.asset], row) for row in page.rows],
+        next_cursor=next_cursor(page, lambda row: show_cursor(named, row.id)),
     )
 
 
@@ -144,7 +166,10 @@ async def cancel_payout(payout_id: PayoutPath, command: Cancel, _: Empty | None 
 
 async def show_payout(session: ReadSession, found: Payout) -> PayoutOut:
     """A payout as responses carry it."""
-    asset = await assets.get(session, found.amount.asset)
+    return _describe(await assets.get(session, found.amount.asset), found)
+
+
+def _describe(asset: Asset, found: Payout) -> PayoutOut:
     return PayoutOut(
         id=show_id("pay", found.id),
         state=found.state,

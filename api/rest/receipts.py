@@ -21,8 +21,7 @@ from api.rest.shapes import (
     show_time,
 )
 from api.strict_json import StrictRoute
-from custody.assets import service as assets
-from custody.db.session import ReadSession
+from custody.assets.model import Asset
 from custody.kernel.ids import show_id
 from custody.receipts import service as receipts
 from custody.receipts.model import Receipt
@@ -58,15 +57,14 @@ async def list_receipts(
     before = parse_number_cursor("receipts", cursor)
     async with caller.read() as session:
         page = page_of(await receipts.list_receipts(session, before=before, limit=limit + 1), limit)
-        shown = [await show_receipt(session, row) for row in page.rows]
+    listed = await caller.listed([row.amount.asset for row in page.rows])
     return PageOut(
-        data=shown, next_cursor=next_cursor(page, lambda row: show_cursor("receipts", row.sequence))
+        data=[_show(listed[row.amount.asset], row) for row in page.rows],
+        next_cursor=next_cursor(page, lambda row: show_cursor("receipts", row.sequence)),
     )
 
 
-async def show_receipt(session: ReadSession, found: Receipt) -> ReceiptOut:
-    """A receipt as responses carry it."""
-    asset = await assets.get(session, found.amount.asset)
+def _show(asset: Asset, found: Receipt) -> ReceiptOut:
     return ReceiptOut(
         id=show_id("rcp", found.id),
         outcome=found.outcome.value,

@@ -16,6 +16,7 @@ from api.rest.shapes import (
     COMMAND_PROBLEMS,
     LIMIT_DEFAULT,
     READ_PROBLEMS,
+    AssetPath,
     AssetText,
     AtomicText,
     Cursor,
@@ -45,14 +46,6 @@ Reader = Annotated[Caller, Depends(requires("reconciliation:read"))]
 Operate = Annotated[Command, Depends(commands("reconciliation:write"))]
 
 VaultPath = Annotated[str, Path(max_length=40, examples=["vlt_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
-AssetPath = Annotated[
-    str,
-    Path(
-        max_length=160,
-        description="Asset id, its slash as it is or as %2F.",
-        examples=["stellar:devnet/native"],
-    ),
-]
 Height = Annotated[int | None, Query(ge=0, le=2**62, description="Block or ledger.")]
 SignedAtomic = Annotated[
     str,

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
-from fastapi import Query
+from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
@@ -74,6 +74,14 @@ AssetText = Annotated[
         max_length=160,
         description="Asset id: chain and reference.",
         examples=["stellar:devnet/native", "eip155:31337/native", "fiat/EUR"],
+    ),
+]
+AssetPath = Annotated[
+    str,
+    Path(
+        max_length=160,
+        description="Asset id, its slash as it is or as %2F.",
+        examples=["stellar:devnet/native"],
     ),
 ]
 AtomicText = Annotated[

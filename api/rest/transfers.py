@@ -11,6 +11,7 @@ from starlette.responses import Response
 from api.auth import Caller, requires
 from api.deps import transfers_of
 from api.errors import at
+from api.filters import OfWallet, asked_wallet
 from api.idempotency import Command, commands
 from api.paging import next_cursor, page_of, parse_id_cursor, show_cursor
 from api.rest.shapes import (
@@ -101,17 +102,23 @@ async def make_transfer(body: TransferIn, command: Write) -> Response:
 
 @router.get("", responses=READ_PROBLEMS)
 async def list_transfers(
-    caller: Reader, cursor: Cursor = None, limit: Limit = LIMIT_DEFAULT
+    caller: Reader, wallet_id: OfWallet = None, cursor: Cursor = None, limit: Limit = LIMIT_DEFAULT
 ) -> PageOut[TransferOut]:
-    """Transfers, newest first."""
-    before = parse_id_cursor("transfers", cursor)
+    """Transfers of one wallet, on either side, or of all; newest first."""
+    before, wallet = parse_id_cursor("transfers", cursor), asked_wallet(wallet_id)
     async with caller.read() as session:
         found = await transfers.list_transfers(
-            session, before=None if before is None else TransferId(before), limit=limit + 1
+            session,
+            wallet_id=wallet,
+            before=None if before is None else TransferId(before),
+            limit=limit + 1,
         )
-        page = page_of(found, limit)
-        shown = [await show_transfer(session, row) for row in page.rows]
-    return PageOut(data=shown, next_cursor=next_cursor(page, lambda row: show_cursor("transfers", row.id)))
+    page = page_of(found, limit)
+    listed = await caller.listed([row.amount.asset for row in page.rows])
+    return PageOut(
+        data=[_show(listed[row.amount.asset], row) for row in page.rows],
+        next_cursor=next_cursor(page, lambda row: show_cursor("transfers", row.id)),
+    )
 
 
 @router.get("/{transfer_id}", responses=READ_PROBLEMS)

@@ -23,7 +23,7 @@ from api.rest.shapes import (
     parse_chain,
     problems,
 )
-from api.rest.withdrawals import WithdrawalOut, show_withdrawal
+from api.rest.withdrawal_shapes import WithdrawalOut, show_withdrawal
 from api.strict_json import StrictRoute
 from custody.chains.errors import UnsupportedChain
 from custody.chains.stellar.rpc import StellarRpc

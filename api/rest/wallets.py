@@ -11,13 +11,17 @@ from starlette.responses import Response
 from api.auth import Caller, requires
 from api.errors import at
 from api.idempotency import Command, commands
+from api.paging import next_cursor, page_of, parse_id_cursor, show_cursor
 from api.rest.shapes import (
     COMMAND_PROBLEMS,
+    LIMIT_DEFAULT,
     READ_PROBLEMS,
     AssetText,
     AtomicText,
+    Cursor,
     Empty,
     In,
+    Limit,
     Out,
     PageOut,
     ShownId,
@@ -129,6 +133,20 @@ async def create_wallet(body: WalletIn, command: Write) -> Response:
         )
 
     return await command.run(effect)
+
+
+@router.get("", responses=READ_PROBLEMS)
+async def list_wallets(
+    caller: Reader, cursor: Cursor = None, limit: Limit = LIMIT_DEFAULT
+) -> PageOut[WalletOut]:
+    """Wallets of all customers, oldest first."""
+    start = parse_id_cursor("wallets", cursor)
+    async with caller.read() as session:
+        page = page_of(await wallets.list_wallets(session, start, limit + 1), limit)
+    return PageOut(
+        data=[show_wallet(row) for row in page.rows],
+        next_cursor=next_cursor(page, lambda row: show_cursor("wallets", row.id)),
+    )
 
 
 @router.get("/{wallet_id}", responses=READ_PROBLEMS)

@@ -33,14 +33,22 @@ async def record(
     )
 
 
-async def page(session: ReadSession, after: int, limit: int) -> list[AuditEntry]:
-    """Entries after a sequence number, oldest first."""
-    rows = await session.conn.execute(
-        select(entries)
-        .where(entries.c.tenant_id == session.tenant, entries.c.sequence > after)
-        .order_by(entries.c.sequence)
-        .limit(limit)
-    )
+async def page(
+    session: ReadSession,
+    after: int | None,
+    limit: int,
+    *,
+    object_id: UUID | None = None,
+    newest_first: bool = False,
+) -> list[AuditEntry]:
+    """Entries behind a sequence number, if any, oldest first or the reverse; of one object, or of all."""
+    place = entries.c.sequence
+    query = select(entries).where(entries.c.tenant_id == session.tenant)
+    if object_id is not None:
+        query = query.where(entries.c.object_id == object_id)
+    if after is not None:
+        query = query.where(place < after if newest_first else place > after)
+    rows = await session.conn.execute(query.order_by(place.desc() if newest_first else place).limit(limit))
     return [_entry(row) for row in rows]
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Row, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from custody.db.pages import in_sequence, of_choices
 from custody.db.session import ReadSession, UnitOfWork
 from custody.deposits.model import Deposit, DepositCase, DepositRule, Reason
 from custody.deposits.store import split
@@ -124,18 +125,11 @@ async def load_cases(
 ) -> list[DepositCase]:
     """Cases in the order they were opened, after one of them; of some states, reasons and asset, or of any."""
     query = select(deposit_cases).where(deposit_cases.c.tenant_id == session.tenant)
-    if states:
-        query = query.where(deposit_cases.c.state.in_(list(states)))
-    if reasons:
-        query = query.where(deposit_cases.c.reason.in_([reason.value for reason in reasons]))
+    query = of_choices(query, deposit_cases.c.state, states)
+    query = of_choices(query, deposit_cases.c.reason, [reason.value for reason in reasons])
     if asset is not None:
         query = query.where(deposit_cases.c.asset == asset.text)
-    if after is not None:
-        last = select(deposit_cases.c.sequence).where(
-            deposit_cases.c.tenant_id == session.tenant, deposit_cases.c.id == after
-        )
-        query = query.where(deposit_cases.c.sequence > last.scalar_subquery())
-    rows = await session.conn.execute(query.order_by(deposit_cases.c.sequence).limit(limit))
+    rows = await session.conn.execute(in_sequence(query, session, deposit_cases, after=after, limit=limit))
     return [_case(row) for row in rows]
 
 

@@ -221,14 +221,18 @@ async def find_deposits(session: ReadSession, ids: Collection[DepositId]) -> lis
 async def list_deposits(
     session: ReadSession,
     *,
-    wallet_ids: Collection[WalletId] | None = None,
-    states: Collection[str] | None = None,
+    wallet_id: WalletId | None = None,
+    states: Collection[str] = (),
     of_assets: Collection[AssetId] | None = None,
     after: UUID | None = None,
     limit: int = 100,
+    newest_first: bool = False,
 ) -> list[Deposit]:
-    """Deposits in the order they were observed: of some wallets, in some states and assets, or of all, after one of them."""
-    return await store.load_deposits(session, wallet_ids, states, of_assets, after, limit)
+    """Deposits in the order they were observed or the reverse: of one wallet, in some states and assets, or of all, after one of
+    them."""
+    return await store.load_deposits(
+        session, wallet_id, states, of_assets, after, limit, newest_first=newest_first
+    )
 
 
 def id_of(tenant: TenantId, transfer: ObservedTransfer) -> DepositId:

@@ -11,6 +11,7 @@ from sqlalchemy import Row, Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from custody.db.narrowing import of_customer
+from custody.db.pages import in_sequence, of_choices
 from custody.db.session import ReadSession, UnitOfWork
 from custody.deposits.model import Deposit, FinalHeight, ObservedTransfer
 from custody.deposits.tables import chain_heights, deposits, vault_requests
@@ -192,29 +193,24 @@ async def load_deposits_of_ids(session: ReadSession, ids: Collection[DepositId])
 
 async def load_deposits(
     session: ReadSession,
-    wallet_ids: Collection[WalletId] | None,
-    states: Collection[str] | None,
+    wallet_id: WalletId | None,
+    states: Collection[str],
     assets: Collection[AssetId] | None,
     after: UUID | None,
     limit: int,
+    *,
+    newest_first: bool = False,
 ) -> list[Deposit]:
-    """Deposits in the order they were observed, after one of them."""
+    """Deposits in the order they were observed or the reverse, after one of them."""
     query = select(deposits).where(deposits.c.tenant_id == session.tenant)
     if assets is not None:
         query = query.where(deposits.c.asset.in_([asset.text for asset in assets]))
-    query = of_customer(query, session, deposits.c.wallet_id)
-    if wallet_ids is not None:
-        query = query.where(deposits.c.wallet_id.in_(wallet_ids))
-    if states is not None:
-        query = query.where(deposits.c.state.in_(states))
-    if after is not None:
-        last = (
-            select(deposits.c.sequence)
-            .where(deposits.c.tenant_id == session.tenant, deposits.c.id == after)
-            .scalar_subquery()
-        )
-        query = query.where(deposits.c.sequence > last)
-    rows = await session.conn.execute(query.order_by(deposits.c.sequence).limit(limit))
+    query = of_choices(of_customer(query, session, deposits.c.wallet_id), deposits.c.state, states)
+    if wallet_id is not None:
+        query = query.where(deposits.c.wallet_id == wallet_id)
+    rows = await session.conn.execute(
+        in_sequence(query, session, deposits, after=after, limit=limit, newest_first=newest_first)
+    )
     return [_deposit(row) for row in rows]
 
 

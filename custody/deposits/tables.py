@@ -85,6 +85,7 @@ deposits = Table(
     Index("ix_deposits_height", "tenant_id", "chain", "height"),
     Index("ix_deposits_sequence", "tenant_id", "sequence"),
     Index("ix_deposits_wallet_id", "tenant_id", "wallet_id", "sequence"),
+    Index("ix_deposits_state", "tenant_id", "state", "sequence"),
 )
 
 deposit_cases = Table(

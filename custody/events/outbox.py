@@ -105,14 +105,23 @@ async def take_unrelayed(uow: UnitOfWork, limit: int) -> list[Event]:
 
 
 async def load_feed(
-    session: ReadSession, *, after: int, types: Collection[str], up_to: int | None = None, limit: int
+    session: ReadSession,
+    *,
+    after: int,
+    types: Collection[str],
+    limit: int,
+    up_to: int | None = None,
+    object_id: UUID | None = None,
 ) -> list[Event]:
-    """Relayed events behind a place of the tenant's feed, in order; of these types only, where any are named."""
+    """Relayed events behind a place of the tenant's feed, in order; of these types only, where any are named; of one object or
+    of all."""
     query = select(outbox).where(outbox.c.tenant_id == session.tenant, outbox.c.position > after)
     if up_to is not None:
         query = query.where(outbox.c.position <= up_to)
     if types:
         query = query.where(outbox.c.type.in_(types))
+    if object_id is not None:
+        query = query.where(outbox.c.object_id == object_id)
     rows = await session.conn.execute(query.order_by(outbox.c.position).limit(limit))
     return [_event(row) for row in rows]
 

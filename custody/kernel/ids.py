@@ -36,6 +36,7 @@ EventId = NewType("EventId", UUID)
 
 _NAMESPACE = UUID("6f0c5d2e-8a4b-5c1d-9e3f-c05f0d1a7b42").bytes
 _SHOWN = re.compile(r"([a-z]{3})_([0-9a-f]{32})")
+_PLAIN = re.compile(r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})")
 _SEPARATOR = "\x1f"
 
 
@@ -82,3 +83,11 @@ def parse_id(prefix: str, text: str) -> UUID:
     if found is None or found[1] != prefix:
         raise MalformedId(expected=f"{prefix}_<32 hex digits>")
     return UUID(found[2])
+
+
+def parse_any_id(text: str) -> UUID:
+    """The UUID behind a shown id of any kind, or behind its usual hexadecimal form. Raises MalformedId."""
+    found = _SHOWN.fullmatch(text) or _PLAIN.fullmatch(text)
+    if found is None:
+        raise MalformedId(expected="an id such as wdr_<32 hex digits>, or a UUID")
+    return UUID(found[found.re.groups])

@@ -27,9 +27,11 @@ async def demand_moment(session: ReadSession, at: datetime, *, dated: bool = Fal
         raise HistoryArchived(until=max(bounds).isoformat())
 
 
-async def demand_version(session: ReadSession, account_id: UUID, after_version: int) -> None:
-    """Raises HistoryArchived when the entry after this version is archived."""
+async def demand_version(session: ReadSession, account_id: UUID, after_version: int) -> int:
+    """The version of the account's last archived entry, 0 for none. Raises HistoryArchived when the entry after this version is
+    archived."""
     found = await session.conn.execute(_OPENING, {"tenant": session.tenant, "account": account_id})
     archived = found.scalar_one_or_none() or 0
     if after_version < archived:
         raise HistoryArchived(first_version=archived + 1)
+    return int(archived)

@@ -171,6 +171,24 @@ async def statement(
     return await store.load_entries(session, key, after_version, limit)
 
 
+async def statement_back(
+    session: ReadSession, key: AccountKey, before_version: int | None = None, limit: int = 100
+) -> list[Entry]:
+    """A page of the account's entries with running balances, newest first. Go on with the last entry's version.
+
+    It ends where archived months begin. Raises HistoryArchived when the page's first entry is archived."""
+    if before_version is None:
+        balance = await store.load_balance(session, key)
+        newest = 0 if balance is None else balance.version
+    else:
+        newest = before_version - 1
+    if newest <= 0:
+        return []
+    archived = await archives.demand_version(session, key.id_for(session.tenant), newest - 1)
+    start = max(newest - limit, archived)  # an account's versions are 1, 2, 3 …
+    return (await store.load_entries(session, key, start, newest - start))[::-1]
+
+
 async def trial_balance(session: ReadSession) -> dict[AssetId, int]:
     """Debits minus credits over all accounts, per asset. Anything but zero means that the books are broken."""
     return await store.load_trial_balance(session)

@@ -7,6 +7,7 @@ callback or by status answer alike, in any order and any number of times.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 import structlog
@@ -123,10 +124,19 @@ async def get(session: ReadSession, payout_id: PayoutId) -> Payout:
 
 
 async def list_payouts(
-    session: ReadSession, *, wallet_id: WalletId | None = None, before: int | None = None, limit: int = 100
+    session: ReadSession,
+    *,
+    wallet_id: WalletId | None = None,
+    states: Collection[str] = (),
+    after: PayoutId | None = None,
+    limit: int = 100,
+    newest_first: bool = True,
 ) -> list[Payout]:
-    """A page of the tenant's payouts, newest first; `before` is the last `sequence` of the page before."""
-    return await store.load_payouts(session, wallet_id=wallet_id, before=before, limit=limit)
+    """A page of the tenant's payouts, of one wallet, in some states, or all; newest first unless told; `after` is the last of the
+    page before."""
+    return await store.load_payouts(
+        session, wallet_id=wallet_id, states=states, after=after, limit=limit, newest_first=newest_first
+    )
 
 
 async def claim(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from custody.db.narrowing import of_customer
+from custody.db.pages import in_sequence, of_choices
 from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.assetid import parse_asset_id
 from custody.kernel.errors import InvariantViolated
@@ -72,15 +74,22 @@ async def lock_next_ready(
 
 
 async def load_payouts(
-    session: ReadSession, *, wallet_id: WalletId | None, before: int | None, limit: int
+    session: ReadSession,
+    *,
+    wallet_id: WalletId | None,
+    states: Collection[str],
+    after: PayoutId | None,
+    limit: int,
+    newest_first: bool,
 ) -> list[Payout]:
-    """A page of the tenant's payouts, newest first."""
+    """A page of the tenant's payouts in the order they were asked for or the reverse, after one of them."""
     query = select(payouts).where(payouts.c.tenant_id == session.tenant)
-    if before is not None:
-        query = query.where(payouts.c.sequence < before)
+    query = of_choices(of_customer(query, session, payouts.c.wallet_id), payouts.c.state, states)
     if wallet_id is not None:
         query = query.where(payouts.c.wallet_id == wallet_id)
-    rows = await session.conn.execute(query.order_by(payouts.c.sequence.desc()).limit(limit))
+    rows = await session.conn.execute(
+        in_sequence(query, session, payouts, after=after, limit=limit, newest_first=newest_first)
+    )
     return [_payout(row) for row in rows]
 
 

@@ -59,6 +59,7 @@ payouts = Table(
     Index("uq_payouts_reference", "tenant_id", "rail", "reference", unique=True),
     Index("ix_payouts_sequence", "tenant_id", "sequence"),
     Index("ix_payouts_wallet", "tenant_id", "wallet_id", "sequence"),
+    Index("ix_payouts_state", "tenant_id", "state", "sequence"),
     Index("ix_payouts_ready", "tenant_id", "sequence", postgresql_where=text("state = 'ready'")),
     Index("ix_payouts_poll", "tenant_id", "next_poll_at", postgresql_where=text("next_poll_at IS NOT NULL")),
 )

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Row, Select, and_, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
+from custody.db.pages import in_sequence
 from custody.db.session import ReadSession, UnitOfWork
 from custody.switches.model import Place, Scope, Switch
 from custody.switches.tables import switch_resumes, switch_stops
@@ -79,12 +80,9 @@ async def load_standing(session: ReadSession) -> list[Switch]:
 async def load_page(session: ReadSession, *, standing: bool, before: UUID | None, limit: int) -> list[Switch]:
     """A page of all switches, or of those that stand, newest first."""
     query = _standing(session) if standing else _all(session)
-    if before is not None:
-        last = select(switch_stops.c.sequence).where(
-            switch_stops.c.tenant_id == session.tenant, switch_stops.c.id == before
-        )
-        query = query.where(switch_stops.c.sequence < last.scalar_subquery())
-    rows = await session.conn.execute(query.order_by(switch_stops.c.sequence.desc()).limit(limit))
+    rows = await session.conn.execute(
+        in_sequence(query, session, switch_stops, after=before, limit=limit, newest_first=True)
+    )
     return [_switch(row) for row in rows]
 
 

@@ -134,9 +134,11 @@ async def find_customers(session: ReadSession, ids: Collection[CustomerId]) -> l
     return await store.load_customers_of_ids(session, ids)
 
 
-async def list_customers(session: ReadSession, after: UUID | None, limit: int) -> list[Customer]:
-    """Customers, oldest first."""
-    return await store.load_customers(session, after, limit)
+async def list_customers(
+    session: ReadSession, after: UUID | None, limit: int, *, external_ref: str | None = None
+) -> list[Customer]:
+    """Customers, oldest first: all, or the one with this external reference."""
+    return await store.load_customers(session, after, limit, external_ref)
 
 
 async def get_wallet(session: ReadSession, wallet_id: WalletId) -> Wallet:

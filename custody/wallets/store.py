@@ -59,9 +59,13 @@ async def load_customer(session: ReadSession, customer_id: CustomerId) -> Custom
     return None if row is None else _customer(row)
 
 
-async def load_customers(session: ReadSession, after: UUID | None, limit: int) -> list[Customer]:
-    """Customers by id, oldest first, after one of them."""
+async def load_customers(
+    session: ReadSession, after: UUID | None, limit: int, external_ref: str | None
+) -> list[Customer]:
+    """Customers by id, oldest first, after one of them; of all, or only the one with this external reference."""
     query = select(customers).where(customers.c.tenant_id == session.tenant)
+    if external_ref is not None:
+        query = query.where(customers.c.external_ref == external_ref)
     if after is not None:
         query = query.where(customers.c.id > after)
     rows = await session.conn.execute(query.order_by(customers.c.id).limit(limit))

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Row, Select, and_, insert, select
 
+from custody.db.pages import in_sequence
 from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.ids import WithdrawalId
 from custody.withdrawals.batch_tables import withdrawal_batch_lines, withdrawal_batches
@@ -96,12 +97,9 @@ async def load_page(
             )
         )
         query = query.where(lines.exists())
-    if after is not None:
-        place = select(withdrawal_batches.c.sequence).where(
-            withdrawal_batches.c.tenant_id == session.tenant, withdrawal_batches.c.id == after
-        )
-        query = query.where(withdrawal_batches.c.sequence > place.scalar_subquery())
-    rows = await session.conn.execute(query.order_by(withdrawal_batches.c.sequence).limit(limit))
+    rows = await session.conn.execute(
+        in_sequence(query, session, withdrawal_batches, after=after, limit=limit)
+    )
     return [_batch(row) for row in rows]
 
 

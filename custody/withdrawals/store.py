@@ -10,6 +10,7 @@ from sqlalchemy import Row, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from custody.db.narrowing import of_customer
+from custody.db.pages import in_sequence, of_choices
 from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.assetid import ChainId, parse_asset_id
 from custody.kernel.errors import IllegalTransition
@@ -110,26 +111,18 @@ async def load_page(
     only those that are lines of no batch, when told."""
     query = select(withdrawals).where(withdrawals.c.tenant_id == session.tenant)
     query = of_customer(query, session, withdrawals.c.wallet_id)
-    if after is not None:
-        place = select(withdrawals.c.sequence).where(
-            withdrawals.c.tenant_id == session.tenant, withdrawals.c.id == after
-        )
-        last = place.scalar_subquery()
-        query = query.where(withdrawals.c.sequence < last if newest_first else withdrawals.c.sequence > last)
+    query = of_choices(query, withdrawals.c.state, states)
     if wallet_id is not None:
         query = query.where(withdrawals.c.wallet_id == wallet_id)
-    if len(states) == 1:  # so that the index that begins with the state also gives the order
-        query = query.where(withdrawals.c.state == states[0])
-    elif states:
-        query = query.where(withdrawals.c.state.in_(states))
     if alone:
         lines = select(withdrawal_batch_lines.c.withdrawal_id).where(
             withdrawal_batch_lines.c.tenant_id == session.tenant,
             withdrawal_batch_lines.c.withdrawal_id == withdrawals.c.id,
         )
         query = query.where(~lines.exists())
-    order = withdrawals.c.sequence.desc() if newest_first else withdrawals.c.sequence
-    rows = await session.conn.execute(query.order_by(order).limit(limit))
+    rows = await session.conn.execute(
+        in_sequence(query, session, withdrawals, after=after, limit=limit, newest_first=newest_first)
+    )
     return [_withdrawal(row) for row in rows]
 
 

@@ -214,7 +214,7 @@ async def walk(world: World, desk: CheckpointDesk) -> None:
         await withdrawals.due(uow)
         await withdrawals.list_withdrawals(uow, held.id, wallet_id=WALLET)
         await deposits.find_final(uow, STELLAR, 10**6)
-        await deposits.list_deposits(uow, wallet_ids=[WALLET])
+        await deposits.list_deposits(uow, wallet_id=WALLET)
         await wallets.list_addresses(uow, WALLET)
         await wallets.list_vaults(uow, STELLAR)
         await wallets.find_vaults(uow, STELLAR, [VAULT_ACCOUNT[STELLAR]])

@@ -37,7 +37,7 @@ from custody.kernel.errors import Unauthenticated
 from tests.integration.api_harness import STRANGER, XLM, Harness
 
 IDS = {
-    "approval_id": "wdr", "case_id": "cas", "customer_id": "cus", "delivery_id": "whd", "endpoint_id": "whe",
+    "approval_id": "wdr", "case_id": "cas", "customer_id": "cus", "deposit_id": "dep", "delivery_id": "whd", "endpoint_id": "whe",
     "exchange_id": "exc", "payout_id": "pay", "transfer_id": "trf", "vault_id": "vlt", "wallet_id": "wal",
     "withdrawal_id": "wdr", "key_id": "key", "client_id": "cli", "passkey_id": "psk", "adjustment_id": "adj",
     "batch_id": "bat", "entry_id": "abe", "quote_id": "qte", "switch_id": "swi",

@@ -349,7 +349,7 @@ async def test_pages_go_backwards_without_gaps(fiat: Fiat) -> None:
     requested = [(await fiat.request(10)).id for _ in range(5)]
     async with fiat.database.read(fiat.tenant) as session:
         first = await payouts.list_payouts(session, limit=2)
-        rest = await payouts.list_payouts(session, before=first[-1].sequence, limit=10)
+        rest = await payouts.list_payouts(session, after=first[-1].id, limit=10)
     assert [payout.id for payout in (*first, *rest)] == requested[::-1]
 
 

@@ -25,7 +25,9 @@ from api.paging import (
     page_of,
     parse_id_cursor,
     parse_number_cursor,
+    parse_pair_cursor,
     show_cursor,
+    show_pair_cursor,
     signing_cursors,
 )
 from api.strict_json import canonical, fingerprint, parse
@@ -167,6 +169,7 @@ def signed() -> Iterator[None]:
 def test_cursors_come_back_as_what_they_were() -> None:
     assert parse_id_cursor("customers", show_cursor("customers", SOME_ID)) == SOME_ID
     assert parse_number_cursor("audit", show_cursor("audit", 42)) == 42
+    assert parse_pair_cursor("states", show_pair_cursor("states", SOME_ID, "a/b")) == (SOME_ID, "a/b")
     assert parse_id_cursor("customers", None) is None
 
 

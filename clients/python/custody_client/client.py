@@ -278,12 +278,21 @@ class Client:
         )
 
     def list_audit_events(
-        self, *, cursor: str | None = None, limit: int | None = None
+        self,
+        *,
+        object_id: str | None = None,
+        order: Literal["oldest_first", "newest_first"] | None = None,
+        cursor: str | None = None,
+        limit: int | None = None,
     ) -> models.AuditEventPage:
-        """Entries, oldest first, so that the chain of hashes can be followed."""
+        """Entries; oldest first, as they come unless told, their chain of hashes can be followed."""
         return parse(
             models.AuditEventPage,
-            self._transport.call("GET", "/v1/audit-events", query={"cursor": cursor, "limit": limit}),
+            self._transport.call(
+                "GET",
+                "/v1/audit-events",
+                query={"object_id": object_id, "order": order, "cursor": cursor, "limit": limit},
+            ),
         )
 
     def list_bank_accounts(self) -> models.BankAccountPage:
@@ -436,11 +445,15 @@ class Client:
             ),
         )
 
-    def list_customers(self, *, cursor: str | None = None, limit: int | None = None) -> models.CustomerPage:
+    def list_customers(
+        self, *, external_ref: str | None = None, cursor: str | None = None, limit: int | None = None
+    ) -> models.CustomerPage:
         """Customers, oldest first."""
         return parse(
             models.CustomerPage,
-            self._transport.call("GET", "/v1/customers", query={"cursor": cursor, "limit": limit}),
+            self._transport.call(
+                "GET", "/v1/customers", query={"external_ref": external_ref, "cursor": cursor, "limit": limit}
+            ),
         )
 
     def create_customer(
@@ -503,6 +516,35 @@ class Client:
                 "POST", "/v1/deposit-rules", body=body, command=True, idempotency_key=idempotency_key
             ),
         )
+
+    def list_deposits(
+        self,
+        *,
+        wallet_id: str | None = None,
+        state: str | None = None,
+        order: Literal["oldest_first", "newest_first"] | None = None,
+        cursor: str | None = None,
+        limit: int | None = None,
+    ) -> models.DepositPage:
+        """Deposits by when they were observed. What an asset brought that is not listed has only a case."""
+        return parse(
+            models.DepositPage,
+            self._transport.call(
+                "GET",
+                "/v1/deposits",
+                query={
+                    "wallet_id": wallet_id,
+                    "state": state,
+                    "order": order,
+                    "cursor": cursor,
+                    "limit": limit,
+                },
+            ),
+        )
+
+    def get_deposit(self, deposit_id: str) -> models.DepositOut:
+        """One deposit."""
+        return parse(models.DepositOut, self._transport.call("GET", f"/v1/deposits/{segment(deposit_id)}"))
 
     def list_events(
         self,
@@ -610,11 +652,29 @@ class Client:
             ),
         )
 
-    def list_payouts(self, *, cursor: str | None = None, limit: int | None = None) -> models.PayoutPage:
-        """Payouts, newest first."""
+    def list_payouts(
+        self,
+        *,
+        wallet_id: str | None = None,
+        state: str | None = None,
+        order: Literal["oldest_first", "newest_first"] | None = None,
+        cursor: str | None = None,
+        limit: int | None = None,
+    ) -> models.PayoutPage:
+        """Payouts by when they were asked for."""
         return parse(
             models.PayoutPage,
-            self._transport.call("GET", "/v1/payouts", query={"cursor": cursor, "limit": limit}),
+            self._transport.call(
+                "GET",
+                "/v1/payouts",
+                query={
+                    "wallet_id": wallet_id,
+                    "state": state,
+                    "order": order,
+                    "cursor": cursor,
+                    "limit": limit,
+                },
+            ),
         )
 
     def request_payout(
@@ -814,11 +874,15 @@ class Client:
             ),
         )
 
-    def list_transfers(self, *, cursor: str | None = None, limit: int | None = None) -> models.TransferPage:
-        """Transfers, newest first."""
+    def list_transfers(
+        self, *, wallet_id: str | None = None, cursor: str | None = None, limit: int | None = None
+    ) -> models.TransferPage:
+        """Transfers of one wallet, on either side, or of all; newest first."""
         return parse(
             models.TransferPage,
-            self._transport.call("GET", "/v1/transfers", query={"cursor": cursor, "limit": limit}),
+            self._transport.call(
+                "GET", "/v1/transfers", query={"wallet_id": wallet_id, "cursor": cursor, "limit": limit}
+            ),
         )
 
     def make_transfer(
@@ -944,6 +1008,13 @@ class Client:
             ),
         )
 
+    def list_wallets(self, *, cursor: str | None = None, limit: int | None = None) -> models.WalletPage:
+        """Wallets of all customers, oldest first."""
+        return parse(
+            models.WalletPage,
+            self._transport.call("GET", "/v1/wallets", query={"cursor": cursor, "limit": limit}),
+        )
+
     def create_wallet(self, body: models.WalletIn, *, idempotency_key: str | None = None) -> models.WalletOut:
         """Open a wallet for a customer."""
         return parse(
@@ -1002,6 +1073,25 @@ class Client:
                 f"/v1/wallets/{segment(wallet_id)}/payment-reference",
                 command=True,
                 idempotency_key=idempotency_key,
+            ),
+        )
+
+    def get_statement(
+        self,
+        wallet_id: str,
+        asset: str,
+        *,
+        order: Literal["oldest_first", "newest_first"] | None = None,
+        cursor: str | None = None,
+        limit: int | None = None,
+    ) -> models.StatementLinePage:
+        """The wallet's entries of one asset with running balances. `422 history_archived` where the page would begin with months that are archived; newest first, the list ends where they begin."""
+        return parse(
+            models.StatementLinePage,
+            self._transport.call(
+                "GET",
+                f"/v1/wallets/{segment(wallet_id)}/statements/{segment(asset)}",
+                query={"order": order, "cursor": cursor, "limit": limit},
             ),
         )
 
@@ -1218,12 +1308,28 @@ class Client:
         )
 
     def list_withdrawals(
-        self, *, cursor: str | None = None, limit: int | None = None
+        self,
+        *,
+        wallet_id: str | None = None,
+        state: str | None = None,
+        order: Literal["oldest_first", "newest_first"] | None = None,
+        cursor: str | None = None,
+        limit: int | None = None,
     ) -> models.WithdrawalPage:
-        """Withdrawals, oldest first."""
+        """Withdrawals by when they were asked for."""
         return parse(
             models.WithdrawalPage,
-            self._transport.call("GET", "/v1/withdrawals", query={"cursor": cursor, "limit": limit}),
+            self._transport.call(
+                "GET",
+                "/v1/withdrawals",
+                query={
+                    "wallet_id": wallet_id,
+                    "state": state,
+                    "order": order,
+                    "cursor": cursor,
+                    "limit": limit,
+                },
+            ),
         )
 
     def request_withdrawal(

@@ -625,6 +625,32 @@ class DeliveryWithAttemptsOut:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DepositOut:
+    """One arrival. Its id stays the same when a reorganisation moves its transaction to another block."""
+
+    account: str
+    """Our account, as the sender named it: on Stellar perhaps a muxed one."""
+    amount: AmountOut
+    chain: str
+    changed_at: str
+    height: str
+    """Of the block that holds it."""
+    id: str
+    memo: str | None
+    observed_at: str
+    occurred_at: str
+    """When its block was closed."""
+    source: str
+    """Who sent it."""
+    state: str
+    """`observed` until its block is final; then `credited`, or `suspended` while nobody can be named."""
+    tx_hash: str
+    vault_id: str
+    wallet_id: str | None
+    """Whose it is; null while nobody can be named."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DepositPoolOut:
     """How the pool stands."""
 
@@ -1177,6 +1203,15 @@ class DeliveryPage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DepositPage:
+    """See the API."""
+
+    data: list[DepositOut]
+    next_cursor: str | None
+    """Give this as `cursor` to go on; null at the end of the list."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointPage:
     """See the API."""
 
@@ -1330,6 +1365,15 @@ class RulePage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StatementLinePage:
+    """See the API."""
+
+    data: list[StatementLineOut]
+    next_cursor: str | None
+    """Give this as `cursor` to go on; null at the end of the list."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StopRulePage:
     """See the API."""
 
@@ -1388,6 +1432,15 @@ class VaultPage:
     """See the API."""
 
     data: list[VaultOut]
+    next_cursor: str | None
+    """Give this as `cursor` to go on; null at the end of the list."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalletPage:
+    """See the API."""
+
+    data: list[WalletOut]
     next_cursor: str | None
     """Give this as `cursor` to go on; null at the end of the list."""
 
@@ -1753,6 +1806,31 @@ class StandingOut:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StatementLineOut:
+    """One entry of a wallet's account, as the wallet's owner sees it."""
+
+    amount: AmountOut
+    """What was posted; zero where only something was held or released."""
+    balance: AmountOut
+    """What was posted after this entry."""
+    booked_at: str
+    code: str
+    """What for."""
+    direction: Literal["credit", "debit"]
+    """`credit` where the wallet received `amount`."""
+    effective_at: str
+    """Its value date."""
+    kind: str
+    """How it was booked."""
+    reference: str
+    """UUID of what it belongs to; the hexadecimal part of that object's shown id."""
+    reserved: AmountOut
+    """What was held after it."""
+    version: str
+    """1, 2, 3 … per wallet and asset, without gaps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusOut:
     """What lies where."""
 
@@ -2068,7 +2146,7 @@ class WithdrawalDetail:
     """A withdrawal with its attempts and what was said about its receiver."""
 
     amount: AmountOut
-    attempts: list[WithdrawalsAttemptOut]
+    attempts: list[WithdrawalShapesAttemptOut]
     changed_at: str
     cool_until: str | None
     """Until when it cools, or cooled, down once approved; null where nothing had it wait."""
@@ -2188,7 +2266,7 @@ class WebhookDeliveriesAttemptOut:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WithdrawalsAttemptOut:
+class WithdrawalShapesAttemptOut:
     """One transaction that carries a withdrawal out."""
 
     fee_atomic: str | None
