@@ -158,7 +158,7 @@ async def list_approvals(
             alone=True,
         )
         page = page_of(rows, limit)
-        shown = [show_approval(await withdrawals.view(session, row.id)) for row in page.rows]
+        shown = [show_approval(view) for view in await withdrawals.views(session, page.rows)]
     return PageOut(
         data=shown, next_cursor=next_cursor(page, lambda row: show_cursor(f"approvals-{state}", row.id))
     )

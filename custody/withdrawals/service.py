@@ -7,6 +7,7 @@ all but execution here.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from custody.approvals import service as approvals
@@ -222,25 +223,35 @@ async def get(session: ReadSession, withdrawal_id: WithdrawalId) -> Withdrawal:
 
 async def view(session: ReadSession, withdrawal_id: WithdrawalId) -> WithdrawalView:
     """One withdrawal with its decisions, who is missing, its intent's fields and its attempts. Raises UnknownWithdrawal."""
-    withdrawal = await get(session, withdrawal_id)
+    (alone,) = await views(session, [await get(session, withdrawal_id)])
     batch = await batch_store.find_batch_of(session, withdrawal_id)
-    policy = await policies.at_version(session, withdrawal.policy_version)
     if batch is None:
-        decisions = await approvals.list_for(session, withdrawal.digest)
-        verdict = evaluate(policy, intents.facts_of(withdrawal.intent), decisions)
-    else:
-        whole = await batches.view(session, batch.id)
-        decisions, verdict = list(whole.decisions), whole.verdict
-    return WithdrawalView(
-        withdrawal=withdrawal,
-        decisions=tuple(decisions),
-        verdict=verdict,
-        approver_set_version=policy.approver_set_version,
-        approvers=policy.approvers,
-        fields=intents.show(withdrawal.intent),
-        attempts=tuple(await attempt_store.load_attempts(session, withdrawal_id)),
-        screenings=tuple(await screening.list_results(session, [withdrawal_id])),
-    )
+        return alone
+    whole = await batches.view(session, batch.id)
+    return replace(alone, decisions=whole.decisions, verdict=whole.verdict)
+
+
+async def views(session: ReadSession, found: Sequence[Withdrawal]) -> list[WithdrawalView]:
+    """The same for withdrawals that are lines of no batch: as many questions for a page as for one."""
+    ids = [each.id for each in found]
+    versions = {each.policy_version for each in found}
+    policy = {version: await policies.at_version(session, version) for version in versions}
+    decisions = await approvals.list_for_all(session, [each.digest for each in found])
+    attempts = await attempt_store.load_attempts_of(session, ids)
+    screenings = await screening.list_results(session, ids)
+    return [
+        WithdrawalView(
+            withdrawal=each,
+            decisions=tuple(decided := decisions.get(each.digest, [])),
+            verdict=evaluate(policy[each.policy_version], intents.facts_of(each.intent), decided),
+            approver_set_version=policy[each.policy_version].approver_set_version,
+            approvers=policy[each.policy_version].approvers,
+            fields=intents.show(each.intent),
+            attempts=tuple(one for one in attempts if one.withdrawal_id == each.id),
+            screenings=tuple(one for one in screenings if one.withdrawal_id == each.id),
+        )
+        for each in found
+    ]
 
 
 def intent_kind(withdrawal: Withdrawal) -> str:

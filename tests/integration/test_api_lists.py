@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -106,6 +107,21 @@ async def edges(api: Harness, field: str, arguments: str, shown: str) -> list[di
         after = page["pageInfo"]["endCursor"]
 
 
+@contextmanager
+def statements(database: Database) -> Iterator[list[tuple[str, Any]]]:
+    """What is said to the database meanwhile, with its parameters."""
+    said: list[tuple[str, Any]] = []
+
+    def note(conn: Any, cursor: Any, statement: str, parameters: Any, *_: object) -> None:
+        said.append((statement, parameters))
+
+    event.listen(database.engine.sync_engine, "before_cursor_execute", note)
+    try:
+        yield said
+    finally:
+        event.remove(database.engine.sync_engine, "before_cursor_execute", note)
+
+
 @pytest.mark.parametrize(
     ("path", "of", "state", "many"),
     [("deposits", "empty_wallet", "credited", 3), ("withdrawals", "wallet", "awaiting_approval", 3)],
@@ -185,6 +201,18 @@ async def test_records_of_one_object_and_the_customer_of_a_reference_are_found(a
     assert sorted(listed) == sorted([api.tenant.wallet, api.tenant.empty_wallet])
 
 
+@pytest.mark.parametrize("path", ["approvals", "withdrawals", "deposits"])
+async def test_a_page_of_many_takes_as_many_statements_as_a_page_of_one(api: Harness, path: str) -> None:
+    counts = []
+    for limit in ("1", "1", "50"):  # the first fills what the process remembers
+        with statements(api.app.db) as said:
+            answer = await api.http.get(f"/v1/{path}", params={"limit": limit}, headers=api.headers())
+        assert answer.status_code == 200
+        counts.append(len(said))
+    assert len(answer.json()["data"]) > 1
+    assert counts[1] == counts[2] > 0
+
+
 ANY = new_uuid()
 List = Callable[[ReadSession], Awaitable[object]]
 LISTS: dict[str, List] = {
@@ -221,16 +249,8 @@ async def test_a_list_walks_an_index_in_its_order(api: Harness, name: str) -> No
         for setting in ("enable_sort", "enable_seqscan", "enable_bitmapscan"):
             await session.conn.execute(text(f"SET LOCAL {setting} = off"))
 
-        said: list[tuple[str, Any]] = []
-
-        def note(conn: Any, cursor: Any, statement: str, parameters: Any, *_: object) -> None:
-            said.append((statement, parameters))
-
-        event.listen(api.app.db.engine.sync_engine, "before_cursor_execute", note)
-        try:
+        with statements(api.app.db) as said:
             await LISTS[name](session)
-        finally:
-            event.remove(api.app.db.engine.sync_engine, "before_cursor_execute", note)
         assert said
         for statement, parameters in said:
             rows = await session.conn.exec_driver_sql("EXPLAIN " + statement, parameters)
