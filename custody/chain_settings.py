@@ -78,7 +78,7 @@ class ChainSettings(Section):
     kind: Literal["stellar", "evm"]
     """Which family of code serves it."""
     rpc_url: str
-    """Stellar RPC or Ethereum JSON-RPC. Transactions are sent there; blocks are read there first."""
+    """Stellar RPC or Ethereum JSON-RPC. Transactions are sent there, on EVM to the others too; blocks are read there first."""
     other_rpc_urls: tuple[str, ...] = ()
     """Further providers of the same network, in order of preference. On Stellar each ledger's hash is compared among all."""
     ws_url: str = ""
@@ -103,6 +103,9 @@ class ChainSettings(Section):
     silence_after_s: int | None = Field(default=None, ge=0)
     """No block booked for so long is an alarm, and the worker not ready. 0 for never; by default 30 on Stellar, on EVM what
     the preset says, or never."""
+    blind_after_s: int = Field(default=120, ge=0)
+    """Nothing new is signed or sent while our own ingestion has not been at the tip for so long. 0 for never. A healthy worker is
+    there every few seconds; a restart takes less than the default."""
     network_passphrase: str = ""
     """Stellar only."""
     token_contracts: frozenset[Annotated[str, Field(pattern=r"^C[A-Z2-7]{55}$")]] = frozenset()

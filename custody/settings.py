@@ -237,6 +237,9 @@ class Settings(BaseSettings):
             deaf = [chain.id for chain in self.chains if chain.kind == "stellar" and not chain.silence_s]
             if deaf:
                 raise ValueError(f"not for production: silence_after_s = 0 on {', '.join(deaf)}")
+            sightless = [chain.id for chain in self.chains if not chain.blind_after_s]
+            if sightless:
+                raise ValueError(f"not for production: blind_after_s = 0 on {', '.join(sightless)}")
             if self.screening is not None and not _is_private(self.screening.url):
                 raise ValueError("not for production: plain http to the screener")
             if self.webhooks is not None and self.webhooks.development_only:

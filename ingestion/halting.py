@@ -1,4 +1,5 @@
-"""A chain that left our record below what was final: stop, wait for a person, then do what was decided.
+"""A chain that left our record below what was final: stop, wait for a person, then do what was decided. And what is told of a
+worker that ends for a broken invariant.
 
 While a chain is halted nothing of it is fetched, credited or confirmed, and its cursor stands. Going back is done by the worker
 that holds the chain, in one transaction with the cursor and the books.
@@ -9,15 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import structlog
+from sqlalchemy.exc import DBAPIError
 
 from custody.chains.ports import Head
 from custody.db.session import Database, ReadSession
 from custody.deposits import service as deposits
 from custody.deposits.errors import CreditSpent
-from custody.holdings import halts
+from custody.holdings import halts, sending
 from custody.holdings.model import ChainHalt, Fork
 from custody.identity import service as identity
 from custody.kernel.assetid import ChainId
+from custody.kernel.errors import InvariantViolated
 from custody.kernel.ids import TenantId
 from ingestion import cursor, effects
 from ingestion.reorg import Position
@@ -37,6 +40,16 @@ async def find_halt(db: Database, chain: ChainId) -> ChainHalt | None:
     """The chain's halt that has not ended."""
     async with db.read(None) as session:
         return await halts.find_open(session, chain)
+
+
+async def tell_broken(db: Database, chain: ChainId, fence: int, broken: InvariantViolated) -> None:
+    """The worker ends for this: nothing new is sent on the chain until a worker is at its tip again. Never raises: where the
+    database is away, nothing can be sent either, and a chain that nobody follows holds sending back before long."""
+    try:
+        async with db.unit_of_work(None) as uow:
+            await sending.note_stopped(uow, chain, fence, broken.code)
+    except (DBAPIError, OSError) as error:
+        _log.warning("ingestion.stop_untold", chain=chain, error=str(error)[:300])
 
 
 async def final_anywhere(session: ReadSession, chain: ChainId, tenants: list[TenantId]) -> int:

@@ -27,6 +27,8 @@ class Status:
     """When the process began."""
     leased_at: float | None = None
     """When this worker's turn came: from then on blocks are expected."""
+    followed_at: float | None = None
+    """When a step last ended at the newest block that the node had."""
     booked_at: float | None = None
     """When the last block was booked."""
     halted: bool = False
@@ -43,6 +45,10 @@ class Status:
         if self.succeeded_at is None or self.halted or self.silent(now):
             return False
         return now - self.succeeded_at < READY_WITHIN_S
+
+    def idle_s(self, now: float) -> float | None:
+        """How long ago the loop was at the tip; None for never, and while a node that answers tells nothing new."""
+        return None if self.followed_at is None or self.silent(now) else now - self.followed_at
 
     def silent(self, now: float) -> bool:
         """Whether no block was booked for too long, however well the node answers."""

@@ -167,6 +167,8 @@ class Loop:
         if tip is not None:
             self._metrics.stands_at(tip.height, head.height, tip.closed_at)
             await self._settle(tip, await self._or_stop(self._finality.ask(tip)))
+        if position is not None and position.height >= head.height:
+            self.status.followed_at = asyncio.get_running_loop().time()
         return bool(facts)
 
     async def _first(self) -> int:

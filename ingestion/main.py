@@ -20,11 +20,12 @@ from custody import logs
 from custody.db.session import Database
 from custody.kernel.assetid import ChainId, parse_chain_id
 from custody.kernel.clock import SystemClock
-from custody.kernel.errors import CustodyError, Unavailable
+from custody.kernel.errors import CustodyError, InvariantViolated, Unavailable
 from custody.settings import ChainSettings, load
-from ingestion import cursor
+from ingestion import cursor, halting
 from ingestion.backfill.queue import filling
 from ingestion.backoff import backoff
+from ingestion.errors import FenceLost
 from ingestion.evm import worker as evm
 from ingestion.evm.heads import hearing
 from ingestion.finality import terms_of
@@ -129,6 +130,26 @@ async def _follow(
     async with db.unit_of_work(None) as uow:
         fence = await cursor.take_over(uow, source.chain)
         await hold_reading(uow, source.chain, settings.calls_from, may_change=True)
+    try:
+        await _follow_as(fence, db, source, settings, stop=stop, metrics=metrics, status=status)
+    except FenceLost:
+        # Another worker has the chain, and speaks for it.
+        raise
+    except InvariantViolated as broken:
+        await halting.tell_broken(db, source.chain, fence, broken)
+        raise
+
+
+async def _follow_as(
+    fence: int,
+    db: Database,
+    source: ChainSource,
+    settings: ChainSettings,
+    *,
+    stop: asyncio.Event,
+    metrics: Metrics,
+    status: Status,
+) -> None:
     metrics.leased(True)
     status.waiting_for_lease = False
     status.started_at = asyncio.get_running_loop().time()

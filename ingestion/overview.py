@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import DateTime, func, literal, select
 
 from custody.db.session import ReadSession
-from custody.holdings import halts
+from custody.holdings import halts, sending
 from custody.holdings.model import ChainHalt
 from custody.kernel.assetid import ChainId
 from ingestion import cursor, notices, report
@@ -30,8 +30,8 @@ class Alarm:
     """Something that a person should look at."""
 
     code: str
-    """Stable: `no_worker stuck silent retention behind tenants_refused credits_waiting breaks provider_down provider_unusable
-    backfill_halted hole halted survey_blind`, and notices by their codes (`notices.ALARMS`)."""
+    """Stable: `stopped no_worker stuck silent retention behind tenants_refused credits_waiting breaks provider_down
+    provider_unusable backfill_halted hole halted survey_blind`, and notices by their codes (`notices.ALARMS`)."""
     sentence: str
     """What it is, for people."""
 
@@ -62,6 +62,8 @@ class Overview:
     """Registered accounts whose range the live loop has not closed yet."""
     halt: ChainHalt | None = None
     """The halt of a chain that was reorganised below finality, until a person's decision is carried out."""
+    stopped: str = ""
+    """The broken invariant for which its worker ended, until one is at the tip again; empty for none."""
     noticed: Mapping[str, int] = field(default_factory=dict)
     """Alarming notices that nobody has seen, by code."""
     survey: Survey | None = None
@@ -122,6 +124,7 @@ async def load(session: ReadSession, chain: ChainId) -> Overview:
         backfills=tuple(await backfills.find_open(session, chain)),
         unnoticed=await backfills.count_unnoticed(session, chain),
         halt=await halts.find_open(session, chain),
+        stopped=await sending.find_trouble(session, chain),
         noticed=await notices.count_alarms(session, chain),
         survey=await surveys.load(session, chain),
     )
@@ -130,6 +133,9 @@ async def load(session: ReadSession, chain: ChainId) -> Overview:
 def find_alarms(seen: Overview, *, lag_max: int) -> tuple[Alarm, ...]:
     """What is wrong with the chain; `lag_max` is how many blocks behind the node's newest are still well. Pure."""
     found = [*_of_halt(seen), *_of_worker(seen)]
+    if seen.stopped:
+        sentence = f"a worker ended with {seen.stopped}: nothing new is sent until the tip is reached again"
+        found.append(Alarm(code="stopped", sentence=sentence))
     found += [
         Alarm(
             code=code, sentence=f"{count} notices that nobody has seen: custody ingest notices --code {code}"

@@ -1,7 +1,8 @@
 """What a worker says of itself in the database, once a second: who it is, and its gauges. `custody ingest status` reads it there.
 
-The report is for operators only: nothing is decided by it. It carries the fence, so that a worker that lost the chain does not
-write over the one that has it.
+The report is for operators only: nothing is decided by it. With it goes when the chain was followed to its tip, by which sending
+is held back (`custody/holdings/sending.py`). Both carry the fence, so that a worker that lost the chain does not write over the
+one that has it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import DBAPIError
 
 from custody.db.session import Database, ReadSession, UnitOfWork
+from custody.holdings import sending
 from custody.kernel.assetid import ChainId
 from ingestion.beside import beside
 from ingestion.health import Status
@@ -139,6 +141,8 @@ async def _report(
         try:
             async with db.unit_of_work(None) as uow:
                 await write(uow, chain, fence, metrics, status)
+                idle_s = status.idle_s(asyncio.get_running_loop().time())
+                await sending.note_followed(uow, chain, fence, idle_s)
         except (DBAPIError, OSError) as error:
             if not may_retry(error):
                 raise

@@ -26,6 +26,10 @@ class RpcUnreachable(Unavailable):
     public = "The chain's node cannot be reached."
 
 
+class NotConnected(RpcUnreachable):
+    """There was no connection over which anything could be asked: the node has surely not acted."""
+
+
 class RpcRefused(Unavailable):
     """The node answered with a JSON-RPC error. `rpc_code` and `rpc_message` are the node's own words."""
 

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import orjson
 
-from custody.chains.errors import RpcRefused, RpcUnreachable, RpcUnreadable
+from custody.chains.errors import NotConnected, RpcRefused, RpcUnreachable, RpcUnreadable
 
 RPC_TIMEOUT_S = 20.0
 """No call to a node waits longer. A page of ledgers is the slowest."""
@@ -74,6 +74,8 @@ class JsonRpc:
     async def _post(self, method: str, body: Any) -> Any:
         try:
             response = await self._http.post(self._url, content=orjson.dumps(body))
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise NotConnected(method=method, reason=type(error).__name__) from error
         except httpx.HTTPError as error:
             raise RpcUnreachable(method=method, reason=type(error).__name__) from error
         if len(response.content) > MAX_BODY_BYTES:

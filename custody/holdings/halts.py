@@ -13,7 +13,7 @@ from uuid import UUID
 from custody.audit import service as audit
 from custody.db.session import ReadSession, UnitOfWork
 from custody.events import outbox
-from custody.holdings import halt_store
+from custody.holdings import halt_store, sending
 from custody.holdings.errors import HaltDecided, UnknownHalt
 from custody.holdings.model import ChainHalt, Fork
 from custody.holdings.service import ACTOR
@@ -35,7 +35,10 @@ _FACTS = {
 
 
 async def open_halt(uow: UnitOfWork, tenants: Sequence[TenantId], fork: Fork, trouble: str = "") -> ChainHalt:
-    """The chain has left our record at a block below what was final. Tells every tenant. `trouble`: what else is wrong."""
+    """The chain has left our record at a block below what was final. Tells every tenant. `trouble`: what else is wrong.
+
+    Waits for whoever is just letting something be sent there; from its commit on nothing new is (`sending`)."""
+    await sending.lock_sending(uow, fork.chain)
     halt = await halt_store.insert_halt(uow, new_uuid(), fork, trouble)
     await _tell(uow, tenants, halt, ACTOR, "open")
     return halt

@@ -1,11 +1,17 @@
-"""What stops payments of a holding whose books differ from the chain: frozen values."""
+"""What stops payments of a holding whose books differ from the chain, and all sending on a chain that we do not see."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 from uuid import UUID
 
 from custody.kernel.assetid import AssetId
+
+ChainStop = Literal["chain_halted", "chain_not_followed"]
+"""Why nothing new is sent on a chain: ingestion has stopped there, or has not been at the tip for too long."""
+CHAIN_STOPS: tuple[ChainStop, ...] = get_args(ChainStop)
+HALTED, NOT_FOLLOWED = CHAIN_STOPS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

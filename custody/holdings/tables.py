@@ -259,3 +259,17 @@ chain_halts = Table(
     ),
     Index("ix_chain_halts_sequence", "chain", "sequence"),
 )
+
+# Of no tenant, like halts.
+chains_followed = Table(
+    "chains_followed",
+    metadata,
+    Column("chain", Text, primary_key=True),
+    # Of the worker that wrote last: an older one's word no longer counts.
+    Column("fence", BigInteger, nullable=False),
+    # When a worker was at the chain's tip; null before the first time.
+    utc_column("followed_at", nullable=True),
+    # The broken invariant for which the worker ended, by its code; empty once one is at the tip again.
+    text_column("stopped", server_default=""),
+    CheckConstraint("fence > 0", name="fence_positive"),
+)

@@ -184,12 +184,9 @@ async def follow(
         )
         if judgement.watch:
             await attempt_store.watch(uow, newest, head)
-        replace = judgement.replace
-        if replace is not None and await stops.is_stopped(uow, locked):
-            replace = None
-            await flag(uow, locked, stops.BY_SWITCH)
-        else:
-            await flag(uow, locked, judgement.stuck)
+        stopped = "" if judgement.replace is None else await stops.find_stop(uow, means, locked)
+        replace = None if stopped else judgement.replace
+        await flag(uow, locked, stopped or judgement.stuck)
         if replace is not None:
             await _replace(uow, means, locked, vault, newest, replace, quote)
     if judgement.fill:

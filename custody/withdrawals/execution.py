@@ -164,7 +164,7 @@ async def _reserve(means: Means, tenant: TenantId, withdrawal: Withdrawal) -> bo
         if means.clock.now() >= locked.expires_at:
             await _close(uow, locked)
             return False
-        if await stops.waits(uow, locked) or await breaks.holds_back(uow, locked):
+        if await stops.waits(uow, means, locked) or await breaks.holds_back(uow, locked):
             return False
         if isinstance(asked, stellar.Asked):
             return await stellar.reserve(uow, means, locked, sender, asked)
@@ -309,7 +309,7 @@ async def _send(means: Means, tenant: TenantId, withdrawal: Withdrawal, attempt:
             if locked is None or locked.state != withdrawal.state or now is None:
                 return True
             if now.state == "signed":
-                if await stops.waits(uow, locked):
+                if await stops.waits(uow, means, locked):
                     return False
                 await attempt_store.change_attempt(uow, now, "send")
     on_evm = namespace(attempt.chain) != STELLAR

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Literal, get_args
 from uuid import UUID
 
+from custody.holdings.stop_model import CHAIN_STOPS
 from custody.kernel.assetid import AssetId, ChainId
 from custody.kernel.ids import AttemptId, PrincipalId, QuoteId, VaultId, WalletId, WithdrawalId
 from custody.kernel.money import Amount
@@ -42,6 +43,7 @@ BOOKS_DIFFER = "books_differ"
 """Why a payment waits whose vault does not hold what the books say; it goes on by itself."""
 STUCK = (
     *STOPPED,
+    *CHAIN_STOPS,
     "screening_unknown",
     "fee_over_cap",
     "vault_lacks_gas",
@@ -55,7 +57,7 @@ STUCK = (
     BOOKS_DIFFER,
 )
 """Why a withdrawal can be stuck; docs/evm-sending.md and docs/withdrawals.md say what to do about each of the others,
-docs/reconciliation.md about `books_differ`."""
+docs/reconciliation.md about `books_differ`, docs/kill-switches.md about `STOPPED`."""
 UNPAID = ("blocked", "rejected", "expired", "cancelled", "failed")
 """States in which a withdrawal has ended and its hold is released."""
 

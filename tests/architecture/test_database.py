@@ -24,6 +24,7 @@ SHARED = {
     "approval_policies": "a copy of the one signer's policy",
     "assets": "assets are facts of chains",
     "chain_halts": "a chain stops for all tenants",
+    "chains_followed": "one worker follows a chain for all tenants",
     "ingestion_backfills": "ranges of a chain's blocks; they name accounts, nobody's money",
     "ingestion_blocks": "blocks are facts of chains",
     "ingestion_cursors": "one worker follows a chain for all tenants",

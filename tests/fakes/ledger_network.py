@@ -77,11 +77,13 @@ def _pay(network: LocalNetwork, amount: int) -> None:
     envelope = (
         TransactionBuilder(Account(payer.public_key, sequence), network.passphrase, base_fee=100)
         .append_payment_op(destination, Asset.native(), "0.0000001")
-        .set_timeout(0)
+        # Without a time bound: the ledger that takes it may close any time later. (A timeout of 0 is over at the next second.)
+        .add_time_bounds(0, 0)
         .build()
     )
     envelope.sign(payer)
-    network.submit(envelope.to_xdr())
+    answer = network.submit(envelope.to_xdr())
+    assert answer["status"] == "PENDING", answer
 
 
 def _sequence(network: LocalNetwork, payer: Keypair) -> int:

@@ -120,6 +120,28 @@ async def test_a_ledger_of_several_pages_is_put_together_whole(served: Served) -
         source = HorizonLedgers(f"{served.url}/horizon/", open_reader(network), timeout_s=20, page=page)
         assert await source.fetch(top, top) == await read_all(network, top, top)
         await source.aclose()
+    for seen in range(5):
+        await _half_taken_in(served, top, seen)
+
+
+async def _half_taken_in(served: Served, height: int, seen: int) -> None:
+    """A ledger of which the server has so few rows yet is none, whether or not its count says so; a moment later it is whole."""
+
+    def cut(path: str, body: Any) -> Any:
+        if "/transactions" in path:
+            body["_embedded"]["records"] = body["_embedded"]["records"][:seen]
+        return body
+
+    def counted(path: str, body: Any) -> Any:
+        return cut(path, ledger("successful_transaction_count", seen)(path, body))
+
+    async with relayed(served) as (relay, source):
+        for tamper, refusal in ((cut, InconsistentNode), (counted, BrokenHashChain)):
+            relay.tamper = tamper
+            with pytest.raises(refusal):
+                await source.fetch(height, height)
+        relay.tamper = lambda _path, body: body
+        assert await source.fetch(height, height) == await read_all(served.network, height, height)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from devnet.stellar.server import Served
 from ingestion.health import Status, serve
 from ingestion.main import listening
 from ingestion.metrics import Metrics
-from tests.fakes.ledger_network import shown
-from tests.integration.ingestion_harness import build_loop, open_ledgers, take_fence
+from ingestion.stellar.horizon import LEDGERS_MAX, HorizonLedgers
+from tests.fakes.ledger_network import open_reader, shown
+from tests.integration.ingestion_harness import build_loop, catch_up, open_ledgers, take_fence
 from tests.integration.stellar_stage import CHAIN, served
 
 __all__ = ["served"]
@@ -39,9 +40,24 @@ pytestmark = pytest.mark.stack
 def test_when_a_chain_is_silent(
     leased_at: float | None, booked_at: float | None, silence_s: int, silent: bool
 ) -> None:
-    status = Status(leased_at=leased_at, booked_at=booked_at, succeeded_at=99.0, silence_s=silence_s)
+    status = Status(
+        leased_at=leased_at, booked_at=booked_at, succeeded_at=99.0, followed_at=95.0, silence_s=silence_s
+    )
     assert status.silent(100.0) is silent
     assert status.ready(100.0) is (not silent)
+    assert status.idle_s(100.0) == (None if silent else 5.0)
+
+
+async def test_a_chain_is_followed_only_at_its_tip(database: Database, served: Served) -> None:
+    for _ in range(LEDGERS_MAX):
+        served.network.close()
+    source = HorizonLedgers(f"{served.url}/horizon", open_reader(served.network), timeout_s=20)
+    loop = build_loop(database, source, await take_fence(database, CHAIN))
+    assert await loop.step()
+    assert loop.status.followed_at is None
+    await catch_up(loop)
+    assert loop.status.followed_at is not None
+    await source.aclose()
 
 
 async def test_silence_is_told_once_while_the_node_answers_and_the_worker_is_not_ready(

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from custody.holdings import sending
 from devnet.stellar.lake import LakeWriter
 from devnet.stellar.network import LocalNetwork
 from devnet.stellar.outsider import Outsider
@@ -144,3 +145,16 @@ async def test_two_providers_that_contradict_each_other_end_the_process_with_bot
         assert second.name.encode() in words
         assert served.url.removeprefix("http://").encode() in words
     assert await desk.final_height() <= before + 1
+    # At once nothing new is sent there, and again when a worker is back at the tip.
+    async with desk.db.read(None) as session:
+        assert await sending.find_trouble(session, desk.chain) == "ingestion_providers_disagree"
+        assert await sending.find_stop(session, desk.chain, 120) == "chain_halted"
+    second.view.forged_at = 0
+    async with worker(config), asyncio.timeout(60):
+        while await still_stopped(desk):  # noqa: ASYNC110 (the database has to be asked)
+            await asyncio.sleep(0.05)
+
+
+async def still_stopped(desk: Desk) -> bool:
+    async with desk.db.read(None) as session:
+        return await sending.find_stop(session, desk.chain, 120) is not None

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from custody.db.session import Database
-from custody.kernel.ids import TenantId
+from custody.holdings import sending
+from custody.kernel.ids import TenantId, WithdrawalId
 from custody.treasury.model import Verdict
-from tests.integration.evm_stage import ETH, node
+from tests.integration.evm_stage import CHAIN, ETH, node
 from tests.integration.treasury_stage import (
     FILLED,
     GAS_NATIVE,
@@ -44,6 +45,17 @@ async def fill_gas(stage: TreasuryStage) -> None:
     assert await stage.booked(await stage.vault("gas")) == FILLED
 
 
+async def wait_unseen(stage: TreasuryStage, asked: WithdrawalId) -> None:
+    """What was asked for waits while the chain's worker has ended; then one is at the tip again."""
+    async with stage.desk.db.unit_of_work(None) as uow:
+        await sending.note_stopped(uow, CHAIN, 2, "ingestion_broken_hash_chain")
+    assert await stage.work() == []
+    (waiting,) = await stage.moves("approved")
+    assert (waiting.id, waiting.stuck_reason) == (asked, "chain_halted")
+    async with stage.desk.db.unit_of_work(None) as uow:
+        await sending.note_followed(uow, CHAIN, 2, 0)
+
+
 async def test_tokens_and_ether_are_swept_with_exactly_the_gas_that_they_need(stage: TreasuryStage) -> None:
     await stage.rule(stage.token)
     await stage.rule(ETH, threshold=10**17, fee_share_max_bp=100)
@@ -55,6 +67,7 @@ async def test_tokens_and_ether_are_swept_with_exactly_the_gas_that_they_need(st
     (swept,) = await stage.tend()
     (refused,) = await stage.noted(stage.token, Verdict.REFUSED)
     assert (refused.vault_id, refused.detail) == (ann.vault_id, "insufficient_funds")
+    await wait_unseen(stage, swept)
     await stage.settle()
     (made,) = await stage.moves("settled")
     assert (made.id, made.kind, made.amount) == (swept, "sweep", 10**18 - GAS_NATIVE * price)
@@ -63,6 +76,7 @@ async def test_tokens_and_ether_are_swept_with_exactly_the_gas_that_they_need(st
     await fill_gas(stage)
     price = await stage.price()
     (funding,) = await stage.tend()
+    await wait_unseen(stage, funding)
     assert [each.vault_id for each in await stage.noted(stage.token, Verdict.FUNDING)] == [ann.vault_id]
     assert await stage.tend() == []
     # In a block, but not final: the sweep waits.

@@ -49,7 +49,7 @@ async def evm(node: RpcNode) -> AsyncIterator[EvmRpc]:
 def envelope(*, memo: bytes | None = None) -> TransactionEnvelope:
     sender = Keypair.from_raw_ed25519_seed(bytes([1]) * 32)
     builder = TransactionBuilder(Account(sender.public_key, 4), "passphrase", base_fee=100)
-    builder.append_payment_op(sender.public_key, Asset.native(), "0.0000001").set_timeout(0)
+    builder.append_payment_op(sender.public_key, Asset.native(), "0.0000001").add_time_bounds(0, 0)
     built = (builder if memo is None else builder.add_hash_memo(memo)).build()
     built.sign(sender)
     return built

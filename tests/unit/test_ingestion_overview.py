@@ -64,6 +64,7 @@ def with_gauge(name: str, value: int) -> Overview:
         (replace(WELL, head=121), ["behind"]),
         (replace(WELL, height=130), []),
         (replace(WELL, report=None, head=None), ["no_worker"]),
+        (replace(WELL, stopped="ingestion_providers_disagree"), ["stopped"]),
         (replace(WELL, report=replace(WORKER, age_s=15.0), head=None), ["no_worker"]),
         (replace(WELL, report=replace(WORKER, idle_s=None)), ["stuck"]),
         (replace(WELL, report=replace(WORKER, idle_s=61.0)), ["stuck"]),

@@ -143,9 +143,10 @@ def test_production_may_read_from_its_own_network_in_plain_words(url: str) -> No
 
 
 def test_production_listens_for_silence() -> None:
-    assert whole(STELLAR | {"silence_after_s": 0}, environment="development")
-    with pytest.raises(ValidationError, match="silence_after_s"):
-        whole(STELLAR | {"silence_after_s": 0})
+    for name in ("silence_after_s", "blind_after_s"):
+        assert whole(STELLAR | {name: 0}, environment="development")
+        with pytest.raises(ValidationError, match=name):
+            whole(STELLAR | {name: 0})
 
 
 def test_production_takes_a_horizon_only_where_somebody_accepted_it() -> None:

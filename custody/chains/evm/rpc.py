@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from custody.chains.errors import RpcRefused, RpcUnreachable, RpcUnreadable, UnsupportedChain, WrongNetwork
+from custody.chains.errors import (
+    NotConnected,
+    RpcRefused,
+    RpcUnreachable,
+    RpcUnreadable,
+    UnsupportedChain,
+    WrongNetwork,
+)
 from custody.chains.evm.abi import balance_of_call, parse_quantity, parse_word
 from custody.chains.evm.answers import Meaning, judged, meaning_of
 from custody.chains.evm.fees import Pricing, quote
@@ -37,6 +44,8 @@ class EvmRpc:
             await self._rpc.call("eth_sendRawTransaction", ["0x" + tx.hex()])
         except RpcRefused as error:
             return await self._judge(error.rpc_message, tx_hash)
+        except NotConnected as error:
+            return Submission(status=SubmissionStatus.TRY_LATER, code=error.code)
         except (RpcUnreachable, RpcUnreadable) as error:
             return Submission(status=SubmissionStatus.UNKNOWN, code=error.code)
         return Submission(status=SubmissionStatus.ACCEPTED)

@@ -47,7 +47,7 @@ async def _call(
     """What a function of the contract returns, and the ledger after which it was asked."""
     if not StrKey.is_valid_contract(contract):
         raise InvalidAddress(address=contract)
-    builder = TransactionBuilder(Account(_NOBODY, 0), network_passphrase, base_fee=100).set_timeout(0)
+    builder = TransactionBuilder(Account(_NOBODY, 0), network_passphrase, base_fee=100).add_time_bounds(0, 0)
     builder.append_invoke_contract_function_op(contract, function, arguments)
     answer = require_dict(_METHOD, await rpc.call(_METHOD, {"transaction": builder.build().to_xdr()}))
     latest = require_int(_METHOD, answer.get("latestLedger"))
