@@ -11,9 +11,12 @@ from custody.bootstrap import App
 from custody.chains.ports import ChainClient
 from custody.db.session import ReadSession
 from custody.deposits import service as deposits
+from custody.holdings import sending
+from custody.holdings.stop_model import ChainStop
 from custody.kernel.assetid import ChainId
 from custody.kernel.errors import Unavailable
 from custody.kernel.ids import TenantId
+from custody.settings import ChainSettings, Settings
 from ingestion import cursor
 
 HEAD_TIMEOUT_S = 1.5
@@ -33,6 +36,8 @@ class ChainStatus:
     """What the node tells; None while it does not answer."""
     last_block_at: datetime | None
     """The chain's own time of the block at the cursor."""
+    sending_stop: ChainStop | None
+    """Why nothing new is signed or sent on it, for any tenant."""
 
     @property
     def lag_blocks(self) -> int | None:
@@ -46,7 +51,7 @@ async def chain_statuses(app: App, tenant: TenantId | None = None) -> list[Chain
     """All configured chains; with a tenant, also up to where its own books are final."""
     heads = await ask_heads(app)
     async with app.db.read(tenant) as session:
-        return await load_statuses(session, heads, of_tenant=tenant is not None)
+        return await load_statuses(session, app.settings, heads, of_tenant=tenant is not None)
 
 
 async def ask_heads(app: App) -> dict[ChainId, int | None]:
@@ -56,15 +61,19 @@ async def ask_heads(app: App) -> dict[ChainId, int | None]:
 
 
 async def load_statuses(
-    session: ReadSession, heads: Mapping[ChainId, int | None], *, of_tenant: bool
+    session: ReadSession, settings: Settings, heads: Mapping[ChainId, int | None], *, of_tenant: bool
 ) -> list[ChainStatus]:
     """Where our own ingestion stands beside these heads; with the session's tenant's final heights where it has a tenant."""
-    return [await _status(session, chain, head, of_tenant=of_tenant) for chain, head in heads.items()]
+    return [
+        await _status(session, settings.chain(chain), head, of_tenant=of_tenant)
+        for chain, head in heads.items()
+    ]
 
 
 async def _status(
-    session: ReadSession, chain: ChainId, head_height: int | None, *, of_tenant: bool
+    session: ReadSession, settings: ChainSettings, head_height: int | None, *, of_tenant: bool
 ) -> ChainStatus:
+    chain = ChainId(settings.id)
     position = await cursor.load(session, chain)
     block = None if position is None else await cursor.load_block(session, chain, position)
     final = await deposits.final_height(session, chain) if of_tenant else None
@@ -74,6 +83,7 @@ async def _status(
         final_height=None if final is None else final.height,
         head_height=head_height,
         last_block_at=None if block is None else block.closed_at,
+        sending_stop=await sending.find_stop(session, chain, settings.blind_after_s),
     )
 
 

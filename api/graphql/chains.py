@@ -78,7 +78,8 @@ class ChainNotice:
 
 @strawberry.type
 class Chain:
-    """Where one chain stands. Heights are null while they are not known. `last_block_at`: the chain's own time at the cursor."""
+    """Where one chain stands. Heights are null while they are not known. `lastBlockAt`: the chain's own time at the cursor.
+    `sendingStop`: why nothing new is signed or sent on it, `chain_halted` or `chain_not_followed`; null while nothing does."""
 
     chain: str
     cursor_height: str | None
@@ -86,6 +87,7 @@ class Chain:
     head_height: str | None
     lag_blocks: str | None
     last_block_at: datetime | None
+    sending_stop: str | None
 
     @strawberry.field
     async def halt(self, info: Ctx) -> ChainHalt | None:
@@ -127,7 +129,9 @@ class ChainQueries:
     async def chains(self, info: Ctx) -> list[Chain]:
         """All configured chains."""
         async with info.context.turn() as session:
-            found = await load_statuses(session, info.context.heads, of_tenant=True)
+            found = await load_statuses(
+                session, info.context.caller.app.settings, info.context.heads, of_tenant=True
+            )
         return [show_chain(status) for status in found]
 
     @strawberry.field
@@ -199,6 +203,7 @@ def show_chain(status: ChainStatus) -> Chain:
         head_height=_text(status.head_height),
         lag_blocks=_text(status.lag_blocks),
         last_block_at=status.last_block_at,
+        sending_stop=status.sending_stop,
     )
 
 

@@ -12,6 +12,7 @@ from api.auth import Caller, requires
 from api.chain_status import ChainStatus, chain_statuses
 from api.rest.shapes import READ_PROBLEMS, Out, PageOut
 from api.strict_json import StrictRoute
+from custody.holdings.stop_model import ChainStop
 
 router = APIRouter(prefix="/v1/chains", tags=["chains"], route_class=StrictRoute)
 
@@ -27,6 +28,10 @@ class ChainOut(Out):
     head_height: int | None = Field(description="What the node tells; null while it does not answer.")
     lag_blocks: int | None = Field(description="Head minus cursor.")
     last_block_at: datetime | None = Field(description="The chain's own time of the block at the cursor.")
+    sending_stop: ChainStop | None = Field(
+        description="Why nothing new is signed or sent on it: it is halted, or our ingestion is away from its tip; null "
+        "while nothing holds it back."
+    )
 
 
 @router.get("", responses=READ_PROBLEMS)
@@ -47,4 +52,5 @@ def show_chain(status: ChainStatus) -> ChainOut:
         head_height=status.head_height,
         lag_blocks=status.lag_blocks,
         last_block_at=status.last_block_at,
+        sending_stop=status.sending_stop,
     )

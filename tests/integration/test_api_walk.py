@@ -11,6 +11,7 @@ import pytest
 
 from custody.db.session import Database
 from custody.deposits import key_pool
+from custody.holdings import sending
 from custody.kernel.assetid import ChainId
 from custody.signing import intents
 from ingestion import cursor
@@ -222,8 +223,17 @@ async def test_a_chain_shows_its_own_time_of_the_block_at_the_cursor(
         await cursor.advance(uow, ChainId(STELLAR), fence, None, block)
     shown = (await api.get("/v1/chains")).json()["data"][0]
     assert (shown["cursor_height"], shown["last_block_at"]) == (7, "2026-01-02T00:00:00Z")
-    data = (await api.graphql("{ chains { chain lastBlockAt } }"))["data"]
-    assert data["chains"][0] == {"chain": STELLAR, "lastBlockAt": "2026-01-02T00:00:00+00:00"}
+    assert shown["sending_stop"] is None
+    async with database.unit_of_work(None) as uow:
+        await sending.note_stopped(uow, ChainId(STELLAR), fence, "provider_disagrees")
+    assert (await api.get("/v1/chains")).json()["data"][0]["sending_stop"] == "chain_halted"
+    data = (await api.graphql("{ chains { chain lastBlockAt sendingStop } }"))["data"]
+    assert data["chains"][0] == {
+        "chain": STELLAR,
+        "lastBlockAt": "2026-01-02T00:00:00+00:00",
+        "sendingStop": "chain_halted",
+    }
+    assert data["chains"][1]["sendingStop"] is None
 
 
 def transfer(api: Harness, amount: str) -> dict[str, object]:
