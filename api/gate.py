@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Awaitable, Callable
 
 from custody.bootstrap import App
 from custody.identity import clients, people, step_up
@@ -42,12 +43,17 @@ class Gate:
         self.upkeep.note(principal)
         return principal
 
-    async def confirm(self, principal: Principal, any_of: tuple[str, ...]) -> None:
-        """Ask more of whoever wants an administrative permission. Raises MissingScope, StepUpRequired."""
+    async def confirm(
+        self, principal: Principal, any_of: tuple[str, ...], action: Callable[[], Awaitable[str]]
+    ) -> None:
+        """Ask more of whoever wants an administrative permission. `action` tells what a person would confirm.
+
+        Raises MissingScope, StepUpRequired.
+        """
         if ADMINISTRATIVE.isdisjoint(any_of):
             return
         if principal.kind is Kind.PERSON:
-            await step_up.demand(self._app.db, principal, self._app.clock.now())
+            await step_up.demand(self._app.db, principal, await action(), self._app.clock.now())
         elif UNATTENDED not in principal.permissions:
             raise MissingScope(permission=UNATTENDED)
 

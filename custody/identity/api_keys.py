@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -149,7 +149,7 @@ class Grant:
     """What was given to whom, as audit and events tell it."""
 
     kind: str
-    """`api_key`, `oauth_client`, `member` or `passkey`."""
+    """`api_key`, `oauth_client`, `member`, `passkey` or `role`."""
     subject: str
     """Person or machine."""
     scopes: Collection[str] = ()
@@ -162,8 +162,16 @@ class Grant:
     """What it was rotated from."""
 
 
-async def tell(uow: UnitOfWork, actor: str, action: str, fact: str, object_id: UUID, grant: Grant) -> None:
-    """One audit entry and one event, in the transaction of the change."""
+async def tell(
+    uow: UnitOfWork,
+    actor: str,
+    action: str,
+    fact: str,
+    object_id: UUID,
+    grant: Grant,
+    more: Mapping[str, object] | None = None,
+) -> None:
+    """One audit entry and one event, in the transaction of the change. `more` is for the audit log alone."""
     told: dict[str, object] = {
         "subject": grant.subject,
         "scopes": sorted(set(grant.scopes)),
@@ -172,7 +180,7 @@ async def tell(uow: UnitOfWork, actor: str, action: str, fact: str, object_id: U
         "replaces": None if grant.replaces is None else str(grant.replaces),
     }
     shown = {name: value for name, value in told.items() if value not in (None, [])}
-    await audit.record(uow, actor, f"{grant.kind}.{action}", object_id, shown)
+    await audit.record(uow, actor, f"{grant.kind}.{action}", object_id, {**shown, **(more or {})})
     await outbox.emit(uow, f"access.{fact}", object_id, {"id": str(object_id), "kind": grant.kind, **told})
 
 

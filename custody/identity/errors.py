@@ -27,10 +27,18 @@ class MissingScope(Forbidden):
 
 
 class StepUpRequired(Forbidden):
-    """An administrative action by a person who has not confirmed with a passkey just now."""
+    """An administrative action by a person who has not confirmed it with a passkey. `confirm_url` leads the person to the page
+    `/confirm/…`, which shows the action and asks for the passkey. Then the same call with the same `Idempotency-Key` goes through."""
 
     code = "step_up_required"
-    public = "Confirm with a passkey first: POST /v1/step-up/options, then POST /v1/step-up."
+    public = "Confirm with a passkey first, at confirm_url, and then repeat the call with the same Idempotency-Key."
+
+
+class UnknownStepUp(NotFound):
+    """No action that this person was asked to confirm in this sign-in."""
+
+    code = "unknown_step_up"
+    public = "No such action waits for you in this sign-in."
 
 
 class StepUpRefused(Forbidden):

@@ -198,8 +198,10 @@ class StepUp:
     session: str
     """In which sign-in; it counts in no other."""
     challenge: bytes
-    """32 random bytes that the passkey signs."""
+    """32 random bytes: what the passkey signs, or what it signs together with the action."""
     expires_at: datetime
     """Until when it may be answered; once answered, until when it counts."""
     done: bool
     """Whether it was answered."""
+    action: str | None = None
+    """The one action that it counts for, in canonical JSON; None for whatever is asked while it counts."""
