@@ -1,4 +1,4 @@
-"""What a person confirms with a passkey: one command as it was sent, in one spelling, with what the documentation says it does."""
+"""What a person confirms with a passkey: one command as it was sent, in one spelling, and what the documentation says of it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Static pages: two for approvers with passkeys, to decide and to create the passkey; one for administrators, to confirm an action
-with theirs; and one of books against chain.
+"""Static pages: two for approvers with passkeys, to decide and to create the passkey; one for administrators, to confirm an
+action with theirs; and one of books against chain.
 
 Each is one file without anything from elsewhere, and its policy lets the browser run exactly the script and the style in it. The
 pages know nothing that the API does not show to the holder of an API key, so they need none to be fetched.

@@ -83,7 +83,7 @@ class OwnCredentialOut(Out):
 
 
 class ActionOut(Out):
-    """An administrative action of yours that waits for your passkey. The page `/confirm/{id}` shows it and asks for the passkey."""
+    """An administrative action of yours that waits for your passkey. The page `/confirm/{id}` shows it and asks for it."""
 
     id: str
     state: Literal["asked", "confirmed", "over"] = Field(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -37,6 +37,7 @@ async def issue(
     Raises UnknownScope, UnknownRole, MalformedSubject, NotGrantable, BadLifetime.
     """
     refuse_self(principal, subject)
+    await service.refuse_beyond(uow, principal, roles)
     return await _issue(uow, principal.subject, key_id, subject, scopes, roles, lifetime, now)
 
 
@@ -94,19 +95,24 @@ async def rotate(
     old = await get(uow, key_id)
     if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
         raise KeyNotActive
+    # A role that was retired since is left behind.
+    roles = await service.in_force(uow, old.roles)
+    if not (roles or old.scopes):
+        raise KeyNotActive
     # As long a life as the old one had, from now on.
     expires_at = None if old.expires_at is None else now + (old.expires_at - old.created_at)
     issued = await service.issue_api_key(
         uow,
         old.subject,
         old.scopes,
-        roles=old.roles,
+        roles=roles,
         expires_at=expires_at,
         key_id=new_id,
         principal_id=old.principal_id,
     )
     await store.expire_key(uow, key_id, now + overlap)
-    await tell(uow, principal.subject, "rotate", "rotated", new_id, _grant(old, expires_at, replaces=key_id))
+    grant = replace(_grant(old, expires_at, replaces=key_id), roles=roles)
+    await tell(uow, principal.subject, "rotate", "rotated", new_id, grant)
     return issued
 
 

@@ -144,6 +144,28 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnRole:
+    """One version of a role of the tenant's own; the last is in force."""
+
+    id: UUID
+    """The same for all versions."""
+    name: str
+    """What members and keys are given: `own:` and a word. Never used again for another role."""
+    version: int
+    """1, 2, 3 …"""
+    permissions: frozenset[str]
+    """What it allows; nothing once it is retired."""
+    retired: bool
+    """Whether it is over for good."""
+    actor: str
+    """Who wrote this version."""
+    note: str
+    """Why."""
+    created_at: datetime
+    """When."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
     """A machine that signs for its tokens. Source: RFC 6749 s.4.4, RFC 7523."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from hashlib import sha256
@@ -9,11 +10,15 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute
 
+from api.auth import requires
+from api.rest import router as rest
 from api.rest.step_up import verify
 from custody.audit import service as audit
 from custody.db.session import Database
-from custody.identity import people, step_up
+from custody.identity import people, people_store, step_up
+from custody.identity import service as identity
 from custody.identity.errors import StepUpRefused
 from custody.identity.step_up import Answer
 from custody.kernel.ids import parse_id
@@ -125,9 +130,7 @@ async def test_a_confirmation_by_others_elsewhere_or_late_counts_for_nothing(
         answer = await post(api, token, "/v1/step-up", body_of(asked, passkey))
         assert answer.json()["code"] in ("step_up_refused", "missing_scope")
     another = await post(api, bob, "/v1/api-keys", ISSUE, key="another")
-    swapped = (
-        await get(api, bob, another.json()["confirm_url"].replace("/confirm/", "/v1/step-up/"))
-    ).json()
+    swapped = (await get(api, bob, another.json()["confirm_url"].replace("/confirm/", "/v1/step-up/"))).json()
     for body, reason in (
         (body_of(asked, of_eve), "wrong_credential"),
         (body_of(swapped, passkey) | {"id": asked["id"]}, "wrong_challenge"),
@@ -157,3 +160,145 @@ def answer_of(body: dict[str, str]) -> Answer:
         client_data_json=decode_base64url(body["client_data_json"]),
         signature=decode_base64url(body["signature"]),
     )
+
+
+async def chief(api: Harness, *more: str) -> str:
+    """The key of a machine that administers, and has these roles as well."""
+    async with api.app.db.unit_of_work(api.tenant.id) as uow:
+        issued = await identity.issue_api_key(
+            uow, f"chief-{'-'.join(more)}", roles=("admin", "automation", *more)
+        )
+    return issued.secret
+
+
+def role(name: str, *permissions: str, version: int = 1) -> dict[str, Any]:
+    return {"role": f"own:{name}", "permissions": list(permissions), "version": version}
+
+
+async def give(api: Harness, giver: str, subject: str, *names: str) -> httpx.Response:
+    return await post(api, giver, "/v1/api-keys", {"subject": subject, "roles": list(names)})
+
+
+async def test_a_role_of_ones_own_opens_exactly_its_permissions(api: Harness) -> None:
+    allowed = {"customers:read", "wallets:read", "audit:read"}
+    giver = await chief(api)
+    made = await post(api, giver, "/v1/roles", role("support", *allowed))
+    assert made.status_code == 201, made.text
+    key = (await give(api, giver, "helper", "own:support")).json()["secret"]
+    me = (await get(api, key)).json()
+    assert (me["roles"], set(me["permissions"])) == (["own:support"], allowed)
+    opened = set()
+    for path, any_of in doors():
+        answer = await get(api, key, path)
+        assert (answer.json().get("code") != "missing_scope") == bool(allowed & any_of), (path, answer.text)
+        opened |= allowed & any_of
+    assert opened == allowed
+    commands = ("/v1/customers", "/v1/wallets", "/v1/roles", "/v1/members")
+    assert {(await post(api, key, path, {})).json()["code"] for path in commands} == {"missing_scope"}
+    for own in (True, False):
+        whose = api.tenant if own else api.other
+        assert (await get(api, key, f"/v1/wallets/{whose.wallet}")).status_code == (200 if own else 404)
+
+
+def doors() -> Iterator[tuple[str, frozenset[str]]]:
+    """Every route that reads, filled with ids of nothing, and the permissions of which it asks for one."""
+    for part in rest.parts():
+        for route in part.routes:
+            if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
+                asked = [
+                    each.call for each in route.dependant.dependencies if isinstance(each.call, requires)
+                ]
+                if asked:
+                    yield re.sub(r"\{[a-z_]+\}", "x_" + "0" * 32, route.path), frozenset(asked[0].any_of)
+
+
+async def test_a_role_is_superseded_and_retired_for_all_who_have_it_at_once_and_never_edited(
+    api: Harness,
+) -> None:
+    giver = await chief(api)
+    made = (await post(api, giver, "/v1/roles", role("desk", "customers:read"))).json()
+    key = (await give(api, giver, "clerk", "own:desk")).json()
+    secret, path = key["secret"], f"/v1/roles/{made['id']}"
+    await post(api, giver, "/v1/members", {"subject": "member", "roles": ["own:desk"]})
+    assert (await get(api, secret, "/v1/customers")).status_code == 200
+    for version in (1, 3):
+        body = role("desk", "wallets:read", version=version)
+        assert (await post(api, giver, "/v1/roles", body)).json()["code"] == "role_version_conflict"
+    assert (await post(api, giver, "/v1/roles", role("desk", "wallets:read", version=2))).status_code == 201
+    assert (await get(api, secret, "/v1/customers")).json()["code"] == "missing_scope"
+    assert (await get(api, secret)).json()["permissions"] == ["wallets:read"]
+    ended = await post(api, giver, f"{path}/retire", {"note": "closed"})
+    assert (ended.status_code, ended.json()["retired"], ended.json()["permissions"]) == (200, True, [])
+    assert (await get(api, secret)).json()["permissions"] == []
+    assert (await give(api, giver, "late", "own:desk")).json()["code"] == "unknown_role"
+    rotated = await post(api, giver, f"/v1/api-keys/{key['id']}/rotate", {"overlap_s": 0})
+    assert rotated.json()["code"] == "key_not_active"
+    again = await post(api, giver, "/v1/roles", role("desk", "customers:read", version=4))
+    assert again.json()["code"] == "role_retired"
+    versions = (await get(api, giver, path)).json()["data"]
+    assert [(each["version"], each["permissions"], each["note"]) for each in versions] == [
+        (3, [], "closed"), (2, ["wallets:read"], ""), (1, ["customers:read"], ""),
+    ]  # fmt: skip
+    listed = {each["role"]: each for each in (await get(api, giver, "/v1/roles")).json()["data"]}
+    assert (listed["own:desk"]["version"], listed["viewer"]["id"]) == (3, None)
+    for other in ("all", "read"):
+        answer = await api.get(path, scope=other, tenant=api.other)
+        assert answer.json()["code"] in ("missing_scope", "role_not_found")
+    async with api.app.db.unit_of_work(api.other.id) as uow:
+        stranger = (await identity.issue_api_key(uow, "stranger", roles=("admin", "automation"))).secret
+    assert (await get(api, stranger, path)).json()["code"] == "role_not_found"
+    assert (await post(api, stranger, f"{path}/retire", {})).json()["code"] == "role_not_found"
+    assert (await give(api, stranger, "x", "own:support")).json()["code"] == "unknown_role"
+    async with api.app.db.read(api.tenant.id) as session:
+        said = [
+            each.action
+            for each in await audit.page(session, 0, 1000)
+            if each.object_id == parse_id("rol", made["id"])
+        ]
+    assert said == ["role.define", "role.supersede", "role.retire"]
+
+
+async def test_nobody_makes_or_gives_a_role_that_allows_more_than_they_may(api: Harness) -> None:
+    giver, money = await chief(api), await chief(api, "treasurer")
+    for body, code in (
+        (role("payer", "payouts:request"), "role_not_grantable"),
+        (role("boss", "members:write"), "permission_reserved"),
+        (role("robot", "admin:unattended"), "permission_reserved"),
+        (role("dream", "moon:read"), "unknown_permission"),
+        ({**role("x", "read"), "role": "treasurer"}, "malformed_role"),
+    ):
+        assert (await post(api, giver, "/v1/roles", body)).json()["code"] == code
+    assert (await post(api, money, "/v1/roles", role("payer", "payouts:request"))).status_code == 201
+    assert (await give(api, giver, "someone", "own:payer")).json()["code"] == "role_not_grantable"
+    payer = {"subject": "pat", "roles": ["own:payer"]}
+    assert (await post(api, giver, "/v1/members", payer)).json()["code"] == "role_not_grantable"
+    assert (await post(api, money, "/v1/members", payer)).status_code == 200
+    # What they have already is not given again: it may stay while the rest changes.
+    assert (await post(api, giver, "/v1/members", payer | {"disabled": True})).status_code == 200
+    assert (await give(api, money, "chief-treasurer", "own:payer")).json()["code"] == "role_not_grantable"
+    async with api.app.db.unit_of_work(api.tenant.id) as uow:
+        await people_store.set_member(uow, "chief-treasurer", frozenset({"own:payer"}), disabled=False)
+    wider = role("payer", "payouts:request", "payouts:cancel", version=2)
+    assert (await post(api, money, "/v1/roles", wider)).json()["code"] == "role_not_grantable"
+
+
+async def test_roles_are_defined_given_and_retired_with_a_passkey(
+    api: Harness, provider: IdentityProvider
+) -> None:
+    dana, passkey = await person(api, provider, "dana", "boss")
+    refused = await post(api, dana, "/v1/roles", role("guest", "assets:read"), key="define")
+    assert (await confirm(api, dana, refused, passkey)).status_code == 200
+    made = await post(api, dana, "/v1/roles", role("guest", "assets:read"), key="define")
+    assert made.status_code == 201
+    token = provider.token("gus", **roles())
+    assert (await get(api, token, "/v1/assets")).status_code == 403
+    guest = {"subject": "gus", "roles": ["own:guest"]}
+    refused = await post(api, dana, "/v1/members", guest, key="give")
+    assert (await confirm(api, dana, refused, passkey)).status_code == 200
+    assert (await post(api, dana, "/v1/members", guest, key="give")).status_code == 200
+    assert (await get(api, token, "/v1/assets")).status_code == 200
+    path = f"/v1/roles/{made.json()['id']}/retire"
+    refused = await post(api, dana, path, {}, key="retire")
+    assert (await confirm(api, dana, refused, passkey)).status_code == 200
+    assert (await post(api, dana, path, {}, key="retire")).status_code == 200
+    assert (await get(api, token, "/v1/assets")).status_code == 403

@@ -298,7 +298,9 @@ async def test_an_administrator_sees_an_action_and_confirms_it_in_a_browser(
             assert again.startswith("Nothing was confirmed.")
             assert "challenge_over" in again
             assert "confirmed already" in await asyncio.to_thread(look_at_action, browser, page, boss)
-        assert (await post(api, boss, "/v1/api-keys", body | {"roles": ["admin"]}, key="one")).status_code == 403
+        assert (
+            await post(api, boss, "/v1/api-keys", body | {"roles": ["admin"]}, key="one")
+        ).status_code == 403
         assert (await post(api, boss, "/v1/api-keys", body, key="one")).status_code == 201
 
 

@@ -50,9 +50,7 @@ def own_roles() -> None:
         )
         """
     )
-    op.create_index(
-        "uq_identity_roles_name", "identity_roles", ["tenant_id", "name", "version"], unique=True
-    )
+    op.create_index("uq_identity_roles_name", "identity_roles", ["tenant_id", "name", "version"], unique=True)
     # Each version follows the one before it, and nothing follows a retirement.
     op.execute(
         """
