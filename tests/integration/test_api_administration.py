@@ -13,12 +13,14 @@ import pytest
 from fastapi.routing import APIRoute
 
 from api.auth import requires
+from api.gate import Gate
 from api.rest import router as rest
 from api.rest.step_up import verify
 from custody.audit import service as audit
 from custody.db.session import Database
 from custody.identity import people, people_store, step_up
 from custody.identity import service as identity
+from custody.identity.cache import PrincipalCache
 from custody.identity.errors import StepUpRefused
 from custody.identity.step_up import Answer
 from custody.kernel.ids import parse_id
@@ -256,6 +258,27 @@ async def test_a_role_is_superseded_and_retired_for_all_who_have_it_at_once_and_
             if each.object_id == parse_id("rol", made["id"])
         ]
     assert said == ["role.define", "role.supersede", "role.retire"]
+
+
+async def test_what_a_role_allowed_is_forgotten_here_at_once_and_elsewhere_after_its_time(
+    api: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = [0.0]
+    here, elsewhere = gate(api), Gate(api.app)
+    for each in (here, elsewhere):
+        monkeypatch.setattr(each, "cache", PrincipalCache(lambda: seconds[0], 3.0))
+    giver = await chief(api)
+    made = (await post(api, giver, "/v1/roles", role("shift", "customers:read"))).json()
+    key = (await give(api, giver, "worker", "own:shift")).json()["secret"]
+
+    async def allowed() -> list[bool]:
+        return [bool((await each.identify(key)).permissions) for each in (here, elsewhere)]
+
+    assert await allowed() == [True, True]
+    assert (await post(api, giver, f"/v1/roles/{made['id']}/retire", {})).status_code == 200
+    assert await allowed() == [False, True]
+    seconds[0] = 3.0
+    assert await allowed() == [False, False]
 
 
 async def test_nobody_makes_or_gives_a_role_that_allows_more_than_they_may(api: Harness) -> None:
