@@ -223,6 +223,23 @@ async def finish_step_up(uow: UnitOfWork, step_id: UUID, passkey_id: UUID, until
     )
 
 
+async def count_open_step_ups(
+    session: ReadSession, principal_id: PrincipalId, sign_in: str, now: datetime
+) -> int:
+    """How many actions wait for this person in this sign-in."""
+    rows = await session.conn.execute(
+        select(func.count()).where(
+            step_ups.c.tenant_id == session.tenant,
+            step_ups.c.principal_id == principal_id,
+            step_ups.c.session == sign_in,
+            step_ups.c.action.is_not(None),
+            step_ups.c.done_at.is_(None),
+            step_ups.c.expires_at > now,
+        )
+    )
+    return int(rows.scalar_one())
+
+
 async def has_step_up(
     session: ReadSession, principal_id: PrincipalId, sign_in: str, digest: bytes | None, now: datetime
 ) -> bool:

@@ -41,6 +41,8 @@ COUNTS_FOR = timedelta(minutes=5)
 """How long a touch counts."""
 ACTION_BYTES_MAX = 64 * 1024
 """Longest action that a person is asked to read."""
+OPEN_MAX = 50
+"""Actions of one sign-in that wait to be read, so that a stolen session cannot fill the database with them."""
 _ACTION_TAG = b"custody-action-v1\0"
 _CHALLENGE_TAG = b"custody-step-up-v1\0"
 
@@ -62,7 +64,7 @@ Verify = Callable[[AdminPasskey, Answer, bytes], int]
 
 async def demand(database: Database, principal: Principal, action: str, now: datetime) -> None:
     """Raises StepUpRequired unless this person confirmed this action in this sign-in; `step_up` in it is what to answer, unless
-    the action is longer than a person would read.
+    the action is longer than a person would read or too many others wait.
 
     `action` is canonical JSON, the same for the same command under the same key.
     """
@@ -75,6 +77,8 @@ async def demand(database: Database, principal: Principal, action: str, now: dat
     async with database.unit_of_work(principal.tenant) as uow:
         step = await store.find_open_step_up(uow, principal.id, principal.session, digest, now)
         if step is None:
+            if await store.count_open_step_ups(uow, principal.id, principal.session, now) >= OPEN_MAX:
+                raise StepUpRequired
             step = _new(principal, now + READ_WITHIN, action)
             await store.insert_step_up(uow, step, digest)
     raise StepUpRequired(step_up=show_id("stu", step.id))

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.routing import APIRoute
+from sqlalchemy.exc import IntegrityError
 
 from api.auth import requires
 from api.gate import Gate
@@ -18,12 +19,13 @@ from api.rest import router as rest
 from api.rest.step_up import verify
 from custody.audit import service as audit
 from custody.db.session import Database
-from custody.identity import people, people_store, step_up
+from custody.identity import people, people_store, role_store, step_up
 from custody.identity import service as identity
 from custody.identity.cache import PrincipalCache
 from custody.identity.errors import StepUpRefused
+from custody.identity.roles import OWN_GRANTABLE, PERMISSIONS
 from custody.identity.step_up import Answer
-from custody.kernel.ids import parse_id
+from custody.kernel.ids import derived_uuid, parse_id
 from signer.protocol.webauthn import decode_base64url, encode_base64url
 from tests.fakes.authenticator import Authenticator, Bend
 from tests.fakes.identity_provider import IdentityProvider, running_provider
@@ -153,6 +155,17 @@ async def test_a_confirmation_by_others_elsewhere_or_late_counts_for_nothing(
     assert (await post(api, evening, "/v1/api-keys", ISSUE, key="late")).status_code == 403
     assert (await post(api, eve, "/v1/api-keys", ISSUE, key="late")).status_code == 403
     assert (await post(api, bob, "/v1/api-keys", ISSUE, key="late")).status_code == 201
+
+
+async def test_a_stolen_sign_in_does_not_fill_the_database_with_actions(
+    api: Harness, provider: IdentityProvider
+) -> None:
+    token = provider.token("flo", sid="flood", **roles("boss"))
+    long = role("long", "assets:read") | {"note": "x" * (step_up.ACTION_BYTES_MAX - 100)}
+    refused = [(await post(api, token, "/v1/roles", long)).json()]
+    refused += [(await post(api, token, "/v1/roles", {})).json() for _ in range(step_up.OPEN_MAX + 1)]
+    assert {each["code"] for each in refused} == {"step_up_required"}
+    assert ["confirm_url" in each for each in refused] == [False, *[True] * step_up.OPEN_MAX, False]
 
 
 def answer_of(body: dict[str, str]) -> Answer:
@@ -303,6 +316,36 @@ async def test_nobody_makes_or_gives_a_role_that_allows_more_than_they_may(api: 
         await people_store.set_member(uow, "chief-treasurer", frozenset({"own:payer"}), disabled=False)
     wider = role("payer", "payouts:request", "payouts:cancel", version=2)
     assert (await post(api, money, "/v1/roles", wider)).json()["code"] == "role_not_grantable"
+    assert (
+        await post(api, money, "/v1/roles", role("mint", "customer_tokens:issue", "customers:read"))
+    ).is_success
+    minter = (await give(api, money, "app-server", "own:mint")).json()["secret"]
+    path = f"/v1/customers/{api.tenant.customer}/tokens"
+    spends = await post(api, minter, path, {"permissions": ["withdrawals:request"]})
+    assert spends.json()["code"] == "role_not_grantable"
+    assert (await post(api, minter, path, {})).status_code == 201
+
+
+async def test_the_database_refuses_roles_that_administer_or_follow_none(api: Harness) -> None:
+    async def write(version: int, *permissions: str) -> None:
+        async with api.app.db.unit_of_work(api.tenant.id) as uow:
+            await role_store.insert_role(
+                uow,
+                derived_uuid("bare", api.tenant.id),
+                version,
+                name="own:bare",
+                permissions=frozenset(permissions),
+                actor="test",
+                note="",
+            )
+
+    for version, permission in [(1, each) for each in PERMISSIONS - OWN_GRANTABLE] + [(2, "read")]:
+        with pytest.raises(IntegrityError):
+            await write(version, permission)
+    await write(1, "read")
+    await write(2)
+    with pytest.raises(IntegrityError):
+        await write(3, "read")
 
 
 async def test_roles_are_defined_given_and_retired_with_a_passkey(
