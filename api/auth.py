@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import structlog
@@ -17,6 +18,7 @@ from fastapi.security import HTTPBearer
 from fastapi.security.base import SecurityBase
 from fastapi.security.utils import get_authorization_scheme_param
 
+from api.confirmation import action_of
 from api.deps import app_of, gate_of, limits_of
 from api.gate import Gate
 from api.limits import kind_of
@@ -136,7 +138,7 @@ class requires(_Bearer):  # noqa: N801 - read at its uses as a verb
         """The caller, if they may."""
         principal = await self.principal(request)
         identity.demand(principal, *self.any_of)
-        await gate_of(request).confirm(principal, self.any_of)
+        await gate_of(request).confirm(principal, self.any_of, partial(action_of, request, principal))
         return Caller(app=app_of(request), principal=principal)
 
 

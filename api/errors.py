@@ -183,6 +183,12 @@ class Problem(BaseModel):
     retryable: bool = Field(description="Whether the same call with the same key may succeed later.")
     errors: list[FieldProblem] = Field(description="The fields that are wrong, where fields are.")
     trace_id: str = Field(description="Quote this to support; it is also the X-Request-Id of the response.")
+    confirm_url: str | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="With `step_up_required`: the page where the person sees this action and confirms it with a passkey.",
+        examples=["/confirm/stu_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"],
+    )
 
 
 class FieldError(Exception):
@@ -229,7 +235,13 @@ def problem_of(error: CustodyError, trace_id: str, errors: Sequence[FieldProblem
         retryable=error.retryable,
         errors=list(errors),
         trace_id=trace_id,
+        confirm_url=_confirm_url(error),
     )
+
+
+def _confirm_url(error: CustodyError) -> str | None:
+    step_up = error.values.get("step_up")
+    return None if step_up is None else f"/confirm/{step_up}"
 
 
 def detail_of(error: CustodyError) -> str:

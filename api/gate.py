@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Awaitable, Callable
 
 from custody.bootstrap import App
-from custody.identity import clients, people, step_up
+from custody.identity import clients, own_roles, people, step_up
 from custody.identity import service as identity
 from custody.identity.cache import PrincipalCache
 from custody.identity.errors import InvalidApiKey, MissingScope
@@ -30,24 +31,30 @@ class Gate:
         self.upkeep = Upkeep(app.db, app.clock.now)
 
     async def identify(self, credential: str) -> Principal:
-        """Who presents this. At most one indexed lookup for a key or token, none for one that was just here.
+        """Who presents this. At most one indexed lookup for a key or token, one more where it has a role of the tenant's
+        own, none for one that was just here.
 
         Raises InvalidApiKey, InvalidToken, IssuerUnreachable.
         """
         known = self.cache.find(credential, self._app.clock.now())
         if known is not None:
             return known
-        principal = await self._look_up(credential)
+        principal = await own_roles.complete(self._app.db, await self._look_up(credential))
         self.cache.keep(credential, principal)
         self.upkeep.note(principal)
         return principal
 
-    async def confirm(self, principal: Principal, any_of: tuple[str, ...]) -> None:
-        """Ask more of whoever wants an administrative permission. Raises MissingScope, StepUpRequired."""
+    async def confirm(
+        self, principal: Principal, any_of: tuple[str, ...], action: Callable[[], Awaitable[str]]
+    ) -> None:
+        """Ask more of whoever wants an administrative permission. `action` tells what a person would confirm.
+
+        Raises MissingScope, StepUpRequired.
+        """
         if ADMINISTRATIVE.isdisjoint(any_of):
             return
         if principal.kind is Kind.PERSON:
-            await step_up.demand(self._app.db, principal, self._app.clock.now())
+            await step_up.demand(self._app.db, principal, await action(), self._app.clock.now())
         elif UNATTENDED not in principal.permissions:
             raise MissingScope(permission=UNATTENDED)
 

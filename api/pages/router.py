@@ -1,4 +1,5 @@
-"""Static pages: two for approvers with passkeys, to decide and to create the passkey, and one of books against chain.
+"""Static pages: two for approvers with passkeys, to decide and to create the passkey; one for administrators, to confirm an
+action with theirs; and one of books against chain.
 
 Each is one file without anything from elsewhere, and its policy lets the browser run exactly the script and the style in it. The
 pages know nothing that the API does not show to the holder of an API key, so they need none to be fetched.
@@ -63,6 +64,7 @@ def _hashes(tag: str, body: str) -> str:
 
 _APPROVE = load_page("approve.html")
 _REGISTER = load_page("register.html")
+_CONFIRM = load_page("confirm.html")
 _RECON = load_page("recon.html")
 
 
@@ -76,6 +78,12 @@ async def approve_page(approval_id: str) -> Response:  # noqa: ARG001 - the page
 async def register_page() -> Response:
     """Where an approver creates a passkey and gets its entry for the policy."""
     return _respond(_REGISTER)
+
+
+@router.get("/confirm/{step_up_id}")
+async def confirm_page(step_up_id: str) -> Response:  # noqa: ARG001 - the page reads it from its own address
+    """Where an administrator sees an action and confirms it with a passkey."""
+    return _respond(_CONFIRM)
 
 
 @router.get("/recon")

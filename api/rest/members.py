@@ -1,4 +1,4 @@
-"""Who may do what: the roles there are, the people who have them here, and who the caller is."""
+"""The people who have roles here, and who the caller is."""
 
 from __future__ import annotations
 
@@ -28,20 +28,12 @@ from api.strict_json import StrictRoute
 from custody.db.session import UnitOfWork
 from custody.identity import people
 from custody.identity.model import Member
-from custody.identity.roles import ROLES
 from custody.kernel.ids import show_id
 
 router = APIRouter(prefix="/v1", tags=["access"], route_class=StrictRoute)
 
 Reader = Annotated[Caller, Depends(requires("members:read"))]
 Write = Annotated[Command, Depends(commands("members:write"))]
-
-
-class RoleOut(Out):
-    """A role and what it may do."""
-
-    role: str
-    permissions: list[str]
 
 
 class MemberIn(In):
@@ -89,15 +81,6 @@ async def show_me(principal: Authenticated) -> MeOut:
         permissions=sorted(principal.permissions),
         customer_id=None if principal.customer is None else show_id("cus", principal.customer),
         expires_at=None if principal.expires_at is None else show_time(principal.expires_at),
-    )
-
-
-@router.get("/roles", responses=READ_PROBLEMS)
-async def list_roles(_: Reader) -> PageOut[RoleOut]:
-    """Every role with its permissions."""
-    return PageOut(
-        data=[RoleOut(role=role, permissions=sorted(allowed)) for role, allowed in ROLES.items()],
-        next_cursor=None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Request
@@ -10,14 +11,15 @@ from pydantic import Field
 from starlette.responses import Response
 
 from api.auth import Caller, authenticate
+from api.confirmation import action_of
 from api.deps import app_of
 from api.idempotency import Command, IdempotencyKey
 from api.rest.shapes import COMMAND_PROBLEMS, READ_PROBLEMS, Empty, In, Out, PageOut, problems, show_time
 from api.strict_json import StrictRoute
 from custody.db.session import UnitOfWork
 from custody.identity import step_up
-from custody.identity.errors import MissingScope, PasskeyTaken, StepUpRefused
-from custody.identity.model import AdminPasskey, Kind, Principal
+from custody.identity.errors import MissingScope, PasskeyTaken, StepUpRefused, StepUpRequired
+from custody.identity.model import AdminPasskey, Kind, Principal, StepUp
 from custody.identity.step_up import Answer
 from custody.kernel.ids import new_uuid, parse_id, show_id
 from custody.policy import service as policies
@@ -28,6 +30,7 @@ from custody.signing.passkeys import verify_answer
 
 router = APIRouter(prefix="/v1", tags=["access"], route_class=StrictRoute)
 
+StepUpPath = Annotated[str, Path(max_length=40, examples=["stu_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
 PasskeyPath = Annotated[str, Path(max_length=40, examples=["psk_0192f0a81c7a7d10b5b0c8e6f7a1d2c3"])]
 _BASE64URL = r"^[A-Za-z0-9_-]+$"
 
@@ -72,8 +75,33 @@ class StepUpIn(In):
     signature: str = Field(pattern=_BASE64URL, max_length=700, examples=["MEUCIQ"])
 
 
+class OwnCredentialOut(Out):
+    """A passkey of yours that may answer."""
+
+    credential_id: str
+    rp_id: str
+
+
+class ActionOut(Out):
+    """An administrative action of yours that waits for your passkey. The page `/confirm/{id}` shows it and asks for it."""
+
+    id: str
+    state: Literal["asked", "confirmed", "over"] = Field(
+        description="`confirmed`: the same call with the same `Idempotency-Key` goes through, until `expires_at`."
+    )
+    action: str = Field(
+        description="The call in canonical JSON: `method`, `path`, `body`, the idempotency `key`, who asks, and what it does."
+    )
+    action_sha256: str = Field(description="SHA-256 of `custody-action-v1`, a zero byte and `action`.")
+    nonce: str = Field(
+        description="base64url. The passkey signs SHA-256 of `custody-step-up-v1`, a zero byte, this, and the action's digest."
+    )
+    passkeys: list[OwnCredentialOut]
+    expires_at: str
+
+
 class StepUpOut(Out):
-    """Administrative actions are open in this sign-in."""
+    """What was confirmed may be done: the one action, or whatever is asked in this sign-in."""
 
     expires_at: str
 
@@ -103,7 +131,10 @@ class PasskeyOut(Out):
 
 @router.post("/step-up/options", response_model=StepUpOptionsOut, responses=problems(400, 404, 413, 415))
 async def ask_step_up(caller: Person, _: Empty | None = None) -> StepUpOptionsOut:
-    """Ask for a challenge. It can be answered once, within two minutes, in this sign-in."""
+    """Ask for a challenge that opens every administrative action. It can be answered once, within two minutes, in this sign-in.
+
+    A single action is confirmed by itself, at the `confirm_url` of its refusal: prefer that.
+    """
     async with caller.app.db.unit_of_work(caller.principal.tenant) as uow:
         step, known = await step_up.ask(uow, caller.principal, caller.app.clock.now())
     return StepUpOptionsOut(
@@ -115,9 +146,26 @@ async def ask_step_up(caller: Person, _: Empty | None = None) -> StepUpOptionsOu
     )
 
 
+@router.get("/step-up/{step_up_id}", responses=READ_PROBLEMS)
+async def show_action(step_up_id: StepUpPath, caller: Person) -> ActionOut:
+    """An action that was refused for want of your passkey, in this sign-in: the end of its `confirm_url` is the id."""
+    wanted = parse_id("stu", step_up_id)
+    async with caller.read() as session:
+        step, action, known = await step_up.find(session, caller.principal, wanted)
+    return ActionOut(
+        id=show_id("stu", step.id),
+        state=_state(step, caller.app.clock.now()),
+        action=action,
+        action_sha256=step_up.action_digest(action).hex(),
+        nonce=_show(step.challenge),
+        passkeys=[OwnCredentialOut(credential_id=each.credential_id, rp_id=each.rp_id) for each in known],
+        expires_at=show_time(step.expires_at),
+    )
+
+
 @router.post("/step-up", response_model=StepUpOut, responses=problems(400, 413, 415))
 async def answer_step_up(body: StepUpIn, caller: Person) -> StepUpOut:
-    """Answer it. Administrative actions are open to this sign-in for five minutes."""
+    """Answer a challenge. What was confirmed may be done for five minutes, in this sign-in."""
     given = Answer(
         credential_id=body.credential_id,
         authenticator_data=_parse(body.authenticator_data),
@@ -156,11 +204,18 @@ async def register_admin_passkey(body: PasskeyIn, command: PersonsCommand) -> Re
         counter=0,
     )
 
+    action, now = await action_of(command.request, command.principal), command.app.clock.now()
+
     async def effect(uow: UnitOfWork) -> PasskeyOut:
         await _refuse_approvers(uow, wanted.credential_id)
-        return show_passkey(await step_up.enrol(uow, command.principal, wanted, command.app.clock.now()))
+        return show_passkey(await step_up.enrol(uow, command.principal, wanted, action, now))
 
-    return await command.run(effect)
+    try:
+        return await command.run(effect)
+    except StepUpRequired:
+        # What the refused transaction would have written down is gone with it.
+        await step_up.demand(command.app.db, command.principal, action, now)
+        raise
 
 
 @router.post(
@@ -215,6 +270,12 @@ def show_passkey(passkey: AdminPasskey) -> PasskeyOut:
         origins=list(passkey.origins),
         device_bound=passkey.device_bound,
     )
+
+
+def _state(step: StepUp, now: datetime) -> Literal["asked", "confirmed", "over"]:
+    if step.expires_at <= now:
+        return "over"
+    return "confirmed" if step.done else "asked"
 
 
 async def _refuse_approvers(uow: UnitOfWork, credential_id: str) -> None:

@@ -236,7 +236,7 @@ OF_OBJECT: Mapping[str, Fields] = {
     },
     "access": {
         "id": ID,
-        "kind": {"type": "string", "examples": ["api_key", "oauth_client", "member", "passkey"]},
+        "kind": {"type": "string", "examples": ["api_key", "oauth_client", "member", "passkey", "role"]},
         "subject": TEXT,
         "roles": TEXTS,
         "scopes": TEXTS,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -37,6 +37,7 @@ async def issue(
     Raises UnknownScope, UnknownRole, MalformedSubject, NotGrantable, BadLifetime.
     """
     refuse_self(principal, subject)
+    await service.refuse_beyond(uow, principal, roles)
     return await _issue(uow, principal.subject, key_id, subject, scopes, roles, lifetime, now)
 
 
@@ -94,19 +95,24 @@ async def rotate(
     old = await get(uow, key_id)
     if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
         raise KeyNotActive
+    # A role that was retired since is left behind.
+    roles = await service.in_force(uow, old.roles)
+    if not (roles or old.scopes):
+        raise KeyNotActive
     # As long a life as the old one had, from now on.
     expires_at = None if old.expires_at is None else now + (old.expires_at - old.created_at)
     issued = await service.issue_api_key(
         uow,
         old.subject,
         old.scopes,
-        roles=old.roles,
+        roles=roles,
         expires_at=expires_at,
         key_id=new_id,
         principal_id=old.principal_id,
     )
     await store.expire_key(uow, key_id, now + overlap)
-    await tell(uow, principal.subject, "rotate", "rotated", new_id, _grant(old, expires_at, replaces=key_id))
+    grant = replace(_grant(old, expires_at, replaces=key_id), roles=roles)
+    await tell(uow, principal.subject, "rotate", "rotated", new_id, grant)
     return issued
 
 
@@ -149,7 +155,7 @@ class Grant:
     """What was given to whom, as audit and events tell it."""
 
     kind: str
-    """`api_key`, `oauth_client`, `member` or `passkey`."""
+    """`api_key`, `oauth_client`, `member`, `passkey` or `role`."""
     subject: str
     """Person or machine."""
     scopes: Collection[str] = ()
@@ -162,8 +168,16 @@ class Grant:
     """What it was rotated from."""
 
 
-async def tell(uow: UnitOfWork, actor: str, action: str, fact: str, object_id: UUID, grant: Grant) -> None:
-    """One audit entry and one event, in the transaction of the change."""
+async def tell(
+    uow: UnitOfWork,
+    actor: str,
+    action: str,
+    fact: str,
+    object_id: UUID,
+    grant: Grant,
+    more: Mapping[str, object] | None = None,
+) -> None:
+    """One audit entry and one event, in the transaction of the change. `more` is for the audit log alone."""
     told: dict[str, object] = {
         "subject": grant.subject,
         "scopes": sorted(set(grant.scopes)),
@@ -172,7 +186,7 @@ async def tell(uow: UnitOfWork, actor: str, action: str, fact: str, object_id: U
         "replaces": None if grant.replaces is None else str(grant.replaces),
     }
     shown = {name: value for name, value in told.items() if value not in (None, [])}
-    await audit.record(uow, actor, f"{grant.kind}.{action}", object_id, shown)
+    await audit.record(uow, actor, f"{grant.kind}.{action}", object_id, {**shown, **(more or {})})
     await outbox.emit(uow, f"access.{fact}", object_id, {"id": str(object_id), "kind": grant.kind, **told})
 
 

@@ -64,6 +64,10 @@ class PrincipalCache:
         """Let go of everybody of this name."""
         self._known = {k: known for k, known in self._known.items() if known.principal.subject != subject}
 
+    def forget_role(self, role: str) -> None:
+        """Let go of everybody who has this role: what it allows has changed."""
+        self._known = {k: known for k, known in self._known.items() if role not in known.principal.roles}
+
 
 def _key(credential: str) -> bytes:
     return hashlib.sha256(credential.encode()).digest()

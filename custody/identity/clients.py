@@ -24,7 +24,7 @@ from custody.identity.errors import (
     UnknownRole,
 )
 from custody.identity.model import Client, IssuedKey, Principal
-from custody.identity.service import check_roles, check_subject, new_secret
+from custody.identity.service import check_roles, check_subject, new_secret, refuse_beyond
 from custody.identity.tokens import VerifyingKey, read_jwk
 from custody.kernel.errors import InvalidInput
 from custody.kernel.ids import PrincipalId, new_uuid, parse_id, show_id
@@ -60,7 +60,8 @@ async def register(
 ) -> Client:
     """A client with its public keys. Raises UnknownRole, MalformedSubject, MalformedPublicKey, NotGrantable."""
     refuse_self(principal, check_subject(subject))
-    wanted = check_roles(roles)
+    wanted = await check_roles(uow, roles)
+    await refuse_beyond(uow, principal, wanted)
     if not wanted:
         raise UnknownRole("a client needs a role")
     read = [read_jwk(key) for key in keys]

@@ -14,7 +14,7 @@ from custody.audit import service as audit
 from custody.db.session import UnitOfWork
 from custody.identity import token_store
 from custody.identity.api_keys import within
-from custody.identity.errors import UnknownRole
+from custody.identity.errors import NotGrantable, UnknownRole
 from custody.identity.model import IssuedKey, Principal
 from custody.identity.roles import CUSTOMER_ACTS
 from custody.identity.service import new_secret
@@ -34,10 +34,15 @@ async def issue(
     lifetime: timedelta,
     now: datetime,
 ) -> IssuedKey:
-    """A token of a customer that the caller has found to be the tenant's. Raises UnknownRole, BadLifetime."""
+    """A token of a customer that the caller has found to be the tenant's, for no more than the issuer may do themselves.
+
+    Raises UnknownRole, NotGrantable, BadLifetime.
+    """
     wanted = frozenset(acts)
     if unknown := wanted - CUSTOMER_ACTS:
         raise UnknownRole("no such action of customers", permissions=",".join(sorted(unknown))[:200])
+    if beyond := wanted - principal.permissions:
+        raise NotGrantable(permissions=",".join(sorted(beyond)))
     expires_at = now + within(lifetime, LIFETIME_MAX)
     secret = new_secret("cu_")
     await token_store.insert_token(

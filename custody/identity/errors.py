@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from custody.kernel.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthenticated, Unavailable
+from custody.kernel.errors import (
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    Refused,
+    Unauthenticated,
+    Unavailable,
+)
 
 
 class InvalidApiKey(Unauthenticated):
@@ -27,10 +35,18 @@ class MissingScope(Forbidden):
 
 
 class StepUpRequired(Forbidden):
-    """An administrative action by a person who has not confirmed with a passkey just now."""
+    """An administrative action by a person who has not confirmed it with a passkey. `confirm_url` leads to the page `/confirm/…`,
+    which shows the action and asks for the passkey. Then the same call with the same `Idempotency-Key` goes through."""
 
     code = "step_up_required"
-    public = "Confirm with a passkey first: POST /v1/step-up/options, then POST /v1/step-up."
+    public = "Confirm with a passkey first, at confirm_url, and then repeat the call with the same Idempotency-Key."
+
+
+class UnknownStepUp(NotFound):
+    """No action that this person was asked to confirm in this sign-in."""
+
+    code = "unknown_step_up"
+    public = "No such action waits for you in this sign-in."
 
 
 class StepUpRefused(Forbidden):
@@ -66,6 +82,57 @@ class NotGrantable(Forbidden):
 
     code = "role_not_grantable"
     public = "Only what your own roles allow can be given to others."
+
+
+class RoleNotFound(NotFound):
+    """No such role of this tenant's own."""
+
+    code = "role_not_found"
+    public = "No such role."
+
+
+class RoleRetired(Conflict):
+    """A retired role stays retired: whoever still has its name would otherwise be given something new."""
+
+    code = "role_retired"
+    public = "The role is retired, and its name is not used again."
+
+
+class RoleVersionConflict(Conflict):
+    """The version does not follow the last one: somebody else was there first, or the name is taken."""
+
+    code = "role_version_conflict"
+    public = "The version must be one above the role's last one, and 1 for a new role."
+
+
+class TooManyRoles(Refused):
+    """The tenant has used up its names of roles."""
+
+    code = "too_many_roles"
+    public = "The tenant has as many roles of its own as it may have."
+
+
+class UnknownPermission(InvalidInput):
+    """A role was to hold a permission that does not exist, or none at all."""
+
+    code = "unknown_permission"
+    public = "No such permission."
+
+
+class PermissionReserved(InvalidInput):
+    """A role of a tenant's own was to administer. Only built-in roles do."""
+
+    code = "permission_reserved"
+    public = "Administrative permissions come with the built-in roles alone."
+
+
+class MalformedRole(InvalidInput):
+    """A role of a tenant's own was named in another form."""
+
+    code = "malformed_role"
+    public = (
+        "A role of your own is `own:` and 1 to 40 small letters, digits and hyphens that begin with a letter."
+    )
 
 
 class MalformedSubject(InvalidInput):

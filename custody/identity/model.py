@@ -144,6 +144,28 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnRole:
+    """One version of a role of the tenant's own; the last is in force."""
+
+    id: UUID
+    """The same for all versions."""
+    name: str
+    """What members and keys are given: `own:` and a word. Never used again for another role."""
+    version: int
+    """1, 2, 3 …"""
+    permissions: frozenset[str]
+    """What it allows; nothing once it is retired."""
+    retired: bool
+    """Whether it is over for good."""
+    actor: str
+    """Who wrote this version."""
+    note: str
+    """Why."""
+    created_at: datetime
+    """When."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
     """A machine that signs for its tokens. Source: RFC 6749 s.4.4, RFC 7523."""
 
@@ -198,8 +220,10 @@ class StepUp:
     session: str
     """In which sign-in; it counts in no other."""
     challenge: bytes
-    """32 random bytes that the passkey signs."""
+    """32 random bytes: what the passkey signs, or what it signs together with the action."""
     expires_at: datetime
     """Until when it may be answered; once answered, until when it counts."""
     done: bool
     """Whether it was answered."""
+    action: str | None = None
+    """The one action that it counts for, in canonical JSON; None for whatever is asked while it counts."""

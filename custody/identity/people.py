@@ -30,7 +30,7 @@ from custody.identity.errors import (
 from custody.identity.keysets import Keysets
 from custody.identity.model import Issuer, Kind, Member, Principal
 from custody.identity.roles import permissions_of
-from custody.identity.service import check_roles, check_subject
+from custody.identity.service import check_roles, check_subject, refuse_beyond
 from custody.kernel.ids import PrincipalId, derived_uuid
 
 
@@ -81,7 +81,7 @@ async def trust(uow: UnitOfWork, actor: str, issuer: Issuer, *, plain_http: bool
             raise MalformedIssuer(url=url[:200])
     if not issuer.audience or not issuer.subject_claim:
         raise MalformedIssuer
-    check_roles(issuer.roles.values())
+    await check_roles(uow, issuer.roles.values())
     try:
         await store.insert_issuer(uow, issuer)
     except IntegrityError as error:
@@ -112,7 +112,10 @@ async def set_member(
     Raises UnknownRole, MalformedSubject, NotGrantable.
     """
     refuse_self(principal, check_subject(subject))
-    member = await store.set_member(uow, subject, check_roles(roles), disabled=disabled)
+    wanted = await check_roles(uow, roles)
+    known = await store.find_member(uow, subject)
+    await refuse_beyond(uow, principal, wanted - frozenset(() if known is None else known.roles))
+    member = await store.set_member(uow, subject, wanted, disabled=disabled)
     grant = Grant(kind="member", subject=subject, roles=member.roles)
     await tell(
         uow,

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Row, func, insert, select, text, update
+from sqlalchemy import Row, func, insert, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from custody.db.session import ReadSession, UnitOfWork
@@ -170,8 +170,8 @@ async def revoke_passkey(uow: UnitOfWork, subject: str, passkey_id: UUID) -> boo
     return rows.rowcount == 1
 
 
-async def insert_step_up(uow: UnitOfWork, step: StepUp) -> None:
-    """Write down what a person was asked."""
+async def insert_step_up(uow: UnitOfWork, step: StepUp, digest: bytes | None = None) -> None:
+    """Write down what a person was asked. `digest` is of the action, where there is one."""
     await uow.conn.execute(
         insert(step_ups).values(
             tenant_id=uow.tenant,
@@ -180,26 +180,38 @@ async def insert_step_up(uow: UnitOfWork, step: StepUp) -> None:
             session=step.session,
             challenge=step.challenge,
             expires_at=step.expires_at,
+            action=step.action,
+            action_sha256=digest,
         )
     )
 
 
-async def lock_step_up(uow: UnitOfWork, step_id: UUID) -> StepUp | None:
-    """What was asked. Locks its row."""
-    rows = await uow.conn.execute(
-        select(step_ups).where(step_ups.c.tenant_id == uow.tenant, step_ups.c.id == step_id).with_for_update()
+async def load_step_up(session: ReadSession, step_id: UUID, *, lock: bool = False) -> StepUp | None:
+    """What was asked. Locks its row where told."""
+    query = select(step_ups).where(step_ups.c.tenant_id == session.tenant, step_ups.c.id == step_id)
+    rows = await session.conn.execute(query.with_for_update() if lock else query)
+    row = rows.one_or_none()
+    return None if row is None else _step_up(row)
+
+
+async def find_open_step_up(
+    session: ReadSession, principal_id: PrincipalId, sign_in: str, digest: bytes, now: datetime
+) -> StepUp | None:
+    """What this person was asked about this action in this sign-in, and can still answer."""
+    rows = await session.conn.execute(
+        select(step_ups)
+        .where(
+            step_ups.c.tenant_id == session.tenant,
+            step_ups.c.principal_id == principal_id,
+            step_ups.c.session == sign_in,
+            step_ups.c.action_sha256 == digest,
+            step_ups.c.done_at.is_(None),
+            step_ups.c.expires_at > now,
+        )
+        .limit(1)
     )
     row = rows.one_or_none()
-    if row is None:
-        return None
-    return StepUp(
-        id=row.id,
-        principal_id=PrincipalId(row.principal_id),
-        session=row.session,
-        challenge=row.challenge,
-        expires_at=row.expires_at,
-        done=row.done_at is not None,
-    )
+    return None if row is None else _step_up(row)
 
 
 async def finish_step_up(uow: UnitOfWork, step_id: UUID, passkey_id: UUID, until: datetime) -> None:
@@ -211,8 +223,27 @@ async def finish_step_up(uow: UnitOfWork, step_id: UUID, passkey_id: UUID, until
     )
 
 
-async def has_step_up(session: ReadSession, principal_id: PrincipalId, sign_in: str, now: datetime) -> bool:
-    """Whether a passkey that still holds was touched in this sign-in, and that counts still."""
+async def count_open_step_ups(
+    session: ReadSession, principal_id: PrincipalId, sign_in: str, now: datetime
+) -> int:
+    """How many actions wait for this person in this sign-in."""
+    rows = await session.conn.execute(
+        select(func.count()).where(
+            step_ups.c.tenant_id == session.tenant,
+            step_ups.c.principal_id == principal_id,
+            step_ups.c.session == sign_in,
+            step_ups.c.action.is_not(None),
+            step_ups.c.done_at.is_(None),
+            step_ups.c.expires_at > now,
+        )
+    )
+    return int(rows.scalar_one())
+
+
+async def has_step_up(
+    session: ReadSession, principal_id: PrincipalId, sign_in: str, digest: bytes | None, now: datetime
+) -> bool:
+    """Whether a passkey that still holds was touched in this sign-in, for this action or for any, and that counts still."""
     rows = await session.conn.execute(
         select(step_ups.c.id)
         .join(
@@ -225,6 +256,7 @@ async def has_step_up(session: ReadSession, principal_id: PrincipalId, sign_in: 
             step_ups.c.session == sign_in,
             step_ups.c.done_at.is_not(None),
             step_ups.c.expires_at > now,
+            or_(step_ups.c.action_sha256.is_(None), step_ups.c.action_sha256 == digest),
             passkeys.c.revoked_at.is_(None),
         )
         .limit(1)
@@ -256,6 +288,18 @@ def _member(row: Row[Any]) -> Member:
         roles=tuple(row.roles),
         disabled=row.disabled,
         changed_at=row.changed_at,
+    )
+
+
+def _step_up(row: Row[Any]) -> StepUp:
+    return StepUp(
+        id=row.id,
+        principal_id=PrincipalId(row.principal_id),
+        session=row.session,
+        challenge=row.challenge,
+        expires_at=row.expires_at,
+        done=row.done_at is not None,
+        action=row.action,
     )
 
 

@@ -1,4 +1,4 @@
-"""Roles and permissions as data: what each role may do, and nothing else anywhere decides it.
+"""Roles and permissions as data: what each built-in role may do. A tenant's own roles choose from the same permissions.
 
 A permission is `things:verb`. Roles are given to people and machines; a key's old scopes are roles too. The four words `read`,
 `write`, `approve` and `operate` are permissions as well, for what names no finer one.
@@ -75,7 +75,15 @@ _SET_UP = frozenset(
 )
 _CASES = frozenset({"cases:decide", "cases:rules", "screening:write"})
 _ADMINISTER = frozenset(
-    {"keys:write", "members:write", "clients:write", "webhooks:write", "settings:write", "switches:write"}
+    {
+        "keys:write",
+        "members:write",
+        "roles:write",
+        "clients:write",
+        "webhooks:write",
+        "settings:write",
+        "switches:write",
+    }
 )
 
 UNATTENDED = "admin:unattended"
@@ -144,6 +152,9 @@ CUSTOMER_ACTS = frozenset({"transfers:request", "withdrawals:request", "withdraw
 
 PERMISSIONS: frozenset[str] = frozenset().union(*ROLES.values(), *SCOPES.values())
 """Every permission there is."""
+
+OWN_GRANTABLE = PERMISSIONS - ADMINISTRATIVE - {UNATTENDED}
+"""What a role of a tenant's own may hold: who administers is a matter of the built-in roles alone. Told again in SQL."""
 
 
 def permissions_of(roles: Iterable[str], scopes: Iterable[str] = ()) -> frozenset[str]:

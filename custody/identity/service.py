@@ -8,8 +8,15 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from custody.db.session import Database, ReadSession, UnitOfWork
-from custody.identity import store
-from custody.identity.errors import InvalidApiKey, MalformedSubject, MissingScope, UnknownRole, UnknownScope
+from custody.identity import role_store, store
+from custody.identity.errors import (
+    InvalidApiKey,
+    MalformedSubject,
+    MissingScope,
+    NotGrantable,
+    UnknownRole,
+    UnknownScope,
+)
 from custody.identity.model import SCOPES, IssuedKey, Principal
 from custody.identity.roles import ROLES
 from custody.kernel.ids import PrincipalId, TenantId, new_uuid
@@ -43,7 +50,7 @@ async def issue_api_key(
 
     Raises UnknownScope, UnknownRole, MalformedSubject.
     """
-    wanted, given = frozenset(scopes), check_roles(roles)
+    wanted, given = frozenset(scopes), await check_roles(uow, roles)
     unknown = wanted - frozenset(SCOPES)
     if unknown or not (wanted or given):
         raise UnknownScope(scopes=",".join(sorted(unknown)))
@@ -84,12 +91,31 @@ def check_subject(subject: str) -> str:
     return subject
 
 
-def check_roles(roles: Iterable[str]) -> frozenset[str]:
-    """The roles, if there are such. Raises UnknownRole."""
+async def check_roles(session: ReadSession, roles: Iterable[str]) -> frozenset[str]:
+    """The roles, if there are such, built in or the tenant's own and not retired. Raises UnknownRole."""
     wanted = frozenset(roles)
-    if unknown := wanted - ROLES.keys():
+    if unknown := wanted - await in_force(session, wanted):
         raise UnknownRole(roles=",".join(sorted(unknown))[:200])
     return wanted
+
+
+async def in_force(session: ReadSession, roles: Iterable[str]) -> frozenset[str]:
+    """Those of these roles that grant something: built in, or the tenant's own and not retired."""
+    wanted = frozenset(roles)
+    own = wanted - ROLES.keys()
+    if not own:
+        return wanted
+    return (wanted - own) | (await role_store.load_in_force(session, own)).keys()
+
+
+async def refuse_beyond(session: ReadSession, principal: Principal, roles: Iterable[str]) -> None:
+    """Nobody gives a role of the tenant's own that allows more than they may themselves. Raises NotGrantable."""
+    own = frozenset(roles) - ROLES.keys()
+    if not own:
+        return
+    allowed = await role_store.load_in_force(session, own)
+    if beyond := frozenset[str]().union(*allowed.values()) - principal.permissions:
+        raise NotGrantable(permissions=",".join(sorted(beyond))[:200])
 
 
 def new_secret(prefix: str) -> str:

@@ -99,6 +99,31 @@ members = Table(
     Index("uq_identity_members_subject", "tenant_id", "subject", unique=True),
 )
 
+own_roles = Table(
+    "identity_roles",
+    metadata,
+    tenant_column(),
+    # Derived from the name, which is never used again for another role.
+    uuid_key(),
+    # The last one is in force.
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    text_column("name"),
+    Column("permissions", ARRAY(Text), nullable=False),
+    Column("retired", Boolean, nullable=False),
+    text_column("actor"),
+    text_column("note"),
+    created_at(),
+    CheckConstraint("version > 0", name="version_positive"),
+    CheckConstraint("name ~ '^own:[a-z][a-z0-9-]{0,39}$'", name="name_own"),
+    CheckConstraint("retired = (cardinality(permissions) = 0)", name="retired_grants_nothing"),
+    CheckConstraint(
+        "NOT permissions && ARRAY['admin:unattended', 'clients:write', 'keys:write', 'members:write', "
+        "'roles:write', 'settings:write', 'switches:write', 'webhooks:write']",
+        name="administers_nothing",
+    ),
+    Index("uq_identity_roles_name", "tenant_id", "name", "version", unique=True),
+)
+
 clients = Table(
     "oauth_clients",
     metadata,
@@ -180,6 +205,10 @@ step_ups = Table(
     utc_column("done_at", nullable=True),
     uuid_column("passkey_id", nullable=True),
     created_at(),
+    # The one action that a touch counts for, as the person reads it; without one, whatever is asked meanwhile.
+    text_column("action", nullable=True),
+    Column("action_sha256", LargeBinary, nullable=True),
+    CheckConstraint("(action IS NULL) = (action_sha256 IS NULL)", name="action_hashed"),
     CheckConstraint("(done_at IS NULL) = (passkey_id IS NULL)", name="done_by_a_passkey"),
     CheckConstraint("length(challenge) = 32", name="challenge_length"),
     Index("ix_step_ups_session", "tenant_id", "principal_id", "session", "expires_at"),

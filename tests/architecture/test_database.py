@@ -50,6 +50,7 @@ HISTORY = {
     "exchange_reversals",
     "exchanges",
     "idempotency_keys",
+    "identity_roles",
     "ingestion_notices",
     "ingestion_notices_seen",
     "ledger_anchors",

@@ -40,7 +40,7 @@ IDS = {
     "approval_id": "wdr", "case_id": "cas", "customer_id": "cus", "deposit_id": "dep", "delivery_id": "whd", "endpoint_id": "whe",
     "exchange_id": "exc", "payout_id": "pay", "transfer_id": "trf", "vault_id": "vlt", "wallet_id": "wal",
     "withdrawal_id": "wdr", "key_id": "key", "client_id": "cli", "passkey_id": "psk", "adjustment_id": "adj",
-    "batch_id": "bat", "entry_id": "abe", "quote_id": "qte", "switch_id": "swi",
+    "batch_id": "bat", "entry_id": "abe", "quote_id": "qte", "switch_id": "swi", "step_up_id": "stu", "role_id": "rol",
 }  # fmt: skip
 """Path parameter to the prefix of its ids."""
 

@@ -13,6 +13,7 @@ import pytest
 
 from custody.approvals import service as approvals
 from custody.db.session import Database
+from custody.identity import people
 from custody.policy import service as policies
 from custody.policy.model import ApproverKey
 from custody.signing.evidence import build_approval, read_key
@@ -21,8 +22,10 @@ from signer.policy.approver_keys import parse_key
 from signer.protocol.approvals import BATCH_TAG, Assertion, approval_message
 from signer.protocol.approver_keys import Passkey
 from tests.fakes.browser import Browser, find_browser
+from tests.fakes.identity_provider import running_provider
 from tests.integration.api_harness import STRANGER, XLM, Harness, make_policy, running
 from tests.integration.api_server import served
+from tests.integration.test_api_identity import get, issuer_of, post, roles
 
 PROGRAM = find_browser()
 needs_browser = pytest.mark.skipif(
@@ -257,8 +260,68 @@ async def test_a_batch_whose_lines_are_others_is_not_shown(api: Harness, browser
             assert said in await asyncio.to_thread(meet, on_localhost(address), lie), lie
 
 
+@needs_browser
+async def test_an_administrator_sees_an_action_and_confirms_it_in_a_browser(
+    api: Harness, browser: Browser
+) -> None:
+    with running_provider() as provider:
+        provider.publish("ec", "ES256")
+        async with api.app.db.unit_of_work(api.tenant.id) as uow:
+            await people.trust(uow, "operator:test", issuer_of(api, provider), plain_http=True)
+        boss = provider.token("boss", sid="here", amr=["hwk"], **roles("boss"))
+        other = provider.token("boss", sid="elsewhere", **roles("boss"))
+        body = {"subject": "billing", "roles": ["viewer", "treasurer"], "expires_in_s": 172_800}
+        async with served(api.asgi) as address:
+            url = on_localhost(address)
+            await asyncio.to_thread(browser.add_authenticator)
+            entry = await asyncio.to_thread(register, browser, url)
+            assert (await post(api, boss, "/v1/admin-passkeys", entry)).status_code == 201
+            refused = (await post(api, boss, "/v1/api-keys", body, key="one")).json()
+            page = url + refused["confirm_url"]
+            asked = (await get(api, boss, refused["confirm_url"].replace("/confirm", "/v1/step-up"))).json()
+            assert "unknown_step_up" in await asyncio.to_thread(look_at_action, browser, page, other)
+            for lie, told in (
+                ("answer.action = answer.action.replace('viewer', 'admin')", "names another digest"),
+                ("answer.action = '[1]'", "no action"),
+                ("answer.nonce = ''", "no challenge"),
+            ):
+                assert told in await asyncio.to_thread(look_at_action, browser, page, boss, lie)
+            shown = await asyncio.to_thread(look_at_action, browser, page, boss)
+            for text in (
+                "boss", "Issue a key to somebody else", "POST /v1/api-keys", "viewer, treasurer",
+                "2 days (172800 seconds)", "billing", "one", asked["action"],
+            ):  # fmt: skip
+                assert text in shown
+            assert asked["action_sha256"] in re.sub(r"\s", "", shown)
+            assert (await asyncio.to_thread(press, browser, "confirm")).startswith("Confirmed.")
+            again = await asyncio.to_thread(press, browser, "confirm")
+            assert again.startswith("Nothing was confirmed.")
+            assert "challenge_over" in again
+            assert "confirmed already" in await asyncio.to_thread(look_at_action, browser, page, boss)
+        assert (
+            await post(api, boss, "/v1/api-keys", body | {"roles": ["admin"]}, key="one")
+        ).status_code == 403
+        assert (await post(api, boss, "/v1/api-keys", body, key="one")).status_code == 201
+
+
+def look_at_action(browser: Browser, page: str, token: str, lie: str = "") -> str:
+    """Open the page of an action; what it says when it shows the action or refuses to."""
+    browser.open("about:blank")
+    browser.open(page)
+    browser.evaluate(
+        f"const honest = ask; ask = async (...all) => {{ const answer = await honest(...all); {lie}; return answer; }};"
+    )
+    browser.evaluate(f"at('token').value = {json.dumps(token)}; at('show').click()")
+    browser.wait_for("at('said').textContent || !at('action').hidden")
+    return str(browser.evaluate("at('said').textContent + at('action').innerText"))
+
+
 async def test_the_pages_run_nothing_but_themselves(api: Harness) -> None:
-    for path in ("/approve/wdr_0192f0a81c7a7d10b5b0c8e6f7a1d2c3", "/approvers/new"):
+    for path in (
+        "/approve/wdr_0192f0a81c7a7d10b5b0c8e6f7a1d2c3",
+        "/confirm/stu_0192f0a81c7a7d10b5b0c8e6f7a1d2c3",
+        "/approvers/new",
+    ):
         answer = await api.http.get(path)
         assert answer.status_code == 200
         policy = answer.headers["content-security-policy"]

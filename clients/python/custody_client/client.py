@@ -781,16 +781,48 @@ class Client:
         )
 
     def list_roles(self) -> models.RolePage:
-        """Every role with its permissions."""
+        """Every role with its permissions: those that are built in, then your own by name, retired ones too."""
         return parse(models.RolePage, self._transport.call("GET", "/v1/roles"))
 
+    def define_role(self, body: models.RoleIn, *, idempotency_key: str | None = None) -> models.RoleOut:
+        """Define a role of your own, or supersede what it allows, for everybody who has it."""
+        return parse(
+            models.RoleOut,
+            self._transport.call(
+                "POST", "/v1/roles", body=body, command=True, idempotency_key=idempotency_key
+            ),
+        )
+
+    def show_role_history(self, role_id: str) -> models.RolePage:
+        """The versions of a role of your own, newest first: the last hundred; the audit log has all."""
+        return parse(models.RolePage, self._transport.call("GET", f"/v1/roles/{segment(role_id)}"))
+
+    def retire_role(
+        self, role_id: str, body: models.RetireRoleIn, *, idempotency_key: str | None = None
+    ) -> models.RoleOut:
+        """Retire a role of your own: it grants nothing from now on, to anybody, and its name is not used again."""
+        return parse(
+            models.RoleOut,
+            self._transport.call(
+                "POST",
+                f"/v1/roles/{segment(role_id)}/retire",
+                body=body,
+                command=True,
+                idempotency_key=idempotency_key,
+            ),
+        )
+
     def answer_step_up(self, body: models.StepUpIn) -> models.StepUpOut:
-        """Answer it. Administrative actions are open to this sign-in for five minutes."""
+        """Answer a challenge. What was confirmed may be done for five minutes, in this sign-in."""
         return parse(models.StepUpOut, self._transport.call("POST", "/v1/step-up", body=body))
 
     def ask_step_up(self) -> models.StepUpOptionsOut:
-        """Ask for a challenge. It can be answered once, within two minutes, in this sign-in."""
+        """Ask for a challenge that opens every administrative action. It can be answered once, within two minutes, in this sign-in. A single action is confirmed by itself, at the `confirm_url` of its refusal: prefer that."""
         return parse(models.StepUpOptionsOut, self._transport.call("POST", "/v1/step-up/options"))
+
+    def show_action(self, step_up_id: str) -> models.ActionOut:
+        """An action that was refused for want of your passkey, in this sign-in: the end of its `confirm_url` is the id."""
+        return parse(models.ActionOut, self._transport.call("GET", f"/v1/step-up/{segment(step_up_id)}"))
 
     def list_stop_rules(self) -> models.StopRulePage:
         """By how much books and chain may differ, per asset that has a rule. Without one, any difference stops payments."""

@@ -7,6 +7,23 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ActionOut:
+    """An administrative action of yours that waits for your passkey. The page `/confirm/{id}` shows it and asks for it."""
+
+    action: str
+    """The call in canonical JSON: `method`, `path`, `body`, the idempotency `key`, who asks, and what it does."""
+    action_sha256: str
+    """SHA-256 of `custody-action-v1`, a zero byte and `action`."""
+    expires_at: str
+    id: str
+    nonce: str
+    """base64url. The passkey signs SHA-256 of `custody-step-up-v1`, a zero byte, this, and the action's digest."""
+    passkeys: list[OwnCredentialOut]
+    state: Literal["asked", "confirmed", "over"]
+    """`confirmed`: the same call with the same `Idempotency-Key` goes through, until `expires_at`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AddressIn:
     """On which chain an address is wanted."""
 
@@ -446,6 +463,8 @@ class ChainOut:
     """Head minus cursor."""
     last_block_at: str | None
     """The chain's own time of the block at the cursor."""
+    sending_stop: Literal["chain_halted", "chain_not_followed"] | None
+    """Why nothing new is signed or sent on it: it is halted, or our ingestion is away from its tip; null while nothing holds it back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1065,6 +1084,14 @@ class OAuthErrorOut:
 
     error: str
     error_description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnCredentialOut:
+    """A passkey of yours that may answer."""
+
+    credential_id: str
+    rp_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1693,6 +1720,13 @@ class RestrictionOut:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetireRoleIn:
+    """Why the role ends."""
+
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReturnIn:
     """Where the money goes back to. Memo and destination are asked for although the source is known: an exchange's account holds many people's money, and its operator alone can say how it wants to be paid."""
 
@@ -1705,11 +1739,34 @@ class ReturnIn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RoleIn:
+    """A role of your own as it shall be from now on, for everybody who has it."""
+
+    permissions: list[str]
+    """Of those that `GET /v1/roles` shows; you must hold each, and none may be administrative."""
+    role: str
+    """`own:` and a word of yours."""
+    version: int
+    """1 for a new role, else one above its last."""
+    note: str | None = None
+    """Why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoleOut:
     """A role and what it may do."""
 
+    changed_at: str | None
+    changed_by: str | None
+    """Who wrote this version."""
+    id: str | None
+    """Of a role of your own, the same for all its versions."""
+    note: str
     permissions: list[str]
+    """None once it is retired."""
+    retired: bool
     role: str
+    version: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1865,7 +1922,7 @@ class StepUpOptionsOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepUpOut:
-    """Administrative actions are open in this sign-in."""
+    """What was confirmed may be done: the one action, or whatever is asked in this sign-in."""
 
     expires_at: str
 

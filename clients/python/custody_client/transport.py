@@ -35,6 +35,9 @@ class ApiError(Exception):
         self.retryable = bool(body.get("retryable", False))
         self.errors: list[dict[str, str]] = list(body.get("errors", ()))
         self.trace_id = str(body.get("trace_id", ""))
+        found = body.get("confirm_url")
+        self.confirm_url: str | None = None if found is None else str(found)
+        """With `step_up_required`: where a person confirms the command. Then repeat it with the same key."""
 
 
 class NotReached(Exception):

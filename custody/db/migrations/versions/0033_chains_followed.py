@@ -8,7 +8,7 @@ from alembic import op
 from custody.db.ddl import grant
 
 revision = "0033"
-down_revision = "0031"
+down_revision = "0032"
 branch_labels = None
 depends_on = None
 
