@@ -1,0 +1,24 @@
+"""Waiting for others to wait: how tests of locks know that somebody stands where they should."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sqlalchemy import text
+
+from custody.db.session import Database
+
+
+async def until_someone_waits(database: Database, many: int = 1) -> None:
+    """Return once so many sessions of this database wait for an advisory lock."""
+    async with asyncio.timeout(20):
+        while True:
+            async with database.read(None) as session:
+                waiting = await session.conn.execute(
+                    text(
+                        "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+                        " WHERE NOT granted AND locktype = 'advisory' AND datname = current_database()"
+                    )
+                )
+            if waiting.scalar_one() >= many:
+                return
