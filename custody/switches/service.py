@@ -5,8 +5,8 @@ tenant's lock shared until that transaction ends, and `stop` takes it alone: so 
 was decided before it is committed too, and whatever comes after sees it. There is no moment between. Ask late in the transaction,
 so that the lock is held briefly.
 
-Whoever has money posted in another transaction than its own looks with `look`, and hands the look's mark to the poster, which asks
-in the transaction that posts whether anything has been stopped since.
+Whoever has money posted in another transaction than its own looks with `look`, and hands the look's mark to the poster, which
+asks in the transaction that posts whether anything has been stopped since.
 
 What comes in (deposits, receipts) and what chain or bank has already taken are facts and are booked all the same.
 """
