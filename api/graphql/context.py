@@ -163,9 +163,11 @@ class Context:
         """How the policy stands towards withdrawals."""
         return self._loader(self._load_judgements)
 
-    def _loader(self, load: Callable[[list[Key]], Awaitable[Sequence[Found | BaseException]]]) -> DataLoader[Key, Found]:
-        """Made when it is first asked for: most operations need few of them. An error among the answers is raised to whoever asked
-        for that one alone."""
+    def _loader(
+        self, load: Callable[[list[Key]], Awaitable[Sequence[Found | BaseException]]]
+    ) -> DataLoader[Key, Found]:
+        """Made when it is first asked for: most operations need few of them. An error among the answers is raised to whoever
+        asked for that one."""
         found = self._loaders.get(load.__name__)
         if found is None:
             found = self._loaders[load.__name__] = DataLoader(load)

@@ -6,8 +6,10 @@ import strawberry
 from strawberry.types import Info
 
 from api.graphql import nodes
+from api.graphql.adjustments import AdjustmentQuery
 from api.graphql.batches import WithdrawalBatch, find_batch
 from api.graphql.books import BookQueries
+from api.graphql.bulk import BulkQuery
 from api.graphql.cases import Case, UnknownFilter, checked_reasons, checked_states, show_case
 from api.graphql.chains import ChainQueries
 from api.graphql.connections import (
@@ -74,7 +76,7 @@ Ctx = Info[Context, None]
 
 
 @strawberry.type
-class Query(ChainQueries, BookQueries, OutgoingQuery, ReconciliationQuery):
+class Query(AdjustmentQuery, BookQueries, BulkQuery, ChainQueries, OutgoingQuery, ReconciliationQuery):
     """Everything that a custody app reads."""
 
     @strawberry.field

@@ -6,7 +6,7 @@ import asyncio
 
 from sqlalchemy import text
 
-from custody.db.session import Database
+from custody.db.session import Database, UnitOfWork
 
 
 async def until_someone_waits(database: Database, many: int = 1) -> None:
@@ -22,3 +22,10 @@ async def until_someone_waits(database: Database, many: int = 1) -> None:
                 )
             if waiting.scalar_one() >= many:
                 return
+
+
+async def hold_the_ledger(uow: UnitOfWork) -> None:
+    """Have the tenant's batches wait at the ledger's gate until this transaction ends."""
+    await uow.conn.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended('ledger_post', :tenant))"), {"tenant": uow.tenant}
+    )

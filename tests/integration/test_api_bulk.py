@@ -19,7 +19,7 @@ from custody.ledger.model import OpenAccount
 from custody.ledger.poster import Bounds
 from custody.switches.model import Place, Scope, of_customer
 from tests.integration.api_harness import FUNDS, XLM, Harness, running
-from tests.integration.locks import until_someone_waits
+from tests.integration.locks import hold_the_ledger, until_someone_waits
 from tests.integration.switch_stage import resume, stop
 
 PATH = "/v1/transfers/bulk"
@@ -162,9 +162,7 @@ async def test_a_stop_in_the_middle_holds_for_all_that_was_not_posted_yet(api: H
     async with asyncio.TaskGroup() as group, asyncio.timeout(20):
         group.create_task(few.run())
         async with api.app.db.unit_of_work(api.tenant.id) as uow:
-            await uow.conn.exec_driver_sql(
-                f"SELECT pg_advisory_xact_lock(hashtextextended('ledger_post', {api.tenant.id}))"
-            )
+            await hold_the_ledger(uow)
             asking = group.create_task(api.post(PATH, body, key="import-8"))
             await until_someone_waits(api.app.db, 1)
             stopping = group.create_task(stop(api.app.db, api.tenant.id, Place(Scope.CHAIN, XLM.chain)))
