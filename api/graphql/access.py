@@ -94,6 +94,7 @@ FIELDS: Mapping[str, str] = {
     "Mutation.decideBatchApproval": "approvals:decide",
     "Mutation.dismissCase": "cases:decide",
     "Mutation.issueAddress": "wallets:write",
+    "Mutation.namePaymentReference": "wallets:write",
     "Mutation.proposeAddressEntry": "address_book:write",
     "Mutation.proposeAdjustment": "adjustments:decide",
     "Mutation.quoteWithdrawal": "withdrawals:quote",

@@ -35,6 +35,7 @@ from api.graphql.mutation_types import (
 )
 from api.graphql.parties import DepositAddress
 from api.graphql.quotes import QuoteMutations
+from api.graphql.references import ReferenceMutations
 from api.rest import approvals as approval_routes
 from api.rest import customers as customer_routes
 from api.rest import payouts as payout_routes
@@ -69,7 +70,13 @@ from custody.withdrawals.model import NO_MEMO, Memo, RequestWithdrawal
 
 @strawberry.type
 class Mutation(
-    AddressBookMutations, AdjustmentMutations, BatchMutations, BulkMutations, CaseMutations, QuoteMutations
+    AddressBookMutations,
+    AdjustmentMutations,
+    BatchMutations,
+    BulkMutations,
+    CaseMutations,
+    QuoteMutations,
+    ReferenceMutations,
 ):
     """Everything that a custody app does. The same key with the same content is done once."""
 

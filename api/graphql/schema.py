@@ -29,6 +29,7 @@ from api.graphql import (
     quotes,
     reconciliation,
     records,
+    references,
     subscription,
 )
 from api.graphql.access import guard
@@ -64,6 +65,7 @@ _DESCRIBED = (
     quotes,
     reconciliation,
     records,
+    references,
     subscription,
 )
 

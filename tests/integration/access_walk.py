@@ -206,7 +206,7 @@ def _value(kind: GraphQLInputType, name: str, ids: Mapping[str, str], mutation: 
             each: _value(inner.type, each, ids, mutation)
             for each, inner in bare.fields.items()
             if isinstance(inner.type, GraphQLNonNull) and inner.default_value is Undefined
-        }
+        } | ({"memo": None} if mutation == "returnCase" else {})
     if isinstance(bare, GraphQLList):
         return [_value(bare.of_type, name, ids, mutation)]
     if isinstance(bare, GraphQLEnumType):

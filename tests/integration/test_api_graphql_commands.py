@@ -208,6 +208,16 @@ async def test_cases_are_assigned_returned_and_not_dismissed_while_they_hold_mon
     assert (done["case"]["state"], done["case"]["wallet"]["id"]) == ("assigned", api.tenant.empty_wallet)
 
 
+async def test_a_wallet_has_one_payment_reference_for_ever(api: Harness) -> None:
+    query = command("namePaymentReference", "reference")
+    first, again = [
+        await mutate(api, query, idempotencyKey=f"ref-{n}", walletId=api.tenant.wallet) for n in range(2)
+    ]
+    assert (first["status"], first["reference"]) == ("DONE", again["reference"])
+    by_rest = await api.post(f"/v1/wallets/{api.tenant.wallet}/payment-reference", None)
+    assert by_rest.json()["reference"] == first["reference"]
+
+
 async def test_a_quote_is_named_in_the_withdrawal(api: Harness) -> None:
     wanted = {"walletId": api.tenant.wallet, "asset": XLM.text, "amount": "9"}
     query = command("quoteWithdrawal", "quote { id kind fee { atomic } total { atomic } }")
