@@ -28,7 +28,9 @@ PATH = "/v1/transfers/bulk"
 @pytest.fixture
 async def api(database: Database) -> AsyncIterator[Harness]:
     async with running(database) as harness:
+        poster = harness.asgi.state.poster
         yield harness
+        harness.asgi.state.poster = poster  # that which runs, whatever a test has put there
 
 
 def line(api: Harness, amount: int | str, *, back: bool = False, **more: str) -> dict[str, str]:
