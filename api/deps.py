@@ -49,6 +49,13 @@ def poster_of(request: Request) -> Poster:
     return found
 
 
+def batcher_of(app: App) -> Poster:
+    """The same, where there is no request at hand."""
+    if app.poster is None:
+        raise InvariantViolated("the API was started without its batcher")
+    return app.poster
+
+
 def transfers_of(request: Request) -> TransferDesk:
     """Where transfers share their transactions."""
     found = request.app.state.transfers

@@ -10,6 +10,7 @@ import gc
 import ssl
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from secrets import SystemRandom
 
 import uvicorn
@@ -52,10 +53,11 @@ def create_app(app: bootstrap.App) -> FastAPI:
     """The ASGI application over these services. Whoever built the services closes them."""
     api = create_routes()
     metrics = Metrics()
+    app = replace(app, poster=build_poster(app))
     api.state.custody = app
     api.state.metrics = metrics
     api.state.gate = Gate(app)
-    api.state.poster = build_poster(app)
+    api.state.poster = app.poster
     api.state.limits = RateLimits(
         app.settings.redis.url.get_secret_value(), app.settings.api.requests_per_minute.model_dump(), metrics
     )

@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 
 from custody.kernel.ids import TenantId
+from custody.ledger.channel import StopMark
 from custody.ledger.model import Command, Outcome, ResultCode, Transfer
 
 _SCHEMA = """
@@ -56,7 +57,12 @@ class LeanChannel:
         """`connection` is this channel's alone."""
         self._connection = connection
 
-    async def post(self, tenant: TenantId, chains: Sequence[Sequence[Command]]) -> list[Outcome]:
+    async def post(
+        self,
+        tenant: TenantId,
+        chains: Sequence[Sequence[Command]],
+        mark: StopMark | None = None,  # noqa: ARG002 - a lean ledger has no switches
+    ) -> list[Outcome]:
         """Post a batch of transfers; every one of them is applied."""
         transfers = [command for chain in chains for command in chain if isinstance(command, Transfer)]
         await self._connection.execute(

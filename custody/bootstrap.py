@@ -12,6 +12,7 @@ from custody.db.session import Database
 from custody.events.wakeup import Waker
 from custody.kernel.assetid import ChainId
 from custody.kernel.clock import Clock, SystemClock
+from custody.ledger.poster import Poster
 from custody.screening.ports import Screener
 from custody.screening.provider import build_screener
 from custody.settings import Settings
@@ -36,6 +37,8 @@ class App:
     """The present."""
     screener: Screener | None = None
     """Whom to ask about receivers, where somebody is configured."""
+    poster: Poster | None = None
+    """The batcher of postings, in a process that runs one."""
     known_assets: KnownAssets = field(default_factory=KnownAssets)
     """Listed assets that this process has seen."""
 

@@ -17,9 +17,11 @@ import strawberry
 from pydantic import BaseModel, ValidationError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from strawberry.types import Info
 
 from api.auth import Caller
 from api.errors import DatabaseUnavailable, FieldError, KeyMissing, detail_of, field_code, is_away
+from api.graphql.context import Context
 from api.strict_json import fingerprint
 from custody.db.session import UnitOfWork
 from custody.idempotency import service as idempotency
@@ -27,6 +29,7 @@ from custody.identity import service as identity
 from custody.kernel.errors import CustodyError, InvariantViolated
 from custody.kernel.ids import derived_uuid
 
+Ctx = Info[Context, None]
 Body = TypeVar("Body", bound=BaseModel)
 
 _KEY_MAX = 128
@@ -133,6 +136,32 @@ async def carry_out(
 def checked(kind: type[Body], /, **fields: object) -> Body:
     """A body of REST out of a mutation's input: the same rules for both. Raises ValidationError."""
     return kind.model_validate({name: value for name, value in fields.items() if value is not None})
+
+
+def command_of(info: Ctx, name: str, given: Any) -> MutationCommand:
+    """The mutation of this name and input. Raises KeyMissing."""
+    content = strawberry.asdict(given)
+    key = str(content.pop("idempotency_key"))
+    return MutationCommand(info.context.caller, name, key, _plain(content))
+
+
+def fresh(info: Ctx) -> Ctx:
+    """The same, with nothing remembered from before the commit."""
+    info.context.forget()
+    return info
+
+
+def _plain(value: Any) -> Any:
+    """JSON values, for the fingerprint."""
+    match value:
+        case dict():
+            return {name: _plain(each) for name, each in value.items()}
+        case list():
+            return [_plain(each) for each in value]
+        case None | str() | int():
+            return value
+        case _:
+            return value.value
 
 
 def _refused(errors: list[MutationError]) -> Carried:

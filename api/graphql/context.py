@@ -32,6 +32,9 @@ from custody.ledger.model import AccountKind, Balance
 from custody.policy.model import Decision
 from custody.screening import service as screening
 from custody.screening.model import Result
+from custody.seals import publication
+from custody.seals.errors import NotInTree
+from custody.seals.publication import OwnProof
 from custody.wallets import keys
 from custody.wallets import service as wallets
 from custody.wallets.model import Customer, DepositAddress, DepositKey, Wallet
@@ -151,12 +154,20 @@ class Context:
         return self._loader(self._load_attempts)
 
     @property
+    def liability_proofs(self) -> DataLoader[tuple[WalletId, AssetId], OwnProof]:
+        """Wallets' proofs of what is owed to them, by wallet and asset."""
+        return self._loader(self._load_liability_proofs)
+
+    @property
     def judgements(self) -> DataLoader[Withdrawal, Judgement]:
         """How the policy stands towards withdrawals."""
         return self._loader(self._load_judgements)
 
-    def _loader(self, load: Callable[[list[Key]], Awaitable[Sequence[Found]]]) -> DataLoader[Key, Found]:
-        """Made when it is first asked for: most operations need few of them."""
+    def _loader(
+        self, load: Callable[[list[Key]], Awaitable[Sequence[Found | BaseException]]]
+    ) -> DataLoader[Key, Found]:
+        """Made when it is first asked for: most operations need few of them. An error among the answers is raised to whoever
+        asked for that one."""
         found = self._loaders.get(load.__name__)
         if found is None:
             found = self._loaders[load.__name__] = DataLoader(load)
@@ -261,6 +272,17 @@ class Context:
         async with self.turn() as session:
             found = await withdrawals.list_attempts(session, ids)
         return [[row for row in found if row.withdrawal_id == each] for each in ids]
+
+    async def _load_liability_proofs(
+        self, asked: list[tuple[WalletId, AssetId]]
+    ) -> list[OwnProof | NotInTree]:
+        found: dict[tuple[WalletId, AssetId], OwnProof] = {}
+        async with self.turn() as session:
+            for asset in dict.fromkeys(asset for _, asset in asked):
+                of_asset = [wallet for wallet, each in asked if each == asset]
+                proofs = await publication.own_proofs(session, of_asset, asset)
+                found |= {(WalletId(wallet), asset): proof for wallet, proof in proofs.items()}
+        return [found.get(each) or NotInTree(wallet=str(each[0]), asset=each[1].text) for each in asked]
 
     async def _load_judgements(self, asked: list[Withdrawal]) -> list[Judgement]:
         async with self.turn() as session:

@@ -5,16 +5,18 @@ What comes back is read anew after the commit.
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
 import strawberry
-from strawberry.types import Info
 
 from api.errors import at
 from api.graphql import nodes
-from api.graphql.commands import MutationCommand, MutationStatus, carry_out, checked
-from api.graphql.context import Context
+from api.graphql.address_book import AddressBookMutations
+from api.graphql.adjustments import AdjustmentMutations
+from api.graphql.batches import BatchMutations
+from api.graphql.bulk import BulkMutations
+from api.graphql.case_decisions import CaseMutations
+from api.graphql.commands import Ctx, MutationStatus, carry_out, checked, command_of, fresh
 from api.graphql.mutation_types import (
     AddressPayload,
     CancelInput,
@@ -32,6 +34,8 @@ from api.graphql.mutation_types import (
     WithdrawalPayload,
 )
 from api.graphql.parties import DepositAddress
+from api.graphql.quotes import QuoteMutations
+from api.graphql.references import ReferenceMutations
 from api.rest import approvals as approval_routes
 from api.rest import customers as customer_routes
 from api.rest import payouts as payout_routes
@@ -63,11 +67,17 @@ from custody.withdrawals import service as withdrawals
 from custody.withdrawals import voids
 from custody.withdrawals.model import NO_MEMO, Memo, RequestWithdrawal
 
-Ctx = Info[Context, None]
-
 
 @strawberry.type
-class Mutation:
+class Mutation(
+    AddressBookMutations,
+    AdjustmentMutations,
+    BatchMutations,
+    BulkMutations,
+    CaseMutations,
+    QuoteMutations,
+    ReferenceMutations,
+):
     """Everything that a custody app does. The same key with the same content is done once."""
 
     @strawberry.mutation
@@ -76,7 +86,7 @@ class Mutation:
         caller = info.context.caller
 
         async def work() -> tuple[UUID, bool]:
-            command = _command(info, "createCustomer", input)
+            command = command_of(info, "createCustomer", input)
             body = checked(
                 customer_routes.CustomerIn,
                 name=input.name,
@@ -100,7 +110,7 @@ class Mutation:
             return made, made != wanted
 
         done = await carry_out(caller, "customers:write", MutationStatus.DONE, work)
-        found = None if done.id is None else await nodes.find_customer(_fresh(info), done.id)
+        found = None if done.id is None else await nodes.find_customer(fresh(info), done.id)
         return CustomerPayload(status=done.status, errors=done.errors, customer=found)
 
     @strawberry.mutation
@@ -109,7 +119,7 @@ class Mutation:
         caller = info.context.caller
 
         async def work() -> tuple[UUID, bool]:
-            command = _command(info, "createWallet", input)
+            command = command_of(info, "createWallet", input)
             body = checked(wallet_routes.WalletIn, customer_id=str(input.customer_id), name=input.name)
             customer = CustomerId(parse_field_id("cus", body.customer_id, "customer_id"))
 
@@ -121,7 +131,7 @@ class Mutation:
             return await command.run(effect)
 
         done = await carry_out(caller, "wallets:write", MutationStatus.DONE, work)
-        found = None if done.id is None else await nodes.find_wallet(_fresh(info), done.id)
+        found = None if done.id is None else await nodes.find_wallet(fresh(info), done.id)
         return WalletPayload(status=done.status, errors=done.errors, wallet=found)
 
     @strawberry.mutation
@@ -130,7 +140,7 @@ class Mutation:
         caller = info.context.caller
 
         async def work() -> tuple[UUID, bool]:
-            command = _command(info, "issueAddress", input)
+            command = command_of(info, "issueAddress", input)
             memo = None if input.memo is None else {"type": input.memo.type.value, "value": input.memo.value}
             body = checked(wallet_routes.AddressIn, chain=input.chain, memo=memo)
             wallet = WalletId(parse_field_id("wal", str(input.wallet_id), "wallet_id"))
@@ -153,7 +163,7 @@ class Mutation:
             return await command.run(effect)
 
         done = await carry_out(caller, "wallets:write", MutationStatus.DONE, work)
-        found = None if done.id is None else await nodes.find_address(_fresh(info), done.id)
+        found = None if done.id is None else await nodes.find_address(fresh(info), done.id)
         address = found if isinstance(found, DepositAddress) else None
         return AddressPayload(status=done.status, errors=done.errors, address=address)
 
@@ -163,7 +173,7 @@ class Mutation:
         caller = info.context.caller
 
         async def work() -> tuple[UUID, bool]:
-            command = _command(info, "createTransfer", input)
+            command = command_of(info, "createTransfer", input)
             body = checked(
                 transfer_routes.TransferIn,
                 from_wallet_id=str(input.from_wallet_id),
@@ -189,7 +199,7 @@ class Mutation:
             return await command.run(effect)
 
         done = await carry_out(caller, "transfers:request", MutationStatus.DONE, work)
-        found = None if done.id is None else await nodes.find_transfer(_fresh(info), done.id)
+        found = None if done.id is None else await nodes.find_transfer(fresh(info), done.id)
         return TransferPayload(status=done.status, errors=done.errors, transfer=found)
 
     @strawberry.mutation
@@ -198,7 +208,7 @@ class Mutation:
         caller = info.context.caller
 
         async def work() -> tuple[UUID, bool]:
-            command = _command(info, "createWithdrawal", input)
+            command = command_of(info, "createWithdrawal", input)
             memo = None if input.memo is None else {"type": input.memo.type.value, "value": input.memo.value}
             body = checked(
                 withdrawal_routes.WithdrawalIn,
@@ -250,7 +260,7 @@ class Mutation:
             return await command.run(effect)
 
         done = await carry_out(caller, "withdrawals:request", MutationStatus.PENDING, work)
-        found = None if done.id is None else await nodes.find_withdrawal(_fresh(info), done.id)
+        found = None if done.id is None else await nodes.find_withdrawal(fresh(info), done.id)
         return WithdrawalPayload(status=done.status, errors=done.errors, withdrawal=found)
 
     @strawberry.mutation
@@ -259,7 +269,7 @@ class Mutation:
         caller = info.context.caller
 
         async def work() -> tuple[UUID, bool]:
-            command = _command(info, "cancelWithdrawal", input)
+            command = command_of(info, "cancelWithdrawal", input)
             wanted = WithdrawalId(parse_field_id("wdr", str(input.id), "id"))
 
             if (known := await command.recorded()) is not None:
@@ -274,7 +284,7 @@ class Mutation:
             return await command.run(effect)
 
         done = await carry_out(caller, "withdrawals:cancel", MutationStatus.DONE, work)
-        found = None if done.id is None else await nodes.find_withdrawal(_fresh(info), done.id)
+        found = None if done.id is None else await nodes.find_withdrawal(fresh(info), done.id)
         return WithdrawalPayload(status=done.status, errors=done.errors, withdrawal=found)
 
     @strawberry.mutation
@@ -283,7 +293,7 @@ class Mutation:
         caller = info.context.caller
 
         async def work() -> tuple[UUID, bool]:
-            command = _command(info, "decideApproval", input)
+            command = command_of(info, "decideApproval", input)
             body = checked(
                 approval_routes.DecisionIn,
                 approver=input.approver,
@@ -313,7 +323,7 @@ class Mutation:
         if done.id is None:
             return WithdrawalPayload(status=done.status, errors=done.errors)
         await caller.app.waker.wake("advance_withdrawal", caller.principal.tenant, done.id, current_trace())
-        found = await nodes.find_withdrawal(_fresh(info), done.id)
+        found = await nodes.find_withdrawal(fresh(info), done.id)
         return WithdrawalPayload(status=done.status, errors=done.errors, withdrawal=found)
 
     @strawberry.mutation
@@ -322,7 +332,7 @@ class Mutation:
         caller = info.context.caller
 
         async def work() -> tuple[UUID, bool]:
-            command = _command(info, "createPayout", input)
+            command = command_of(info, "createPayout", input)
             body = checked(
                 payout_routes.PayoutIn,
                 wallet_id=str(input.wallet_id),
@@ -351,7 +361,7 @@ class Mutation:
             return await command.run(effect)
 
         done = await carry_out(caller, "payouts:request", MutationStatus.PENDING, work)
-        found = None if done.id is None else await nodes.find_payout(_fresh(info), done.id)
+        found = None if done.id is None else await nodes.find_payout(fresh(info), done.id)
         return PayoutPayload(status=done.status, errors=done.errors, payout=found)
 
     @strawberry.mutation
@@ -360,7 +370,7 @@ class Mutation:
         caller = info.context.caller
 
         async def work() -> tuple[UUID, bool]:
-            command = _command(info, "cancelPayout", input)
+            command = command_of(info, "cancelPayout", input)
             wanted = PayoutId(parse_field_id("pay", str(input.id), "id"))
 
             async def effect(uow: UnitOfWork) -> UUID:
@@ -369,28 +379,5 @@ class Mutation:
             return await command.run(effect)
 
         done = await carry_out(caller, "payouts:cancel", MutationStatus.DONE, work)
-        found = None if done.id is None else await nodes.find_payout(_fresh(info), done.id)
+        found = None if done.id is None else await nodes.find_payout(fresh(info), done.id)
         return PayoutPayload(status=done.status, errors=done.errors, payout=found)
-
-
-def _command(info: Ctx, name: str, given: Any) -> MutationCommand:
-    content = strawberry.asdict(given)
-    key = str(content.pop("idempotency_key"))
-    return MutationCommand(info.context.caller, name, key, _plain(content))
-
-
-def _plain(value: Any) -> Any:
-    """JSON values, for the fingerprint."""
-    match value:
-        case dict():
-            return {name: _plain(each) for name, each in value.items()}
-        case None | str() | int():
-            return value
-        case _:
-            return value.value
-
-
-def _fresh(info: Ctx) -> Ctx:
-    """The same, with nothing remembered from before the commit."""
-    info.context.forget()
-    return info

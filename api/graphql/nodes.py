@@ -7,6 +7,7 @@ from uuid import UUID
 from strawberry.types import Info
 
 from api.graphql import parties
+from api.graphql.adjustments import find_adjustment
 from api.graphql.cases import Case, show_case
 from api.graphql.context import Context
 from api.graphql.movements import (
@@ -117,6 +118,7 @@ async def find_payout(info: Ctx, value: UUID) -> Payout | None:
 
 
 BY_PREFIX = {
+    "adj": find_adjustment,
     "cus": find_customer,
     "wal": find_wallet,
     "adr": find_address,

@@ -12,7 +12,6 @@ from custody.kernel.assetid import parse_asset_id
 from custody.kernel.ids import CustomerId, WalletId, show_id
 from custody.kernel.money import format_units
 from custody.ledger.model import Balance as BalanceModel
-from custody.seals import publication
 from custody.seals.publication import OwnProof
 from custody.wallets.model import Customer as CustomerModel
 from custody.wallets.model import DepositAddress as AddressModel
@@ -134,8 +133,7 @@ class Wallet(Node):
         nothing was owed to it."""
         wanted = parse_asset_id(str(asset))
         info.context.budget.spend(PROOF_COST)
-        async with info.context.turn() as session:
-            found = await publication.own_proof(session, self.model.id, wanted)
+        found = await info.context.liability_proofs.load((self.model.id, wanted))
         return show_liability_proof(await info.context.asset(wanted), found)
 
 

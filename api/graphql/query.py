@@ -7,8 +7,10 @@ from strawberry.types import Info
 
 from api.filters import one_state
 from api.graphql import nodes
+from api.graphql.adjustments import AdjustmentQuery
 from api.graphql.batches import WithdrawalBatch, find_batch
 from api.graphql.books import BookQueries
+from api.graphql.bulk import BulkQuery
 from api.graphql.cases import Case, checked_reasons, checked_states, show_case
 from api.graphql.chains import ChainQueries
 from api.graphql.connections import (
@@ -68,7 +70,9 @@ Ctx = Info[Context, None]
 
 
 @strawberry.type
-class Query(ChainQueries, BookQueries, OutgoingQuery, ReconciliationQuery, RecordQueries):
+class Query(
+    AdjustmentQuery, BookQueries, BulkQuery, ChainQueries, OutgoingQuery, ReconciliationQuery, RecordQueries
+):
     """Everything that a custody app reads."""
 
     @strawberry.field

@@ -10,7 +10,12 @@ from graphql.validation import NoSchemaIntrospectionCustomRule
 from strawberry.schema.config import StrawberryConfig
 
 from api.graphql import (
+    address_book,
+    adjustments,
+    batches,
     books,
+    bulk,
+    case_decisions,
     cases,
     chains,
     commands,
@@ -21,11 +26,14 @@ from api.graphql import (
     mutations,
     parties,
     query,
+    quotes,
     reconciliation,
     records,
+    references,
     subscription,
 )
 from api.graphql.access import guard
+from api.graphql.adjustments import Adjustment
 from api.graphql.cases import Case
 from api.graphql.descriptions import describe
 from api.graphql.documents import Documents, load_registry
@@ -38,7 +46,12 @@ from api.graphql.subscription import Subscription
 from custody.settings import ApiSettings
 
 _DESCRIBED = (
+    address_book,
+    adjustments,
+    batches,
     books,
+    bulk,
+    case_decisions,
     cases,
     chains,
     commands,
@@ -49,8 +62,10 @@ _DESCRIBED = (
     mutations,
     parties,
     query,
+    quotes,
     reconciliation,
     records,
+    references,
     subscription,
 )
 
@@ -65,7 +80,7 @@ def build_schema() -> strawberry.Schema:
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
-        types=[Customer, Wallet, DepositAddress, Deposit, Case, Transfer, Withdrawal, Payout],
+        types=[Adjustment, Customer, Wallet, DepositAddress, Deposit, Case, Transfer, Withdrawal, Payout],
         config=StrawberryConfig(disable_field_suggestions=True),
     )
     # The library offers no other way to a document that was validated before.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path
 from pydantic import Field
@@ -32,6 +34,7 @@ from api.strict_json import StrictRoute
 from custody.address_book import service as address_book
 from custody.address_book.model import Entry, Receiver, Restriction
 from custody.db.session import UnitOfWork
+from custody.kernel.assetid import ChainId
 from custody.kernel.ids import parse_id, show_id
 from custody.withdrawals.checks import check_receiver
 from custody.withdrawals.model import NO_MEMO, Memo
@@ -98,11 +101,7 @@ class RestrictionOut(Out):
 @router.post("/entries", status_code=201, response_model=EntryOut, responses=COMMAND_PROBLEMS)
 async def propose_entry(body: EntryIn, command: Operate) -> Response:
     """Propose an address. Somebody else has to confirm it, and it counts only after a wait."""
-    chain = parse_chain(command.app.clients, body.chain)
-    memo = NO_MEMO if body.memo is None else Memo(type=body.memo.type, value=body.memo.value)
-    with at("/address"):
-        address = check_receiver(chain, body.address, memo).address
-    receiver = Receiver(chain=chain, address=address, memo_type=memo.type, memo=memo.value)
+    receiver = read_receiver(command.app.clients, body)
     entry_id = command.derived_id("address_entry")
 
     async def effect(uow: UnitOfWork) -> EntryOut:
@@ -157,7 +156,7 @@ async def remove_entry(entry_id: EntryPath, command: Operate, _: Empty | None = 
 @router.post("/restrictions", status_code=201, response_model=RestrictionOut, responses=COMMAND_PROBLEMS)
 async def restrict(body: RestrictionIn, command: Operate) -> Response:
     """Have a vault or wallet pay to entries only, at once; or no longer, after the same wait as a new entry."""
-    object_id = parse_field_id(_PREFIXES[body.scope], body.object_id, "object_id")
+    object_id = parse_restricted(body)
     wait_s = command.app.settings.address_book_wait_s
 
     async def effect(uow: UnitOfWork) -> RestrictionOut:
@@ -212,3 +211,17 @@ def show_restriction(found: Restriction) -> RestrictionOut:
         counts_from=show_time(found.counts_from),
         actor=found.actor,
     )
+
+
+def read_receiver(clients: Mapping[ChainId, object], body: EntryIn) -> Receiver:
+    """Whom an entry names. Raises what is wrong with the chain, or at /address."""
+    chain = parse_chain(clients, body.chain)
+    memo = NO_MEMO if body.memo is None else Memo(type=body.memo.type, value=body.memo.value)
+    with at("/address"):
+        address = check_receiver(chain, body.address, memo).address
+    return Receiver(chain=chain, address=address, memo_type=memo.type, memo=memo.value)
+
+
+def parse_restricted(body: RestrictionIn) -> UUID:
+    """The vault or wallet that a restriction names. Raises MalformedId at /object_id."""
+    return parse_field_id(_PREFIXES[body.scope], body.object_id, "object_id")

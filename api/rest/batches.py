@@ -44,6 +44,7 @@ from api.rest.shapes import (
     PageOut,
     ShownId,
     load_asset,
+    parse_field_id,
     parse_money,
     show_time,
 )
@@ -139,10 +140,7 @@ async def request_batch(body: BatchIn, command: Write) -> Response:
     )
 
     async def effect(uow: UnitOfWork) -> BatchDetail:
-        lines = []
-        for place, line in enumerate(body.lines):
-            with at(f"/lines/{place}"):
-                lines.append(await _parse_line(uow, line, batch_id, place))
+        lines = [await parse_line(uow, line, batch_id, place) for place, line in enumerate(body.lines)]
         wanted = RequestBatch(id=batch_id, lines=tuple(lines), receivers=tuple(found))
         made = await batches.request(
             uow, command.principal, wanted, settings=command.app.settings, clock=command.app.clock
@@ -254,14 +252,17 @@ async def decide_batch(batch_id: BatchPath, body: DecisionIn, command: Approve) 
     return answer
 
 
-async def _parse_line(uow: UnitOfWork, line: LineIn, batch_id: UUID, place: int) -> RequestWithdrawal:
-    asset = await load_asset(uow, line.asset)
-    amount = parse_money(asset, line.amount)
-    addresses.parse(asset.id.chain, line.destination)
+async def parse_line(uow: UnitOfWork, line: LineIn, batch_id: UUID, place: int) -> RequestWithdrawal:
+    """The withdrawal at a place of a batch. Raises UnknownAsset, and FieldError, which names line and field."""
+    field = f"lines/{place}"
+    asset = await load_asset(uow, line.asset, f"{field}/asset")
+    amount = parse_money(asset, line.amount, f"{field}/amount")
+    with at(f"/{field}/destination"):
+        addresses.parse(asset.id.chain, line.destination)
     memo = NO_MEMO if line.memo is None else Memo(type=line.memo.type, value=line.memo.value)
     return RequestWithdrawal(
         id=line_id(batch_id, place),
-        wallet_id=WalletId(parse_id("wal", line.wallet_id)),
+        wallet_id=WalletId(parse_field_id("wal", line.wallet_id, f"{field}/wallet_id")),
         asset=asset.id,
         destination=line.destination,
         amount=amount.atomic,

@@ -2,7 +2,8 @@
 then money moves.
 
 The other side is our own capital (`equity:capital`), so that every adjustment shows in the report as what it is: money that we
-gave or took. Nothing is held meanwhile: a debit that the wallet cannot pay when it is confirmed is refused, and stays proposed.
+gave or took. Nothing is held meanwhile: a debit that the wallet cannot pay when it is confirmed is refused, and stays proposed;
+so is one that a kill switch stops by then.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from custody.kernel.errors import InvariantViolated
 from custody.kernel.ids import AdjustmentId
 from custody.ledger import postings
 from custody.ledger import service as ledger
+from custody.switches import service as switches
+from custody.switches.model import of_asset, of_customer
 from custody.wallets import service as wallets
 
 
@@ -52,11 +55,16 @@ async def confirm(
 ) -> Adjustment:
     """Agree, as the second person, and post it in this transaction.
 
-    Raises UnknownAdjustment, SecondPersonNeeded, IllegalTransition, InsufficientFunds. Locks the adjustment, then the accounts.
+    Raises UnknownAdjustment, SecondPersonNeeded, IllegalTransition, InsufficientFunds, StoppedBySwitch. Locks the adjustment,
+    then the accounts.
     """
     found = await _lock(uow, adjustment_id, "confirm", note)
     _demand_another(principal, found)
     wanted = found.wanted
+    places = [*of_asset(wanted.amount.asset)]
+    if wanted.direction is Direction.DEBIT:
+        places.append(of_customer((await wallets.get_wallet(uow, wanted.wallet_id)).customer_id))
+    await switches.refuse_stopped(uow, places)
     outcomes = await ledger.post(
         uow,
         *postings.adjusted(

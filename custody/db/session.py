@@ -95,16 +95,16 @@ class UnitOfWork(ReadSession):
 
     async def lock(self, name: str) -> None:
         """Wait for the advisory lock of this name and hold it until the transaction ends."""
-        await self.conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_key(name)})
+        await self.conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": lock_key(name)})
 
     async def lock_shared(self, name: str) -> None:
         """The same, together with others who hold it shared, while nobody holds it alone."""
-        await self.conn.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": _lock_key(name)})
+        await self.conn.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": lock_key(name)})
 
     async def try_lock(self, name: str) -> bool:
         """Take the advisory lock of this name if nobody has it."""
         found = await self.conn.execute(
-            text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _lock_key(name)}
+            text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": lock_key(name)}
         )
         return bool(found.scalar_one())
 
@@ -114,7 +114,7 @@ class UnitOfWork(ReadSession):
         try:
             await self.conn.execute(
                 text("SELECT count(pg_advisory_xact_lock(key)) FROM unnest(CAST(:keys AS bigint[])) AS key"),
-                {"keys": sorted({_lock_key(name) for name in names})},
+                {"keys": sorted({lock_key(name) for name in names})},
             )
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
@@ -216,5 +216,6 @@ def driver_url(url: str) -> str:
     return url
 
 
-def _lock_key(name: str) -> int:
+def lock_key(name: str) -> int:
+    """The number that Postgres knows the advisory lock of this name by."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)

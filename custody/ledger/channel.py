@@ -7,6 +7,7 @@ that row-level security compares with is set for the session, and only when it c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import asyncpg
@@ -17,6 +18,11 @@ from custody.ledger.model import Command, Outcome
 from custody.ledger.wire import GIVEN_WAY, encode, outcomes
 
 _POST = "SELECT * FROM ledger_post($1, true, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
+_POST_UNLESS_STOPPED = (
+    "SELECT * FROM ledger_post_unless_stopped("
+    "$1, $2, $3, true, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+)
+_STOPPED_SINCE = "CU002"
 _ACT_FOR = "SELECT set_config('app.tenant', $1, false)"
 _LOST = (
     asyncpg.PostgresConnectionError,
@@ -33,12 +39,28 @@ class ChannelLost(Exception):
     """The connection is gone, or was given up; what became of the last call is not known."""
 
 
+class StoppedSince(Exception):
+    """Something was stopped after the caller had looked at the kill switches; nothing was done. Look again."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopMark:
+    """Up to where a caller has looked at its tenant's kill switches when it let commands pass."""
+
+    lock: int
+    """Of the switches: a stop takes it alone, and whoever posts holds it shared until the commit."""
+    newest: int
+    """Number of the newest stop that was seen; 0 where there has never been one."""
+
+
 class Channel(Protocol):
     """Where the batcher posts."""
 
-    async def post(self, tenant: TenantId, chains: Sequence[Sequence[Command]]) -> list[Outcome]:
-        """Post and commit, each chain by itself. Raises ChannelLost (outcome unknown), LedgerBusy (nothing done, repeat),
-        PostingFailed (nothing done, repeating is of no use)."""
+    async def post(
+        self, tenant: TenantId, chains: Sequence[Sequence[Command]], mark: StopMark | None = None
+    ) -> list[Outcome]:
+        """Post and commit, each chain by itself; with a mark, unless something was stopped since. Raises ChannelLost (outcome
+        unknown), LedgerBusy (nothing done, repeat), StoppedSince and PostingFailed (nothing done, repeating is of no use)."""
         ...
 
     async def close(self) -> None:
@@ -55,19 +77,23 @@ class PostgresChannel:
         self._timeout_s = timeout_s
         self._tenant: TenantId | None = None
 
-    async def post(self, tenant: TenantId, chains: Sequence[Sequence[Command]]) -> list[Outcome]:
+    async def post(
+        self, tenant: TenantId, chains: Sequence[Sequence[Command]], mark: StopMark | None = None
+    ) -> list[Outcome]:
         """See Channel.post."""
         arrays = encode(tenant, chains)
         try:
             if tenant != self._tenant:
                 await self._connection.fetchval(_ACT_FOR, str(tenant), timeout=self._timeout_s)
                 self._tenant = tenant
-            answer = await self._connection.fetchrow(_POST, tenant, *arrays, timeout=self._timeout_s)
+            answer = await self._connection.fetchrow(*_call(tenant, arrays, mark), timeout=self._timeout_s)
         except _LOST as error:
             raise ChannelLost from error
         except asyncpg.PostgresError as error:
             if error.sqlstate in GIVEN_WAY or isinstance(error, asyncpg.InsufficientResourcesError):
                 raise LedgerBusy from error
+            if error.sqlstate == _STOPPED_SINCE:
+                raise StoppedSince from error
             raise PostingFailed("the posting function failed", sqlstate=error.sqlstate) from error
         if answer is None:
             raise PostingFailed("the posting function answered nothing", sqlstate="")
@@ -76,6 +102,12 @@ class PostgresChannel:
     async def close(self) -> None:
         """See Channel.close. Does not wait for a server that answers nothing."""
         self._connection.terminate()
+
+
+def _call(tenant: TenantId, arrays: Sequence[object], mark: StopMark | None) -> tuple[Any, ...]:
+    if mark is None:
+        return _POST, tenant, *arrays
+    return _POST_UNLESS_STOPPED, mark.lock, mark.newest, tenant, *arrays
 
 
 async def connect(url: str, *, timeout_s: float = 30.0) -> PostgresChannel:

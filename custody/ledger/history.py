@@ -16,7 +16,7 @@ from custody.db.session import ReadSession
 from custody.kernel.assetid import AssetId, parse_asset_id
 from custody.kernel.ids import TenantId
 from custody.kernel.money import Amount
-from custody.ledger.model import AccountKey, AccountKind, Balance, TransferCode
+from custody.ledger.model import AccountKey, AccountKind, Balance, ResultCode, TransferCode
 
 _ROW = """
 SELECT t.id, t.code, t.reference, t.posted, t.booked_at, s.id AS asset,
@@ -82,6 +82,9 @@ _PAGE_OF_CUSTOMER = text(
     + " AND t.booked_at = e.booked_at"
     + _SIDES_OF_CUSTOMER
     + " ORDER BY t.batch_id DESC, t.leaf DESC LIMIT :limit"
+)
+_RECORDED = text(
+    "SELECT id, result, booked_at FROM ledger_commands WHERE tenant_id = :tenant AND id = ANY(CAST(:ids AS uuid[]))"
 )
 _FIND_PLACE = text("SELECT batch_id, leaf FROM ledger_commands WHERE tenant_id = :tenant AND id = :id")
 _AMOUNTS = text(
@@ -179,6 +182,12 @@ def _walk(limit: int, *, from_place: bool) -> TextClause:
         + _SIDES
         + " ORDER BY t.batch_id DESC, t.leaf DESC"
     )
+
+
+async def recorded(session: ReadSession, ids: Collection[UUID]) -> dict[UUID, tuple[ResultCode, datetime]]:
+    """What commands of these ids were answered for good, refusals too, and when; those that never came are missing."""
+    rows = await session.conn.execute(_RECORDED, {"tenant": session.tenant, "ids": list(ids)})
+    return {row.id: (ResultCode(row.result), row.booked_at) for row in rows}
 
 
 async def amounts_of(session: ReadSession, ids: Collection[UUID]) -> dict[UUID, Amount]:

@@ -26,7 +26,7 @@ from enum import Enum
 from itertools import islice
 
 from custody.kernel.ids import TenantId
-from custody.ledger.channel import Channel, ChannelLost
+from custody.ledger.channel import Channel, ChannelLost, StopMark, StoppedSince
 from custody.ledger.errors import (
     LedgerBusy,
     LedgerOutcomeUnknown,
@@ -69,6 +69,7 @@ class _Request:
 
     commands: tuple[Command, ...]
     answer: asyncio.Future[tuple[Outcome, ...]]
+    mark: StopMark | None
 
 
 Queue = OrderedDict[TenantId, deque[_Request]]
@@ -100,18 +101,24 @@ class Poster:
         Raises LedgerOverloaded, LedgerStopping and PostingFailed (nothing was done), LedgerOutcomeUnknown (ask again with the
         same ids). A caller that is cancelled while its chain still waits takes it back; later than that it is carried out.
         """
-        (request,) = self._enqueue(tenant, [commands], lane)
+        (request,) = self._enqueue(tenant, [commands], lane, None)
         return await request.answer
 
     async def submit_all(
-        self, tenant: TenantId, chains: Sequence[Sequence[Command]], lane: Lane = Lane.BULK
+        self,
+        tenant: TenantId,
+        chains: Sequence[Sequence[Command]],
+        lane: Lane = Lane.BULK,
+        mark: StopMark | None = None,
     ) -> list[tuple[Outcome, ...]]:
         """Post many chains, each by itself, and wait for all outcomes. All are queued or none; see `submit`.
+
+        With a mark, a chain whose turn comes after a newer stop is not posted, and has no outcomes: look at the switches again.
 
         When it raises anything but LedgerOverloaded or LedgerStopping, some may have been carried out: ask again with the same
         ids.
         """
-        requests = self._enqueue(tenant, [tuple(chain) for chain in chains], lane)
+        requests = self._enqueue(tenant, [tuple(chain) for chain in chains], lane, mark)
         return list(await asyncio.gather(*(request.answer for request in requests)))
 
     @property
@@ -119,14 +126,16 @@ class Poster:
         """Commands that wait to be taken into a batch."""
         return self._queued
 
-    def _enqueue(self, tenant: TenantId, chains: Sequence[tuple[Command, ...]], lane: Lane) -> list[_Request]:
+    def _enqueue(
+        self, tenant: TenantId, chains: Sequence[tuple[Command, ...]], lane: Lane, mark: StopMark | None
+    ) -> list[_Request]:
         size = sum(map(len, chains))
         if self._stopping:
             raise LedgerStopping
         if self._queued and self._queued + size > self._bounds.queued:
             raise LedgerOverloaded("", queued=self._queued)
         loop = asyncio.get_running_loop()
-        requests = [_Request(chain, loop.create_future()) for chain in chains]
+        requests = [_Request(chain, loop.create_future(), mark) for chain in chains]
         lines = self._lanes[lane]
         for request in requests:
             if request.commands:
@@ -232,6 +241,12 @@ class _Pipe:
             return
         try:
             outcomes = iter(await self._answered(tenant, requests))
+        except StoppedSince:
+            for request in requests:
+                if request.mark is not None and not request.answer.done():
+                    request.answer.set_result(())
+            await self.post(tenant, [request for request in requests if request.mark is None])
+            return
         except PostingFailed as error:
             if len(requests) > 1:
                 middle = len(requests) // 2
@@ -246,13 +261,20 @@ class _Pipe:
                 request.answer.set_result(answer)
 
     async def _answered(self, tenant: TenantId, requests: list[_Request]) -> list[Outcome]:
-        """The outcomes of all commands. Sends the same ids again, as often as it takes, while it cannot know."""
+        """The outcomes of all commands. Sends the same ids again, as often as it takes, while it cannot know.
+
+        Raises StoppedSince, where something was stopped that one of them had not seen."""
+        mark = min(
+            (each.mark for each in requests if each.mark is not None),
+            key=lambda each: each.newest,
+            default=None,
+        )
         attempt = 0
         while True:
             try:
                 if self._channel is None:
                     self._channel = await self._connect()
-                return await self._channel.post(tenant, [request.commands for request in requests])
+                return await self._channel.post(tenant, [request.commands for request in requests], mark)
             except LedgerBusy:
                 pass  # rolled back, nothing was done: the same call again may do it
             except ChannelLost:

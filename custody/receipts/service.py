@@ -60,6 +60,11 @@ async def reference_for(uow: UnitOfWork, wallet_id: WalletId) -> str:
     return given
 
 
+async def find_reference(session: ReadSession, wallet_id: WalletId) -> str | None:
+    """The text that payers quote for this wallet; None while nobody has asked for it."""
+    return await store.load_reference(session, wallet_id)
+
+
 async def get(session: ReadSession, receipt_id: ReceiptId) -> Receipt:
     """The tenant's arrival. Raises UnknownReceipt."""
     receipt = await store.load_receipt(session, receipt_id)

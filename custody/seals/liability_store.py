@@ -92,16 +92,17 @@ async def load_balances(session: ReadSession) -> Balances:
     return found
 
 
-async def load_balance(session: ReadSession, asset: str, wallet_id: UUID) -> int:
-    """One wallet's kept balance; zero when it never had any."""
+async def load_balances_of(session: ReadSession, asset: str, wallet_ids: Collection[UUID]) -> dict[UUID, int]:
+    """Some wallets' kept balances in one asset; those that have none are missing."""
     rows = await session.conn.execute(
-        select(balances.c.balance).where(
+        select(balances.c.wallet_id, balances.c.balance).where(
             balances.c.tenant_id == session.tenant,
             balances.c.asset == asset,
-            balances.c.wallet_id == wallet_id,
+            balances.c.wallet_id.in_(set(wallet_ids)),
+            balances.c.balance != 0,
         )
     )
-    return rows.scalar_one_or_none() or 0
+    return {row.wallet_id: row.balance for row in rows}
 
 
 async def load_assets_of(session: ReadSession, wallet_id: UUID) -> list[str]:

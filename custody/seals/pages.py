@@ -72,23 +72,32 @@ def find_pages(leaves: Sequence[Leaf], tops: Sequence[Top]) -> list[int]:
     return numbers
 
 
-def prove_by_pages(
-    leaves: Sequence[Leaf], tops: Sequence[Top], pages: Mapping[int, bytes]
-) -> tuple[PartProof, ...]:
-    """The same proofs, in the same order, as the whole tree would give. `pages` are those that `find_pages` names, by number.
+class PagedTree:
+    """A tree of which some pages were read. What stands above a leaf is hashed once, for however many wallets."""
 
-    Raises LeafMissing.
-    """
-    above = levels([top.node for top in tops])
-    below = {number: levels(_nodes(packed)) for number, packed in pages.items()}
-    proofs = []
-    for leaf, number in sorted(zip(leaves, find_pages(leaves, tops), strict=True), key=_by_hash):
-        page = below.get(number, [[]])
-        if leaf.node not in page[0]:
-            raise LeafMissing
-        steps = climb(page, page[0].index(leaf.node)) + climb(above, number)
-        proofs.append(PartProof(salt=leaf.salt, amount=leaf.amount, steps=steps))
-    return tuple(proofs)
+    def __init__(self, tops: Sequence[Top], pages: Mapping[int, bytes]) -> None:
+        """`pages` by number, those that `find_pages` names."""
+        self._tops = tops
+        self._above = levels([top.node for top in tops])
+        self._pages = pages
+        self._below: dict[int, list[list[SumNode]]] = {}
+
+    def prove(self, leaves: Sequence[Leaf]) -> tuple[PartProof, ...]:
+        """The proofs of one wallet's leaves, the same and in the same order as the whole tree would give. Raises LeafMissing."""
+        proofs = []
+        for leaf, number in sorted(zip(leaves, find_pages(leaves, self._tops), strict=True), key=_by_hash):
+            page = self._page(number)
+            if leaf.node not in page[0]:
+                raise LeafMissing
+            steps = climb(page, page[0].index(leaf.node)) + climb(self._above, number)
+            proofs.append(PartProof(salt=leaf.salt, amount=leaf.amount, steps=steps))
+        return tuple(proofs)
+
+    def _page(self, number: int) -> list[list[SumNode]]:
+        if number not in self._below:
+            packed = self._pages.get(number)
+            self._below[number] = [[]] if packed is None else levels(_nodes(packed))
+        return self._below[number]
 
 
 def _by_hash(placed: tuple[Leaf, int]) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -21,7 +22,7 @@ from custody.seals.errors import HistoryAltered, NotInTree, NotSealed
 from custody.seals.liabilities import LiabilityTree, SumNode, cut
 from custody.seals.liability_store import LiabilityRow
 from custody.seals.model import Seal
-from custody.seals.pages import LeafMissing, Page, cut_pages, find_pages, prove_by_pages
+from custody.seals.pages import LeafMissing, Page, PagedTree, cut_pages, find_pages
 from custody.seals.proof import build_liability_proof
 
 ACTOR = "worker"
@@ -123,16 +124,43 @@ async def own_proof(session: ReadSession, wallet_id: UUID, asset: AssetId) -> Ow
     Raises NotSealed while nothing is published, NotInTree when nothing was owed to it, HistoryAltered when the pages are not
     those of what was published.
     """
+    found = await own_proofs(session, [wallet_id], asset)
+    if wallet_id not in found:
+        raise NotInTree(wallet=str(wallet_id), asset=asset.text)
+    return found[wallet_id]
+
+
+async def own_proofs(
+    session: ReadSession, wallet_ids: Collection[UUID], asset: AssetId
+) -> dict[UUID, OwnProof]:
+    """The same for many wallets by as many statements as for one; those to which nothing was owed are missing."""
     sequence = await _head(session)
     row = (await liability_store.load_rows(session, sequence)).get(asset.text)
-    balance = await liability_store.load_balance(session, asset.text, wallet_id)
-    if row is None or balance == 0:
-        raise NotInTree(wallet=str(wallet_id), asset=asset.text)
-    leaves = cut(wallet_id, balance, row.secret)
+    owed = await liability_store.load_balances_of(session, asset.text, wallet_ids)
+    if row is None or not owed:
+        return {}
     tops = await liability_store.load_tops(session, sequence, asset.text)
+    leaves = {wallet: cut(wallet, balance, row.secret) for wallet, balance in owed.items()}
+    root = SumNode(hash=row.root, total=row.total)
+
+    def prove(tree: PagedTree, wallet: UUID) -> OwnProof:
+        parts = tree.prove(leaves[wallet])
+        document = build_liability_proof(
+            asset=asset.text, sequence=sequence, wallet=wallet, root=root, parts=parts
+        )
+        return OwnProof(
+            asset=asset,
+            sequence=sequence,
+            balance=owed[wallet],
+            total=row.total,
+            root=row.root,
+            document=document,
+        )
+
     try:
-        pages = await liability_store.load_pages(session, asset.text, find_pages(leaves, tops))
-        parts = prove_by_pages(leaves, tops, pages)
+        numbers = {number for each in leaves.values() for number in find_pages(each, tops)}
+        tree = PagedTree(tops, await liability_store.load_pages(session, asset.text, numbers))
+        return await asyncio.to_thread(lambda: {wallet: prove(tree, wallet) for wallet in owed})
     except LeafMissing as error:
         raise HistoryAltered(
             tenant=session.tenant,
@@ -140,17 +168,6 @@ async def own_proof(session: ReadSession, wallet_id: UUID, asset: AssetId) -> Ow
             row=f"{sequence} {asset.text}",
             differs="they do not hold the wallet's balance; run audit liabilities",
         ) from error
-    root = SumNode(hash=row.root, total=row.total)
-    return OwnProof(
-        asset=asset,
-        sequence=sequence,
-        balance=balance,
-        total=row.total,
-        root=row.root,
-        document=build_liability_proof(
-            asset=asset.text, sequence=sequence, wallet=wallet_id, root=root, parts=parts
-        ),
-    )
 
 
 def _grow(asset: str, wallets: dict[UUID, int]) -> tuple[LiabilityRow, list[Page]]:

@@ -5,23 +5,28 @@ tenant's lock shared until that transaction ends, and `stop` takes it alone: so 
 was decided before it is committed too, and whatever comes after sees it. There is no moment between. Ask late in the transaction,
 so that the lock is held briefly.
 
+Whoever has money posted in another transaction than its own looks with `look`, and hands the look's mark to the poster, which
+asks in the transaction that posts whether anything has been stopped since.
+
 What comes in (deposits, receipts) and what chain or bank has already taken are facts and are booked all the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from uuid import UUID
 
 from custody.assets import service as assets
 from custody.audit import service as audit
 from custody.banking import service as banking
-from custody.db.session import ReadSession, UnitOfWork
+from custody.db.session import ReadSession, UnitOfWork, lock_key
 from custody.events import outbox
 from custody.identity.model import Principal
 from custody.kernel.assetid import parse_asset_id
 from custody.kernel.errors import InvalidInput, NotFound
 from custody.kernel.ids import CustomerId, VaultId
+from custody.ledger.channel import StopMark
 from custody.switches import store
 from custody.switches.errors import (
     NeedsSecondPerson,
@@ -33,6 +38,16 @@ from custody.switches.errors import (
 )
 from custody.switches.model import Place, Scope, Switch, parse_reason
 from custody.wallets import service as wallets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What was stopped when somebody looked."""
+
+    stopped: Mapping[Place, Switch]
+    """Every place where something stood, and what."""
+    mark: StopMark
+    """For the poster."""
 
 
 async def refuse_stopped(uow: UnitOfWork, places: Collection[Place]) -> None:
@@ -59,6 +74,16 @@ async def list_stopped(uow: UnitOfWork) -> list[Switch]:
     """All that is stopped; nothing more will be before this transaction ends."""
     await uow.lock_shared(_lock(uow))
     return await store.load_standing(uow)
+
+
+async def look(session: ReadSession) -> Look:
+    """All that is stopped now. Holds nobody up: what is stopped a moment later, the poster meets."""
+    newest = await store.load_newest(session)
+    standing = await store.load_standing(session)
+    return Look(
+        stopped={switch.place: switch for switch in standing},
+        mark=StopMark(lock=lock_key(_lock(session)), newest=newest),
+    )
 
 
 async def stop(uow: UnitOfWork, principal: Principal, switch_id: UUID, place: Place, reason: str) -> Switch:

@@ -71,6 +71,12 @@ async def load_standing_at(session: ReadSession, places: Collection[Place]) -> S
     return None if row is None else _switch(row)
 
 
+async def load_newest(session: ReadSession) -> int:
+    """Number of the newest stop, ended or not; 0 where there has never been one."""
+    newest = select(func.max(switch_stops.c.sequence)).where(switch_stops.c.tenant_id == session.tenant)
+    return (await session.conn.execute(newest)).scalar_one() or 0
+
+
 async def load_standing(session: ReadSession) -> list[Switch]:
     """Every switch that stands, newest first."""
     rows = await session.conn.execute(_standing(session).order_by(switch_stops.c.sequence.desc()))

@@ -19,6 +19,13 @@ class UnknownWalletsInBulk(NotFound):
     public = "Some of the transfers name a wallet that does not exist."
 
 
+class UnknownBulk(NotFound):
+    """No such request for many transfers of this tenant."""
+
+    code = "unknown_bulk_transfer"
+    public = "No such bulk transfer."
+
+
 class SameWallet(InvalidInput):
     """Source and destination are one wallet."""
 

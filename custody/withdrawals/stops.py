@@ -17,7 +17,7 @@ from custody.kernel.ids import TenantId
 from custody.switches import service as switches
 from custody.switches.model import Place, of_asset, of_customer, of_vault
 from custody.wallets import service as wallets
-from custody.withdrawals import store
+from custody.withdrawals import channel_store, store
 from custody.withdrawals.model import STOPPED, Attempt, Withdrawal
 from custody.withdrawals.ports import Means
 from custody.withdrawals.reservation import flag, hold_off
@@ -102,4 +102,9 @@ async def _places(session: ReadSession, withdrawal: Withdrawal) -> list[Place]:
     if withdrawal.wallet_id is not None:
         wallet = await wallets.get_wallet(session, withdrawal.wallet_id)
         places.append(of_customer(wallet.customer_id))
+    if withdrawal.kind == "fee_bump":
+        # A bump is a higher bid for what it is wrapped around.
+        inner_id = await channel_store.find_by_digest(session, bytes.fromhex(withdrawal.memo.value))
+        inner = None if inner_id is None else await store.load_withdrawal(session, inner_id)
+        places += [] if inner is None else await _places(session, inner)
     return places

@@ -45,6 +45,7 @@ HISTORY = {
     "approval_policies",
     "assets",
     "audit_entries",
+    "bulk_transfers",
     "chain_rewinds",
     "cool_down_rules",
     "exchange_reversals",

@@ -21,11 +21,13 @@ from graphql import (
     subscribe,
 )
 from graphql.type import (
+    GraphQLBoolean,
     GraphQLEnumType,
     GraphQLField,
     GraphQLInputObjectType,
     GraphQLInputType,
     GraphQLInterfaceType,
+    GraphQLList,
 )
 
 from api.auth import caller_of
@@ -40,11 +42,16 @@ IDS = {
     "approval_id": "wdr", "case_id": "cas", "customer_id": "cus", "deposit_id": "dep", "delivery_id": "whd", "endpoint_id": "whe",
     "exchange_id": "exc", "payout_id": "pay", "transfer_id": "trf", "vault_id": "vlt", "wallet_id": "wal",
     "withdrawal_id": "wdr", "key_id": "key", "client_id": "cli", "passkey_id": "psk", "adjustment_id": "adj",
-    "batch_id": "bat", "entry_id": "abe", "quote_id": "qte", "switch_id": "swi", "step_up_id": "stu", "role_id": "rol",
+    "batch_id": "bat", "bulk_id": "blk", "entry_id": "abe", "quote_id": "qte", "switch_id": "swi", "step_up_id": "stu",
+    "role_id": "rol",
 }  # fmt: skip
 """Path parameter to the prefix of its ids."""
 
 
+_OF_MUTATIONS = {
+    "Payout": "payout_id", "Batch": "batch_id", "Case": "case_id", "Adjustment": "adjustment_id", "AddressEntry": "entry_id",
+}  # fmt: skip
+"""Word of a mutation's name to what its `id` names; a withdrawal otherwise."""
 _ID_FIELDS = ("to_wallet_id", "wallet_id", "customer_id")
 
 
@@ -179,7 +186,9 @@ async def _changes(api: Harness, name: str, field: GraphQLField, secret: str | N
             return ".", ""
         assert not codes, (document, given, answer.json())
         shown.append(_ended(answer.json()["data"]["it"]))
-    names_any = any(word in str(given) for word in ("'walletId'", "'customerId'", "'fromWalletId'", "'id'"))
+    names_any = any(
+        word in str(given) for word in ("'walletId'", "'customerId'", "'fromWalletId'", "'id'", "'objectId'")
+    )
     return "y", shown[1] if names_any else ""
 
 
@@ -198,16 +207,21 @@ def _value(kind: GraphQLInputType, name: str, ids: Mapping[str, str], mutation: 
             each: _value(inner.type, each, ids, mutation)
             for each, inner in bare.fields.items()
             if isinstance(inner.type, GraphQLNonNull) and inner.default_value is Undefined
-        }
+        } | ({"memo": None} if mutation == "returnCase" else {})
+    if isinstance(bare, GraphQLList):
+        return [_value(bare.of_type, name, ids, mutation)]
     if isinstance(bare, GraphQLEnumType):
         return next(iter(bare.values))
+    if bare is GraphQLBoolean:
+        return True
     samples = {
         "idempotencyKey": uuid4().hex, "asset": XLM.text, "amount": "10", "destination": STRANGER, "chain": XLM.chain,
         "bankAccountId": f"bnk_{uuid4().hex}", "toWalletId": ids["wallet"], "fromWalletId": ids["wallet"],
         "beneficiaryIban": "DE89370400440532013000", "publicKey": "00" * 32, "signature": "00" * 64,
+        "address": STRANGER, "objectId": ids["vault_id"],
     }  # fmt: skip
     if name == "id":
-        return ids["payout_id"] if "Payout" in mutation else ids["withdrawal_id"]
+        return ids[next((of for word, of in _OF_MUTATIONS.items() if word in mutation), "withdrawal_id")]
     if name == "walletId":
         return ids["wallet"]
     if name == "toWalletId" and "empty" in ids:
@@ -309,6 +323,7 @@ def _ids_of(tenant: Any) -> dict[str, str]:
     known = {
         "customer": tenant.customer, "wallet": tenant.wallet, "vault": tenant.vault, "node": tenant.wallet,
         "withdrawal": tenant.withdrawal, "payout": f"pay_{uuid4().hex}", "withdrawalbatch": f"bat_{uuid4().hex}",
+        "adjustment": f"adj_{uuid4().hex}", "bulktransfer": f"blk_{uuid4().hex}",
         "empty": tenant.empty_wallet,
     }  # fmt: skip
     return known | {

@@ -53,6 +53,7 @@ from tests.integration.ingestion_harness import build_loop, catch_up, open_ledge
 
 CHAIN = ChainId("stellar:devnet")
 XLM = native(CHAIN)
+CUSTOMER = CustomerId(derived_uuid("customer"))
 WALLET = WalletId(derived_uuid("wallet"))
 DEPOSIT = 500 * 10**7
 CHANNEL_FULL = 12_000_000
@@ -365,9 +366,7 @@ async def _open_books(database: Database, tenant: TenantId, signer: SignerAtHand
         await policies.adopt(uow, await signer.get_policy())
         await assets.register(uow, XLM, "XLM", 7)
     async with database.unit_of_work(tenant) as uow:
-        customer = await wallets.create_customer(
-            uow, "test", CustomerId(derived_uuid("customer")), name="Ada", external_ref="ada"
-        )
+        customer = await wallets.create_customer(uow, "test", CUSTOMER, name="Ada", external_ref="ada")
         await wallets.create_wallet(uow, "test", WALLET, customer.id, "main")
     return await deposits.create_vault(database, signer, operator, CHAIN, derived_uuid("omnibus"))
 

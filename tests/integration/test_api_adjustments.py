@@ -12,8 +12,11 @@ from sqlalchemy.exc import DBAPIError
 from custody.adjustments.transitions import ADJUSTMENTS
 from custody.identity import service as identity
 from custody.kernel.errors import IllegalTransition
+from custody.kernel.ids import CustomerId, parse_id
+from custody.switches.model import of_customer
 from tests.fakes.event_schemas import broken_promises
 from tests.integration.api_harness import XLM, Harness
+from tests.integration.switch_stage import resume, stop
 
 NOTE = {"note": "Checked against the bank's letter."}
 MOVES = {
@@ -113,6 +116,20 @@ async def test_a_debit_never_takes_more_than_is_free_and_stays_proposed(
     assert given_up.json()["code"] == "proposer_needed"
     own = await api.post(f"/v1/adjustments/{wanted}/withdraw", NOTE, scope="operate")
     assert (own.status_code, own.json()["state"]) == (200, "withdrawn")
+
+
+async def test_what_a_switch_stops_stays_proposed_until_it_goes_on(shared_api: Harness, second: str) -> None:
+    api, before = shared_api, await held(shared_api)
+    given, taken = await propose(api, amount="5"), await propose(api, "debit", "5")
+    customer = of_customer(CustomerId(parse_id("cus", api.tenant.customer)))
+    stopped = await stop(api.app.db, api.tenant.id, customer)
+    done = await api.post(f"/v1/adjustments/{given}/confirm", NOTE, scope=second)
+    refused = await api.post(f"/v1/adjustments/{taken}/confirm", NOTE, scope=second)
+    assert [done.json()["state"], refused.json()["code"]] == ["posted", "stopped_by_switch"]
+    assert await held(api) == before + 5
+    await resume(api.app.db, stopped, api.tenant.id)
+    gone_on = await api.post(f"/v1/adjustments/{taken}/confirm", NOTE, scope=second)
+    assert (gone_on.json()["state"], await held(api)) == ("posted", before)
 
 
 async def test_what_is_told_keeps_its_promise_and_audit_names_both_people(

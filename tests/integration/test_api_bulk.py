@@ -12,12 +12,15 @@ import pytest
 from api.main import build_poster
 from custody.audit import service as audit
 from custody.db.session import Database
-from custody.kernel.ids import parse_id
+from custody.kernel.ids import CustomerId, parse_id, show_id
 from custody.ledger import postings
 from custody.ledger import service as ledger
 from custody.ledger.model import OpenAccount
 from custody.ledger.poster import Bounds
+from custody.switches.model import Place, Scope, of_customer
 from tests.integration.api_harness import FUNDS, XLM, Harness, running
+from tests.integration.locks import hold_the_ledger, until_someone_waits
+from tests.integration.switch_stage import resume, stop
 
 PATH = "/v1/transfers/bulk"
 
@@ -25,7 +28,9 @@ PATH = "/v1/transfers/bulk"
 @pytest.fixture
 async def api(database: Database) -> AsyncIterator[Harness]:
     async with running(database) as harness:
+        poster = harness.asgi.state.poster
         yield harness
+        harness.asgi.state.poster = poster  # that which runs, whatever a test has put there
 
 
 def line(api: Harness, amount: int | str, *, back: bool = False, **more: str) -> dict[str, str]:
@@ -121,6 +126,75 @@ async def test_what_ended_between_acceptance_and_posting_is_finished_by_the_next
     await runner
     assert codes(finished.json()) == [None, None]
     assert await balance(api, api.tenant.empty_wallet) == 11
+
+
+@pytest.mark.parametrize("scope", [Scope.ASSET, Scope.CUSTOMER])
+async def test_what_was_accepted_before_a_stop_waits_behind_it_and_is_posted_once_when_it_goes_on(
+    api: Harness, scope: Scope
+) -> None:
+    body = {"transfers": [line(api, 5), line(api, 6, group="g"), line(api, 7, group="g", fee="1")]}
+    done = {"transfers": [line(api, 100)]}
+    before = await api.post(PATH, done, key="done")
+    bulk_id = await accepted_only(api, body, "import-7")
+    where = Place(Scope.ASSET, XLM.text)
+    if scope is Scope.CUSTOMER:
+        where = of_customer(CustomerId(parse_id("cus", api.tenant.customer)))
+    stopped = await stop(api.app.db, api.tenant.id, where)
+    waits = await api.post(PATH, body, key="import-7")
+    assert (waits.status_code, codes(waits.json())) == (200, ["stopped_by_switch"] * 3)
+    assert [waits.json()[each] for each in ("posted", "refused", "waiting")] == [0, 0, 3]
+    assert (await api.get(f"{PATH}/{bulk_id}")).json() == waits.json()
+    assert await balance(api, api.tenant.empty_wallet) == 100
+    # What was posted before the stop is answered as it was.
+    assert (await api.post(PATH, done, key="done")).json() == before.json()
+    await resume(api.app.db, stopped, api.tenant.id)
+    shown = (await api.get(f"{PATH}/{bulk_id}")).json()
+    assert [(each["status"], each["code"]) for each in shown["data"]] == [("waiting", None)] * 3
+    again = [await api.post(PATH, body, key="import-7") for _ in range(2)]
+    assert again[0].json() == again[1].json() == (await api.get(f"{PATH}/{bulk_id}")).json()
+    assert codes(again[0].json()) == [None] * 3
+    assert await balance(api, api.tenant.empty_wallet) == 118
+
+
+async def test_a_stop_in_the_middle_holds_for_all_that_was_not_posted_yet(api: Harness) -> None:
+    """The first batch waits for the ledger with the switches in hand, the stop for that batch, the next batch for the stop."""
+    body = {"transfers": [line(api, 1) for _ in range(12)]}
+    poster, few = api.asgi.state.poster, build_poster(api.app, Bounds(batch=4, bulk=4))
+    api.asgi.state.poster = few
+    async with asyncio.TaskGroup() as group, asyncio.timeout(20):
+        group.create_task(few.run())
+        async with api.app.db.unit_of_work(api.tenant.id) as uow:
+            await hold_the_ledger(uow)
+            asking = group.create_task(api.post(PATH, body, key="import-8"))
+            await until_someone_waits(api.app.db, 1)
+            stopping = group.create_task(stop(api.app.db, api.tenant.id, Place(Scope.CHAIN, XLM.chain)))
+            await until_someone_waits(api.app.db, 2)
+        answer, stopped = (await asking).json(), await stopping
+        few.stop()
+    api.asgi.state.poster = poster
+    assert codes(answer) == [None] * 4 + ["stopped_by_switch"] * 8
+    assert (answer["posted"], answer["waiting"]) == (4, 8)
+    assert await balance(api, api.tenant.empty_wallet) == 4
+    await resume(api.app.db, stopped, api.tenant.id)
+    rest = (await api.post(PATH, body, key="import-8")).json()
+    assert codes(rest) == [None] * 12
+    assert rest["data"][:4] == answer["data"][:4]
+    assert await balance(api, api.tenant.empty_wallet) == 12
+
+
+async def accepted_only(api: Harness, body: dict[str, Any], key: str) -> str:
+    """Have a request accepted by a process that ends before it posts. Returns the request's id."""
+    poster, ending = api.asgi.state.poster, build_poster(api.app)
+    ending.stop()
+    api.asgi.state.poster = ending
+    refused = await api.post(PATH, body, key=key)
+    api.asgi.state.poster = poster
+    assert refused.json()["code"] == "ledger_stopping"
+    async with api.app.db.read(api.tenant.id) as session:
+        rows = await session.conn.exec_driver_sql(
+            "SELECT id FROM bulk_transfers ORDER BY created_at DESC LIMIT 1"
+        )
+    return show_id("blk", rows.scalar_one())
 
 
 async def test_a_key_of_a_bulk_request_serves_no_other_kind_of_request(api: Harness) -> None:

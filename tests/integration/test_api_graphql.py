@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from sqlalchemy import event
 
+from custody import worker
 from custody.db.session import Database
 from custody.deposits import service as deposits
 from custody.deposits.model import ObservedTransfer
 from custody.kernel.ids import VaultId, parse_id
 from custody.wallets import service as wallets
 from custody.wallets.model import VaultRef
+from tests.fakes.checkpoint_desk import CheckpointDesk
 from tests.fakes.finality import credit_final
 from tests.integration.api_harness import FUNDS, STELLAR, STRANGER, XLM, Harness, running
 
@@ -118,6 +121,28 @@ async def test_customers_with_their_wallets_take_a_fixed_number_of_statements(ap
     answer, all_of_them = await counted(api, query, n=6)
     assert len(answer["data"]["customers"]["edges"]) == 6
     assert all_of_them == one
+
+
+async def test_a_page_of_wallets_with_their_proofs_takes_a_fixed_number_of_statements(
+    api: Harness, tmp_path: Path
+) -> None:
+    paid = {"from_wallet_id": api.tenant.wallet, "to_wallet_id": api.tenant.empty_wallet}
+    await api.post("/v1/transfers", {**paid, "asset": XLM.text, "amount": "5"})
+    desk = CheckpointDesk(tmp_path)
+    await worker.seal_all(api.app.db, desk)
+    desk.close()
+    query = """query ($n: Int!, $a: ID!) {
+      wallets(first: $n) { edges { node { id liabilityProof(asset: $a) { balance root total } } } } }"""
+    _, one = await counted(api, query, n=1, a=XLM.text)
+    both, all_of_them = await counted(api, query, n=2, a=XLM.text)
+    shown = [each["node"]["liabilityProof"] for each in both["data"]["wallets"]["edges"]]
+    assert sorted(int(each["balance"]) for each in shown) == [5, FUNDS - 5]
+    assert {(each["root"], each["total"]) for each in shown} == {(shown[0]["root"], str(FUNDS))}
+    assert all_of_them == one
+    await api.post("/v1/wallets", {"customer_id": api.tenant.customer, "name": "never paid"})
+    third = await api.graphql(query, n=3, a=XLM.text)
+    assert [each["extensions"]["code"] for each in third["errors"]] == ["not_in_liabilities"]
+    assert len(third["data"]["wallets"]["edges"]) == 3
 
 
 async def test_transfers_show_both_sides_newest_first(api: Harness) -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from custody.db.session import Database
 from custody.signing import intents
-from signer.protocol.approvals import approval_message
 from tests.integration.api_harness import (
     EUR,
     FUNDS,
@@ -18,13 +17,11 @@ from tests.integration.api_harness import (
     STRANGER,
     XLM,
     Harness,
-    approver_key,
-    public_key_of,
     running,
 )
+from tests.integration.graphql_stage import ERRORS, decision, mutate
 from tests.postgres import Cluster
 
-ERRORS = "status errors { code field retryable }"
 TRANSFER = f"""mutation ($input: CreateTransferInput!) {{ createTransfer(input: $input) {{ {ERRORS}
   transfer {{ id amount {{ atomic }} source {{ balances {{ available }} }} }} }} }}"""
 WITHDRAW = f"""mutation ($input: CreateWithdrawalInput!) {{ createWithdrawal(input: $input) {{ {ERRORS}
@@ -44,16 +41,6 @@ async def api(cluster: Cluster) -> AsyncIterator[Harness]:
         yield harness
     await database.close()
     await cluster.release(name)
-
-
-async def mutate(api: Harness, query: str, scope: str = "all", **fields: object) -> dict[str, Any]:
-    """The payload of a document's one mutation."""
-    body = {"query": query, "variables": {"input": fields}}
-    answer = (await api.http.post("/graphql", json=body, headers=api.headers(scope))).json()
-    assert "errors" not in answer, answer
-    (payload,) = answer["data"].values()
-    found: dict[str, Any] = payload
-    return found
 
 
 async def test_a_customer_comes_to_a_wallet_an_address_and_money(api: Harness) -> None:
@@ -161,19 +148,6 @@ async def give_up(api: Harness, by: str, end: str, made: dict[str, Any], key: st
         }
     answer = (await api.post(path, body, key=f"{by}-{end}-{key}")).json()
     return str(answer.get("code") or answer["state"])
-
-
-def decision(made: dict[str, Any], name: str, word: str) -> dict[str, Any]:
-    """One approver's word about a withdrawal."""
-    message = approval_message(
-        decision=word.lower(),
-        digest=bytes.fromhex(made["digest"]),
-        approver_set_version=made["policyTrace"]["approverSetVersion"],
-    )
-    signature = approver_key(name).sign(message).hex()
-    return {
-        "id": made["id"], "approver": name, "publicKey": public_key_of(name), "decision": word, "signature": signature,
-    }  # fmt: skip
 
 
 async def test_a_payout_is_held_and_taken_back(api: Harness) -> None:

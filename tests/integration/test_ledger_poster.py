@@ -18,7 +18,7 @@ from custody.kernel.assetid import parse_asset_id
 from custody.kernel.ids import TenantId, derived_uuid, new_uuid
 from custody.kernel.money import Amount
 from custody.ledger import postings, service
-from custody.ledger.channel import ChannelLost, PostgresChannel, connect
+from custody.ledger.channel import ChannelLost, PostgresChannel, StopMark, connect
 from custody.ledger.errors import PostingFailed
 from custody.ledger.model import Command, OpenAccount, Outcome, Transfer, TransferCode
 from custody.ledger.poster import Bounds, Poster
@@ -143,8 +143,10 @@ class Forgetful(PostgresChannel):
 
     forgets = True
 
-    async def post(self, tenant: TenantId, chains: Sequence[Sequence[Command]]) -> list[Outcome]:
-        outcomes = await super().post(tenant, chains)
+    async def post(
+        self, tenant: TenantId, chains: Sequence[Sequence[Command]], mark: StopMark | None = None
+    ) -> list[Outcome]:
+        outcomes = await super().post(tenant, chains, mark)
         Forgetful.forgets = not Forgetful.forgets
         if not Forgetful.forgets:
             raise ChannelLost

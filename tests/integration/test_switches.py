@@ -36,8 +36,8 @@ from custody.switches.errors import (
 )
 from custody.switches.model import Place, Scope, Switch, of_vault
 from custody.transfers import service as transfers
-from custody.transfers.bulk import BulkTransfer, accept
-from custody.transfers.model import RequestTransfer
+from custody.transfers.bulk import accept
+from custody.transfers.model import BulkTransfer, RequestTransfer
 from custody.wallets import service as wallets
 from custody.withdrawals import service as withdrawals
 from tests.fakes.faults import Crash

@@ -25,6 +25,7 @@ from custody.switches.errors import (
 from custody.switches.model import Place, Scope
 from custody.transfers import service as transfers
 from tests.fakes.withdrawal_world import ETH, EVM, START, STELLAR, VAULT, WALLET, XLM, World
+from tests.integration.locks import until_someone_waits
 from tests.integration.switch_stage import (
     actions,
     exchange_with,
@@ -75,7 +76,7 @@ async def test_who_stands_behind_a_stop_keeps_no_account_from_others(world: Worl
         place = Place(Scope.ASSET, XLM.text)
         await switches.stop(stopping, operator(world.tenant, "olga"), new_uuid(), place, "something is wrong")
         behind = asyncio.create_task(ask())
-        await waits_for_a_lock(world)
+        await until_someone_waits(world.db)
         # A payment into the same wallet and out of the same vault's books is booked while the two wait.
         async with asyncio.timeout(20), world.db.unit_of_work(world.tenant) as uow:
             await uow.conn.execute(text("SET LOCAL lock_timeout = '5s'"))
@@ -83,20 +84,6 @@ async def test_who_stands_behind_a_stop_keeps_no_account_from_others(world: Worl
         assert not behind.done()
     with pytest.raises(StoppedBySwitch):
         await behind
-
-
-async def waits_for_a_lock(world: World) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            async with world.db.read(None) as session:
-                waiting = await session.conn.execute(
-                    text(
-                        "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
-                        " WHERE NOT granted AND locktype = 'advisory' AND datname = current_database()"
-                    )
-                )
-            if waiting.scalar_one():
-                return
 
 
 def paid_in() -> tuple[Command, ...]:

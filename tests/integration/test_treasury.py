@@ -11,8 +11,10 @@ import pytest
 from custody.db.session import Database
 from custody.holdings import sending
 from custody.kernel.ids import TenantId, WithdrawalId
+from custody.switches.model import Place, Scope, of_vault
 from custody.treasury.model import Verdict
 from tests.integration.evm_stage import CHAIN, ETH, node
+from tests.integration.switch_stage import resume, stop
 from tests.integration.treasury_stage import (
     FILLED,
     GAS_NATIVE,
@@ -62,6 +64,11 @@ async def test_tokens_and_ether_are_swept_with_exactly_the_gas_that_they_need(st
     ann, bob = await stage.address("ann"), await stage.address("bob")
     await stage.pay(ann.address, tokens=TOKENS)
     await stage.pay(bob.address, wei=10**18)
+    stopped = await stop(stage.desk.db, stage.desk.tenant, Place(Scope.CHAIN, ETH.chain))
+    assert await stage.tend() == []
+    (held_back,) = await stage.noted(ETH, Verdict.REFUSED)
+    assert held_back.detail == "stopped_by_switch"
+    await resume(stage.desk.db, stopped, stage.desk.tenant)
     # Nobody pays for gas yet: that is told, and keeps nothing else waiting.
     price = await stage.price()
     (swept,) = await stage.tend()
@@ -182,6 +189,12 @@ async def test_hot_gives_to_cold_and_gets_it_back_by_three_people_one_request_at
     assert await stage.approve(out, "alice") == "awaiting_approval"
     assert await stage.approve(out, "bob") == "approved"
     assert await stage.tend() == []
+    # What was asked for before a stop waits behind it.
+    stopped = await stop(stage.desk.db, stage.desk.tenant, of_vault(stage.omnibus.id))
+    assert await stage.work() == []
+    (waits,) = await stage.moves("approved")
+    assert waits.stuck_reason == "stopped"
+    await resume(stage.desk.db, stopped, stage.desk.tenant)
     await stage.settle()
     assert await stage.booked(cold) == 3 * ether // 4
     assert await stage.tend() == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from uuid import UUID
 
 import pytest
 
@@ -17,7 +16,6 @@ from custody.screening import service as screening
 from custody.signing.errors import InvalidDecision
 from custody.withdrawals import batches
 from custody.withdrawals import service as withdrawals
-from custody.withdrawals.batches import RequestBatch, line_id
 from custody.withdrawals.errors import (
     BadBatchSize,
     BatchExistsDifferent,
@@ -27,7 +25,6 @@ from custody.withdrawals.errors import (
     LineOfBatch,
     UnknownBatch,
 )
-from custody.withdrawals.model import BatchView, RequestWithdrawal
 from tests.fakes.screener import FakeScreener, ScreeningDesk
 from tests.fakes.withdrawal_world import (
     ETH,
@@ -35,13 +32,11 @@ from tests.fakes.withdrawal_world import (
     FUNDS,
     OUTSIDE,
     STELLAR,
-    WALLET,
-    XLM,
     World,
-    make_batch_decision,
     make_policy,
     make_settings,
 )
+from tests.integration.batch_stage import ask, decide, shown, states, wanted
 
 pytestmark = pytest.mark.usefixtures("told_as_promised")
 
@@ -51,43 +46,6 @@ SCREENING = {"name": "desk", "url": "http://127.0.0.1:1/", "token": "none", "stu
 @pytest.fixture
 async def world(database: Database, tenant: TenantId) -> World:
     return await World(db=database, tenant=tenant).open()
-
-
-def wanted(*amounts: int, batch_id: UUID | None = None, asset=XLM) -> RequestBatch:
-    batch_id = batch_id or new_uuid()
-    lines = tuple(
-        RequestWithdrawal(
-            id=line_id(batch_id, place),
-            wallet_id=WALLET,
-            asset=asset,
-            destination=OUTSIDE[asset.chain],
-            amount=amount,
-        )
-        for place, amount in enumerate(amounts)
-    )
-    return RequestBatch(id=batch_id, lines=lines, receivers=(None,) * len(lines))
-
-
-async def ask(world: World, command: RequestBatch) -> BatchView:
-    async with world.db.unit_of_work(world.tenant) as uow:
-        return await batches.request(
-            uow, world.principal, command, settings=world.settings, clock=world.clock
-        )
-
-
-async def decide(world: World, asked: BatchView, name: str, word: Word = Word.APPROVE) -> BatchView:
-    decision = make_batch_decision(asked.batch.document, name, word)
-    async with world.db.unit_of_work(world.tenant) as uow:
-        return await batches.decide(uow, asked.batch.id, decision)
-
-
-def states(view: BatchView) -> list[str]:
-    return [line.state for line in view.lines]
-
-
-async def shown(world: World, asked: BatchView) -> BatchView:
-    async with world.db.read(world.tenant) as session:
-        return await batches.view(session, asked.batch.id)
 
 
 async def test_two_people_approve_all_lines_by_one_signature_each_and_every_line_is_paid(

@@ -12,6 +12,7 @@ from custody.channels import execution as channels
 from custody.db.session import Database
 from custody.kernel.ids import TenantId
 from custody.signing import intents
+from custody.switches.model import of_customer
 from custody.tariffs import service as tariffs
 from custody.tariffs.model import TariffTerms
 from custody.withdrawals.errors import BelowReserve, DestinationIsOurs, DestinationMissing
@@ -21,6 +22,7 @@ from devnet.stellar.outsider import Outsider
 from devnet.stellar.server import Served, serve_in_thread
 from tests.integration.channel_stage import (
     CHANNEL_FULL,
+    CUSTOMER,
     DEPOSIT,
     FEES_FULL,
     XLM,
@@ -31,6 +33,7 @@ from tests.integration.channel_stage import (
     open_channels,
     open_stage,
 )
+from tests.integration.switch_stage import resume, stop
 
 pytestmark = pytest.mark.usefixtures("told_as_promised")
 
@@ -219,8 +222,13 @@ async def test_what_is_stuck_for_its_fee_is_bumped_once_and_booked_where_it_was_
     assert await stage.booked(payer.id) == FEES_FULL - 2 * BASE_FEE
     await stage.demand_books_equal_chain()
 
-    # A bump that is needed no more before it is signed is taken back.
+    # A stop of whose money it wraps holds for the bump too. One that is needed no more before it is signed is taken back.
     made = await get_stuck(stage)
+    stopped = await stop(stage.db, stage.tenant, of_customer(CUSTOMER))
+    await stage.work()
+    (waits,) = [each for each in await stage.of_kind("fee_bump") if each.id != bump.id]
+    assert (waits.state, waits.stuck_reason) == ("approved", "stopped")
+    await resume(stage.db, stopped, stage.tenant)
     stage.order()
     await stage.close()
     assert await stage.state(made) == "settled"

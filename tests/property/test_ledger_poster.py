@@ -18,7 +18,7 @@ from custody.kernel.assetid import parse_asset_id
 from custody.kernel.ids import TenantId, derived_uuid
 from custody.kernel.money import Amount
 from custody.ledger import postings
-from custody.ledger.channel import ChannelLost
+from custody.ledger.channel import ChannelLost, StopMark
 from custody.ledger.errors import (
     LedgerBusy,
     LedgerOutcomeUnknown,
@@ -95,7 +95,9 @@ class Line:
     def __init__(self, server: Server) -> None:
         self.server, self.alive, self.busy = server, True, False
 
-    async def post(self, tenant: TenantId, chains: Sequence[Sequence[Command]]) -> list[Outcome]:
+    async def post(
+        self, tenant: TenantId, chains: Sequence[Sequence[Command]], mark: StopMark | None = None
+    ) -> list[Outcome]:
         assert self.alive, "a dead line was used"
         assert not self.busy, "two calls on one line"
         self.busy = True

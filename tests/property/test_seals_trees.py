@@ -15,7 +15,7 @@ from custody.ledger.leaves import leaf_hash, root
 from custody.seals import liabilities, tree
 from custody.seals.errors import NegativeBalance, NotInTree
 from custody.seals.liabilities import LiabilityTree, SumNode, cut, verify
-from custody.seals.pages import LeafMissing, Top, cut_pages, find_pages, prove_by_pages
+from custody.seals.pages import LeafMissing, PagedTree, Top, cut_pages, find_pages
 
 LEAVES = st.lists(st.binary(max_size=4), min_size=1, max_size=70).map(
     lambda made: [leaf_hash(one) for one in made]
@@ -155,7 +155,7 @@ def test_pages_give_the_same_proofs_as_the_whole_tree(balances: dict[UUID, int],
         if balance:
             leaves = cut(wallet, balance, SECRET)
             read = {number: pages[number].leaves for number in find_pages(leaves, tops)}
-            assert prove_by_pages(leaves, tops, read) == tree_of_all.prove(wallet)
+            assert PagedTree(tops, read).prove(leaves) == tree_of_all.prove(wallet)
 
 
 @given(balances=BALANCES, other=st.integers(1, 2**70), data=st.data())
@@ -167,4 +167,4 @@ def test_a_balance_that_is_not_in_the_pages_has_no_proof(
     tops = [Top(first=page.first, node=page.top) for page in pages]
     leaves = cut(wallet, balances[wallet] + other, SECRET)
     with pytest.raises(LeafMissing):
-        prove_by_pages(leaves, tops, {page.number: page.leaves for page in pages})
+        PagedTree(tops, {page.number: page.leaves for page in pages}).prove(leaves)

@@ -931,13 +931,17 @@ class Client:
     def make_bulk_transfers(
         self, body: models.BulkIn, *, idempotency_key: str | None = None
     ) -> models.BulkOut:
-        """Move money between many pairs of wallets. The request is checked as a whole first: a wallet, asset or amount that is wrong refuses all of it. Then every transfer, or group, is answered by itself. The same key and body again finish what a crash left undone and give the same answers."""
+        """Move money between many pairs of wallets. The request is checked as a whole first: a wallet, asset or amount that is wrong refuses all of it. Then every transfer, or group, is answered by itself. The same key and body again finish what a crash or a kill switch left undone and give the same answers."""
         return parse(
             models.BulkOut,
             self._transport.call(
                 "POST", "/v1/transfers/bulk", body=body, command=True, idempotency_key=idempotency_key
             ),
         )
+
+    def get_bulk_transfers(self, bulk_id: str) -> models.BulkOut:
+        """How the transfers of one request stand now."""
+        return parse(models.BulkOut, self._transport.call("GET", f"/v1/transfers/bulk/{segment(bulk_id)}"))
 
     def get_transfer(self, transfer_id: str) -> models.TransferOut:
         """One transfer."""

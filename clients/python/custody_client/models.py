@@ -374,9 +374,10 @@ class BulkAnswerOut:
 
     booked_at: str | None
     code: str | None
-    """Why it was refused: a ledger refusal; `chain_refused` when another transfer of its group was refused."""
+    """Why it was refused: a ledger refusal; `chain_refused` when another transfer of its group was refused. Why it waits: `stopped_by_switch`; null when only its request was cut off."""
     id: str
-    status: Literal["posted", "refused"]
+    status: Literal["posted", "refused", "waiting"]
+    """`waiting`: accepted and not posted. The same request with the same key posts it, once nothing stops it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -391,8 +392,11 @@ class BulkOut:
     """Every transfer's answer, in the order of the request."""
 
     data: list[BulkAnswerOut]
+    id: str
     posted: int
     refused: int
+    waiting: int
+    """How many wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,7 @@ TABLE_MODULES = (
     "custody.receipts.tables",
     "custody.recon.tables",
     "custody.seals.tables",
+    "custody.transfers.tables",
     "custody.treasury.tables",
     "custody.webhooks.tables",
     "ingestion.tables",
