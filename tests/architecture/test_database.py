@@ -46,6 +46,7 @@ HISTORY = {
     "audit_entries",
     "chain_rewinds",
     "cool_down_rules",
+    "customer_events",
     "exchange_reversals",
     "exchanges",
     "idempotency_keys",
