@@ -9,7 +9,8 @@ import asyncio
 import gc
 import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from secrets import SystemRandom
 
 import uvicorn
@@ -41,7 +42,7 @@ from custody.ledger.channel import connect
 from custody.ledger.errors import LedgerBusy
 from custody.ledger.poster import Bounds, Poster
 from custody.transfers.together import AnswerToTransfer, AskedTransfer, SomeRefused, request_all
-from rails.registry import build_rails
+from rails.registry import RailRegistry, build_rails
 
 BODY_TIMEOUT_S = 15
 WS_BYTES_MAX = 256 * 1024
@@ -49,8 +50,9 @@ WS_BYTES_MAX = 256 * 1024
 
 
 def create_app(app: bootstrap.App) -> FastAPI:
-    """The ASGI application over these services. Whoever built the services closes them."""
+    """The ASGI application over these services. Whoever built the services closes them; its lifespan closes the rest."""
     api = create_routes()
+    api.router.lifespan_context = lifespan
     metrics = Metrics()
     api.state.custody = app
     api.state.metrics = metrics
@@ -72,6 +74,20 @@ def create_app(app: bootstrap.App) -> FastAPI:
         cursor_secret=cursor_secret(app.settings),
     )
     return api
+
+
+@asynccontextmanager
+async def lifespan(api: FastAPI) -> AsyncIterator[None]:
+    """Nothing is opened before it is used; in the end all of it is closed."""
+    streams: Streams = api.state.streams
+    limits: RateLimits = api.state.limits
+    rails: RailRegistry = api.state.rails
+    try:
+        yield
+    finally:
+        await streams.hub.close()
+        await limits.aclose()
+        await rails.aclose()
 
 
 def build_transfers(app: bootstrap.App) -> TransferDesk:
@@ -147,6 +163,7 @@ def build_server(api: FastAPI, chosen: settings.ApiSettings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        lifespan="on",
         timeout_keep_alive=15,
         timeout_graceful_shutdown=10,
         h11_max_incomplete_event_size=16 * 1024,
@@ -181,8 +198,6 @@ async def serve(chosen: settings.Settings) -> None:
             poster.stop()
             gate.upkeep.stop()
     finally:
-        await streams.hub.close()
-        await api.state.rails.aclose()
         await app.aclose()
 
 
