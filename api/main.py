@@ -64,7 +64,7 @@ def create_app(app: bootstrap.App) -> FastAPI:
     api.state.transfers = build_transfers(app)
     api.state.rails = build_rails(app.settings.rails)
     api.state.graphql = Graph.build(app.settings.api)
-    api.state.streams = Streams.build(app, api.state.gate, api.state.graphql)
+    api.state.streams = Streams.build(app, api.state.gate, api.state.graphql, metrics)
     api.state.schema_head = schema_head()
     api.add_middleware(
         Edge,

@@ -220,6 +220,55 @@ async def read_slowly(frames: AsyncIterator[Frame], seen: list[int]) -> None:
             await asyncio.sleep(0.002)
 
 
+async def test_what_is_open_is_counted_and_why_it_ended(stage: tuple[Harness, str]) -> None:
+    api, url = stage
+
+    def counted(what: str, transport: str, **labels: str) -> float:
+        registry = api.asgi.state.metrics.registry
+        found = registry.get_sample_value(f"custody_api_{what}", {"transport": transport, **labels})
+        return float(found or 0)
+
+    async def until_open(transport: str, streams: int) -> None:
+        for _ in range(PATIENCE_S * 100):
+            if counted("streams_open", transport) == counted("subscriptions_open", transport) == streams:
+                return
+            await asyncio.sleep(0.01)
+        pytest.fail(f"never {streams} streams by {transport}")
+
+    await until_open("websocket", 0)
+    left, broken, told = (
+        counted("streams_closed_total", "websocket", reason="client_left"),
+        counted("streams_closed_total", "websocket", reason="protocol"),
+        counted("deliveries_total", "websocket"),
+    )
+    async with dialled(url, api.tenant.keys["read"]) as client:
+        for name in ("one", "two"):
+            await client.subscribe(name, BALANCE, w=api.tenant.wallet)
+        await settled(client)
+        assert (counted("streams_open", "websocket"), counted("subscriptions_open", "websocket")) == (1, 2)
+        await transfer(api)
+        for _ in range(2):
+            await client.next("balanceChanged")
+        assert counted("deliveries_total", "websocket") == told + 2
+    async with dialled(url, None, init=False) as client:
+        with pytest.raises(ConnectionClosed):
+            await say(client, ("{",))
+    await until_open("websocket", 0)
+    assert counted("streams_closed_total", "websocket", reason="client_left") == left + 1
+    assert counted("streams_closed_total", "websocket", reason="protocol") == broken + 1
+    async with (
+        httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as http,
+        http.stream(
+            "POST",
+            "/graphql",
+            json={"query": "subscription { balanceChanged { sequence } }"},
+            headers={**api.headers("read"), "Accept": "text/event-stream"},
+        ),
+    ):
+        await until_open("sse", 1)
+    await until_open("sse", 0)
+
+
 async def test_a_principal_has_so_many_streams_and_no_more() -> None:
     vigil = Vigil(identity.authenticate, 1)  # type: ignore[arg-type]  # nobody is asked for here
     principal = Principal(tenant=TenantId(1), id=PrincipalId(new_uuid()), subject="s", scopes=frozenset())
