@@ -34,6 +34,9 @@ from custody.kernel.errors import InvalidInput
 
 REQUEST_ID_HEADER = "x-request-id"
 
+STREAM_BEGAN = "stream_began"
+"""In the request's state: when, by `time.perf_counter`, an answer began that goes on for as long as somebody watches."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _VERSION = VERSION_HEADER.lower().encode()
@@ -81,7 +84,8 @@ class Edge:
                 if not answer.begun:
                     await _send_problem(answer.send, neutral_problem(trace_id))
             finally:
-                self._observe(scope, answer.status, time.perf_counter() - started)
+                ended = scope["state"].get(STREAM_BEGAN) or time.perf_counter()
+                self._observe(scope, answer.status, ended - started)
 
     async def _pass_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A socket has no body and no answer: what it may send and for how long it may live is seen to where it is served."""

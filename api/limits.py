@@ -18,6 +18,7 @@ import structlog
 from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
 from limits.errors import StorageError
+from redis.asyncio import ConnectionPool
 
 from api.errors import TooManyRequests
 from api.metrics import Metrics
@@ -52,13 +53,15 @@ class RateLimits:
 
     def __init__(self, redis_url: str, per_minute: Mapping[str, int], metrics: Metrics) -> None:
         """`per_minute` says how many requests of each class of route one principal may make. Connects on first use."""
+        self._connections: ConnectionPool = ConnectionPool.from_url(
+            redis_url, socket_connect_timeout=PATIENCE_S, socket_timeout=PATIENCE_S
+        )
         self._shared: Storage = RedisStorage(
             f"async+{redis_url}",
             wrap_exceptions=True,
             implementation="redispy",
             key_prefix="custody-api",
-            socket_connect_timeout=PATIENCE_S,
-            socket_timeout=PATIENCE_S,
+            connection_pool=self._connections,  # type: ignore[arg-type]  # as the library documents and does not declare
         )
         self._own: Storage = MemoryStorage(wrap_exceptions=True)
         self._items = {name: RateLimitItemPerMinute(quota) for name, quota in per_minute.items()}
@@ -67,6 +70,10 @@ class RateLimits:
         self._locks: dict[tuple[str, str], asyncio.Lock] = {}
         self._apart_until = 0.0
         self._metrics = metrics
+
+    async def aclose(self) -> None:
+        """Let go of Valkey. Nothing is counted afterwards."""
+        await self._connections.aclose()
 
     async def take(self, kind: str, caller: str) -> list[tuple[bytes, bytes]]:
         """Count one request, and give the headers that say what is left. Raises TooManyRequests."""

@@ -9,7 +9,8 @@ import asyncio
 import gc
 import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from secrets import SystemRandom
 
@@ -42,7 +43,7 @@ from custody.ledger.channel import connect
 from custody.ledger.errors import LedgerBusy
 from custody.ledger.poster import Bounds, Poster
 from custody.transfers.together import AnswerToTransfer, AskedTransfer, SomeRefused, request_all
-from rails.registry import build_rails
+from rails.registry import RailRegistry, build_rails
 
 BODY_TIMEOUT_S = 15
 WS_BYTES_MAX = 256 * 1024
@@ -50,8 +51,9 @@ WS_BYTES_MAX = 256 * 1024
 
 
 def create_app(app: bootstrap.App) -> FastAPI:
-    """The ASGI application over these services. Whoever built the services closes them."""
+    """The ASGI application over these services. Whoever built the services closes them; its lifespan closes the rest."""
     api = create_routes()
+    api.router.lifespan_context = lifespan
     metrics = Metrics()
     app = replace(app, poster=build_poster(app))
     api.state.custody = app
@@ -64,7 +66,7 @@ def create_app(app: bootstrap.App) -> FastAPI:
     api.state.transfers = build_transfers(app)
     api.state.rails = build_rails(app.settings.rails)
     api.state.graphql = Graph.build(app.settings.api)
-    api.state.streams = Streams.build(app, api.state.gate, api.state.graphql)
+    api.state.streams = Streams.build(app, api.state.gate, api.state.graphql, metrics)
     api.state.schema_head = schema_head()
     api.add_middleware(
         Edge,
@@ -74,6 +76,20 @@ def create_app(app: bootstrap.App) -> FastAPI:
         cursor_secret=cursor_secret(app.settings),
     )
     return api
+
+
+@asynccontextmanager
+async def lifespan(api: FastAPI) -> AsyncIterator[None]:
+    """Nothing is opened before it is used; in the end all of it is closed."""
+    streams: Streams = api.state.streams
+    limits: RateLimits = api.state.limits
+    rails: RailRegistry = api.state.rails
+    try:
+        yield
+    finally:
+        await streams.hub.close()
+        await limits.aclose()
+        await rails.aclose()
 
 
 def build_transfers(app: bootstrap.App) -> TransferDesk:
@@ -149,6 +165,7 @@ def build_server(api: FastAPI, chosen: settings.ApiSettings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        lifespan="on",
         timeout_keep_alive=15,
         timeout_graceful_shutdown=10,
         h11_max_incomplete_event_size=16 * 1024,
@@ -183,8 +200,6 @@ async def serve(chosen: settings.Settings) -> None:
             poster.stop()
             gate.upkeep.stop()
     finally:
-        await streams.hub.close()
-        await api.state.rails.aclose()
         await app.aclose()
 
 

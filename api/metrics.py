@@ -5,13 +5,27 @@ Every application object has its own registry, so that two in one process (tests
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from custody.webhooks.model import WebhookFigures
 
 _LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+Transport = Literal["websocket", "sse"]
+"""How subscriptions are watched."""
+
+
+@dataclass(slots=True)
+class Ending:
+    """Why a socket or event stream ended: the code of the error that ended it, or one of these words."""
+
+    reason: str = "failed"
+    """`client_left`, `completed`, `protocol` for a client that broke the rules, `failed` for what nobody expected."""
 
 
 class Metrics:
@@ -59,6 +73,7 @@ class Metrics:
         )
         self._measure_chains()
         self._measure_webhooks()
+        self._measure_streams()
 
     def _measure_chains(self) -> None:
         """Set at each scrape."""
@@ -117,6 +132,52 @@ class Metrics:
             ["state"],
             registry=self.registry,
         )
+
+    def _measure_streams(self) -> None:
+        self._streams = Gauge(
+            "custody_api_streams_open",
+            "Sockets and event streams that are open.",
+            ["transport"],
+            registry=self.registry,
+        )
+        self._subscriptions = Gauge(
+            "custody_api_subscriptions_open",
+            "Subscriptions that are open; one socket may have several.",
+            ["transport"],
+            registry=self.registry,
+        )
+        self._deliveries = Counter(
+            "custody_api_deliveries_total",
+            "Answers of subscriptions that were given to a socket or event stream.",
+            ["transport"],
+            registry=self.registry,
+        )
+        self._closes = Counter(
+            "custody_api_streams_closed_total",
+            "Sockets and event streams that ended, by the code of the error or the word that says why.",
+            ["transport", "reason"],
+            registry=self.registry,
+        )
+
+    @contextmanager
+    def stream(self, transport: Transport) -> Iterator[Ending]:
+        """One socket or event stream while it is open. Whoever serves it says in the end why it ended."""
+        ending = Ending()
+        self._streams.labels(transport).inc()
+        try:
+            yield ending
+        finally:
+            self._streams.labels(transport).dec()
+            self._closes.labels(transport, ending.reason).inc()
+
+    @contextmanager
+    def subscription(self, transport: Transport) -> Iterator[Callable[[], None]]:
+        """One subscription while it is open; what is given is to be called at each of its answers."""
+        self._subscriptions.labels(transport).inc()
+        try:
+            yield self._deliveries.labels(transport).inc
+        finally:
+            self._subscriptions.labels(transport).dec()
 
     def request_observed(self, method: str, route: str, status: int, elapsed_s: float) -> None:
         """One request was answered."""

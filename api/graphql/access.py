@@ -105,9 +105,9 @@ FIELDS: Mapping[str, str] = {
     "Mutation.withdrawAdjustment": "adjustments:decide",
     "Query.assets": "assets:read",
     "Subscription.approvalNeeded": "approvals:read",
-    "Subscription.balanceChanged": "events:read",
-    "Subscription.deposit": "events:read",
-    "Subscription.withdrawal": "events:read",
+    "Subscription.balanceChanged": "events:watch",
+    "Subscription.deposit": "events:watch",
+    "Subscription.withdrawal": "events:watch",
 }
 """Root fields whose type does not say it: every mutation, and whatever gives a part by itself."""
 PREFIXES: Mapping[str, str] = {

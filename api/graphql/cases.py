@@ -14,6 +14,7 @@ from custody.assets.model import Asset
 from custody.chains.stellar.memo import show_words
 from custody.deposits.model import DepositCase, Reason
 from custody.deposits.transitions import DEPOSIT_CASES
+from custody.kernel.errors import InvariantViolated
 from custody.kernel.ids import show_id
 
 
@@ -55,6 +56,8 @@ class Case(Node):
     async def arrival(self, info: Info[Context, None]) -> Arrival:
         """What came, and from where."""
         found = await info.context.deposits_by_id.load(self.model.deposit_id)
+        if found is None:
+            raise InvariantViolated("a case without its deposit", case=self.model.id)
         info.context.budget.spend(1)
         seen = found.transfer
         return Arrival(

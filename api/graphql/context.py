@@ -134,7 +134,7 @@ class Context:
         return self._loader(self._load_cases)
 
     @property
-    def deposits_by_id(self) -> DataLoader[DepositId, Deposit]:
+    def deposits_by_id(self) -> DataLoader[DepositId, Deposit | None]:
         """Deposits by id."""
         return self._loader(self._load_deposits)
 
@@ -253,10 +253,10 @@ class Context:
             found = {row.deposit_id: row for row in await cases.list_cases_of(session, ids)}
         return [found.get(each) for each in ids]
 
-    async def _load_deposits(self, ids: list[DepositId]) -> list[Deposit]:
+    async def _load_deposits(self, ids: list[DepositId]) -> list[Deposit | None]:
         async with self.turn() as session:
             found = {row.id: row for row in await deposits.find_deposits(session, ids)}
-        return [found[each] for each in ids]
+        return [found.get(each) for each in ids]
 
     async def _load_screenings(self, ids: list[WithdrawalId]) -> list[list[Result]]:
         async with self.turn() as session:

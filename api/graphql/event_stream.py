@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
 import orjson
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
+from api.edge import STREAM_BEGAN
 from api.graphql.execution import show_refusal
 from api.graphql.live import Frame, Watch
 from api.graphql.streams import Streams
@@ -24,28 +27,40 @@ _ALIVE_S = 12.0
 """How often something is sent when there is nothing to say, so that nobody on the way takes the stream for dead."""
 
 
+class EventStream(StreamingResponse):
+    """Measured as a request up to here: how long it is watched says nothing of how fast it was answered."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"][STREAM_BEGAN] = time.perf_counter()
+        await super().__call__(scope, receive, send)
+
+
 def stream(streams: Streams, wanted: Watch, credential: str) -> StreamingResponse:
     """The response that a subscription is watched by. Raises TooManyStreams."""
     with streams.vigil.place(wanted.caller.principal):
         pass  # refused here while there is still a status to say it with; taken when the stream begins
-    return StreamingResponse(
+    return EventStream(
         _events(streams, wanted, credential), media_type=EVENT_STREAM, headers={"x-accel-buffering": "no"}
     )
 
 
 async def _events(streams: Streams, wanted: Watch, credential: str) -> AsyncGenerator[bytes, None]:
     principal = wanted.caller.principal
-    try:
-        with streams.vigil.place(principal):
-            async with (
-                streams.vigil.over(credential, principal) as end,
-                contextlib.aclosing(streams.live.watch(wanted)) as frames,
-            ):
-                async for each in _until(end, frames):
-                    yield b":\n\n" if each is None else event("next", each.body, each.position)
-    except CustodyError as error:
-        yield event("next", orjson.dumps({"errors": [show_refusal(error, wanted.trace_id)]}))
-    yield event("complete")
+    with streams.metrics.stream("sse") as ending:
+        ending.reason = "client_left"
+        try:
+            with streams.vigil.place(principal):
+                async with (
+                    streams.vigil.over(credential, principal) as end,
+                    contextlib.aclosing(streams.watch(wanted, "sse")) as frames,
+                ):
+                    async for each in _until(end, frames):
+                        yield b":\n\n" if each is None else event("next", each.body, each.position)
+            ending.reason = "completed"
+        except CustodyError as error:
+            ending.reason = error.code
+            yield event("next", orjson.dumps({"errors": [show_refusal(error, wanted.trace_id)]}))
+        yield event("complete")
 
 
 async def _until(

@@ -226,7 +226,8 @@ class _Channel:
 
     async def _run(self) -> None:
         try:
-            async with self._hub.follow(self._wanted.caller.principal.tenant, self._wants) as tap:
+            who = self._wanted.caller.principal
+            async with self._hub.follow(who.tenant, self._wants, who.customer) as tap:
                 self._position = tap.start
                 for member in self._members:
                     member.start = tap.start

@@ -26,7 +26,7 @@ from api.graphql.live import Frame, Watch
 from api.graphql.once import answer_once
 from api.graphql.streams import Streams
 from api.strict_json import parse
-from custody.events.hub import FeedEnds
+from custody.events.hub import FeedEnds, FollowerTooSlow
 from custody.kernel.errors import CustodyError, InvalidInput, Unauthenticated, Unavailable
 
 router = APIRouter()
@@ -46,11 +46,17 @@ STRETCH_S = 10.0
 class CloseSocket(Exception):
     """The socket ends, with a code that says why."""
 
-    def __init__(self, code: int, reason: str) -> None:
-        """Codes from 4400 are the subprotocol's; 4480 is ours: too slow, resume."""
+    def __init__(self, code: int, reason: str, counted_as: str = "protocol") -> None:
+        """Codes from 4400 are the subprotocol's; 4480 is ours: too slow, resume. `counted_as`: of few words, unlike `reason`."""
         super().__init__(reason)
         self.code = code
         self.reason = reason
+        self.counted_as = counted_as
+
+    @classmethod
+    def by(cls, code: int, error: CustodyError) -> CloseSocket:
+        """An end that an error of ours explains."""
+        return cls(code, error.code, error.code)
 
 
 @router.websocket("/graphql")
@@ -61,15 +67,18 @@ async def graphql_socket(socket: WebSocket) -> None:
         await socket.close(4406, "Subprotocol not acceptable")
         return
     await socket.accept(SUBPROTOCOL)
-    try:
-        await _Socket(socket, socket.app.state.streams).serve()
-    except* CloseSocket as closing:
-        error = next(each for each in _leaves(closing) if isinstance(each, CloseSocket))
-        with contextlib.suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
-            async with asyncio.timeout(SEND_TIMEOUT_S):
-                await socket.close(error.code, error.reason)
-    except* WebSocketDisconnect:
-        pass  # the client has gone, which is how most sockets end
+    streams: Streams = socket.app.state.streams
+    with streams.metrics.stream("websocket") as ending:
+        try:
+            await _Socket(socket, streams).serve()
+        except* CloseSocket as closing:
+            error = next(each for each in _leaves(closing) if isinstance(each, CloseSocket))
+            ending.reason = error.counted_as
+            with contextlib.suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
+                async with asyncio.timeout(SEND_TIMEOUT_S):
+                    await socket.close(error.code, error.reason)
+        except* WebSocketDisconnect:
+            ending.reason = "client_left"  # which is how most sockets end
 
 
 @dataclass(slots=True)
@@ -116,11 +125,11 @@ class _Socket:
                     group.create_task(_close_when(end))
                     await self._listen(caller, group)
         except Unauthenticated as error:
-            raise CloseSocket(4403, error.code) from error
+            raise CloseSocket.by(4403, error) from error
         except Unavailable as error:
-            raise CloseSocket(4429 if error.code == "too_many_streams" else 1013, error.code) from error
+            raise CloseSocket.by(4429 if error.code == "too_many_streams" else 1013, error) from error
         except CustodyError as error:
-            raise CloseSocket(4403, error.code) from error
+            raise CloseSocket.by(4403, error) from error
 
     async def _await_init(self) -> str:
         while True:
@@ -174,9 +183,9 @@ class _Socket:
             if self._operations.get(name) is asyncio.current_task():
                 await self._send({"type": "complete", "id": name})
         except FeedEnds as error:
-            raise CloseSocket(1012, error.code) from error
+            raise CloseSocket.by(1012, error) from error
         except Unavailable as error:
-            raise CloseSocket(4480, error.code) from error
+            raise CloseSocket.by(4480, error) from error
         except CustodyError as error:
             shown = [show_refusal(error, self._trace_id)]
             await self._send({"type": "error", "id": name, "payload": shown})
@@ -210,7 +219,7 @@ class _Socket:
             operation=asked.operation_name,
             trace_id=self._trace_id,
         )
-        async with contextlib.aclosing(self._streams.live.watch(wanted)) as frames:
+        async with contextlib.aclosing(self._streams.watch(wanted, "websocket")) as frames:
             async for frame in frames:
                 yield _of_frame(frame)
 
@@ -238,7 +247,7 @@ class _Socket:
             async with asyncio.timeout(SEND_TIMEOUT_S), self._sending:
                 await self._socket.send_text(text)
         except TimeoutError as error:
-            raise CloseSocket(4480, "subscriber_too_slow") from error
+            raise CloseSocket.by(4480, FollowerTooSlow()) from error
 
 
 class MalformedOperation(InvalidInput):
@@ -270,7 +279,7 @@ def _wrapped(name: str, kind: str, body: bytes) -> str:
 
 async def _close_when(end: asyncio.Future[CustodyError]) -> None:
     reason = await end
-    raise CloseSocket(4401, reason.code)
+    raise CloseSocket.by(4401, reason)
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:

@@ -1,8 +1,8 @@
 """What can be watched. Each field yields a small fact of the feed; what it is about is read when it is asked for.
 
-`sequence` is the event's place in the tenant's feed: whoever subscribes again with `after` set to the last one received has
-missed nothing. Where a stream begins, and which events it is given, is decided by `interest` before a field's function
-is called.
+`sequence` is the event's place in the tenant's feed, or in the customer's own (`custody/events/customers.py`): whoever subscribes
+again with `after` set to the last one received has missed nothing. Where a stream begins, and which events it is given, is
+decided by `interest` before a field's function is called.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from api.graphql.context import Context
 from api.graphql.movements import Deposit, Withdrawal, show_deposit, show_withdrawal
 from api.graphql.parties import Wallet, find_wallet
 from custody.db.session import ReadSession
-from custody.events.model import Event
+from custody.events.model import WALLETS, Event
 from custody.kernel.errors import InvariantViolated
 from custody.kernel.ids import DepositId, WalletId, WithdrawalId, parse_id
 
@@ -31,9 +31,6 @@ After = Annotated[
         description="Begin behind this sequence of the feed; without it, with what happens from now on."
     ),
 ]
-
-_WALLETS = ("wallet_id", "source_wallet_id", "destination_wallet_id")
-"""Fields of events' data that name wallets whose balance may have changed."""
 
 
 class Source(Protocol):
@@ -105,8 +102,10 @@ class DepositEvent:
 
     @strawberry.field
     async def deposit(self, info: Info[Context, None]) -> Deposit | None:
-        """The deposit; null while its asset is not listed."""
+        """The deposit; null while its asset is not listed, or where it is not the caller's to see any more."""
         found = await info.context.deposits_by_id.load(self.key)
+        if found is None:
+            return None
         asset = (await info.context.asset_register()).get(found.transfer.asset)
         return None if asset is None else show_deposit(asset, found)
 
@@ -155,14 +154,14 @@ class Subscription:
         """Changes of one wallet's balances, or of all wallets'."""
         wanted = None if wallet_id is None else parse_id("wal", str(wallet_id))
         async for event in info.context.events():
-            for key in wallets_of(event):
+            for key in event.wallets:
                 if wanted in (None, key):
                     yield BalanceChanged(
                         sequence=str(event.position),
                         cause=event.type,
                         at=event.occurred_at,
                         wallet_id=strawberry.ID(f"wal_{key.hex}"),
-                        key=WalletId(key),
+                        key=key,
                     )
 
     @strawberry.subscription
@@ -218,11 +217,11 @@ def interest(field: str, arguments: Mapping[str, object]) -> Callable[[Event], b
     one = _named("wdr", arguments.get("id"))
 
     def concerns(event: Event) -> bool:
-        return (one is None or event.object_id == one) and (wallet is None or wallet in wallets_of(event))
+        return (one is None or event.object_id == one) and (wallet is None or wallet in event.wallets)
 
     match field:
         case "balanceChanged":
-            return lambda event: any(name in event.data for name in _WALLETS) and concerns(event)
+            return lambda event: any(name in event.data for name in WALLETS) and concerns(event)
         case "deposit" | "withdrawal":
             return lambda event: event.type.startswith(f"{field}.") and concerns(event)
         case "approvalNeeded":
@@ -232,12 +231,6 @@ def interest(field: str, arguments: Mapping[str, object]) -> Callable[[Event], b
             )
         case _:
             raise InvariantViolated("a subscription without an interest", field=field)
-
-
-def wallets_of(event: Event) -> list[UUID]:
-    """The wallets that an event names, each once."""
-    named = [event.data.get(name) for name in _WALLETS]
-    return list(dict.fromkeys(UUID(each) for each in named if isinstance(each, str)))
 
 
 def _named(prefix: str, shown: object) -> UUID | None:

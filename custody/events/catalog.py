@@ -6,6 +6,8 @@ worker: a wake-up only, since the sweeper finds the same work by itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 EVENTS: dict[str, str | None] = {
     "deposit.observed": None,
     "deposit.credited": None,
@@ -94,3 +96,22 @@ EVENTS: dict[str, str | None] = {
     "access.revoked": None,
 }
 """Event name to the job it wakes, or None."""
+
+_BY_NAME = (
+    "deposit.observed", "deposit.credited", "deposit.suspended", "deposit.unlisted", "deposit.returned",
+    "deposit.orphaned", "deposit.reversed", "deposit.lost", "deposit.found_again", "transfer.posted",
+    "withdrawal.requested", "withdrawal.screening", "withdrawal.awaiting_approval", "withdrawal.blocked",
+    "withdrawal.approved", "withdrawal.cooling_down", "withdrawal.rejected", "withdrawal.expired", "withdrawal.cancelled",
+    "withdrawal.signing", "withdrawal.broadcasting", "withdrawal.confirming", "withdrawal.settled", "withdrawal.failed",
+    "withdrawal.stuck",
+)  # fmt: skip
+_BY_ITS_ENTRY = (
+    "payout.ready", "payout.settled", "payout.returned", "payout.rejected", "payout.cancelled", "receipt.credited",
+    "exchange.posted", "exchange.reversed", "adjustment.posted",
+)  # fmt: skip
+TOLD_TO_CUSTOMERS: Mapping[str, str] = dict(zip(_BY_NAME, _BY_NAME, strict=True)) | dict.fromkeys(
+    _BY_ITS_ENTRY, "ledger.posted"
+)
+"""Events of which the customers are told whose wallets they name, and as what: by its name where a customer may read its object;
+as an entry of the books where the entry in the statement is all that a customer sees of it. An event that is not here, such as
+one that comes later, is told to no customer."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from custody.db.session import Database, UnitOfWork
 from custody.db.signals import RELAYED
+from custody.events import customers
 from custody.events.catalog import EVENTS
 from custody.events.model import Event
 from custody.events.outbox import take_unrelayed
@@ -20,12 +21,14 @@ BATCH = 200
 
 
 async def relay(database: Database, waker: Waker, tenant: TenantId, listener: Listener | None = None) -> int:
-    """Mark one batch as relayed, tell the listener, commit, then wake whoever the catalog names. Returns how many events it took.
+    """Mark one batch as relayed, tell customers and the listener, commit, then wake whoever the catalog names.
 
-    The listener is told of each event exactly once, in the order of their places, as far as transactions can promise.
+    Returns how many events it took. They are told of each event exactly once, in the order of places, as far as transactions can
+    promise.
     """
     async with database.unit_of_work(tenant) as uow:
         events = await take_unrelayed(uow, BATCH)
+        await customers.tell(uow, events)
         if events and listener is not None:
             await listener(uow, events)
     if events:

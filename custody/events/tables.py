@@ -1,4 +1,4 @@
-"""The transactional outbox, and how far streams to a broker have carried it."""
+"""The transactional outbox, what customers are told of it, and how far streams to a broker have carried it."""
 
 from __future__ import annotations
 
@@ -39,6 +39,25 @@ Index(
     outbox.c.type,
     outbox.c.position,
     postgresql_where=outbox.c.position.is_not(None),
+)
+
+customer_events = Table(
+    "customer_events",
+    metadata,
+    tenant_column(),
+    uuid_key("customer_id"),
+    # 1, 2, 3 … of the customer: whoever counts its own events learns nothing of how many others there are.
+    Column("place", BigInteger, primary_key=True, autoincrement=False),
+    # Place of the same event in the tenant's feed.
+    Column("position", BigInteger, nullable=False),
+    uuid_column("event_id"),
+    text_column("type"),
+    uuid_column("object_id"),
+    # So much of the event's data as the customer may know, and nothing else.
+    Column("data", JSONB, nullable=False),
+    utc_column("occurred_at"),
+    CheckConstraint("place > 0", name="place_positive"),
+    Index("uq_customer_events_position", "tenant_id", "position", "customer_id", unique=True),
 )
 
 event_streams = Table(

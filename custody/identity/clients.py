@@ -143,8 +143,7 @@ async def grant(
 
 async def identify(database: Database, secret: str) -> Principal | None:
     """Whose access token this is, a client's or a customer's, if it is valid now."""
-    async with database.read(None) as session:
-        return await store.find_token(session, secret)
+    return await store.find_token(database.reader, secret)
 
 
 async def _issue(uow: UnitOfWork, client: Client, roles: frozenset[str], now: datetime) -> IssuedKey:

@@ -10,6 +10,7 @@ import orjson
 from sqlalchemy import Row, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from custody.db.reader import Reader
 from custody.db.session import ReadSession, UnitOfWork
 from custody.identity.model import Client, Kind, Principal
 from custody.identity.roles import CUSTOMER_ACTS, CUSTOMER_READS, permissions_of
@@ -46,31 +47,29 @@ async def insert_token(
     )
 
 
-async def find_token(session: ReadSession, secret: str) -> Principal | None:
+async def find_token(reader: Reader, secret: str) -> Principal | None:
     """Whose token this is, if it is valid now. Crosses tenants through a function that answers only for an exact hash."""
-    rows = await session.conn.execute(
-        text(
-            "SELECT tenant_id, id, kind, principal_id, subject, grants, customer_id, expires_at"
-            " FROM find_access_token(:hash)"
-        ),
-        {"hash": hash_secret(secret)},
+    rows = await reader.fetch(
+        None,
+        "SELECT tenant_id, id, kind, principal_id, subject, grants, customer_id, expires_at FROM find_access_token($1)",
+        hash_secret(secret),
     )
-    row = rows.one_or_none()
-    if row is None:
+    if not rows:
         return None
-    grants = frozenset(row.grants)
-    customer = row.kind == "customer"
+    (row,) = rows
+    grants = frozenset(row["grants"])
+    customer = row["kind"] == "customer"
     return Principal(
-        tenant=TenantId(row.tenant_id),
-        id=PrincipalId(row.principal_id),
-        subject=row.subject,
+        tenant=TenantId(row["tenant_id"]),
+        id=PrincipalId(row["principal_id"]),
+        subject=row["subject"],
         scopes=frozenset(),
         roles=frozenset() if customer else grants,
         permissions=CUSTOMER_READS | (grants & CUSTOMER_ACTS) if customer else permissions_of(grants),
         kind=Kind.CUSTOMER if customer else Kind.MACHINE,
-        customer=CustomerId(row.customer_id) if customer else None,
-        credential=row.id,
-        expires_at=row.expires_at,
+        customer=CustomerId(row["customer_id"]) if customer else None,
+        credential=row["id"],
+        expires_at=row["expires_at"],
     )
 
 

@@ -48,6 +48,7 @@ HISTORY = {
     "bulk_transfers",
     "chain_rewinds",
     "cool_down_rules",
+    "customer_events",
     "exchange_reversals",
     "exchanges",
     "idempotency_keys",

@@ -33,7 +33,7 @@ async def served(asgi: FastAPI, **options: Any) -> AsyncIterator[str]:
     """The application on a port of its own; its address."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        server = Server(uvicorn.Config(asgi, log_config=None, lifespan="off", **options))
+        server = Server(uvicorn.Config(asgi, log_config=None, **{"lifespan": "off", **options}))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         await server.up.wait()
         try:

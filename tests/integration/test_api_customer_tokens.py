@@ -19,7 +19,7 @@ from tests.integration.api_harness import FUNDS, STRANGER, XLM, Harness, fund, r
 from tests.postgres import Cluster
 
 SEEN_BY_CUSTOMERS = {
-    "customers", "deposit_addresses", "deposit_keys", "deposits", "ledger_accounts", "ledger_batches",
+    "customer_events", "customers", "deposit_addresses", "deposit_keys", "deposits", "ledger_accounts", "ledger_batches",
     "ledger_commands", "ledger_transfers", "wallets", "withdrawal_attempts", "withdrawals",
 }  # fmt: skip
 """Tables that are opened to customers, each row by row. No other may ever show one a row."""

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from api.errors import TooManyRequests
 from api.limits import REFUSALS_PER_MINUTE, RateLimits
+from api.main import create_app
 from api.metrics import Metrics
-from tests.integration.api_harness import Harness
+from custody import bootstrap
+from custody.settings import RedisSettings
+from tests.integration.api_harness import Harness, make_settings
+from tests.integration.api_server import served
 from tests.integration.test_withdrawals_worker import Valkey
 
 QUOTA = 40
@@ -50,6 +56,8 @@ async def test_two_processes_share_one_window_and_most_requests_ask_nobody(valke
         asked = int((await client.info("stats"))["total_commands_processed"]) - before
     assert asked < 200
     assert await granted(both, 10, "grace") == 10
+    for each in both:
+        await each.aclose()
 
 
 async def test_without_valkey_each_process_counts_alone_and_says_so() -> None:
@@ -69,6 +77,7 @@ async def test_a_valkey_that_dies_turns_nobody_away(valkey: Valkey) -> None:
         assert b"custody_api_limits_counted_alone 1.0" in metrics.exposition()
     finally:
         valkey.start()
+        await limits.aclose()
 
 
 async def test_a_caller_sees_what_is_left_and_when_to_come_back(shared_api: Harness) -> None:
@@ -99,3 +108,21 @@ async def test_an_address_that_guesses_keys_is_slowed_down(shared_api: Harness) 
         state.limits = usual
     assert (late.status_code, late.json()["code"]) == (429, "too_many_requests")
     assert good.status_code != 429
+
+
+async def test_an_application_that_ends_lets_go_of_valkey(valkey: Valkey) -> None:
+    usual = make_settings("postgresql://nobody@127.0.0.1:1/nothing")
+    app = bootstrap.build(usual.model_copy(update={"redis": RedisSettings(url=SecretStr(valkey.url))}))
+    api = create_app(app)
+    async with Redis.from_url(valkey.url) as client:
+        others = len(await client.client_list())
+        async with served(api, lifespan="on"):
+            await api.state.limits.take("read", "ada")
+            assert len(await client.client_list()) == others + 1
+        for _ in range(100):
+            if len(await client.client_list()) == others:
+                break
+            await asyncio.sleep(0.02)
+        else:
+            pytest.fail("the connection is still there")
+    await app.aclose()

@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import text
-from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from api.auth import Caller
@@ -21,82 +18,21 @@ from api.graphql.vigil import TooManyStreams, Vigil
 from custody.db.session import Database
 from custody.events import outbox
 from custody.events.hub import FollowerTooSlow
-from custody.events.loop import RelayLoop
 from custody.identity import service as identity
 from custody.identity.model import Principal
 from custody.kernel.ids import PrincipalId, TenantId, new_uuid
-from custody.webhooks import service as webhooks
-from tests.integration.api_harness import FUNDS, STRANGER, XLM, Harness, Tenant, running
-from tests.integration.api_server import served
+from tests.integration.api_harness import FUNDS, STRANGER, XLM, Harness, Tenant
+from tests.integration.stream_stage import PATIENCE_S, Client, dialled, settled, streaming
 from tests.postgres import Cluster
 
 BALANCE = """subscription ($w: ID, $after: String) { balanceChanged(walletId: $w, after: $after) {
   sequence cause walletId wallet { name balances { available } } } }"""
-PATIENCE_S = 30
 
 
 @pytest.fixture(scope="module")
 async def stage(cluster: Cluster) -> AsyncIterator[tuple[Harness, str]]:
-    """The application behind a socket, with a relay beside it."""
-    name = await cluster.create()
-    database = Database(cluster.dsn(name, "custody_app"), pool_size=20, signals=True)
-    stop = asyncio.Event()
-
-    async def tenants() -> list[TenantId]:
-        async with database.read(None) as session:
-            return await identity.list_tenants(session)
-
-    async with running(database) as api, served(api.asgi) as url, asyncio.TaskGroup() as group:
-        group.create_task(RelayLoop(database, api.app.waker, tenants, webhooks.fan_out).run(stop))
-        try:
-            yield api, url
-        finally:
-            stop.set()
-            await api.asgi.state.streams.hub.close()
-    await database.close()
-    await cluster.release(name)
-
-
-class Client:
-    """One side of the subprotocol."""
-
-    def __init__(self, line: ClientConnection) -> None:
-        self.line = line
-
-    async def send(self, **message: object) -> None:
-        await self.line.send(json.dumps(message))
-
-    async def receive(self) -> dict[str, Any]:
-        async with asyncio.timeout(PATIENCE_S):
-            found: dict[str, Any] = json.loads(await self.line.recv())
-        return found
-
-    async def subscribe(self, name: str, query: str, **variables: object) -> None:
-        await self.send(type="subscribe", id=name, payload={"query": query, "variables": variables})
-
-    async def next(self, field: str) -> dict[str, Any]:
-        message = await self.receive()
-        assert message["type"] == "next", message
-        found: dict[str, Any] = message["payload"]["data"][field]
-        return found
-
-
-@asynccontextmanager
-async def dialled(url: str, key: str | None, *, init: bool = True) -> AsyncIterator[Client]:
-    target = url.replace("http", "ws") + "/graphql"
-    async with connect(target, subprotocols=["graphql-transport-ws"]) as line:  # type: ignore[list-item]
-        client = Client(line)
-        if init:
-            await client.send(type="connection_init", payload={"authorization": f"Bearer {key}"})
-            assert (await client.receive())["type"] == "connection_ack"
-        yield client
-
-
-async def settled(client: Client) -> None:
-    """Wait until what was sent before is being served: an answered query came after it."""
-    await client.subscribe("probe", "{ assets { id } }")
-    assert (await client.receive())["id"] == "probe"
-    assert (await client.receive())["type"] == "complete"
+    async with streaming(cluster) as made:
+        yield made
 
 
 async def transfer(api: Harness, tenant: Tenant | None = None, amount: str = "1") -> None:
@@ -282,6 +218,55 @@ async def read_slowly(frames: AsyncIterator[Frame], seen: list[int]) -> None:
         async for frame in frames:
             seen.append(frame.position or 0)
             await asyncio.sleep(0.002)
+
+
+async def test_what_is_open_is_counted_and_why_it_ended(stage: tuple[Harness, str]) -> None:
+    api, url = stage
+
+    def counted(what: str, transport: str, **labels: str) -> float:
+        registry = api.asgi.state.metrics.registry
+        found = registry.get_sample_value(f"custody_api_{what}", {"transport": transport, **labels})
+        return float(found or 0)
+
+    async def until_open(transport: str, streams: int) -> None:
+        for _ in range(PATIENCE_S * 100):
+            if counted("streams_open", transport) == counted("subscriptions_open", transport) == streams:
+                return
+            await asyncio.sleep(0.01)
+        pytest.fail(f"never {streams} streams by {transport}")
+
+    await until_open("websocket", 0)
+    left, broken, told = (
+        counted("streams_closed_total", "websocket", reason="client_left"),
+        counted("streams_closed_total", "websocket", reason="protocol"),
+        counted("deliveries_total", "websocket"),
+    )
+    async with dialled(url, api.tenant.keys["read"]) as client:
+        for name in ("one", "two"):
+            await client.subscribe(name, BALANCE, w=api.tenant.wallet)
+        await settled(client)
+        assert (counted("streams_open", "websocket"), counted("subscriptions_open", "websocket")) == (1, 2)
+        await transfer(api)
+        for _ in range(2):
+            await client.next("balanceChanged")
+        assert counted("deliveries_total", "websocket") == told + 2
+    async with dialled(url, None, init=False) as client:
+        with pytest.raises(ConnectionClosed):
+            await say(client, ("{",))
+    await until_open("websocket", 0)
+    assert counted("streams_closed_total", "websocket", reason="client_left") == left + 1
+    assert counted("streams_closed_total", "websocket", reason="protocol") == broken + 1
+    async with (
+        httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as http,
+        http.stream(
+            "POST",
+            "/graphql",
+            json={"query": "subscription { balanceChanged { sequence } }"},
+            headers={**api.headers("read"), "Accept": "text/event-stream"},
+        ),
+    ):
+        await until_open("sse", 1)
+    await until_open("sse", 0)
 
 
 async def test_a_principal_has_so_many_streams_and_no_more() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
-from api.edge import Edge
+from api.edge import STREAM_BEGAN, Edge
+from api.graphql.event_stream import EventStream
 from api.metrics import Metrics
 
 
@@ -23,7 +25,11 @@ async def fail(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def call(
-    app: Any, *messages: dict[str, Any], timeout_s: int = 5, **headers: str
+    app: Any,
+    *messages: dict[str, Any],
+    timeout_s: int = 5,
+    metrics: Metrics | None = None,
+    **headers: str,
 ) -> list[dict[str, Any]]:
     """What the client is sent, when its own messages are these; afterwards it is silent."""
     sent: list[dict[str, Any]] = []
@@ -39,7 +45,7 @@ async def call(
 
     shown = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": "POST", "path": "/", "headers": shown}
-    await Edge(app, Metrics(), body_bytes_max=10, body_timeout_s=timeout_s, cursor_secret=b"s")(
+    await Edge(app, metrics or Metrics(), body_bytes_max=10, body_timeout_s=timeout_s, cursor_secret=b"s")(
         scope, receive, send
     )
     return sent
@@ -91,3 +97,19 @@ async def test_other_protocols_pass_untouched() -> None:
         {"type": "lifespan"}, None, None
     )  # type: ignore[arg-type]  # never called
     assert seen == ["lifespan"]
+
+
+async def test_a_stream_counts_as_a_request_only_until_it_begins() -> None:
+    async def watch(scope: Any, receive: Any, send: Any) -> None:
+        async def events() -> AsyncIterator[bytes]:
+            scope["state"][STREAM_BEGAN] -= 1000  # as if it had begun long before the end
+            yield b"data: 1\n\n"
+
+        await EventStream(events())(scope, receive, send)
+
+    metrics = Metrics()
+    await call(watch, part(b""), metrics=metrics)
+    measured = {"method": "POST", "route": "unmatched"}
+    total = metrics.registry.get_sample_value("custody_api_request_seconds_sum", measured)
+    assert total is not None
+    assert total < 0, "the time until the stream began, which this one moved into the past"

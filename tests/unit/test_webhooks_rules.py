@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from standardwebhooks.webhooks import Webhook
 
 from api.export import documents
-from custody.events.catalog import EVENTS
+from custody.events.catalog import EVENTS, TOLD_TO_CUSTOMERS
 from custody.events.envelope import build_body
+from custody.events.model import WALLETS
 from custody.events.schemas import MORE, OF_OBJECT, build_document, fields_of
 from custody.kernel.errors import IllegalTransition
 from custody.kernel.ids import TenantId
@@ -231,6 +232,13 @@ def test_every_event_has_a_schema_and_every_schema_an_event() -> None:
     document = build_document()
     assert list(document["$defs"]) == list(EVENTS)
     assert any(path.name == "events.json" for path in documents())
+
+
+def test_customers_are_told_of_events_that_name_wallets_and_as_events_that_there_are() -> None:
+    assert {*TOLD_TO_CUSTOMERS, *TOLD_TO_CUSTOMERS.values()} <= set(EVENTS)
+    assert [name for name in TOLD_TO_CUSTOMERS if not set(WALLETS) & set(fields_of(name))] == []
+    for name in ("withdrawal.decided", "case.opened", "adjustment.proposed", "payout.contradicted"):
+        assert name not in TOLD_TO_CUSTOMERS, "what people and rails do behind the scenes"
 
 
 def test_no_field_of_an_event_sounds_like_a_secret() -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from custody.db.ddl import append_only, function_for_app, grant, tenant_isolation
 
 revision = "0035"
-down_revision = "0033"
+down_revision = "0034"
 branch_labels = None
 depends_on = None
 
