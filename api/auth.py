@@ -6,8 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -47,17 +46,13 @@ class Caller:
     principal: Principal
     """Who asks, for which tenant."""
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[ReadSession]:
+    def read(self) -> AbstractAsyncContextManager[ReadSession]:
         """One snapshot of this caller's tenant; of one customer's rows alone, where the caller is that customer."""
-        async with self.app.db.read(self.principal.tenant, self.principal.customer) as session:
-            yield session
+        return self.app.db.read(self.principal.tenant, self.principal.customer)
 
-    @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[ReadSession]:
+    def snapshot(self) -> AbstractAsyncContextManager[ReadSession]:
         """The same, begun and ended in fewer round trips."""
-        async with self.app.db.snapshot(self.principal.tenant, self.principal.customer) as session:
-            yield session
+        return self.app.db.snapshot(self.principal.tenant, self.principal.customer)
 
 
 def bearer_of(request: Request) -> str:
