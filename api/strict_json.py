@@ -28,7 +28,8 @@ def parse(raw: bytes) -> Any:
         if nests_too_deeply(text):
             raise MalformedBody("The body is nested too deeply.")
         found = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
-        _refuse_unstorable(found)
+        if "\\u" in text:
+            _refuse_unstorable(found)  # neither may stand there by itself: not in JSON, and not in UTF-8
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise MalformedBody from error
     except ValueError as error:
