@@ -123,6 +123,10 @@ class requires(_Bearer):  # noqa: N801 - read at its uses as a verb
 
     async def __call__(self, request: Request) -> Caller:
         """The caller, if they may."""
+        return await self.plainly(request)
+
+    async def plainly(self, request: Request) -> Caller:
+        """As Plain."""
         principal = await self.principal(request)
         identity.demand(principal, *self.any_of)
         await gate_of(request).confirm(principal, self.any_of)
