@@ -136,7 +136,7 @@ async def test_what_is_under_way_beside_a_failure_comes_to_its_end() -> None:
     ended: list[str] = []
 
     async def slow(*_: object) -> None:
-        for _ in range(3):
+        for _ in range(20):
             await asyncio.sleep(0)
         ended.append("slow")
 
