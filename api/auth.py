@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
@@ -51,17 +51,13 @@ class Caller:
     principal: Principal
     """Who asks, for which tenant."""
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[ReadSession]:
+    def read(self) -> AbstractAsyncContextManager[ReadSession]:
         """One snapshot of this caller's tenant; of one customer's rows alone, where the caller is that customer."""
-        async with self.app.db.read(self.principal.tenant, self.principal.customer) as session:
-            yield session
+        return self.app.db.read(self.principal.tenant, self.principal.customer)
 
-    @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[ReadSession]:
+    def snapshot(self) -> AbstractAsyncContextManager[ReadSession]:
         """The same, begun and ended in fewer round trips."""
-        async with self.app.db.snapshot(self.principal.tenant, self.principal.customer) as session:
-            yield session
+        return self.app.db.snapshot(self.principal.tenant, self.principal.customer)
 
     async def listed(self, wanted: Collection[AssetId]) -> Mapping[AssetId, Asset]:
         """At least these assets; asks the database only for one that was never seen. Raises UnknownAsset."""
@@ -136,6 +132,10 @@ class requires(_Bearer):  # noqa: N801 - read at its uses as a verb
 
     async def __call__(self, request: Request) -> Caller:
         """The caller, if they may."""
+        return await self.plainly(request)
+
+    async def plainly(self, request: Request) -> Caller:
+        """As Plain."""
         principal = await self.principal(request)
         identity.demand(principal, *self.any_of)
         await gate_of(request).confirm(principal, self.any_of, partial(action_of, request, principal))

@@ -7,6 +7,7 @@ Source: draft-ietf-httpapi-idempotency-key-header.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -29,12 +30,14 @@ from custody.kernel.ids import derived_uuid
 
 REPLAYED_HEADER = "Idempotency-Replayed"
 
+KEY_MAX = 128
+_KEY = re.compile(rf"[\x21-\x7e]{{1,{KEY_MAX}}}")
 IdempotencyKey = Annotated[
     str,
     Header(
         alias="Idempotency-Key",
         min_length=1,
-        max_length=128,
+        max_length=KEY_MAX,
         pattern=r"^[\x21-\x7e]+$",
         description="The caller's own name of this command. The same key and body give the same answer; another body is refused.",
         examples=["order-7421-payment"],
@@ -134,6 +137,15 @@ class commands:  # noqa: N801 - beside `requires`
 
     async def __call__(self, request: Request, _: Authenticated, key: IdempotencyKey) -> Command:
         """The command, if they may: who asks is known before the key is looked at."""
+        return await self._command(request, key)
+
+    async def plainly(self, request: Request) -> Command | None:
+        """As Plain."""
+        keys = request.headers.getlist("idempotency-key")
+        fits = len(keys) == 1 and _KEY.fullmatch(keys[0]) is not None
+        return await self._command(request, keys[0]) if fits else None
+
+    async def _command(self, request: Request, key: str) -> Command:
         caller = await self._authorize(request)
         return Command(app=caller.app, principal=caller.principal, key=key, request=request)
 

@@ -16,6 +16,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from api.errors import DuplicateKey, MalformedBody, UnsupportedMediaType
+from api.plain import plain_call
 from custody.kernel.jsontext import nests_too_deeply
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -28,7 +29,8 @@ def parse(raw: bytes) -> Any:
         if nests_too_deeply(text):
             raise MalformedBody("The body is nested too deeply.")
         found = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
-        _refuse_unstorable(found)
+        if "\\u" in text:
+            _refuse_unstorable(found)  # neither may stand there by itself: not in JSON, and not in UTF-8
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise MalformedBody from error
     except ValueError as error:
@@ -62,9 +64,10 @@ class StrictRoute(APIRoute):
     """A route whose body is strict JSON or nothing."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The framework's handler, given a strict request."""
+        """The framework's handler, or a plain call, given a strict request."""
         inner = super().get_route_handler()
         takes_json = self.body_field is not None
+        plain = plain_call(self.endpoint) if takes_json else None
 
         async def handler(request: Request) -> Response:
             strict = StrictRequest(request.scope, request.receive)
@@ -74,6 +77,9 @@ class StrictRoute(APIRoute):
                     raise UnsupportedMediaType(content_type=declared[:64])
                 # The framework would turn our errors into its own: read once here, so that they come through as they are.
                 await strict.json()
+                answer = None if plain is None else await plain.answer(strict)
+                if answer is not None:
+                    return answer
             return await inner(strict)
 
         return handler

@@ -64,6 +64,19 @@ class Edge(Generic[Node]):
     cursor: str
 
 
+class _Placed(Edge[Node]):
+    """An edge whose cursor is made when it is asked for: to sign one takes as long as to show the row."""
+
+    def __init__(self, node: Node, of: str, key: UUID | int) -> None:
+        self.node = node
+        self._of = of
+        self._key = key
+
+    @property
+    def cursor(self) -> str:  # type: ignore[override]  # only ever read
+        return show_cursor(self._of, self._key)
+
+
 @strawberry.type
 class Connection(Generic[Node]):
     """One page of a list."""
@@ -90,7 +103,7 @@ def connect(
 ) -> Connection[Node]:
     """The page out of up to `first + 1` rows."""
     page = page_of(found, first)
-    edges = [Edge(node=show(row), cursor=show_cursor(of, key(row))) for row in page.rows]
+    edges: list[Edge[Node]] = [_Placed(show(row), of, key(row)) for row in page.rows]
     return Connection(
         edges=edges,
         page_info=PageInfo(

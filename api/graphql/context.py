@@ -10,13 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from typing import Any, TypeVar, cast
-
-from sqlalchemy.ext.asyncio import AsyncConnection
-from strawberry.dataloader import DataLoader
+from typing import Any, TypeVar
 
 from api.auth import Caller
 from api.graphql.limits import Budget
+from api.graphql.loader import Loader
 from custody.approvals import service as approvals
 from custody.assets import service as assets
 from custody.assets.errors import UnknownAsset
@@ -33,7 +31,6 @@ from custody.policy.model import Decision
 from custody.screening import service as screening
 from custody.screening.model import Result
 from custody.seals import publication
-from custody.seals.errors import NotInTree
 from custody.seals.publication import OwnProof
 from custody.wallets import keys
 from custody.wallets import service as wallets
@@ -49,22 +46,6 @@ WALLETS_MAX = 100
 
 Key = TypeVar("Key")
 Found = TypeVar("Found")
-
-
-class _Steady:
-    """A connection whose statements end even when whoever asked is cancelled: cut off, they would break it for all others."""
-
-    def __init__(self, conn: AsyncConnection) -> None:
-        self._conn = conn
-
-    async def execute(self, *statement: Any, **options: Any) -> Any:
-        """As of the connection; the services that read use nothing else of it."""
-        running = asyncio.ensure_future(self._conn.execute(*statement, **options))
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            await asyncio.wait({running})
-            raise
 
 
 class Context:
@@ -91,101 +72,93 @@ class Context:
         """Look everything up again: something has just been changed."""
         self.budget = Budget()
         self._assets: dict[AssetId, Asset] | None = None
-        self._loaders: dict[str, DataLoader[Any, Any]] = {}
+        self._loaders: dict[str, Loader[Any, Any]] = {}
 
     @property
-    def wallets(self) -> DataLoader[WalletId, Wallet | None]:
+    def wallets(self) -> Loader[WalletId, Wallet | None]:
         """Wallets by id."""
         return self._loader(self._load_wallets)
 
     @property
-    def customers(self) -> DataLoader[CustomerId, Customer | None]:
+    def customers(self) -> Loader[CustomerId, Customer | None]:
         """Customers by id."""
         return self._loader(self._load_customers)
 
     @property
-    def addresses(self) -> DataLoader[WalletId, list[DepositAddress]]:
+    def addresses(self) -> Loader[WalletId, list[DepositAddress]]:
         """Wallets' deposit addresses."""
         return self._loader(self._load_addresses)
 
     @property
-    def deposit_keys(self) -> DataLoader[WalletId, DepositKey | None]:
+    def deposit_keys(self) -> Loader[WalletId, DepositKey | None]:
         """Wallets' own EVM accounts."""
         return self._loader(self._load_deposit_keys)
 
     @property
-    def wallets_of(self) -> DataLoader[CustomerId, list[Wallet]]:
+    def wallets_of(self) -> Loader[CustomerId, list[Wallet]]:
         """Customers' wallets."""
         return self._loader(self._load_wallets_of)
 
     @property
-    def balances(self) -> DataLoader[WalletId, list[Balance]]:
+    def balances(self) -> Loader[WalletId, list[Balance]]:
         """Wallets' balances."""
         return self._loader(self._load_balances)
 
     @property
-    def decisions(self) -> DataLoader[bytes, list[Decision]]:
+    def decisions(self) -> Loader[bytes, list[Decision]]:
         """Approvers' decisions, by digest."""
         return self._loader(self._load_decisions)
 
     @property
-    def cases(self) -> DataLoader[DepositId, DepositCase | None]:
+    def cases(self) -> Loader[DepositId, DepositCase | None]:
         """Deposits' cases."""
         return self._loader(self._load_cases)
 
     @property
-    def deposits_by_id(self) -> DataLoader[DepositId, Deposit | None]:
+    def deposits_by_id(self) -> Loader[DepositId, Deposit | None]:
         """Deposits by id."""
         return self._loader(self._load_deposits)
 
     @property
-    def withdrawals_by_id(self) -> DataLoader[WithdrawalId, Withdrawal | None]:
+    def withdrawals_by_id(self) -> Loader[WithdrawalId, Withdrawal | None]:
         """Withdrawals by id."""
         return self._loader(self._load_withdrawals)
 
     @property
-    def screenings(self) -> DataLoader[WithdrawalId, list[Result]]:
+    def screenings(self) -> Loader[WithdrawalId, list[Result]]:
         """What was said about withdrawals' receivers."""
         return self._loader(self._load_screenings)
 
     @property
-    def attempts(self) -> DataLoader[WithdrawalId, list[Attempt]]:
+    def attempts(self) -> Loader[WithdrawalId, list[Attempt]]:
         """Withdrawals' attempts."""
         return self._loader(self._load_attempts)
 
     @property
-    def liability_proofs(self) -> DataLoader[tuple[WalletId, AssetId], OwnProof]:
-        """Wallets' proofs of what is owed to them, by wallet and asset."""
+    def liability_proofs(self) -> Loader[tuple[WalletId, AssetId], OwnProof | None]:
+        """Wallets' proofs of what is owed to them, by wallet and asset; None where nothing was owed."""
         return self._loader(self._load_liability_proofs)
 
     @property
-    def judgements(self) -> DataLoader[Withdrawal, Judgement]:
+    def judgements(self) -> Loader[Withdrawal, Judgement]:
         """How the policy stands towards withdrawals."""
         return self._loader(self._load_judgements)
 
-    def _loader(
-        self, load: Callable[[list[Key]], Awaitable[Sequence[Found | BaseException]]]
-    ) -> DataLoader[Key, Found]:
-        """Made when it is first asked for: most operations need few of them. An error among the answers is raised to whoever
-        asked for that one."""
+    def _loader(self, load: Callable[[list[Key]], Awaitable[Sequence[Found]]]) -> Loader[Key, Found]:
+        """Made when it is first asked for: most operations need few of them."""
         found = self._loaders.get(load.__name__)
         if found is None:
-            found = self._loaders[load.__name__] = DataLoader(load)
+            found = self._loaders[load.__name__] = Loader(load)
         return found
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[ReadSession]:
         """The session, while nobody else of this request uses it."""
         async with self._turn, self._opened() as session:
-            # Typed as what it stands for: nothing but `execute` is asked of it.
-            yield ReadSession(cast(AsyncConnection, _Steady(session.conn)), session.tenant, session.customer)
+            yield session
 
     def _opened(self) -> AbstractAsyncContextManager[ReadSession]:
         return self.caller.read() if self._session is None else nullcontext(self._session)
-
-    async def close(self) -> None:
-        """Wait for whoever still uses the session: siblings of a field that failed and may not be null are cancelled at once."""
-        await self._turn.acquire()
 
     async def asset(self, asset_id: AssetId) -> Asset:
         """A listed asset. What is listed stays as it is, so that what this process has seen of it holds."""
@@ -273,16 +246,14 @@ class Context:
             found = await withdrawals.list_attempts(session, ids)
         return [[row for row in found if row.withdrawal_id == each] for each in ids]
 
-    async def _load_liability_proofs(
-        self, asked: list[tuple[WalletId, AssetId]]
-    ) -> list[OwnProof | NotInTree]:
+    async def _load_liability_proofs(self, asked: list[tuple[WalletId, AssetId]]) -> list[OwnProof | None]:
         found: dict[tuple[WalletId, AssetId], OwnProof] = {}
         async with self.turn() as session:
             for asset in dict.fromkeys(asset for _, asset in asked):
                 of_asset = [wallet for wallet, each in asked if each == asset]
                 proofs = await publication.own_proofs(session, of_asset, asset)
                 found |= {(WalletId(wallet), asset): proof for wallet, proof in proofs.items()}
-        return [found.get(each) or NotInTree(wallet=str(each[0]), asset=each[1].text) for each in asked]
+        return [found.get(each) for each in asked]
 
     async def _load_judgements(self, asked: list[Withdrawal]) -> list[Judgement]:
         async with self.turn() as session:

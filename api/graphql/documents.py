@@ -12,26 +12,34 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from graphql import (
+    DirectiveNode,
     DocumentNode,
     ExecutionResult,
+    FragmentDefinitionNode,
     GraphQLError,
     GraphQLSchema,
     OperationDefinitionNode,
     OperationType,
+    Visitor,
     parse,
     specified_rules,
     validate,
+    visit,
 )
+from graphql.execution.values import VariableValues
 from graphql.validation import ASTValidationRule, NoSchemaIntrospectionCustomRule
 
-from api.graphql.executor import ShortWays
 from api.graphql.limits import TOKENS_MAX, refusal
+from api.graphql.plan import Plan, variables_in
 from custody.kernel.errors import InvalidInput, InvariantViolated
 
 REMEMBERED_MAX = 512
 """Documents of strangers that are remembered, the last used ones; each has at most 20,000 characters."""
+PLANS_MAX = 64
+"""Plans that are kept of one document: one for each operation and way that its @skip and @include have turned out."""
 ERRORS_MAX = 20
 """Mistakes that are told of one document."""
 
@@ -87,8 +95,12 @@ class Prepared:
     """Whether it may want what the chains' nodes say."""
     asks_fees: bool
     """Whether it may want what transfers cost."""
-    short_ways: ShortWays | None
-    """How its parts are completed, as far as that is known; None where directives may choose other parts each time."""
+    fragments: Mapping[str, FragmentDefinitionNode]
+    """By name."""
+    chosen_by: tuple[str, ...]
+    """The variables that @skip and @include ask for."""
+    plans: dict[object, Plan]
+    """How its operations are executed, as far as that was worked out."""
 
     @property
     def refusal(self) -> ExecutionResult:
@@ -107,6 +119,18 @@ class Prepared:
     def operation(self, name: str | None) -> OperationType:
         """What kind of operation is meant. Raises UnknownOperation."""
         return self.definition(name).operation
+
+    def plan(
+        self, schema: GraphQLSchema, operation: OperationDefinitionNode, variables: VariableValues
+    ) -> Plan:
+        """How this operation of the document is executed with these variables."""
+        of = (id(operation), *(variables.coerced.get(name) for name in self.chosen_by))
+        found = self.plans.get(of)
+        if found is None:
+            if len(self.plans) >= PLANS_MAX:
+                self.plans.clear()
+            found = self.plans[of] = Plan(schema, self.fragments, operation, variables)
+        return found
 
 
 class Documents:
@@ -169,7 +193,9 @@ class Documents:
                 operations={},
                 asks_nodes=False,
                 asks_fees=False,
-                short_ways=None,
+                fragments={},
+                chosen_by=(),
+                plans={},
             )
         refused = refusal(document)
         errors = [refused] if refused else self._validate(document)
@@ -184,7 +210,13 @@ class Documents:
             },
             asks_nodes="chains" in text,
             asks_fees="fee" in text,
-            short_ways=None if "@" in text else {},
+            fragments={
+                found.name.value: found
+                for found in document.definitions
+                if isinstance(found, FragmentDefinitionNode)
+            },
+            chosen_by=_chosen_by(document),
+            plans={},
         )
 
 
@@ -208,6 +240,18 @@ def load_registry(place: Path | None) -> dict[str, str]:
         if not isinstance(text, str) or hash_of(text) != name:
             raise BrokenRegistry(place=str(place), sha256=str(name)[:64])
     return dict(found)
+
+
+def _chosen_by(document: DocumentNode) -> tuple[str, ...]:
+    """The variables that the document's directives ask for: @skip and @include are all that may stand within an operation."""
+    found: list[DirectiveNode] = []
+
+    class Directives(Visitor):
+        def enter_directive(self, node: DirectiveNode, *_: Any) -> None:
+            found.append(node)
+
+    visit(document, Directives())
+    return tuple(sorted(variables_in(*found)))
 
 
 def _named(error: GraphQLError) -> GraphQLError:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from graphql import ExecutionResult, GraphQLError, GraphQLSchema, execute
+from graphql import ExecutionResult, GraphQLError, GraphQLSchema
+from graphql.execution.values import get_variable_values
 
 from api.errors import detail_of
 from api.graphql.context import Context
-from api.graphql.documents import Documents, Prepared
-from api.graphql.executor import Executor
+from api.graphql.documents import ERRORS_MAX, Documents, Prepared
 from api.graphql.schema import build_core, build_documents, build_schema
 from custody.kernel.errors import CustodyError, InvariantViolated
 from custody.settings import ApiSettings
@@ -42,21 +41,20 @@ class Graph:
         operation: str | None,
         root: object = None,
     ) -> ExecutionResult:
-        """The answer to a query or mutation, or to one event of a subscription."""
+        """The answer to a query or mutation, or to one event of a subscription. Raises UnknownOperation."""
         if prepared.document is None or prepared.errors:
             return prepared.refusal
-        found = execute(
+        definition = prepared.definition(operation)
+        coerced = get_variable_values(
             self.core,
-            prepared.document,
-            root_value=root,
-            context_value=context,
-            variable_values=None if variables is None else dict(variables),
-            operation_name=operation,
+            definition.variable_definitions or (),
+            dict(variables or {}),
+            max_errors=ERRORS_MAX,
             hide_suggestions=True,
-            executor_class=Executor,
-            short_ways=prepared.short_ways,
         )
-        return await found if inspect.isawaitable(found) else found
+        if isinstance(coerced, list):
+            return ExecutionResult(None, coerced)
+        return await prepared.plan(self.core, definition, coerced).run(context, coerced, root)
 
 
 def show_result(result: ExecutionResult, trace_id: str) -> tuple[dict[str, object], bool]:

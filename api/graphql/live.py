@@ -13,12 +13,19 @@ import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import orjson
 import structlog
-from graphql import ExecutionResult, FieldNode, GraphQLError, VariableNode, subscribe
+from graphql import (
+    ExecutionResult,
+    Executor,
+    FieldNode,
+    GraphQLError,
+    VariableNode,
+    create_source_event_stream,
+)
 from graphql.execution.values import get_argument_values, get_variable_values
 
 from api.auth import Caller
@@ -272,31 +279,42 @@ class _Past:
 async def _frames(graph: Graph, wanted: Watch, source: Source) -> AsyncGenerator[Frame, None]:
     """The answers to a source's events; one that is a refusal where the subscription cannot begin."""
     context = Watching(wanted.caller, source)
-    document = wanted.prepared.document
-    if document is None:
-        raise InvariantViolated("a document without syntax was to be watched")
     try:
-        begun = subscribe(
-            graph.core,
-            document,
-            context_value=context,
-            variable_values=dict(wanted.variables),
-            operation_name=wanted.operation,
-            hide_suggestions=True,
-        )
-        found = await begun if inspect.isawaitable(begun) else begun
+        found = await _begin(graph, wanted, context)
         if isinstance(found, ExecutionResult):
             yield _frame(None, found, wanted.trace_id)
             return
-        try:
-            async for each in found:
-                yield _frame(context.position, each, wanted.trace_id)
-        finally:
-            await found.aclose()  # type: ignore[attr-defined]  # an asynchronous generator, says graphql-core only in words
+        async with contextlib.aclosing(found) as events:
+            async for event in events:
+                told = await graph.run(wanted.prepared, context, wanted.variables, wanted.operation, event)
+                yield _frame(context.position, told, wanted.trace_id)
     except CustodyError as error:
         if isinstance(error, Unavailable | InvariantViolated):
             raise
         yield Frame(position=None, body=orjson.dumps({"errors": [show_refusal(error, wanted.trace_id)]}))
+
+
+async def _begin(
+    graph: Graph, wanted: Watch, context: Watching
+) -> AsyncGenerator[object, None] | ExecutionResult:
+    """What the subscription's field gives, event by event; or why it gives nothing."""
+    document = wanted.prepared.document
+    if document is None:
+        raise InvariantViolated("a document without syntax was to be watched")
+    executor = Executor.build(
+        graph.core,
+        document,
+        context_value=context,
+        raw_variable_values=dict(wanted.variables),
+        operation_name=wanted.operation,
+        hide_suggestions=True,
+    )
+    if isinstance(executor, list):
+        return ExecutionResult(None, executor)
+    begun = create_source_event_stream(executor)
+    found = await begun if inspect.isawaitable(begun) else begun
+    # Ours are generators; the library promises no more than that they can be iterated over.
+    return cast("AsyncGenerator[object, None] | ExecutionResult", found)
 
 
 def _frame(position: int | None, result: ExecutionResult, trace_id: str) -> Frame:

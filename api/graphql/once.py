@@ -32,8 +32,5 @@ async def answer_once(
     heads = await ask_heads(caller.app) if prepared.asks_nodes else {}
     async with caller.snapshot() as session:
         context = Context(caller, session, heads, asks_fees=prepared.asks_fees)
-        try:
-            result = await graph.run(prepared, context, variables, operation)
-        finally:
-            await context.close()
+        result = await graph.run(prepared, context, variables, operation)
     return show_result(result, trace_id)

@@ -12,6 +12,7 @@ from custody.kernel.assetid import parse_asset_id
 from custody.kernel.ids import CustomerId, WalletId, show_id
 from custody.kernel.money import format_units
 from custody.ledger.model import Balance as BalanceModel
+from custody.seals.errors import NotInTree
 from custody.seals.publication import OwnProof
 from custody.wallets.model import Customer as CustomerModel
 from custody.wallets.model import DepositAddress as AddressModel
@@ -134,6 +135,8 @@ class Wallet(Node):
         wanted = parse_asset_id(str(asset))
         info.context.budget.spend(PROOF_COST)
         found = await info.context.liability_proofs.load((self.model.id, wanted))
+        if found is None:
+            raise NotInTree(wallet=str(self.model.id), asset=wanted.text)
         return show_liability_proof(await info.context.asset(wanted), found)
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, insert, select
+import orjson
+from sqlalchemy import Row, select, text
 
 from custody.audit.chain import GENESIS, entry_hash
 from custody.audit.model import AuditEntry
@@ -15,6 +16,17 @@ from custody.audit.tables import audit_entries as entries
 from custody.db.session import ReadSession, UnitOfWork
 from custody.kernel.errors import InvariantViolated
 from custody.kernel.ids import TenantId
+
+_HEAD = text(
+    "SELECT clock_timestamp() AS now, head.sequence, head.hash FROM (VALUES (1)) AS one LEFT JOIN LATERAL"
+    " (SELECT sequence, hash FROM audit_entries WHERE tenant_id = :tenant ORDER BY sequence DESC LIMIT 1) AS head ON true"
+)
+_APPEND = text(
+    "INSERT INTO audit_entries (tenant_id, sequence, occurred_at, actor, action, object_id, detail, hash)"
+    " SELECT :tenant, CAST(:last AS bigint) + place, CAST(:now AS timestamptz), actor, action, object_id, CAST(detail AS jsonb),"
+    " hash FROM unnest(CAST(:actors AS text[]), CAST(:actions AS text[]), CAST(:objects AS uuid[]), CAST(:details AS text[]),"
+    " CAST(:hashes AS bytea[])) WITH ORDINALITY AS told(actor, action, object_id, detail, hash, place) ORDER BY place"
+)
 
 
 class AuditChainBroken(InvariantViolated):
@@ -93,29 +105,33 @@ async def _append(uow: UnitOfWork, notes: list[_Note]) -> None:
 
 async def _append_for(uow: UnitOfWork, notes: list[_Note]) -> None:
     await uow.lock(f"audit/{uow.tenant}")
-    last = await uow.conn.execute(
-        select(entries.c.sequence, entries.c.hash)
-        .where(entries.c.tenant_id == uow.tenant)
-        .order_by(entries.c.sequence.desc())
-        .limit(1)
+    head = (await uow.conn.execute(_HEAD, {"tenant": uow.tenant})).one()
+    sequence, previous = (0, GENESIS) if head.sequence is None else (head.sequence, head.hash)
+    hashes = []
+    for place, note in enumerate(notes, sequence + 1):
+        previous = entry_hash(
+            previous,
+            sequence=place,
+            occurred_at=head.now,
+            actor=note.actor,
+            action=note.action,
+            object_id=note.object_id,
+            detail=note.detail,
+        )
+        hashes.append(previous)
+    await uow.conn.execute(
+        _APPEND,
+        {
+            "tenant": uow.tenant,
+            "last": sequence,
+            "now": head.now,
+            "actors": [note.actor for note in notes],
+            "actions": [note.action for note in notes],
+            "objects": [note.object_id for note in notes],
+            "details": [orjson.dumps(note.detail).decode() for note in notes],
+            "hashes": hashes,
+        },
     )
-    head = last.one_or_none()
-    sequence, previous = (0, GENESIS) if head is None else (head.sequence, head.hash)
-    now = (await uow.conn.execute(select(func.clock_timestamp()))).scalar_one()
-    rows = []
-    for note in notes:
-        sequence += 1
-        values: dict[str, Any] = {
-            "sequence": sequence,
-            "occurred_at": now,
-            "actor": note.actor,
-            "action": note.action,
-            "object_id": note.object_id,
-            "detail": note.detail,
-        }
-        previous = entry_hash(previous, **values)
-        rows.append({"tenant_id": uow.tenant, "hash": previous, **values})
-    await uow.conn.execute(insert(entries), rows)
 
 
 def _entry(row: Row[Any]) -> AuditEntry:

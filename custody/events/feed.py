@@ -21,8 +21,8 @@ async def page(
     up_to: int | None = None,
     object_id: UUID | None = None,
 ) -> list[Event]:
-    """Events behind a place of the session's own feed and up to another, oldest first, of these types only where any are named, of
-    one object or of all.
+    """Events behind a place of the session's own feed and up to another, oldest first, of these types only where any are named,
+    of one object or of all.
 
     Raises UnknownEventType.
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, insert, select, update
+import orjson
+from sqlalchemy import Row, func, insert, select, text, update
 
 from custody.db.session import ReadSession, UnitOfWork
 from custody.events.catalog import EVENTS
@@ -16,6 +17,13 @@ from custody.events.model import Event
 from custody.events.tables import outbox
 from custody.events.trace import current_trace
 from custody.kernel.ids import EventId, TenantId, new_uuid
+
+_EMIT_ALL = text(
+    "INSERT INTO outbox (tenant_id, id, type, object_id, data, trace_id)"
+    " SELECT :tenant, id, type, object_id, CAST(data AS jsonb), trace_id"
+    " FROM unnest(CAST(:ids AS uuid[]), CAST(:types AS text[]), CAST(:objects AS uuid[]), CAST(:data AS text[]),"
+    " CAST(:traces AS text[])) WITH ORDINALITY AS told(id, type, object_id, data, trace_id, place) ORDER BY place"
+)
 
 
 async def emit(uow: UnitOfWork, event_type: str, object_id: UUID, data: Mapping[str, object]) -> None:
@@ -55,18 +63,17 @@ async def emit_all(uow: UnitOfWork, told: Sequence[Told]) -> None:
         if each.type not in EVENTS:
             raise UnknownEvent(type=each.type)
     if told:
-        rows = [
+        await uow.conn.execute(
+            _EMIT_ALL,
             {
-                "tenant_id": uow.tenant,
-                "id": new_uuid(),
-                "type": each.type,
-                "object_id": each.object_id,
-                "data": dict(each.data),
-                "trace_id": each.trace_id,
-            }
-            for each in told
-        ]
-        await uow.conn.execute(insert(outbox), rows)
+                "tenant": uow.tenant,
+                "ids": [new_uuid() for _ in told],
+                "types": [each.type for each in told],
+                "objects": [each.object_id for each in told],
+                "data": [orjson.dumps(dict(each.data)).decode() for each in told],
+                "traces": [each.trace_id for each in told],
+            },
+        )
 
 
 async def take_unrelayed(uow: UnitOfWork, limit: int) -> list[Event]:

@@ -23,6 +23,11 @@ _OF_USES = text(
     " JOIN idempotency_keys k ON k.tenant_id = :tenant AND k.principal_id = w.principal_id AND k.key = w.key"
 )
 """One statement for any number of keys, so that Postgres plans it once."""
+_RECORD_ALL = text(
+    "INSERT INTO idempotency_keys (tenant_id, principal_id, key, fingerprint, status, body)"
+    " SELECT :tenant, * FROM unnest(CAST(:principals AS uuid[]), CAST(:names AS text[]), CAST(:fingerprints AS bytea[]),"
+    " CAST(:statuses AS smallint[]), CAST(:bodies AS bytea[]))"
+)
 PATIENCE_S = 10.0
 """How long a second caller waits for the first; then it is told to come back."""
 
@@ -88,18 +93,17 @@ async def _wait(uow: UnitOfWork, names: Sequence[str], patience_s: float) -> Non
 async def record_all(uow: UnitOfWork, answered: Sequence[tuple[KeyUse, Replay]]) -> None:
     """As `record`, for those of `begin_all` that acted."""
     if answered:
-        rows = [
+        await uow.conn.execute(
+            _RECORD_ALL,
             {
-                "tenant_id": uow.tenant,
-                "principal_id": use.principal.id,
-                "key": use.key,
-                "fingerprint": use.fingerprint,
-                "status": answer.status,
-                "body": answer.body,
-            }
-            for use, answer in answered
-        ]
-        await uow.conn.execute(insert(keys), rows)
+                "tenant": uow.tenant,
+                "principals": [use.principal.id for use, _ in answered],
+                "names": [use.key for use, _ in answered],
+                "fingerprints": [use.fingerprint for use, _ in answered],
+                "statuses": [answer.status for _, answer in answered],
+                "bodies": [answer.body for _, answer in answered],
+            },
+        )
 
 
 async def record(

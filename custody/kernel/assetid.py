@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NewType
 
 from custody.kernel.errors import InvalidInput
@@ -78,8 +79,9 @@ def parse_chain_id(text: str) -> ChainId:
     return ChainId(text)
 
 
+@lru_cache(4096)
 def parse_asset_id(text: str) -> AssetId:
-    """The asset that this text names. Raises MalformedAssetId."""
+    """The asset that this text names, remembered since most texts name one of few. Raises MalformedAssetId."""
     chain, slash, reference = text.partition("/")
     namespace = chain.partition(":")[0]
     shape = _REFERENCES.get(namespace)

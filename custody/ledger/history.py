@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CursorResult, Row, TextClause, text
+from sqlalchemy import TextClause, text
 
 from custody.db.reader import Reader
 from custody.db.session import ReadSession
@@ -94,9 +95,9 @@ _AMOUNTS = text(
     " JOIN ledger_accounts d ON d.tenant_id = t.tenant_id AND d.id = t.debit_account JOIN assets s ON s.number = d.asset_id"
     " WHERE m.tenant_id = :tenant AND m.id = ANY(CAST(:ids AS uuid[]))"
 )
-_BALANCES = text(
+_BALANCES = (
     "SELECT kind, owner, asset, posted, pending_in, pending_out, version FROM ledger_balances"
-    " WHERE tenant_id = :tenant AND kind = :kind AND owner = ANY(CAST(:owners AS uuid[])) ORDER BY owner, asset"
+    " WHERE tenant_id = $1 AND kind = $2 AND owner = ANY($3::uuid[]) ORDER BY owner, asset"
 )
 
 _WITH_MONEY = text(
@@ -104,6 +105,8 @@ _WITH_MONEY = text(
     " WHERE tenant_id = :tenant AND kind = :kind AND owner > CAST(:after AS uuid)"
     " AND asset = ANY(CAST(:assets AS text[])) AND (posted <> 0 OR pending_out <> 0) ORDER BY owner, asset LIMIT :limit"
 )
+_KINDS = {kind.value: kind for kind in AccountKind}
+_CODES = {code.value: code for code in TransferCode}
 _BALANCES_NOW = (
     "SELECT asset, posted, pending_in, pending_out, version FROM ledger_balances"
     " WHERE tenant_id = $1 AND kind = $2 AND owner = $3 ORDER BY asset"
@@ -136,7 +139,7 @@ async def find_transfer(session: ReadSession, code: TransferCode, transfer_id: U
         _of(session).one, {"tenant": session.tenant, "code": code.value, "id": transfer_id}
     )
     row = rows.one_or_none()
-    return None if row is None else _transfer(row)
+    return None if row is None else _transfer(*row)
 
 
 async def list_transfers(
@@ -144,37 +147,38 @@ async def list_transfers(
 ) -> list[BookedTransfer]:
     """Transfers booked for one reason, newest first, before one of them; of all, or of one wallet on either side."""
     asked = {"tenant": session.tenant, "code": code.value, "before": before, "limit": limit}
+    rows: Iterable[Iterable[Any]]
     if owner is None and session.customer is None:
         rows = await _page_of_tenant(session, code, before, limit)
     elif owner is None:
         rows = await session.conn.execute(_PAGE_OF_CUSTOMER, asked)
     else:
         rows = await session.conn.execute(_of(session).page_of_owner, {**asked, "owner": owner})
-    return [_transfer(row) for row in rows]
+    return [_transfer(*row) for row in rows]
 
 
 async def _page_of_tenant(
     session: ReadSession, code: TransferCode, before: UUID | None, limit: int
-) -> CursorResult[Any]:
-    asked: dict[str, object] = {"tenant": session.tenant, "code": code.value}
-    place = None
+) -> Iterable[Iterable[Any]]:
     if before is not None:
         named = await session.conn.execute(_FIND_PLACE, {"tenant": session.tenant, "id": before})
         place = named.one_or_none()
-    if place is not None:
-        asked |= {"batch_id": place.batch_id, "leaf": place.leaf}
-    return await session.conn.execute(_walk(limit, from_place=place is not None), asked)
+        if place is not None:
+            return await session.fetch(
+                _walk(limit, from_place=True), session.tenant, code.value, place.batch_id, place.leaf
+            )
+    return await session.fetch(_walk(limit, from_place=False), session.tenant, code.value)
 
 
 @lru_cache(512)
-def _walk(limit: int, *, from_place: bool) -> TextClause:
+def _walk(limit: int, *, from_place: bool) -> str:
     """All of a tenant's transfers backwards, with their sides only once the page is chosen. Otherwise Postgres sorts everything
     that was ever booked: with the limit or place as parameters, where it joins first, and where statistics that are older than
     the newest transfers say that few are of this kind, which it does not look up in a CASE."""
-    before = " AND (t.batch_id, t.leaf) < (CAST(:batch_id AS bigint), CAST(:leaf AS integer))"
-    return text(
-        "WITH t AS MATERIALIZED (SELECT t.* FROM ledger_transfers t WHERE t.tenant_id = :tenant"  # noqa: S608 - constants of this file and a number
-        " AND CASE WHEN t.kind = 'transfer' AND t.code = :code THEN true ELSE false END"
+    before = " AND (t.batch_id, t.leaf) < ($3::bigint, $4::integer)"
+    return (
+        "WITH t AS MATERIALIZED (SELECT t.* FROM ledger_transfers t WHERE t.tenant_id = $1"  # noqa: S608 - constants of this file and a number
+        " AND CASE WHEN t.kind = 'transfer' AND t.code = $2 THEN true ELSE false END"
         + (before if from_place else "")
         + f" ORDER BY t.batch_id DESC, t.leaf DESC LIMIT {int(limit)})"
         + _ROW
@@ -198,10 +202,8 @@ async def amounts_of(session: ReadSession, ids: Collection[UUID]) -> dict[UUID, 
 
 async def balances_of(session: ReadSession, kind: AccountKind, owners: Collection[UUID]) -> list[Balance]:
     """The balances of all accounts of some owners: one question for a whole page of wallets."""
-    rows = await session.conn.execute(
-        _BALANCES, {"tenant": session.tenant, "kind": kind.value, "owners": list(owners)}
-    )
-    return [_balance(row) for row in rows]
+    rows = await session.fetch(_BALANCES, session.tenant, kind.value, list(owners))
+    return [_balance(*row) for row in rows]
 
 
 async def balances_with_money(
@@ -210,16 +212,25 @@ async def balances_with_money(
     """Accounts of some assets on which something is booked or held, in the order of their owners, after one of them."""
     asked = {"tenant": session.tenant, "kind": kind.value, "after": after, "limit": limit}
     rows = await session.conn.execute(_WITH_MONEY, {**asked, "assets": [each.text for each in assets]})
-    return [_balance(row) for row in rows]
+    return [_balance(*row) for row in rows]
 
 
-def _balance(row: Row[Any]) -> Balance:
+def _balance(
+    kind: str,
+    owner: UUID,
+    asset: str,
+    posted: Decimal,
+    pending_in: Decimal,
+    pending_out: Decimal,
+    version: int,
+) -> Balance:
+    """In the order of the columns."""
     return Balance(
-        key=AccountKey(kind=AccountKind(row.kind), owner=row.owner, asset=parse_asset_id(row.asset)),
-        posted=int(row.posted),
-        pending_in=int(row.pending_in),
-        pending_out=int(row.pending_out),
-        version=row.version,
+        key=AccountKey(kind=_KINDS[kind], owner=owner, asset=parse_asset_id(asset)),
+        posted=int(posted),
+        pending_in=int(pending_in),
+        pending_out=int(pending_out),
+        version=version,
     )
 
 
@@ -241,14 +252,26 @@ async def balances_now(reader: Reader, tenant: TenantId, kind: AccountKind, owne
     ]
 
 
-def _transfer(row: Row[Any]) -> BookedTransfer:
-    asset = parse_asset_id(row.asset)
+def _transfer(
+    transfer_id: UUID,
+    code: str,
+    reference: UUID,
+    posted: Decimal,
+    booked_at: datetime,
+    asset: str,
+    debit_kind: str,
+    debit_owner: UUID | None,
+    credit_kind: str,
+    credit_owner: UUID | None,
+) -> BookedTransfer:
+    """In the order of the columns."""
+    moved = parse_asset_id(asset)
     return BookedTransfer(
-        id=row.id,
-        code=TransferCode(row.code),
-        reference=row.reference,
-        debit=AccountKey(kind=AccountKind(row.debit_kind), owner=row.debit_owner, asset=asset),
-        credit=AccountKey(kind=AccountKind(row.credit_kind), owner=row.credit_owner, asset=asset),
-        amount=Amount(asset, int(row.posted)),
-        booked_at=row.booked_at,
+        id=transfer_id,
+        code=_CODES[code],
+        reference=reference,
+        debit=AccountKey(kind=_KINDS[debit_kind], owner=debit_owner, asset=moved),
+        credit=AccountKey(kind=_KINDS[credit_kind], owner=credit_owner, asset=moved),
+        amount=Amount(moved, int(posted)),
+        booked_at=booked_at,
     )

@@ -19,9 +19,7 @@ from custody.wallets.model import Customer, DepositAddress, Vault, VaultRef, Wal
 from custody.wallets.tables import customers, deposit_addresses, deposit_keys, vaults, wallets
 from custody.wallets.transitions import DEPOSIT_KEYS
 
-_OF_IDS = text(
-    "SELECT id, customer_id, name FROM wallets WHERE tenant_id = :tenant AND id = ANY(CAST(:ids AS uuid[]))"
-)
+_OF_IDS = "SELECT id, customer_id, name FROM wallets WHERE tenant_id = $1 AND id = ANY($2::uuid[])"
 
 
 async def insert_customer(uow: UnitOfWork, customer: Customer) -> None:
@@ -125,8 +123,11 @@ async def load_wallets_of_customers(
 
 async def load_wallets_of_ids(session: ReadSession, ids: Collection[WalletId]) -> list[Wallet]:
     """Those of these wallets that are this tenant's, in no particular order."""
-    rows = await session.conn.execute(_OF_IDS, {"tenant": session.tenant, "ids": list(ids)})
-    return [_wallet(row) for row in rows]
+    rows = await session.fetch(_OF_IDS, session.tenant, list(ids))
+    return [
+        Wallet(id=WalletId(wallet_id), customer_id=CustomerId(customer_id), name=name)
+        for wallet_id, customer_id, name in rows
+    ]
 
 
 async def insert_vault(uow: UnitOfWork, vault: Vault) -> None:

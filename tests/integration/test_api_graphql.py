@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
 from sqlalchemy import event
 
@@ -253,17 +255,29 @@ async def counted(api: Harness, query: str, **variables: object) -> tuple[dict[s
     """An answer and how many SQL statements it took, without the one that knows who asks: that is every few seconds'."""
     statements = 0
 
-    def count(_: object, __: object, statement: str, *___: object) -> None:
+    def count(statement: str) -> None:
         nonlocal statements
-        statements += "find_api_key" not in statement
+        statements += "find_api_key" not in statement and not statement.startswith(("BEGIN", "COMMIT"))
+
+    def by_toolkit(_: object, __: object, statement: str, *___: object) -> None:
+        count(statement)
+
+    def by_driver(asked: asyncpg.connection.LoggedQuery) -> None:
+        count(asked.query)
+
+    def connected(connection: Any, _: object) -> None:
+        connection.driver_connection.add_query_logger(by_driver)
 
     engine = api.app.db.snapshots.engine.sync_engine
     await api.app.db.snapshots.close()  # connections that exist do not notice who listens
-    event.listen(engine, "before_cursor_execute", count)
+    event.listen(engine, "before_cursor_execute", by_toolkit)
+    event.listen(engine, "connect", connected)
     try:
         answer = await api.graphql(query, **variables)
     finally:
-        event.remove(engine, "before_cursor_execute", count)
+        event.remove(engine, "before_cursor_execute", by_toolkit)
+        event.remove(engine, "connect", connected)
+        await api.app.db.snapshots.close()
     assert "errors" not in answer
     assert statements > 0
     return answer, statements
