@@ -63,6 +63,7 @@ async def emit_all(uow: UnitOfWork, told: Sequence[Told]) -> None:
         if each.type not in EVENTS:
             raise UnknownEvent(type=each.type)
     if told:
+        uow.emitted.add(uow.tenant)
         await uow.conn.execute(
             _EMIT_ALL,
             {

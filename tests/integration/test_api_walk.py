@@ -10,9 +10,11 @@ import httpx
 import pytest
 
 from custody.db.session import Database
+from custody.db.signals import EMITTED
 from custody.deposits import key_pool
 from custody.holdings import sending
 from custody.kernel.assetid import ChainId
+from custody.kernel.ids import TenantId
 from custody.signing import intents
 from ingestion import cursor
 from ingestion.model import BlockRef
@@ -234,6 +236,14 @@ async def test_a_chain_shows_its_own_time_of_the_block_at_the_cursor(
         "sendingStop": "chain_halted",
     }
     assert data["chains"][1]["sendingStop"] is None
+
+
+async def test_a_transfer_is_told_of_at_once(api: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for events is not left to poll for it."""
+    told: list[tuple[str, set[TenantId]]] = []
+    monkeypatch.setattr(api.app.db, "tell", lambda channel, tenants: told.append((channel, set(tenants))))
+    assert (await api.post("/v1/transfers", transfer(api, "5"))).status_code == 201
+    assert told == [(EMITTED, {api.tenant.id})]
 
 
 def transfer(api: Harness, amount: str) -> dict[str, object]:
