@@ -112,7 +112,7 @@ async def test_sessions_ended_at_any_moment_lose_and_double_nothing(
 ) -> None:
     poster = Poster(lambda: connect(app_dsn), no_pause, Bounds(batch=20))
     chance = random.Random(7)
-    commands = [move(*chance.sample(range(5), 2), chance.randint(1, 9)) for _ in range(800)]
+    commands = [move(*chance.sample(range(5), 2), chance.randint(1, 9)) for _ in range(400)]
     ended, done = 0, asyncio.Event()
 
     async def assassin() -> None:
