@@ -1,6 +1,6 @@
 """`custody ...` in a process of its own that need not start one: a host has imported the commands once, and forks for each.
 
-A start costs a second of imports, and tests run the command hundreds of times. The child is a process like any other: its own
+A start costs a second of imports, and a test of commands makes a dozen. The child is a process like any other: its own
 memory, environment, output and exit code. Whoever needs another interpreter, a terminal or a signal starts the command itself.
 """
 

@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure() -> None:
-    """Look for cycles seldom: a test process holds a million objects, and looking through them all took a third of its time."""
+    """Look for cycles seldom: collecting the tests takes 9 s of CPU instead of 15."""
     gc.set_threshold(50_000, 20, 50)
 
 
