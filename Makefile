@@ -13,9 +13,9 @@ setup:  ## install what is missing (virtual environment, SoftHSM, anvil); repeat
 demo: setup  ## the whole path on real processes, ending in a table; KEEP=1 leaves the stack running
 	@$(PYTHON_BIN) -m cli.main demo $(if $(KEEP),--keep)
 
-test:  ## every test; ARGS is passed to pytest
+test:  ## every test but those that lint runs (tests/architecture); ARGS is passed to pytest
 	@scripts/setup --browser --broker
-	@$(PYTHON_BIN) -m pytest -n 3 --dist loadfile $(ARGS)
+	@$(PYTHON_BIN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/architecture $(ARGS)
 
 redteam: setup  ## attack the signer with everything but its process and its HSM, and print what each attack met
 	@$(PYTHON_BIN) -m pytest -q tests/redteam $(ARGS)

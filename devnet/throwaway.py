@@ -1,4 +1,4 @@
-"""A Postgres that lives as long as a `with` block: for tests, benches and `alembic check`."""
+"""A Postgres that lives as long as a `with` block: for tests and benches."""
 
 from __future__ import annotations
 

@@ -7,6 +7,9 @@ from typing import Any
 
 import asyncpg
 import pytest
+from alembic import command
+
+from custody.db.provision import alembic_config
 
 APP = "custody_app"
 CROSSED_BY_A_FUNCTION = {
@@ -90,6 +93,12 @@ async def connection(admin_dsn: str) -> AsyncIterator[asyncpg.Connection[Any]]:
     opened = await asyncpg.connect(admin_dsn)
     yield opened
     await opened.close()
+
+
+@pytest.mark.filterwarnings("ignore:Did not recognize type 'xid8'")
+def test_migrations_give_the_tables_that_the_code_declares(admin_dsn: str) -> None:
+    """Raises with every difference. The code's part is read by the migrations' `env.py`."""
+    command.check(alembic_config(admin_dsn))
 
 
 async def test_every_table_belongs_to_a_tenant_or_says_why_not(connection: asyncpg.Connection[Any]) -> None:

@@ -39,7 +39,7 @@ def test_every_runtime_dependency_has_its_line() -> None:
 
 
 def test_every_runtime_dependency_is_used() -> None:
-    used = {name.partition(".")[0] for one in sources(*PRODUCT, "cli") for name in one.imports()}
+    used = {name.partition(".")[0] for one in sources(*PRODUCT, "cli") for name in one.imports}
     assert {name for name in runtime_dependencies() if DISTRIBUTIONS.get(name, name) not in used} == set()
 
 

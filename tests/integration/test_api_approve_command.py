@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from custody.db.session import Database
+from tests import commands
 from tests.integration.api_harness import STRANGER, XLM, Harness, approver_key, running
 from tests.integration.api_server import served
 
@@ -23,17 +23,10 @@ async def api(database: Database) -> AsyncIterator[Harness]:
         yield harness
 
 
-async def custody(*argv: str) -> tuple[int | None, str, str]:
+async def custody(*argv: str) -> tuple[int, str, str]:
     """Run the command; how it ended and what it said."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cli.main", "approve", *argv),
-        cwd=ROOT,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    return process.returncode, out.decode(), err.decode()
+    done = await asyncio.to_thread(commands.custody, None, "approve", *argv)
+    return done.returncode, done.stdout, done.stderr
 
 
 async def test_two_people_approve_by_command_and_repeating_it_changes_nothing(

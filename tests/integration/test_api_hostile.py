@@ -16,8 +16,9 @@ from custody.identity import service as identity
 from custody.identity.errors import MalformedSubject
 from custody.kernel.ids import CustomerId, WalletId, new_uuid, parse_id, show_id
 from custody.wallets import service as wallets
+from tests.commands import custody
 from tests.integration.api_harness import Harness, running
-from tests.integration.test_operator import CONFIGURATION, custody
+from tests.integration.test_operator import CONFIGURATION
 
 ROOT = Path(__file__).parent.parent.parent
 NESTED = """{ wallets(first: 100) { edges { node { customer { wallets { customer { wallets { customer { wallets {

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from custody.db.session import Database
+from tests.commands import custody
 from tests.integration.api_harness import STELLAR, STRANGER, XLM, Harness, running
-from tests.integration.test_operator import CONFIGURATION, custody
+from tests.integration.test_operator import CONFIGURATION
 
 pytestmark = pytest.mark.usefixtures("told_as_promised")
 

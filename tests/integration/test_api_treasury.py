@@ -16,8 +16,9 @@ from custody.kernel.clock import SystemClock
 from custody.kernel.ids import VaultId, parse_id
 from custody.treasury import store
 from custody.treasury.model import Holding, Verdict
+from tests.commands import custody
 from tests.integration.api_harness import FUNDS, XLM, Harness, running
-from tests.integration.test_operator import CONFIGURATION, custody
+from tests.integration.test_operator import CONFIGURATION
 
 ETH = "eip155:31337/native"
 RULE = {

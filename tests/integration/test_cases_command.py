@@ -11,9 +11,10 @@ import pytest
 from custody.db.session import Database
 from custody.kernel.ids import TenantId, show_id
 from custody.wallets.model import VaultRef
+from tests.commands import custody
 from tests.integration.test_deposits_cases import USDC, suspend
 from tests.integration.test_deposits_service import OTHER_WALLET, balance_of, vault
-from tests.integration.test_operator import CONFIGURATION, custody
+from tests.integration.test_operator import CONFIGURATION
 
 __all__ = ["vault"]
 

@@ -31,12 +31,13 @@ from signer.protocol import canonical
 from signer.protocol.attestation import VAULT
 from signer.protocol.intents.evm import EvmErc20Sweep, EvmSweep
 from signer.protocol.messages import EvmBinding, KeyList, KeyView, ListKeys, PublicKey, Refused, Sign, Signed
+from tests.commands import custody
 from tests.fakes.signer_kinds import make_kind
 from tests.fakes.signer_people import approve, key_rules, make_policy, make_rule
 from tests.integration.evm_stage import CHAIN, node, outsider
 from tests.integration.signer_harness import MODULE, SignerProcess
 from tests.integration.test_deposit_keys_trust import insert
-from tests.integration.test_operator import CONFIGURATION, custody
+from tests.integration.test_operator import CONFIGURATION
 
 __all__ = ["node", "outsider"]
 

@@ -17,6 +17,7 @@ from bench import latency
 from devnet.processes import StackError, birth
 from devnet.record import load_record
 from devnet.stack import OUTSIDE, PRODUCT, Stack
+from tests import commands
 
 ROOT = Path(__file__).parent.parent.parent
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
@@ -100,26 +101,28 @@ def test_second_stack_in_the_same_folder_is_refused(stack: Stack) -> None:
 
 
 def test_command_leaves_a_stack_running_and_ends_it(tmp_path: Path) -> None:
-    def custody(*argv: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "cli.main", *argv, "--state-dir", str(tmp_path / "state")],
-            cwd=ROOT,
-            env={"PATH": os.environ["PATH"]},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    place = ("--state-dir", str(tmp_path / "state"))
+
+    def custody(word: str) -> subprocess.CompletedProcess[str]:
+        return commands.custody(None, word, *place)
 
     assert custody("status").returncode == 1
-    up = custody("up", "--detach")
+    up = subprocess.run(
+        [sys.executable, "-m", "cli.main", "up", "--detach", *place],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert up.returncode == 0, up.stdout + up.stderr
     record = load_record(tmp_path / "state" / "stack.json")
     assert record is not None
     with urllib.request.urlopen(record.urls["api"] + "/livez", timeout=10) as answer:
         assert answer.status == 200
     # A stack that was left running is not ended, nor its state forgotten, by starting another one in its place.
-    for again in (("up",), ("demo",)):
-        refused = custody(*again)
+    for again in ("up", "demo"):
+        refused = custody(again)
         assert (refused.returncode, "a stack runs already" in refused.stderr) == (1, True)
     assert custody("status").returncode == 0
     down = custody("down")

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.stack
 SHORT = """
 import json
 from bench.bench_evm import Shape, run
-found = run(Shape(blocks=40, rounds=1, stretch=20, many=2_000, grown=(20, 40)))
+found = run(Shape(blocks=20, rounds=1, stretch=20, many=2_000, grown=(10, 20)))
 print(json.dumps(found))
 """
 

@@ -30,6 +30,7 @@ from devnet.stellar.server import Served
 from ingestion.backfill import store
 from ingestion.backfill.model import EVERY_VAULT
 from ingestion.tables import ingestion_readings
+from tests.commands import custody
 from tests.fakes.key_maker import FakeKeyMaker
 from tests.integration.ingestion_harness import (
     OMNIBUS_REQUEST,
@@ -67,12 +68,11 @@ async def start_command(config: Path, *words: str) -> asyncio.subprocess.Process
     )
 
 
-async def command(config: Path, *words: str) -> tuple[int | None, str, str]:
+async def command(config: Path, *words: str) -> tuple[int, str, str]:
     """Exit code, standard output, standard error."""
-    process = await start_command(config, *words)
     async with asyncio.timeout(60):
-        out, err = await process.communicate()
-    return process.returncode, out.decode(), err.decode()
+        done = await asyncio.to_thread(custody, config, "ingest", *words)
+    return done.returncode, done.stdout, done.stderr
 
 
 async def status(config: Path) -> tuple[int | None, dict[str, Any]]:

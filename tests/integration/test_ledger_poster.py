@@ -112,14 +112,14 @@ async def test_sessions_ended_at_any_moment_lose_and_double_nothing(
 ) -> None:
     poster = Poster(lambda: connect(app_dsn), no_pause, Bounds(batch=20))
     chance = random.Random(7)
-    commands = [move(*chance.sample(range(5), 2), chance.randint(1, 9)) for _ in range(3000)]
+    commands = [move(*chance.sample(range(5), 2), chance.randint(1, 9)) for _ in range(400)]
     ended, done = 0, asyncio.Event()
 
     async def assassin() -> None:
         nonlocal ended
         admin = await asyncpg.connect(admin_dsn)
         while not done.is_set():
-            await asyncio.sleep(chance.random() / 100)
+            await asyncio.sleep(chance.random() / 50)
             ended += await admin.fetchval(
                 "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity "
                 "WHERE query LIKE 'SELECT * FROM ledger_post(%' AND datname = current_database()"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -21,6 +22,7 @@ from custody.ledger.chart import BY_KIND, CHART
 from custody.ledger.errors import InsufficientFunds
 from custody.ledger.model import AccountKey, AccountKind, Transfer, TransferCode
 from custody.ledger.report import report
+from tests.commands import custody
 
 XLM = parse_asset_id("stellar:devnet/native")
 EUR = parse_asset_id("fiat/EUR")
@@ -156,33 +158,39 @@ async def test_the_report_adds_up_to_zero_in_each_asset(
         assert (await report(session)).lines == ()
 
 
+def write_to(out: int, configuration: Path) -> subprocess.CompletedProcess[str]:
+    """The report goes there."""
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", "ledger", "report"],
+        cwd=ROOT,
+        env={"PATH": os.defpath, "CUSTODY_CONFIG": str(configuration)},
+        stdout=out,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+
+
 async def test_the_command_prints_the_report(
     database: Database, tenant: TenantId, app_dsn: str, tmp_path: Path
 ) -> None:
     await book(database, tenant)
     configuration = tmp_path / "custody.toml"
     configuration.write_text(CONFIGURATION.format(url=app_dsn))
-    env = {"PATH": os.defpath, "CUSTODY_CONFIG": str(configuration)}
-
-    def custody(*words: str, out: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "cli.main", "ledger", "report", *words]
-        return subprocess.run(
-            command, cwd=ROOT, env=env, stdout=out, stderr=subprocess.PIPE, text=True, check=False
-        )
-
-    told = custody("--json")
+    words = ("ledger", "report")
+    told = custody(configuration, *words, "--json")
     assert (told.returncode, told.stderr) == (0, "")
     (only,) = json.loads(told.stdout)
     assert only["tenant"] == tenant
     assert [(line["asset"], line["path"], int(line["balance"])) for line in only["lines"]] == BOOKED
     assert set(only["totals"].values()) == {"0"}
-    shown = custody()
+    shown = custody(configuration, *words)
     assert shown.returncode == 0
     assert "0.0000793" in shown.stdout
     assert "…" not in shown.stdout, "a figure is cut where the output has no width"
-    assert custody("--tenant", "999").returncode == 2
+    assert custody(configuration, *words, "--tenant", "999").returncode == 2
     gone, unread = os.pipe()
     os.close(gone)
-    cut = custody(out=unread)
+    cut = await asyncio.to_thread(write_to, unread, configuration)
     os.close(unread)
     assert (cut.returncode, cut.stderr) == (141, ""), "a reader that has seen enough is no error"

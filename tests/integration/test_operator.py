@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from custody.db.session import Database
+from tests.commands import custody
 from tests.integration.api_harness import Harness, running
 from tests.postgres import Cluster
 
-ROOT = Path(__file__).parent.parent.parent
 PASSWORD = "not-for-the-terminal"
 CONFIGURATION = """
 environment = "development"
@@ -31,19 +28,6 @@ api = {{ port = 18080 }}
 async def api(database: Database) -> AsyncIterator[Harness]:
     async with running(database) as harness:
         yield harness
-
-
-def custody(configuration: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """The `custody` command in a process of its own."""
-    env = {"PATH": os.defpath, "CUSTODY_CONFIG": str(configuration)}
-    return subprocess.run(
-        [sys.executable, "-m", "cli.main", *words],
-        cwd=ROOT,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -33,13 +31,13 @@ from custody.signing.client import SignerClient
 from custody.wallets import service as wallets
 from custody.withdrawals import service as withdrawals
 from rails.registry import build_rails
+from tests.commands import custody
 from tests.contract.port_benches import start_signer
 from tests.fakes.signer_people import PASSPHRASE
 from tests.fakes.withdrawal_world import STELLAR, make_decision
 from tests.integration.signer_harness import SignerProcess
 from tests.integration.test_withdrawals_processes import (
     DEPOSIT,
-    ROOT,
     WALLET,
     XLM,
     Site,
@@ -209,15 +207,7 @@ async def books_equal_chain(site: Site) -> None:
 
 async def audit(site: Site, *words: str) -> subprocess.CompletedProcess[str]:
     """The `custody audit` command in a process of its own."""
-    return await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "cli.main", "audit", *words],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "CUSTODY_CONFIG": str(site.config)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return await asyncio.to_thread(custody, site.config, "audit", *words)
 
 
 async def done(site: Site, *words: str) -> str:

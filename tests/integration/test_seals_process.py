@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from custody.signing.client import SignerClient
 from custody.signing.errors import SignerRefused
 from custody.signing.intent_fields import org_name
 from signer.protocol.messages import CreateKey, KeyView, PublicKey, Refused, SignCheckpoint, SignedCheckpoint
+from tests.commands import custody
 from tests.fakes.sealed_books import OWNERS, deposit, open_books, pay, post
 from tests.fakes.signer_people import bind_stellar, make_payment, make_policy
 from tests.integration.signer_harness import MODULE, ROOT, SignerProcess
@@ -154,20 +154,13 @@ def configuration(tmp_path: Path, app_dsn: str, signer: SignerProcess) -> Path:
     return path
 
 
-def custody(configuration: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def audit(configuration: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """The `custody audit` command in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "cli.main", "audit", *words],
-        cwd=ROOT,
-        env={"PATH": os.defpath, "CUSTODY_CONFIG": str(configuration)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return custody(configuration, "audit", *words)
 
 
 def done(configuration: Path, *words: str) -> str:
-    ran = custody(configuration, *words)
+    ran = audit(configuration, *words)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
@@ -183,7 +176,7 @@ async def test_the_commands_from_seal_to_a_strangers_check(
 ) -> None:
     late = deposit(0, 3)
     await post(database, tenant, late)
-    assert custody(configuration, "prove", show_id("trf", late.id)).returncode == 2
+    assert audit(configuration, "prove", show_id("trf", late.id)).returncode == 2
     assert "3 batches in 1 new seals" in done(configuration, "seal")
     verified = done(configuration, "verify")
     assert "11 transfers in 3 batches (0 not sealed yet), 1 seals and 1 signatures verify" in verified
@@ -197,7 +190,7 @@ async def test_the_commands_from_seal_to_a_strangers_check(
     out = tmp_path / "out"
     assert done(configuration, "export", "--out", str(out)).strip() == f"{tenant}:1"
     assert "11 transfers" in done(configuration, "verify", "--export", str(out), "--key", key)
-    stranger = custody(configuration, "verify", "--export", str(out), "--key", "ab" * 32)
+    stranger = audit(configuration, "verify", "--export", str(out), "--key", "ab" * 32)
     assert (stranger.returncode, "checkpoint_untrusted" in stranger.stderr) == (1, True)
     await post(database, tenant, deposit(0, 3))
     done(configuration, "seal")
@@ -211,7 +204,7 @@ async def test_the_commands_from_seal_to_a_strangers_check(
     mine = json.loads(done(configuration, "liabilities", "--wallet", show_id("wal", OWNERS[0])))
     assert sorted(one["balance"] for one in mine) == ["1000", "1006"]
     assert {(one["asset"], one["root"]) for one in mine} == {(one["asset"], one["root"]) for one in owed}
-    assert custody(configuration, "liabilities", "--wallet", show_id("wal", late.id)).returncode == 1
+    assert audit(configuration, "liabilities", "--wallet", show_id("wal", late.id)).returncode == 1
 
 
 async def test_verify_names_what_was_edited_and_ends_with_one(
@@ -224,6 +217,6 @@ async def test_verify_names_what_was_edited_and_ends_with_one(
         "UPDATE ledger_transfers SET posted = posted + 1 WHERE leaf = 2 RETURNING id"
     )
     await connection.close()
-    ran = custody(configuration, "verify")
+    ran = audit(configuration, "verify")
     assert ran.returncode == 1
     assert f"tenant={tenant}, table=ledger_transfers, row={row}, differs=" in ran.stderr

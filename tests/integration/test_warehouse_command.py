@@ -12,6 +12,7 @@ import pytest
 
 from custody.db.session import Database
 from custody.kernel.ids import TenantId
+from tests.commands import custody
 from tests.fakes.sealed_books import open_books, pay, post
 
 ROOT = Path(__file__).parent.parent.parent
@@ -38,11 +39,13 @@ async def configuration(database: Database, tenant: TenantId, app_dsn: str, tmp_
     return path
 
 
-def export(
-    configuration: Path, *words: str, code: tuple[str, ...] = ("-m", "cli.main")
-) -> subprocess.CompletedProcess[str]:
+def export(configuration: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return custody(configuration, "ledger", "export", *words)
+
+
+def export_without_pyarrow(configuration: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *code, "ledger", "export", *words],
+        [sys.executable, "-c", WITHOUT_PYARROW, "ledger", "export", *words],
         cwd=ROOT,
         env={"PATH": os.defpath, "CUSTODY_CONFIG": str(configuration)},
         capture_output=True,
@@ -84,14 +87,13 @@ def test_a_check_that_finds_a_fault_ends_with_1_and_names_the_file(
 def test_without_pyarrow_parquet_says_what_to_install_and_json_lines_work(
     configuration: Path, tenant: TenantId, tmp_path: Path
 ) -> None:
-    code = ("-c", WITHOUT_PYARROW)
-    refused = export(configuration, "--out", str(tmp_path / "p"), "--format", "parquet", code=code)
+    refused = export_without_pyarrow(configuration, "--out", str(tmp_path / "p"), "--format", "parquet")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == (
         "custody ledger export: parquet_missing: Parquet needs pyarrow, which is not installed: "
         "pip install 'custody-platform[warehouse]'.\n"
     )
-    assert export(configuration, "--out", str(tmp_path / "j"), code=code).returncode == 0
+    assert export_without_pyarrow(configuration, "--out", str(tmp_path / "j")).returncode == 0
 
 
 def test_wrong_words_end_with_2_and_one_sentence(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from custody.db.session import Database
 from custody.kernel.ids import TenantId, show_id
+from tests import commands
 from tests.fakes.webhook_receiver import receiving
 from tests.integration.webhook_stage import KEY, Stage, make_webhook_settings
 
@@ -98,11 +99,7 @@ async def test_the_command_lists_endpoints_and_tests_one(
     config.write_text(CONFIG.format(url=app_dsn, key=KEY), "utf-8")
 
     async def custody(*words: str) -> subprocess.CompletedProcess[str]:
-        return await asyncio.to_thread(
-            subprocess.run,
-            [sys.executable, "-m", "cli.main", "webhooks", *words],
-            cwd=ROOT, env={"PATH": os.defpath, "CUSTODY_CONFIG": str(config)}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        return await asyncio.to_thread(commands.custody, config, "webhooks", *words)
 
     async with receiving() as receiver:
         endpoint, secret = await stage.endpoint(receiver.url(path="/t0p-s3cret"), "deposit.*")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 import time
 from contextlib import suppress
@@ -68,51 +69,54 @@ def valid(keys: dict[str, KeyView], kind: str) -> Sign:
     return Sign(intent=data, approvals=approve(data, *QUORUM), binding=bind_kind(intent, 1_000_000))
 
 
-def bend(body: bytes, data: st.DataObject) -> bytes:
+@pytest.fixture
+def chance() -> random.Random:
+    """Where a bend falls. Drawn without a search for the smallest example, ten thousand cost seconds; the seed repeats them."""
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    return random.Random(seed)
+
+
+def bend(body: bytes, chance: random.Random) -> bytes:
     """Change some bytes, cut, double or swap parts."""
     bent = bytearray(body)
-    for _ in range(data.draw(st.integers(1, 4))):
-        where = data.draw(st.integers(0, len(bent) - 1))
-        match data.draw(st.sampled_from(("set", "cut", "insert", "double"))):
+    for _ in range(chance.randint(1, 4)):
+        where = chance.randrange(len(bent))
+        match chance.choice(("set", "cut", "insert", "double")):
             case "set":
-                bent[where] = data.draw(st.integers(0, 255))
+                bent[where] = chance.randrange(256)
             case "cut":
-                del bent[where : where + data.draw(st.integers(1, 40))]
+                del bent[where : where + chance.randint(1, 40)]
             case "insert":
-                bent[where:where] = data.draw(st.binary(min_size=1, max_size=20))
+                bent[where:where] = chance.randbytes(chance.randint(1, 20))
             case _:
-                bent[where:where] = bent[where : where + data.draw(st.integers(1, 40))]
+                bent[where:where] = bent[where : where + chance.randint(1, 40)]
         if not bent:
             return b"{}"
     return bytes(bent)
 
 
 def test_ten_thousand_bent_requests_yield_no_signature(
-    attack: ProcessAttack, keys: dict[str, KeyView]
+    attack: ProcessAttack, keys: dict[str, KeyView], chance: random.Random
 ) -> None:
     """Only what leaves intent and approvals as they are may be signed, and that is not asked here."""
     asked = valid(keys, "evm_transfer")
     body, codes = dump(asked), set[str]()
-
-    @settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-    @given(data=st.data())
-    def ask_bent(data: st.DataObject) -> None:
-        bent = bend(body, data)
+    for _ in range(10_000):
+        bent = bend(body, chance)
         try:
             request = load_request(bent)
         except MalformedMessage:
             request = None
         parts = (request.intent, request.approvals) if isinstance(request, Sign) else None
         if parts == (asked.intent, asked.approvals):
-            return
+            continue
         connection = attack.signer.connection or attack.signer.connect()
         send_frame(connection, bent)
         answer = load_response(receive_frame(connection))
         codes.add(attack.meets(answer))
         if attack.met[-1] == "malformed_message":
             attack.signer.hang_up()
-
-    ask_bent()
     attack.signer.connect()
     assert {"malformed_message", "malformed_intent", "bad_approval_signature"} <= codes
 
@@ -128,7 +132,7 @@ _DOCUMENTS = st.recursive(
 ).map(lambda value: json.dumps(value).encode())
 
 
-@settings(max_examples=3000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(body=st.one_of(st.binary(max_size=3000), _DOCUMENTS))
 def test_what_is_no_message_is_refused_by_name(body: bytes) -> None:
     """Nothing else is raised, whatever the bytes are."""
@@ -136,18 +140,18 @@ def test_what_is_no_message_is_refused_by_name(body: bytes) -> None:
         load_request(body)
 
 
-@settings(max_examples=3000, deadline=None, suppress_health_check=list(HealthCheck))
-@given(data=st.data())
-def test_what_is_no_intent_is_refused_by_name(data: st.DataObject) -> None:
+def test_what_is_no_intent_is_refused_by_name(chance: random.Random) -> None:
     """Bytes that are accepted are the only bytes of what they say."""
-    kind = data.draw(st.sampled_from(sorted(SAMPLES)))
-    view = KeyView(
-        key_id="00" * 16, org="acme", vault="hot", curve="ed25519", label="x", public_key="",
-        address=_SOURCE[curve_of_kind(kind)], storage="token", origin="born", state="active",
-    )  # fmt: skip
-    body = bend(canonical.encode(make_kind(kind, view, 1_700_000_000)), data)
-    with suppress(canonical.MalformedIntent):
-        assert canonical.encode(canonical.decode(body)) == body
+    for kind in sorted(SAMPLES):
+        view = KeyView(
+            key_id="00" * 16, org="acme", vault="hot", curve="ed25519", label="x", public_key="",
+            address=_SOURCE[curve_of_kind(kind)], storage="token", origin="born", state="active",
+        )  # fmt: skip
+        whole = canonical.encode(make_kind(kind, view, 1_700_000_000))
+        for _ in range(3000 // len(SAMPLES)):
+            body = bend(whole, chance)
+            with suppress(canonical.MalformedIntent):
+                assert canonical.encode(canonical.decode(body)) == body
 
 
 _SOURCE = {

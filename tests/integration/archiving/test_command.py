@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,13 +10,13 @@ import pytest
 from custody.db.session import Database
 from custody.kernel.ids import TenantId
 from custody.seals import execution
+from tests.commands import custody
 from tests.fakes.archived_books import archive as archive_month
 from tests.fakes.archived_books import means_for
 from tests.fakes.checkpoint_desk import CheckpointDesk
 from tests.fakes.passing_months import later, let_pass, this_month
 from tests.fakes.sealed_books import open_books
 
-ROOT = Path(__file__).parent.parent.parent.parent
 CONFIGURATION = """
 environment = "development"
 intent_valid_s = 30
@@ -45,17 +43,6 @@ def configuration(app_dsn: str, admin_dsn: str, tmp_path: Path) -> Path:
     path.write_text(CONFIGURATION.format(url=app_dsn))
     (tmp_path / "admin").write_text(admin_dsn + "\n")
     return path
-
-
-def custody(configuration: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cli.main", *words],
-        cwd=ROOT,
-        env={"PATH": os.defpath, "CUSTODY_CONFIG": str(configuration)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def archive(configuration: Path, key: str, before: str) -> subprocess.CompletedProcess[str]:
