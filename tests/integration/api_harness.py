@@ -153,7 +153,7 @@ async def running(database: Database) -> AsyncIterator[Harness]:
         httpx.AsyncClient(transport=transport, base_url="http://api") as http,
     ):
         group.create_task(asgi.state.poster.run())
-        yield Harness(asgi=asgi, app=app, http=http, tenant=tenant, other=other)
+        yield Harness(asgi=asgi, app=asgi.state.custody, http=http, tenant=tenant, other=other)
         asgi.state.poster.stop()
     for client in app.clients.values():
         await client.aclose()

@@ -183,8 +183,14 @@ async def test_worker_without_signer_and_redis_stays_up_and_ends_with_zero(
     config = tmp_path / "custody.toml"
     settings = make_settings(app_dsn, tmp_path / "none.sock", "http://127.0.0.1:1", "http://127.0.0.1:1")
     config.write_text(to_toml(settings, app_dsn), encoding="utf-8")
+    said = tmp_path / "custody.worker.log"
+
+    async def misses_both() -> bool:
+        text = said.read_text("utf-8")
+        return "redis.lost" in text and "worker.round_failed" in text
+
     async with running("custody.worker", config) as worker:
-        await asyncio.sleep(4)
+        await until(misses_both)
         assert worker.poll() is None
         worker.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(worker.wait, 30) == 0
