@@ -15,6 +15,8 @@ def show_welcome(ends: Endpoints, places: Places, console: Console) -> None:
         ("REST", f"{ends.api_url}/v1"),
         ("GraphQL", f"{ends.api_url}/graphql"),
         ("metrics", f"{ends.api_url}/metrics"),
+        ("documentation", f"{ends.api_url}/docs"),
+        ("books, chains", f"{ends.api_url}/recon"),
         ("Stellar RPC", ends.stellar_rpc_url),
         ("Ethereum RPC", ends.evm_rpc_url),
         ("sandbox bank", ends.bank_url),

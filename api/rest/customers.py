@@ -9,6 +9,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from api.auth import Caller, requires
+from api.errors import at
 from api.idempotency import Command, commands
 from api.paging import next_cursor, page_of, parse_id_cursor, show_cursor
 from api.rest.shapes import COMMAND_PROBLEMS, LIMIT_DEFAULT, READ_PROBLEMS, Cursor, In, Limit, Out, PageOut
@@ -78,7 +79,8 @@ async def list_customers(
     """Customers, oldest first."""
     after = parse_id_cursor("customers", cursor)
     async with caller.read() as session:
-        found = await wallets.list_customers(session, after, limit + 1, external_ref=external_ref)
+        with at("query/external_ref"):
+            found = await wallets.list_customers(session, after, limit + 1, external_ref=external_ref)
     page = page_of(found, limit)
     return PageOut(
         data=[show_customer(customer) for customer in page.rows],

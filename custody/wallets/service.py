@@ -137,8 +137,9 @@ async def find_customers(session: ReadSession, ids: Collection[CustomerId]) -> l
 async def list_customers(
     session: ReadSession, after: UUID | None, limit: int, *, external_ref: str | None = None
 ) -> list[Customer]:
-    """Customers, oldest first: all, or the one with this external reference."""
-    return await store.load_customers(session, after, limit, external_ref)
+    """Customers, oldest first: all, or the one with this external reference. Raises BadName."""
+    wanted = None if external_ref is None else printable(external_ref)
+    return await store.load_customers(session, after, limit, wanted)
 
 
 async def get_wallet(session: ReadSession, wallet_id: WalletId) -> Wallet:

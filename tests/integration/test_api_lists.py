@@ -154,6 +154,8 @@ async def test_a_filter_that_means_nothing_is_refused_at_its_place(api: Harness)
         assert (answer.status_code // 100, answer.json()["code"]) == (4, code)
         if code != "malformed_cursor":
             assert answer.json()["errors"][0]["pointer"] == f"query/{next(iter(asked))}"
+    nameless = await api.http.get("/v1/customers", params={"external_ref": "\0"}, headers=api.headers())
+    assert (nameless.status_code, nameless.json()["code"]) == (422, "bad_name")
     for query in ('deposits(state: "lost")', 'payouts(state: "lost")', 'auditEvents(objectId: "x")'):
         assert (await api.graphql(f"{{ {query} {{ pageInfo {{ endCursor }} }} }}"))["errors"]
 
