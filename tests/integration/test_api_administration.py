@@ -114,6 +114,10 @@ async def test_a_confirmation_opens_the_one_action_that_was_read_and_only_once(
     async with api.app.db.read(api.tenant.id) as session:
         said = [each for each in await audit.page(session, 0, 1000) if each.action == "passkey.step_up"]
     assert said[-1].detail["action_sha256"] == asked["action_sha256"]
+    refused = await post(api, ada, "/v1/roles/%00%3Fx/retire?y=z", {}, key="odd")
+    assert (await confirm(api, ada, refused, passkey)).status_code == 200
+    path = refused.json()["confirm_url"].replace("/confirm/", "/v1/step-up/")
+    assert '"path":"/v1/roles/%00%3Fx/retire?y=z"' in (await get(api, ada, path)).json()["action"]
     another = Authenticator(name="second")
     refused = await post(api, ada, "/v1/admin-passkeys", another.entry(), key="passkey")
     assert (await confirm(api, ada, refused, passkey)).status_code == 200
