@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from fastapi import Request
 
 from api.strict_json import canonical
@@ -13,7 +15,8 @@ async def action_of(request: Request, principal: Principal) -> str:
 
     `does` is the first sentence that the route's documentation says. Raises MalformedBody, DuplicateKey.
     """
-    path, query = request.scope["path"], request.url.query
+    # Quoted, so that nothing in a path reads as a query, and nothing is in it that the audit log could not keep.
+    path, query = quote(request.scope["path"]), request.url.query
     described = str(getattr(request.scope.get("route"), "description", ""))
     said = {
         "v": "1",

@@ -39,8 +39,9 @@ class Gate:
         known = self.cache.find(credential, self._app.clock.now())
         if known is not None:
             return known
+        since = self.cache.forgotten
         principal = await own_roles.complete(self._app.db, await self._look_up(credential))
-        self.cache.keep(credential, principal)
+        self.cache.keep(credential, principal, since)
         self.upkeep.note(principal)
         return principal
 

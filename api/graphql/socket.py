@@ -137,6 +137,8 @@ class _Socket:
             match message:
                 case {"type": "connection_init"}:
                     given = message.get("payload") or {}
+                    if not isinstance(given, dict):
+                        raise CloseSocket(4400, "The payload must be an object")
                     named = given.get("authorization") or given.get("Authorization")
                     text = named if isinstance(named, str) else self._socket.headers.get("authorization", "")
                     scheme, _, credential = text.partition(" ")

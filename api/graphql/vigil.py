@@ -14,9 +14,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from api.graphql.live import view_of
-from custody.identity.errors import InvalidApiKey, MissingScope
+from custody.identity.errors import MissingScope
 from custody.identity.model import Principal
-from custody.kernel.errors import CustodyError, Unavailable
+from custody.kernel.errors import CustodyError, Forbidden, Unauthenticated, Unavailable
 from custody.kernel.ids import PrincipalId
 
 EVERY_S = 2.0
@@ -52,10 +52,16 @@ class _Watched:
 class Vigil:
     """All streams of one process: how many each principal has, and whether they may still be there."""
 
-    def __init__(self, authenticate: Callable[[str], Awaitable[Principal]], per_principal: int) -> None:
-        """`authenticate` raises InvalidApiKey for a credential that is not valid now."""
+    def __init__(
+        self,
+        authenticate: Callable[[str], Awaitable[Principal]],
+        per_principal: int,
+        every_s: float = EVERY_S,
+    ) -> None:
+        """`authenticate` raises Unauthenticated or Forbidden for a credential that is not valid now."""
         self._authenticate = authenticate
         self._per_principal = per_principal
+        self._every_s = every_s
         self._open: Counter[PrincipalId] = Counter()
         self._watched: dict[str, _Watched] = {}
 
@@ -94,23 +100,29 @@ class Vigil:
                     await watched.task
 
     async def _watch(self, credential: str, principal: Principal) -> None:
+        try:
+            self._end(credential, await self._lost(credential, principal))
+        except Exception:
+            # Nobody goes on watching whom nobody watches.
+            _log.exception("vigil.failed")
+            self._end(credential, CannotTell())
+            raise
+
+    async def _lost(self, credential: str, principal: Principal) -> CustodyError:
+        """Why the credential no longer allows what it did, once it does not."""
         unsure = 0
-        while True:
-            await asyncio.sleep(EVERY_S)
+        while unsure < UNSURE_MAX:
+            await asyncio.sleep(self._every_s)
             try:
                 if view_of(await self._authenticate(credential)) != view_of(principal):
-                    self._end(credential, MissingScope(scope="as when the stream began"))
-                    return
+                    return MissingScope(scope="as when the stream began")
                 unsure = 0
-            except (InvalidApiKey, MissingScope) as error:
-                self._end(credential, error)
-                return
-            except (DBAPIError, PoolTimeout, OSError) as error:
+            except (Unauthenticated, Forbidden) as error:
+                return error
+            except (Unavailable, DBAPIError, PoolTimeout, OSError) as error:
                 unsure += 1
                 _log.warning("vigil.unsure", reason=type(error).__name__, times=unsure)
-                if unsure >= UNSURE_MAX:
-                    self._end(credential, CannotTell())
-                    return
+        return CannotTell()
 
     def _end(self, credential: str, reason: CustodyError) -> None:
         watched = self._watched.pop(credential, None)

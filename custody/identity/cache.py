@@ -32,6 +32,8 @@ class PrincipalCache:
         self._monotonic = monotonic
         self._ttl_s = ttl_s
         self._known: dict[bytes, _Known] = {}
+        self.forgotten = 0
+        """How often something was let go of: whatever was looked up meanwhile may be what it was."""
 
     def find(self, credential: str, now: datetime) -> Principal | None:
         """The principal who presented this a moment ago, if it still counts."""
@@ -45,28 +47,29 @@ class PrincipalCache:
             return None
         return known.principal
 
-    def keep(self, credential: str, principal: Principal) -> None:
-        """Remember it for a moment."""
+    def keep(self, credential: str, principal: Principal, since: int) -> None:
+        """Remember it for a moment. `since`: what `forgotten` was before it was looked up."""
+        if since != self.forgotten:
+            return
         while len(self._known) >= SIZE_MAX:
             del self._known[next(iter(self._known))]
         self._known[_key(credential)] = _Known(principal, self._monotonic() + self._ttl_s)
 
     def forget(self, *ids: UUID) -> None:
         """Let go of principals and credentials of these ids: what was just revoked."""
-        gone = frozenset(ids)
-        self._known = {
-            key: known
-            for key, known in self._known.items()
-            if known.principal.id not in gone and known.principal.credential not in gone
-        }
+        self._let_go(lambda principal: principal.id in ids or principal.credential in ids)
 
     def forget_subject(self, subject: str) -> None:
         """Let go of everybody of this name."""
-        self._known = {k: known for k, known in self._known.items() if known.principal.subject != subject}
+        self._let_go(lambda principal: principal.subject == subject)
 
     def forget_role(self, role: str) -> None:
         """Let go of everybody who has this role: what it allows has changed."""
-        self._known = {k: known for k, known in self._known.items() if role not in known.principal.roles}
+        self._let_go(lambda principal: role in principal.roles)
+
+    def _let_go(self, gone: Callable[[Principal], bool]) -> None:
+        self.forgotten += 1
+        self._known = {key: known for key, known in self._known.items() if not gone(known.principal)}
 
 
 def _key(credential: str) -> bytes:

@@ -57,10 +57,10 @@ class StepUpRefused(Forbidden):
 
 
 class EnrolmentRefused(Forbidden):
-    """A person without a passkey may register the first only with a second factor at the identity provider."""
+    """A person without a passkey may register a first one only, with a second factor at the identity provider."""
 
     code = "enrolment_refused"
-    public = "A first passkey needs a sign-in with a second factor, or an operator's help."
+    public = "A first passkey needs a sign-in with a second factor; one after all were revoked, an operator's help."
 
 
 class UnknownScope(InvalidInput):

@@ -130,6 +130,12 @@ async def load_passkeys(session: ReadSession, subject: str) -> list[AdminPasskey
     return [_passkey(row) for row in rows]
 
 
+async def never_had_passkey(session: ReadSession, subject: str) -> bool:
+    """Whether a person has none, and none that was revoked."""
+    known = select(passkeys.c.id).where(passkeys.c.tenant_id == session.tenant, passkeys.c.subject == subject)
+    return (await session.conn.execute(known.limit(1))).first() is None
+
+
 async def lock_passkey(uow: UnitOfWork, subject: str, credential_id: str) -> AdminPasskey | None:
     """A person's passkey by its credential. Locks its row."""
     rows = await uow.conn.execute(

@@ -144,10 +144,11 @@ async def enrol(
 ) -> AdminPasskey:
     """A passkey for oneself: the first with a second factor at the identity provider, any further with one that holds.
 
+    Whoever has let go of their last has no first any more: else a stolen sign-in would let go of all, and bring its own.
     Raises EnrolmentRefused, StepUpRequired, PasskeyTaken.
     """
     known = await store.load_passkeys(uow, principal.subject)
-    if not known and not principal.mfa:
+    if not known and not (principal.mfa and await store.never_had_passkey(uow, principal.subject)):
         raise EnrolmentRefused
     digest = action_digest(action)
     if known and not await store.has_step_up(uow, principal.id, principal.session, digest, now):

@@ -366,6 +366,10 @@ async def test_an_administrator_confirms_with_a_passkey_in_this_very_sign_in(
     listed = (await get(api, plain, "/v1/admin-passkeys")).json()["data"]
     assert (await post(api, plain, f"/v1/admin-passkeys/{listed[0]['id']}/revoke")).status_code == 200
     assert (await post(api, plain, "/v1/api-keys", issue)).json()["code"] == "step_up_required"
+    # Nor does a thief get to be the first by letting go of all others.
+    assert (await post(api, strong, "/v1/admin-passkeys", other.entry())).json()[
+        "code"
+    ] == "enrolment_refused"
 
 
 async def answer(

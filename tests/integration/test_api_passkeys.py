@@ -283,9 +283,12 @@ async def test_an_administrator_sees_an_action_and_confirms_it_in_a_browser(
             for lie, told in (
                 ("answer.action = answer.action.replace('viewer', 'admin')", "names another digest"),
                 ("answer.action = '[1]'", "no action"),
+                ("answer.action = answer.action.replace('172800', '9007199254740993')", "cannot be shown"),
                 ("answer.nonce = ''", "no challenge"),
             ):
                 assert told in await asyncio.to_thread(look_at_action, browser, page, boss, lie)
+            unseen = "plain('a\\u3164b\\u00a0c\\ufe0fd e\\u202e')"
+            assert browser.evaluate(unseen) == r"a\u{3164}b\u{a0}c\u{fe0f}d e\u{202e}"
             shown = await asyncio.to_thread(look_at_action, browser, page, boss)
             for text in (
                 "boss", "Issue a key to somebody else", "POST /v1/api-keys", "viewer, treasurer",

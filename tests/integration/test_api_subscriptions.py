@@ -15,10 +15,12 @@ from websockets.exceptions import ConnectionClosed
 from api.auth import Caller
 from api.graphql.live import Frame, Watch
 from api.graphql.vigil import TooManyStreams, Vigil
+from custody.db.reader import ReaderLost
 from custody.db.session import Database
 from custody.events import outbox
 from custody.events.hub import FollowerTooSlow
 from custody.identity import service as identity
+from custody.identity.errors import InvalidApiKey, InvalidToken, IssuerUnreachable, MissingScope
 from custody.identity.model import Principal
 from custody.kernel.ids import PrincipalId, TenantId, new_uuid
 from tests.integration.api_harness import FUNDS, STRANGER, XLM, Harness, Tenant
@@ -151,6 +153,7 @@ async def test_a_socket_ends_when_its_key_ends_and_when_its_client_breaks_the_ru
         end_of(watch, code=4401),
         end_of({"type": "connection_init", "payload": {"authorization": "Bearer x"}}, code=4403),
         end_of({"type": "connection_init"}, code=4403),
+        end_of({"type": "connection_init", "payload": ["Bearer x"]}, code=4400),
         end_of(
             {"type": "connection_init", "payload": {"authorization": f"Bearer {api.tenant.keys['write']}"}},
             code=4403,
@@ -276,3 +279,27 @@ async def test_a_principal_has_so_many_streams_and_no_more() -> None:
         pass
     with vigil.place(principal):
         pass
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InvalidApiKey(), "invalid_api_key"),
+        (InvalidToken(reason="expired"), "invalid_token"),
+        (MissingScope(permission="events:watch"), "missing_scope"),
+        (IssuerUnreachable(), "authorization_unknown"),
+        (ReaderLost(), "authorization_unknown"),
+        (RuntimeError("a defect of ours"), "authorization_unknown"),
+    ],
+    ids=lambda each: type(each).__name__ if isinstance(each, Exception) else str(each),
+)
+async def test_whatever_comes_of_asking_for_a_credential_again_nobody_goes_on_unwatched(
+    error: Exception, code: str
+) -> None:
+    async def authenticate(_: str) -> Principal:
+        raise error
+
+    principal = Principal(tenant=TenantId(1), id=PrincipalId(new_uuid()), subject="s", scopes=frozenset())
+    vigil = Vigil(authenticate, 1, every_s=0)
+    async with asyncio.timeout(PATIENCE_S), vigil.over("any", principal) as end:
+        assert (await end).code == code
