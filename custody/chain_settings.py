@@ -104,8 +104,8 @@ class ChainSettings(Section):
     """No block booked for so long is an alarm, and the worker not ready. 0 for never; by default 30 on Stellar, on EVM what
     the preset says, or never."""
     blind_after_s: int = Field(default=120, ge=0)
-    """Nothing new is signed or sent while our own ingestion has not been at the tip for so long. 0 for never. A healthy worker is
-    there every few seconds; a restart takes less than the default."""
+    """Nothing new is signed or sent while there may be older blocks than this that our own ingestion has not seen. 0 for any age.
+    A healthy worker has seen what is a few seconds old; a restart takes less than the default."""
     network_passphrase: str = ""
     """Stellar only."""
     token_contracts: frozenset[Annotated[str, Field(pattern=r"^C[A-Z2-7]{55}$")]] = frozenset()

@@ -28,7 +28,11 @@ class Status:
     leased_at: float | None = None
     """When this worker's turn came: from then on blocks are expected."""
     followed_at: float | None = None
-    """When a step last ended at the newest block that the node had."""
+    """Until when all blocks have been seen: when the newest head that was reached since had been asked for."""
+    ahead: int | None = None
+    """Height of a head that is not reached yet."""
+    ahead_asked_at: float = 0.0
+    """When that head was asked for."""
     booked_at: float | None = None
     """When the last block was booked."""
     halted: bool = False
@@ -46,8 +50,18 @@ class Status:
             return False
         return now - self.succeeded_at < READY_WITHIN_S
 
+    def stands(self, reached: int, head: int, asked_at: float) -> None:
+        """Note where a step ended, and the head that was asked for in it.
+
+        Whoever reaches a head has seen all that there was when it was asked for, however far the chain has gone since: where the
+        newest blocks wait until a second provider names them, even a loop that keeps up is never at the newest."""
+        if self.ahead is None or head < self.ahead or head <= reached:
+            self.ahead, self.ahead_asked_at = head, asked_at
+        if reached >= self.ahead:
+            self.followed_at, self.ahead = self.ahead_asked_at, None
+
     def idle_s(self, now: float) -> float | None:
-        """How long ago the loop was at the tip; None for never, and while a node that answers tells nothing new."""
+        """For how long blocks may be that were not seen; None for ever, and while a node that answers tells nothing new."""
         return None if self.followed_at is None or self.silent(now) else now - self.followed_at
 
     def silent(self, now: float) -> bool:

@@ -152,6 +152,7 @@ class Loop:
             await self._settle(tip, self._finality.known(tip))
         # Before the fetch: which accounts are ours is asked after it (ingestion/backfill/service.py has the argument).
         await backfills.take_notice(self._db, self._chain, self._fence, position)
+        asked_at = asyncio.get_running_loop().time()
         head = await self._or_stop(self._source.head())
         if position is not None and await self._was_replaced(position, head):
             return await self._part(position, head.height, head.hash)
@@ -167,8 +168,8 @@ class Loop:
         if tip is not None:
             self._metrics.stands_at(tip.height, head.height, tip.closed_at)
             await self._settle(tip, await self._or_stop(self._finality.ask(tip)))
-        if position is not None and position.height >= head.height:
-            self.status.followed_at = asyncio.get_running_loop().time()
+        if position is not None:
+            self.status.stands(position.height, head.height, asked_at)
         return bool(facts)
 
     async def _first(self) -> int:

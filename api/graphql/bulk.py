@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from datetime import datetime
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from api.graphql.mutation_types import Payload
 from api.graphql.parties import Money, show_money
 from api.rest.bulk_transfers import BulkIn, parse_lines
 from custody.db.session import UnitOfWork
-from custody.kernel.errors import NotFound
+from custody.kernel.errors import NotFound, Unavailable
 from custody.kernel.ids import parse_id, show_id
 from custody.transfers import bulk
 
@@ -91,8 +92,8 @@ class BulkMutations:
 
     @strawberry.mutation
     async def create_bulk_transfer(self, info: Ctx, input: CreateBulkTransferInput) -> BulkTransferPayload:  # noqa: A002 - as above
-        """Move money between many pairs of wallets. The same key and content again finish what a crash or a kill switch left
-        undone."""
+        """Move money between many pairs of wallets. The same key and content again finish what a crash, a kill switch or a full
+        ledger left undone."""
         caller = info.context.caller
 
         async def work() -> tuple[UUID, bool]:
@@ -111,7 +112,9 @@ class BulkMutations:
                 return bulk_id
 
             accepted = await command.run(accept)
-            await bulk.post(caller.app.db, batcher_of(caller.app), caller.principal.tenant, transfers)
+            # Accepted is not refused any more: lines that the ledger cannot take now, or did not answer for, are shown to wait.
+            with suppress(Unavailable):
+                await bulk.post(caller.app.db, batcher_of(caller.app), caller.principal.tenant, transfers)
             return accepted
 
         done = await carry_out(caller, "transfers:bulk", MutationStatus.DONE, work)

@@ -50,12 +50,16 @@ class MutationStatus(Enum):
         description="The same key came with the same content before; the object is shown as it is now.",
     )
     REFUSED = strawberry.enum_value("refused", description="Nothing was changed: `errors` say why.")
+    UNKNOWN = strawberry.enum_value(
+        "unknown",
+        description="We lost sight of it, and it may be done: the same call with the same key tells, and does nothing twice.",
+    )
 
 
 @strawberry.type
 class MutationError:
-    """Why nothing was changed. Branch on `code`; `field` is the input's field that is wrong, where one is. `retryable`: the same
-    call with the same key may succeed later."""
+    """Why nothing was changed, or is not known to be. Branch on `code`; `field` is the input's field that is wrong, where one is.
+    `retryable`: the same call with the same key may succeed later."""
 
     code: str
     message: str
@@ -69,7 +73,7 @@ class Carried:
 
     status: MutationStatus
     id: UUID | None
-    """What it made or changed; None where it was refused."""
+    """What it made or changed; None where it was refused or is not known."""
     errors: list[MutationError]
 
 
@@ -129,7 +133,8 @@ async def carry_out(
     except (DBAPIError, PoolTimeout, OSError) as error:
         if isinstance(error, DBAPIError) and not is_away(error):
             raise
-        return _refused([_error(DatabaseUnavailable())])
+        # A commit may have arrived although nobody heard so.
+        return Carried(status=MutationStatus.UNKNOWN, id=None, errors=[_error(DatabaseUnavailable())])
     return Carried(status=MutationStatus.ALREADY_EXISTS if repeated else then, id=made, errors=[])
 
 

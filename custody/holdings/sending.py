@@ -39,8 +39,8 @@ async def lock_sending(uow: UnitOfWork, chain: ChainId) -> None:
 
 
 async def note_followed(uow: UnitOfWork, chain: ChainId, fence: int, idle_s: float | None) -> None:
-    """The chain's worker was at the tip so many seconds ago; None while it has not been there yet, which changes nothing of what
-    was known. Being there ends what `note_stopped` said. Does nothing when a later worker has spoken (`fence`)."""
+    """The chain's worker has got to where the tip was so many seconds ago; None while it has got to none, which changes nothing
+    of what was known. Being there ends what `note_stopped` said. Does nothing when a later worker has spoken (`fence`)."""
     await sending_store.write_followed(uow, chain, fence, idle_s)
 
 

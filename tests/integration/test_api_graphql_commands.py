@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from api.main import build_poster
 from custody.db.session import Database
 from custody.identity import service as identity
 from custody.switches.model import Place, Scope
@@ -124,6 +126,46 @@ async def test_many_transfers_are_answered_line_by_line_and_wait_behind_a_stop(a
     await resume(api.app.db, stopped, api.tenant.id)
     rest = await mutate(api, query, **many)
     assert (rest["status"], rest["bulkTransfer"]["posted"]) == ("ALREADY_EXISTS", 300)
+
+
+async def test_what_was_accepted_and_not_posted_is_not_called_refused(api: Harness) -> None:
+    line = {"fromWalletId": api.tenant.wallet, "toWalletId": api.tenant.empty_wallet}
+    asked = {"idempotencyKey": "ended", "transfers": [{**line, "asset": XLM.text, "amount": "1"}]}
+    query = command("createBulkTransfer", "bulkTransfer { waiting posted lines { status code } }")
+    running_poster, ending = api.app.poster, build_poster(api.app)
+    ending.stop()
+    object.__setattr__(api.app, "poster", ending)
+    made, again = await mutate(api, query, **asked), await mutate(api, query, **asked)
+    object.__setattr__(api.app, "poster", running_poster)
+    assert (made["status"], again["status"]) == ("PENDING", "ALREADY_EXISTS")
+    assert made["bulkTransfer"]["lines"] == [{"status": "waiting", "code": None}]
+    assert (again["bulkTransfer"], made["errors"]) == (made["bulkTransfer"], [])
+    done = await mutate(api, query, **asked)
+    assert (done["status"], done["bulkTransfer"]["posted"]) == ("ALREADY_EXISTS", 1)
+
+
+async def test_a_mutation_whose_transaction_is_lost_is_not_called_refused(api: Harness) -> None:
+    line = {"fromWalletId": api.tenant.wallet, "toWalletId": api.tenant.empty_wallet}
+    asked = {"idempotencyKey": "lost", **line, "asset": XLM.text, "amount": "1"}
+    query = command("createTransfer", "transfer { id }")
+    async with (
+        asyncio.TaskGroup() as group,
+        asyncio.timeout(20),
+        api.app.db.unit_of_work(api.tenant.id) as uow,
+    ):
+        await uow.lock(f"audit/{api.tenant.id}")
+        asking = group.create_task(mutate(api, query, **asked))
+        await until_someone_waits(api.app.db, 1)
+        await uow.conn.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks"
+                " WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            )
+        )
+        lost = await asking
+    assert (lost["status"], codes(lost), lost["transfer"]) == ("UNKNOWN", ["database_unavailable"], None)
+    assert lost["errors"][0]["retryable"]
+    assert (await mutate(api, query, **asked))["status"] == "DONE"
 
 
 async def test_a_batch_is_asked_for_decided_about_as_one_and_taken_back(api: Harness) -> None:

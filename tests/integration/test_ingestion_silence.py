@@ -8,14 +8,18 @@ import httpx
 import pytest
 import structlog
 
+from custody.chains.jsonrpc import JsonRpc
 from custody.db.session import Database
 from custody.kernel.clock import SystemClock
 from devnet.stellar.server import Served
+from ingestion.failover import Failover, Terms
 from ingestion.health import Status, serve
 from ingestion.main import listening
 from ingestion.metrics import Metrics
 from ingestion.stellar.horizon import LEDGERS_MAX, HorizonLedgers
-from tests.fakes.ledger_network import open_reader, shown
+from ingestion.stellar.sources import RpcLedgers
+from tests.fakes.ledger_network import close_ledgers, open_network, open_reader, shown
+from tests.fakes.ledger_provider import run_provider
 from tests.integration.ingestion_harness import build_loop, catch_up, open_ledgers, take_fence
 from tests.integration.stellar_stage import CHAIN, served
 
@@ -58,6 +62,30 @@ async def test_a_chain_is_followed_only_at_its_tip(database: Database, served: S
     await catch_up(loop)
     assert loop.status.followed_at is not None
     await source.aclose()
+
+
+async def test_a_chain_is_followed_where_the_newest_ledger_always_waits_for_a_second_provider(
+    database: Database,
+) -> None:
+    network = open_network(4)
+    async with run_provider(network) as first, run_provider(network) as second:
+        second.view.behind = 1
+        reader = open_reader(network)
+        named = [(each.name, RpcLedgers(JsonRpc(each.url), reader)) for each in (first, second)]
+        terms = Terms(timeout_s=20, lag_max=3, agreement_required=True)
+        source = Failover(named, terms, Metrics(CHAIN, SystemClock()))
+        loop = build_loop(database, source, await take_fence(database, CHAIN))
+        await catch_up(loop)
+        assert loop.status.followed_at is None
+        # The head that was named before is reached, and never the one that is named now.
+        for _ in range(3):
+            before = asyncio.get_running_loop().time()
+            close_ledgers(network, 1)
+            await catch_up(loop)
+            seen, loop.status.followed_at = loop.status.followed_at, None
+            assert seen is not None
+            assert seen < before
+        await source.aclose()
 
 
 async def test_silence_is_told_once_while_the_node_answers_and_the_worker_is_not_ready(
