@@ -138,6 +138,8 @@ async def list_customers(
     session: ReadSession, after: UUID | None, limit: int, *, external_ref: str | None = None
 ) -> list[Customer]:
     """Customers, oldest first: all, or the one with this external reference."""
+    if external_ref is not None and "\0" in external_ref:
+        return []  # Postgres stores no such text, and does not look for it either
     return await store.load_customers(session, after, limit, external_ref)
 
 

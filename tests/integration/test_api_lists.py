@@ -277,3 +277,11 @@ async def test_a_narrowed_list_reads_no_row_to_leave_it_out(api: Harness, table:
     async with api.app.db.read(api.tenant.id) as session:
         found = (await session.conn.execute(asked, {"table": table})).scalars().all()
     assert [each for each in found if each.endswith(f"(tenant_id, {by}, sequence)")], found
+
+
+async def test_nobody_is_known_by_a_reference_that_cannot_be_stored(api: Harness) -> None:
+    listed = await api.get("/v1/customers", external_ref="\0")
+    assert (listed.status_code, listed.json()["data"]) == (200, [])
+    asked = {"query": r'{ customers(externalRef: "a\u0000") { edges { cursor } } }'}
+    answer = await api.http.post("/graphql", json=asked, headers=api.headers("all"))
+    assert answer.json() == {"data": {"customers": {"edges": []}}}
