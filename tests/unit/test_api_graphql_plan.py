@@ -201,6 +201,20 @@ async def test_who_asks_together_is_looked_up_together_and_once() -> None:
     assert asked == [[1, 2, 3], [0, 4]]
 
 
+async def test_nobody_waits_for_who_was_to_ask_for_all_and_was_cut_off() -> None:
+    async def load(keys: list[int]) -> list[int]:
+        return keys
+
+    loader = Loader(load)
+    leading, following = (asyncio.ensure_future(loader.load(key)) for key in (1, 2))
+    await asyncio.sleep(0)
+    leading.cancel()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert following.cancelled()
+    assert await loader.load(3) == 3
+
+
 def graph_of(schema: GraphQLSchema) -> Graph:
     return Graph(core=schema, documents=Documents(schema), plans=Plans(schema))
 
