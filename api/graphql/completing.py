@@ -24,7 +24,7 @@ from graphql import (
 from graphql.execution.values import VariableValues
 from graphql.pyutils import Path, is_iterable
 
-from api.graphql.reading import GIVES_UP, NotAsExpected, Read
+from api.graphql.reading import NotAsExpected, Read
 
 Info = GraphQLResolveInfo[Any]
 """What a resolver is told beside its arguments."""
@@ -86,7 +86,7 @@ def shortened(short: Read, otherwise: Complete) -> Complete:
     def complete(run: Run, value: Any, info: Info, path: Path) -> Any:
         try:
             return short(value)
-        except GIVES_UP:
+        except Exception:  # noqa: BLE001 - what is wrong is found out the other way
             return otherwise(run, value, info, path)
 
     return complete

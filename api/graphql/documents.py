@@ -29,17 +29,14 @@ from graphql import (
     validate,
     visit,
 )
-from graphql.execution.values import VariableValues
 from graphql.validation import ASTValidationRule, NoSchemaIntrospectionCustomRule
 
 from api.graphql.limits import TOKENS_MAX, refusal
-from api.graphql.plan import Plan, variables_in
+from api.graphql.plan import variables_in
 from custody.kernel.errors import InvalidInput, InvariantViolated
 
 REMEMBERED_MAX = 512
 """Documents of strangers that are remembered, the last used ones; each has at most 20,000 characters."""
-PLANS_MAX = 64
-"""Plans that are kept of one document: one for each operation and way that its @skip and @include have turned out."""
 ERRORS_MAX = 20
 """Mistakes that are told of one document."""
 
@@ -99,8 +96,6 @@ class Prepared:
     """By name."""
     chosen_by: tuple[str, ...]
     """The variables that @skip and @include ask for."""
-    plans: dict[object, Plan]
-    """How its operations are executed, as far as that was worked out."""
 
     @property
     def refusal(self) -> ExecutionResult:
@@ -119,18 +114,6 @@ class Prepared:
     def operation(self, name: str | None) -> OperationType:
         """What kind of operation is meant. Raises UnknownOperation."""
         return self.definition(name).operation
-
-    def plan(
-        self, schema: GraphQLSchema, operation: OperationDefinitionNode, variables: VariableValues
-    ) -> Plan:
-        """How this operation of the document is executed with these variables."""
-        of = (id(operation), *(variables.coerced.get(name) for name in self.chosen_by))
-        found = self.plans.get(of)
-        if found is None:
-            if len(self.plans) >= PLANS_MAX:
-                self.plans.clear()
-            found = self.plans[of] = Plan(schema, self.fragments, operation, variables)
-        return found
 
 
 class Documents:
@@ -195,7 +178,6 @@ class Documents:
                 asks_fees=False,
                 fragments={},
                 chosen_by=(),
-                plans={},
             )
         refused = refusal(document)
         errors = [refused] if refused else self._validate(document)
@@ -216,7 +198,6 @@ class Documents:
                 if isinstance(found, FragmentDefinitionNode)
             },
             chosen_by=_chosen_by(document),
-            plans={},
         )
 
 

@@ -13,6 +13,7 @@ from graphql.execution.values import get_variable_values
 from api.errors import detail_of
 from api.graphql.context import Context
 from api.graphql.documents import ERRORS_MAX, Documents, Prepared
+from api.graphql.plans import Plans
 from api.graphql.schema import build_core, build_documents, build_schema
 from custody.kernel.errors import CustodyError, InvariantViolated
 from custody.settings import ApiSettings
@@ -26,12 +27,14 @@ class Graph:
     """What is executed."""
     documents: Documents
     """What may be."""
+    plans: Plans
+    """How it is."""
 
     @classmethod
     def build(cls, chosen: ApiSettings) -> Graph:
         """By these settings. Raises BrokenRegistry."""
         core = build_core(build_schema())
-        return cls(core=core, documents=build_documents(core, chosen))
+        return cls(core=core, documents=build_documents(core, chosen), plans=Plans(core))
 
     async def run(
         self,
@@ -54,7 +57,11 @@ class Graph:
         )
         if isinstance(coerced, list):
             return ExecutionResult(None, coerced)
-        return await prepared.plan(self.core, definition, coerced).run(context, coerced, root)
+        try:
+            plan = self.plans.find(prepared.fragments, definition, prepared.chosen_by, coerced)
+        except GraphQLError as error:
+            return ExecutionResult(None, [error])  # before anything was done
+        return await plan.run(context, coerced, root)
 
 
 def show_result(result: ExecutionResult, trace_id: str) -> tuple[dict[str, object], bool]:

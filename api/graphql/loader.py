@@ -35,21 +35,25 @@ class Loader(Generic[Key, Found]):
         return await self._lead(key)
 
     async def _lead(self, key: Key) -> Found:
-        self._gathering = [key]
-        await asyncio.sleep(0)
-        keys, self._gathering = self._gathering, None
-        asked = [self._known[each] for each in keys]
+        keys = self._gathering = [key]
         try:
+            try:
+                await asyncio.sleep(0)
+            finally:
+                self._gathering = None
             found = await self._load(keys)
         except Exception as error:
-            for future in asked:
+            for future in self._asked(keys):
                 future.set_exception(error)
                 future.exception()  # seen, also where nobody else has asked
             raise
         except BaseException:
-            for future in asked:
+            for future in self._asked(keys):
                 future.cancel()
             raise
-        for future, each in zip(asked, found, strict=True):
+        for future, each in zip(self._asked(keys), found, strict=True):
             future.set_result(each)
         return found[0]
+
+    def _asked(self, keys: list[Key]) -> list[asyncio.Future[Found]]:
+        return [self._known[each] for each in keys]

@@ -1,9 +1,9 @@
 """What an operation asks for, worked out once: which fields of which types, who resolves them, and how values are completed.
 
 The library finds all of that out anew for every request, value by value, which costs more than the resolvers themselves do. A
-plan is made when an operation is executed first, one for each way that its @skip and @include may turn out, and is kept with the
-document. It keeps the library's rules: an error is told at its path and takes the next value above it that may be null; fields of
-a query are resolved together, those of a mutation one after the other.
+plan is made when an operation is executed first, one for each way that its @skip and @include may turn out, and is kept while
+there is room (`plans.py`). It keeps the library's rules: an error is told at its path and takes the next value above it that may
+be null; fields of a query are resolved together, those of a mutation one after the other.
 Source: GraphQL specification (September 2025), section 6.
 """
 
@@ -48,7 +48,7 @@ from graphql.type.definition import GraphQLResolveInfoHelpers
 
 from api.graphql import completing, reading
 from api.graphql.completing import Complete, Info, Run, is_awaited
-from api.graphql.reading import GIVES_UP, READS, Read
+from api.graphql.reading import READS, Read
 from custody.kernel.errors import InvariantViolated
 
 _HELPERS = GraphQLResolveInfoHelpers(gather=lambda values: asyncio.gather(*values), track=lambda _: None)
@@ -69,7 +69,8 @@ class Plan:
         operation: OperationDefinitionNode,
         variables: VariableValues,
     ) -> None:
-        """Of `variables`, only those count that @skip and @include ask for. The operation is valid."""
+        """Of `variables`, only those count that @skip and @include ask for. The operation is valid. Raises GraphQLError where one
+        of those variables is null, or where the schema has no such operations."""
         self.schema = schema
         self.fragments = dict(fragments)
         self.operation = operation
@@ -79,6 +80,8 @@ class Plan:
         maker = _Maker(self, variables)
         wanted = collect_fields(schema, maker.fragments, variables, root, operation, hide_suggestions=True)
         self._root = _Selection(maker.fields(root, wanted.grouped_field_set))
+        self.fields = maker.made
+        """How many it has, for each type that may be met: its size."""
         self._in_turn = operation.operation is OperationType.MUTATION
 
     async def run(self, context: object, variables: VariableValues, root: object = None) -> ExecutionResult:
@@ -166,8 +169,8 @@ class _Field:
             attribute, read = self._read
             try:
                 return read(getattr(source, attribute))
-            except GIVES_UP:
-                pass  # below, the same is done in the way that says what is wrong
+            except Exception:  # noqa: BLE001, S110 - below, the same is done in the way that says what is wrong
+                pass
         path = Path(above, self.name, self._parent.name)
         try:
             info = self._info(run, path)
@@ -235,6 +238,7 @@ class _Maker:
 
     def __init__(self, plan: Plan, variables: VariableValues) -> None:
         self.fragments = {name: FragmentDetails(each) for name, each in plan.fragments.items()}
+        self.made = 0
         self._plan = plan
         self._variables = variables
 
@@ -248,6 +252,7 @@ class _Maker:
                 complete = self._completion(definition.type, details)
                 read = self._reading(parent, definition, details)
                 found.append(_Field(self._plan, name, parent, definition, nodes, complete, read))
+        self.made += len(found)
         return found
 
     def _selection(self, kind: GraphQLObjectType, details: FieldDetailsList) -> _Selection:

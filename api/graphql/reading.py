@@ -1,8 +1,8 @@
 """Reads whatever is only attributes in one go: a page of fifty rows has five hundred fields that nobody is asked about.
 
 Where every field below a value reads an attribute (no resolver, no argument, no question about permission, no abstract type), the
-value is read by nested functions. They know no errors: as soon as anything is not as expected they give up, and the plan does
-that part field by field, so that errors are told as ever.
+value is read by nested functions. They know no errors: whatever they raise says that something is not as expected, and the plan
+does that part field by field, so that errors are told as ever.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from graphql import GraphQLError, GraphQLLeafType, Undefined
+from graphql import GraphQLLeafType, Undefined
 
 READS = "reads"
 """A resolver that does nothing but read an attribute names it by this attribute of its own."""
@@ -20,10 +20,6 @@ Read = Callable[[Any], Any]
 
 class NotAsExpected(Exception):
     """The plan knows what to do about this value."""
-
-
-GIVES_UP = (NotAsExpected, GraphQLError, TypeError, ValueError, AttributeError, LookupError)
-"""What a reading function may raise."""
 
 
 def not_null(inner: Read) -> Read:
@@ -72,6 +68,8 @@ def whole(fields: list[tuple[str, str, Read]], is_type_of: Callable[[Any, Any], 
     def read(value: Any) -> Any:
         if value is None:
             return None
+        if isinstance(value, Exception) or value is Undefined:
+            raise NotAsExpected  # `__typename` could be read of it all the same
         if is_type_of is not None and is_type_of(value, None) is not True:
             raise NotAsExpected
         return {name: inner(getattr(value, attribute)) for name, attribute, inner in fields}

@@ -154,8 +154,6 @@ async def test_a_filter_that_means_nothing_is_refused_at_its_place(api: Harness)
         assert (answer.status_code // 100, answer.json()["code"]) == (4, code)
         if code != "malformed_cursor":
             assert answer.json()["errors"][0]["pointer"] == f"query/{next(iter(asked))}"
-    nameless = await api.http.get("/v1/customers", params={"external_ref": "\0"}, headers=api.headers())
-    assert (nameless.status_code, nameless.json()["code"]) == (422, "bad_name")
     for query in ('deposits(state: "lost")', 'payouts(state: "lost")', 'auditEvents(objectId: "x")'):
         assert (await api.graphql(f"{{ {query} {{ pageInfo {{ endCursor }} }} }}"))["errors"]
 
@@ -279,3 +277,12 @@ async def test_a_narrowed_list_reads_no_row_to_leave_it_out(api: Harness, table:
     async with api.app.db.read(api.tenant.id) as session:
         found = (await session.conn.execute(asked, {"table": table})).scalars().all()
     assert [each for each in found if each.endswith(f"(tenant_id, {by}, sequence)")], found
+
+
+async def test_a_reference_that_nobody_can_have_is_refused(api: Harness) -> None:
+    listed = await api.get("/v1/customers", external_ref="\0")
+    assert (listed.status_code, listed.json()["code"]) == (422, "bad_name")
+    assert listed.json()["errors"] == [{"pointer": "query/external_ref", "code": "bad_name"}]
+    asked = {"query": r'{ customers(externalRef: "a\u0000") { edges { cursor } } }'}
+    answer = await api.http.post("/graphql", json=asked, headers=api.headers("all"))
+    assert answer.json()["errors"][0]["extensions"]["code"] == "bad_name"
