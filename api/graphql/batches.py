@@ -12,7 +12,6 @@ import strawberry
 from api.graphql.commands import Ctx, MutationStatus, carry_out, checked, command_of, fresh
 from api.graphql.movements import Withdrawal, show_withdrawal
 from api.graphql.mutation_types import CancelInput, DecideApprovalInput, Payload, PaymentMemoInput
-from api.rest import approvals as approval_routes
 from api.rest import batches as routes
 from api.rest.shapes import parse_field_id
 from api.rest.withdrawals import look_up_receiver
@@ -137,16 +136,8 @@ class BatchMutations:
 
         async def work() -> tuple[UUID, bool]:
             command = command_of(info, "decideBatchApproval", input)
-            body = checked(
-                approval_routes.DecisionIn,
-                approver=input.approver,
-                public_key=input.public_key,
-                decision=input.decision.value,
-                signature=input.signature,
-                webauthn=None if input.webauthn is None else vars(input.webauthn),
-            )
             wanted = parse_field_id("bat", str(input.id), "id")
-            decision = approval_routes.read_decision(body)
+            decision = input.read()
             if (known := await command.recorded()) is not None:
                 return known, True
             app, tenant = caller.app, caller.principal.tenant

@@ -6,9 +6,11 @@ from enum import Enum
 
 import strawberry
 
-from api.graphql.commands import MutationError, MutationStatus
+from api.graphql.commands import MutationError, MutationStatus, checked
 from api.graphql.movements import Payout, Transfer, Withdrawal
 from api.graphql.parties import Customer, DepositAddress, Wallet
+from api.rest import approvals
+from custody.policy.model import Decision
 
 
 @strawberry.enum
@@ -161,6 +163,18 @@ class DecideApprovalInput:
     decision: Word
     signature: str
     webauthn: AssertionInput | None = None
+
+    def read(self) -> Decision:
+        """The decision as it was sent. Raises ValidationError, InvalidDecision when its evidence is no base64url."""
+        body = checked(
+            approvals.DecisionIn,
+            approver=self.approver,
+            public_key=self.public_key,
+            decision=self.decision.value,
+            signature=self.signature,
+            webauthn=None if self.webauthn is None else vars(self.webauthn),
+        )
+        return approvals.read_decision(body)
 
 
 @strawberry.interface

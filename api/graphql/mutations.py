@@ -36,7 +36,6 @@ from api.graphql.mutation_types import (
 from api.graphql.parties import DepositAddress
 from api.graphql.quotes import QuoteMutations
 from api.graphql.references import ReferenceMutations
-from api.rest import approvals as approval_routes
 from api.rest import customers as customer_routes
 from api.rest import payouts as payout_routes
 from api.rest import transfers as transfer_routes
@@ -294,16 +293,8 @@ class Mutation(
 
         async def work() -> tuple[UUID, bool]:
             command = command_of(info, "decideApproval", input)
-            body = checked(
-                approval_routes.DecisionIn,
-                approver=input.approver,
-                public_key=input.public_key,
-                decision=input.decision.value,
-                signature=input.signature,
-                webauthn=None if input.webauthn is None else vars(input.webauthn),
-            )
             wanted = WithdrawalId(parse_field_id("wdr", str(input.id), "id"))
-            decision = approval_routes.read_decision(body)
+            decision = input.read()
             if (known := await command.recorded()) is not None:
                 return known, True
             app, tenant = caller.app, caller.principal.tenant
