@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from custody.db.session import Database
 from custody.events.loop import RelayLoop
@@ -66,6 +67,15 @@ class Client:
         assert message["type"] == "next", message
         found: dict[str, Any] = message["payload"]["data"][field]
         return found
+
+    async def end(self) -> tuple[int | None, str | None]:
+        """How the server ends the socket. What happened before may still be told, and nothing else is."""
+        while True:
+            try:
+                message = await self.receive()
+            except ConnectionClosed:
+                return self.line.close_code, self.line.close_reason
+            assert message["type"] == "next", message
 
 
 @asynccontextmanager
