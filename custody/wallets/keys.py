@@ -34,7 +34,10 @@ INGESTION = "ingestion"
 
 async def next_batch(uow: UnitOfWork, low_water: int, size: int) -> KeyBatch | None:
     """The batch to ask the signer for: one that was asked for before, or a new one of this size when fewer than `low_water` keys
-    are free. None when nothing is to be done. To be committed before the signer is asked."""
+    are free. None when nothing is to be done. To be committed before the signer is asked.
+
+    Locks: the pool, so that nobody asks for more between another's look at what was asked for and at what is free."""
+    await uow.lock(f"deposit_key_pool/{uow.tenant}")
     asked = await key_store.load_asked(uow)
     if asked is not None or await key_store.count_free(uow, low_water) >= low_water:
         return asked

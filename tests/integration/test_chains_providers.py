@@ -56,6 +56,7 @@ async def test_a_dead_first_provider_stops_neither_questions_nor_sending(node: s
         for _ in range(2):
             # The second time it is known, and in a block.
             assert await client.submit(tx, tx_hash) == Submission(status=SubmissionStatus.ACCEPTED)
+            await outsider.call("evm_mine")
         assert await client.mined_sequence(account.address) == 1
         assert (await client.balance(PAYEE, ETH, (await client.head()).height)).amount == 7
     await client.aclose()
