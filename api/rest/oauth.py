@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Depends, Path, Request
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from starlette.responses import JSONResponse, Response
 
 from api.auth import Caller, requires
@@ -35,6 +35,7 @@ from custody.db.session import UnitOfWork
 from custody.identity import clients
 from custody.identity.errors import ClientRefused, UnknownRole
 from custody.identity.model import Client
+from custody.identity.tokens import holds_secret
 from custody.kernel.ids import PrincipalId, new_uuid, parse_id
 
 router = APIRouter(tags=["access"], route_class=StrictRoute)
@@ -54,12 +55,19 @@ _JWK_EXAMPLE = {
 }
 
 
+def _without_secret(jwk: dict[str, Any]) -> dict[str, Any]:
+    """Judged with the body, so that a private key is refused before anything of the call is kept to be confirmed."""
+    if holds_secret(jwk):
+        raise ValueError("a private key")
+    return jwk
+
+
 class ClientIn(In):
     """A client to register."""
 
     subject: str = Field(min_length=1, max_length=64, examples=["billing-app"])
     roles: list[str] = Field(min_length=1, max_length=16, examples=[["viewer"]])
-    keys: list[dict[str, Any]] = Field(
+    keys: list[Annotated[dict[str, Any], AfterValidator(_without_secret)]] = Field(
         min_length=1,
         max_length=4,
         description="Public JWKs: RSA from 2048 bits, P-256 or Ed25519, each with a `kid` of its own.",

@@ -120,9 +120,14 @@ _REASONS: Mapping[type[Exception], str] = {
 }
 
 
+def holds_secret(jwk: Mapping[str, Any]) -> bool:
+    """Whether it is a private or a shared key, which nobody should have been sent. Source: RFC 7518 s.6.2.2, 6.3.2, 6.4.1."""
+    return "d" in jwk or "k" in jwk
+
+
 def read_jwk(jwk: Mapping[str, Any]) -> VerifyingKey:
     """A public key of a JWK. Raises MalformedPublicKey for secrets, other kinds and weak ones."""
-    if "d" in jwk or "k" in jwk or jwk.get("use", "sig") != "sig":
+    if holds_secret(jwk) or jwk.get("use", "sig") != "sig":
         raise MalformedPublicKey
     try:
         algorithms = _ALGORITHMS_OF[(jwk.get("kty"), jwk.get("crv"))]

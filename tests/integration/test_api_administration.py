@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.routing import APIRoute
+from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from api.auth import requires
@@ -86,6 +87,32 @@ def body_of(asked: dict[str, Any], passkey: Authenticator, bend: Bend | None = N
         "client_data_json": encode_base64url(made.client_data_json),
         "signature": encode_base64url(made.signature),
     }
+
+
+async def test_a_body_that_is_not_taken_is_refused_and_nothing_of_it_is_kept(
+    api: Harness, provider: IdentityProvider
+) -> None:
+    """A private key that was sent by mistake stands nowhere, and nobody confirms what would be refused."""
+    mallory, _ = await person(api, provider, "mallory", "boss")
+    leaked = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"
+    private = {
+        "kty": "OKP",
+        "crv": "Ed25519",
+        "kid": "1",
+        "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+        "d": leaked,
+    }
+    for body, pointer in (
+        ({"subject": "robot", "roles": ["viewer"], "keys": [private]}, "/keys/0"),
+        ({"subject": "robot", "roles": ["viewer"], "keys": [], "password": leaked}, "/keys"),
+    ):
+        answer = await post(api, mallory, "/v1/oauth-clients", body)
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)
+        assert leaked not in answer.text
+    assert (await post(api, mallory, "/v1/api-keys", {"roles": 7})).status_code == 422
+    async with api.app.db.read(api.tenant.id) as session:
+        kept = (await session.conn.execute(text("SELECT action FROM step_ups"))).scalars().all()
+    assert [each for each in kept if each and (leaked in each or '"subject":"mallory"' in each)] == []
 
 
 async def test_a_confirmation_opens_the_one_action_that_was_read_and_only_once(
@@ -165,9 +192,9 @@ async def test_a_stolen_sign_in_does_not_fill_the_database_with_actions(
     api: Harness, provider: IdentityProvider
 ) -> None:
     token = provider.token("flo", sid="flood", **roles("boss"))
-    long = role("long", "assets:read") | {"note": "x" * (step_up.ACTION_BYTES_MAX - 100)}
+    long, short = role("long", "x" * (step_up.ACTION_BYTES_MAX - 100)), role("short", "assets:read")
     refused = [(await post(api, token, "/v1/roles", long)).json()]
-    refused += [(await post(api, token, "/v1/roles", {})).json() for _ in range(step_up.OPEN_MAX + 1)]
+    refused += [(await post(api, token, "/v1/roles", short)).json() for _ in range(step_up.OPEN_MAX + 1)]
     assert {each["code"] for each in refused} == {"step_up_required"}
     assert ["confirm_url" in each for each in refused] == [False, *[True] * step_up.OPEN_MAX, False]
 
