@@ -19,6 +19,7 @@ from sqlalchemy.sql import Select
 from custody.db.session import ReadSession, UnitOfWork
 from custody.events.catalog import TOLD_TO_CUSTOMERS
 from custody.events.model import WALLETS, Event
+from custody.events.outbox import stretch
 from custody.events.tables import customer_events
 from custody.kernel.errors import InvariantViolated
 from custody.kernel.ids import CustomerId, EventId, TenantId
@@ -75,16 +76,10 @@ async def load_own(
     up_to: int | None = None,
     object_id: UUID | None = None,
 ) -> list[Event]:
-    """The session's customer's events behind a place of its feed, in order; of these types only, where any are named; of one
-    object or of all."""
-    query = _of(session).where(customer_events.c.place > after)
-    if up_to is not None:
-        query = query.where(customer_events.c.place <= up_to)
-    if types:
-        query = query.where(customer_events.c.type.in_(types))
-    if object_id is not None:
-        query = query.where(customer_events.c.object_id == object_id)
-    rows = await session.conn.execute(query.order_by(customer_events.c.place).limit(limit))
+    """A stretch of the feed of the session's customer."""
+    place = customer_events.c.place
+    wanted = stretch(_of(session), customer_events, place, after, up_to, types, object_id)
+    rows = await session.conn.execute(wanted.limit(limit))
     return [_event(row) for row in rows]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Row, func, insert, select, text, update
+from sqlalchemy import Column, Row, Select, Table, func, insert, select, text, update
 
 from custody.db.session import ReadSession, UnitOfWork
 from custody.events.catalog import EVENTS
@@ -121,17 +121,32 @@ async def load_feed(
     up_to: int | None = None,
     object_id: UUID | None = None,
 ) -> list[Event]:
-    """Relayed events behind a place of the tenant's feed, in order; of these types only, where any are named; of one object or
-    of all."""
-    query = select(outbox).where(outbox.c.tenant_id == session.tenant, outbox.c.position > after)
-    if up_to is not None:
-        query = query.where(outbox.c.position <= up_to)
-    if types:
-        query = query.where(outbox.c.type.in_(types))
-    if object_id is not None:
-        query = query.where(outbox.c.object_id == object_id)
-    rows = await session.conn.execute(query.order_by(outbox.c.position).limit(limit))
+    """A stretch of the tenant's feed: what was relayed."""
+    whole = select(outbox).where(outbox.c.tenant_id == session.tenant)
+    wanted = stretch(whole, outbox, outbox.c.position, after, up_to, types, object_id)
+    rows = await session.conn.execute(wanted.limit(limit))
     return [_event(row) for row in rows]
+
+
+def stretch(
+    feed: Select[Any],
+    table: Table,
+    place: Column[int],
+    after: int,
+    up_to: int | None,
+    types: Collection[str],
+    object_id: UUID | None,
+) -> Select[Any]:
+    """What of a feed stands behind a place and up to another, in order; of these types only, where any are named; of one object
+    or of all."""
+    query = feed.where(place > after)
+    if up_to is not None:
+        query = query.where(place <= up_to)
+    if types:
+        query = query.where(table.c.type.in_(types))
+    if object_id is not None:
+        query = query.where(table.c.object_id == object_id)
+    return query.order_by(place)
 
 
 async def last_position(session: ReadSession) -> int:
