@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from custody.db.session import Database
 from custody.events import outbox
+from custody.events.relay import relay
 from custody.identity import customer_tokens
 from custody.identity import service as identity
 from custody.kernel.clock import SystemClock
@@ -181,6 +182,32 @@ async def by_events(stage: Stage, after: int) -> list[int]:
             if len(seen) == 3:
                 break
     return seen
+
+
+async def test_workers_that_relay_at_once_tell_each_customer_of_each_event_once(stage: Stage) -> None:
+    api, relayed = stage.api, asyncio.Event()
+    ada = parse_id("cus", api.tenant.customer)
+
+    async def relays() -> None:
+        while not relayed.is_set():
+            await relay(api.app.db, api.app.waker, api.tenant.id)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(3):  # beside the stage's own
+            group.create_task(relays())
+        for _ in range(40):
+            await stage.emit("deposit.credited", stage.adas)
+        while await relay(api.app.db, api.app.waker, api.tenant.id):
+            pass
+        relayed.set()
+    async with api.app.db.read(api.tenant.id) as session:
+        asked = text("SELECT place, event_id FROM customer_events WHERE customer_id = :ada ORDER BY place")
+        rows = (await session.conn.execute(asked, {"ada": ada})).all()
+        emitted = text("SELECT id FROM outbox WHERE type = 'deposit.credited' ORDER BY position")
+        ids = (await session.conn.execute(emitted)).scalars().all()
+    assert [row.place for row in rows] == list(range(1, len(rows) + 1))
+    assert len(ids) == 40
+    assert [row.event_id for row in rows if row.event_id in set(ids)] == ids
 
 
 async def test_a_socket_ends_with_its_token(stage: Stage, cluster: Cluster) -> None:
